@@ -1,0 +1,48 @@
+# `make` lists the targets. Everything happens in .venv/, which the first target that needs it makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-slow check check-style format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+install: $(STAMP) ## make .venv/ with the tested versions of everything
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $@
+
+run: $(STAMP) ## train once on the embedded synthetic data: a record under outputs/ and a short table
+	$(BIN)/python train.py model=eflstm penalty=kl
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow'
+
+test-slow: $(STAMP) ## run the tests that train for minutes
+	$(BIN)/python -m pytest -m slow
+
+check: check-style test ## format, lint, types, tests
+
+check-style: $(STAMP) ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## seconds an epoch, cost of penalties, framework time, start-up, memory
+	$(BIN)/python scripts/bench.py
+
+clean: ## remove .venv/ and caches (records under outputs/ stay)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,55 @@
+"""Stage two, backbone: what every fusion model must offer.
+
+A backbone works in steps, so that samples of the product of the marginals cost no more than they must:
+``encode`` (each modality alone), ``fuse`` (from there to Z and the prediction) and ``own_terms`` (losses
+of the model's own paper).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mdm.types import Batch, DataSpec, Encoded, Fusion
+
+
+class Backbone(nn.Module, ABC):
+    """A fusion model: batch → Z and a prediction.
+
+    Attributes that a concrete class sets: ``z_dim``, the width of Z, and ``unimodal_dims``, modality → width
+    of its own representation (empty where fusion is early).
+
+    Rules that the shared contract tests hold: a masked step changes nothing; ``fuse`` treats each row on its
+    own (what couples rows, such as BatchNorm, belongs into ``encode``, so that its statistics never see samples
+    of the product); modules return values and keep no state of a batch.
+    """
+
+    z_dim: int
+    unimodal_dims: dict[str, int]
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Encoded:
+        """All that can be computed for each modality alone; leading axis = batch in every part."""
+
+    @abstractmethod
+    def fuse(self, encoded: Encoded) -> Fusion:
+        """From the encoded modalities, in whatever pairing of rows, to Z and the prediction."""
+
+    def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
+        """Losses that the model's paper adds and the task optimiser minimises; usually none."""
+        return {}
+
+    def forward(self, batch: Batch) -> Fusion:
+        return self.fuse(self.encode(batch))
+
+
+def require(spec: DataSpec, needed: tuple[str, ...], model: str) -> None:
+    """Raise ValueError unless the data have the modalities that a model cannot do without."""
+    absent = [m for m in needed if m not in spec.features]
+    if absent:
+        raise ValueError(
+            f"{model} needs {', '.join(needed)}, but the data have {', '.join(spec.modalities)}; choose data with "
+            f"{', '.join(absent)}, or another model."
+        )

@@ -1,0 +1,110 @@
+"""Stage two, backbone: EF-LSTM, the early-fusion baseline of papers 000 and 003, and its separate-encoder variant.
+
+``concat`` (paper 003, supplement): one LSTM over the per-step concatenation of all modalities; S, B and SB of
+the supplement are ``num_layers=2`` and ``bidirectional=true``. ``separate`` (paper 000, section 4.3): each view
+through an LSTM of its own, then concatenated.
+
+Z is the LSTM's top state after the last word (``concat``) or [h_l; h_a; h_v] (``separate``), the latter also the
+unimodal representations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mdm.backbones.base import Backbone
+from mdm.backbones.layers import Steps, last_state, real_steps_first, regressor
+from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+
+class EFLSTM(Backbone):
+    """EF-LSTM.
+
+    hidden: units per direction; for ``separate`` one number for all, or modality → number
+    embedding_dim: width of the trainable word embedding, where the text is words
+    dropout: in the head, and between stacked LSTM layers
+    head: ``mlp``, y = W₂·Drop(ReLU(W₁·Z)), as the official code of paper 003's EF-LSTM has it (default);
+        ``linear``, y = A·Drop(Z), as paper 000 says of all its models
+
+    Raises ValueError on unaligned data for ``concat``: steps must correspond to be concatenated.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        variant: Literal["concat", "separate"] = "concat",
+        hidden: int | Mapping[str, int] = 128,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.5,
+        head: Literal["mlp", "linear"] = "mlp",
+        embedding_dim: int = 300,
+    ):
+        super().__init__()
+        if variant not in ("concat", "separate") or head not in ("mlp", "linear"):
+            raise ValueError(
+                f"EF-LSTM has the variants concat and separate and the heads mlp and linear, but {variant!r} and {head!r} came; "
+                "set model.backbone.variant and model.backbone.head."
+            )
+        if variant == "concat" and not spec.aligned:
+            raise ValueError(
+                "EF-LSTM concatenates the modalities step by step, so it needs word-aligned data, but these are unaligned; "
+                "use aligned data, or model.backbone.variant=separate."
+            )
+        if isinstance(hidden, Mapping) and (variant == "concat" or set(hidden) != set(spec.modalities)):
+            raise ValueError(
+                f"hidden must be one number, or with variant=separate a number for each of {', '.join(spec.modalities)}, "
+                f"but is {dict(hidden)}; set model.backbone.hidden."
+            )
+        self.variant = variant
+        self.steps = nn.ModuleDict({m: Steps(f, embedding_dim) for m, f in spec.features.items()})
+        widths = {m: self.steps[m].dim for m in spec.modalities}
+        directions = 2 if bidirectional else 1
+
+        def lstm(width: int, units: int) -> nn.LSTM:
+            between = dropout if num_layers > 1 else 0.0
+            return nn.LSTM(width, units, num_layers, batch_first=True, dropout=between, bidirectional=bidirectional)
+
+        if variant == "concat":
+            assert isinstance(hidden, int)
+            self.lstms = nn.ModuleDict({"all": lstm(sum(widths.values()), hidden)})
+            self.unimodal_dims = {}
+            self.z_dim = hidden * directions
+        else:
+            units = dict(hidden) if isinstance(hidden, Mapping) else dict.fromkeys(widths, hidden)
+            self.lstms = nn.ModuleDict({m: lstm(width, units[m]) for m, width in widths.items()})
+            self.unimodal_dims = {m: units[m] * directions for m in widths}
+            self.z_dim = sum(self.unimodal_dims.values())
+        before = [nn.Linear(self.z_dim, self.z_dim), nn.ReLU()] if head == "mlp" else []
+        self.head = nn.Sequential(*before, nn.Dropout(dropout), regressor(self.z_dim, spec))
+
+    def encode(self, batch: Batch) -> Encoded:
+        steps = {m: embed(batch.sequences[m]) for m, embed in self.steps.items()}
+        if self.variant == "concat":
+            return {m: {"steps": sequence} for m, sequence in steps.items()}
+        return {m: {"state": last_state(self.lstms[m], sequence)} for m, sequence in steps.items()}
+
+    def fuse(self, encoded: Encoded) -> Fusion:
+        if self.variant == "concat":
+            z = last_state(self.lstms["all"], side_by_side([encoded[m]["steps"] for m in self.steps]))
+            return Fusion(self.head(z), z)
+        unimodal = {m: encoded[m]["state"] for m in self.steps}
+        z = torch.cat(list(unimodal.values()), dim=1)
+        return Fusion(self.head(z), z, unimodal)
+
+
+def side_by_side(sequences: list[Sequence]) -> Sequence:
+    """Aligned sequences concatenated step by step; a modality that a segment lacks is zero there.
+
+    A step is real if it is real in any modality.
+    """
+    sequences = [real_steps_first(s) for s in sequences]
+    time = max(s.values.shape[1] for s in sequences)
+    values = [F.pad(s.values.masked_fill(~s.mask.unsqueeze(-1), 0), (0, 0, 0, time - s.values.shape[1])) for s in sequences]
+    masks = [F.pad(s.mask, (0, time - s.mask.shape[1])) for s in sequences]
+    return Sequence(torch.cat(values, dim=2), torch.stack(masks).any(0))

@@ -1,0 +1,81 @@
+"""Stage two, backbone: the parts that several fusion models share, correct under padding.
+
+Padding may stand in front, behind or between real steps: every function here gives what it would give on
+the real steps alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mdm.data.base import PADDING
+from mdm.types import DataSpec, Feature, Sequence
+
+
+class Steps(nn.Module):
+    """The steps of one modality as vectors: given vectors as they are, tokens through a trainable embedding.
+
+    ``dim`` is the width that comes out.
+    """
+
+    def __init__(self, feature: Feature, embedding_dim: int):
+        super().__init__()
+        self.dim = embedding_dim if feature.tokens else feature.dim
+        self.embedding = nn.Embedding(feature.dim, embedding_dim, padding_idx=PADDING) if feature.tokens else None
+
+    def forward(self, sequence: Sequence) -> Sequence:
+        if self.embedding is None:
+            return sequence
+        return Sequence(self.embedding(sequence.values), sequence.mask)
+
+
+def real_steps_first(sequence: Sequence) -> Sequence:
+    """The same steps in the same order with all padding behind."""
+    mask = sequence.mask
+    if not bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        return sequence
+    order = torch.argsort(~mask, dim=1, stable=True)
+    index = order if sequence.values.ndim == 2 else order[:, :, None].expand_as(sequence.values)
+    return Sequence(sequence.values.gather(1, index), mask.gather(1, order))
+
+
+def masked_mean(sequence: Sequence) -> Float[Tensor, "batch dim"]:
+    """Mean over real steps; zero where there is none."""
+    mask = sequence.mask.unsqueeze(-1)
+    return sequence.values.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def last_state(lstm: nn.LSTM, sequence: Sequence) -> Float[Tensor, "batch hidden"]:
+    """The top layer's state after the last real step; for a bidirectional LSTM [forward at T; backward at 1].
+
+    A row without a real step gives zero, the state before any step. ``lstm`` must have ``batch_first``.
+    """
+    sequence = real_steps_first(sequence)
+    lengths = sequence.lengths
+    if lstm.bidirectional:
+        # Only packing keeps the backward direction from starting in the padding.
+        packed = nn.utils.rnn.pack_padded_sequence(
+            sequence.values, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        hidden = lstm(packed)[1][0]
+        state = torch.cat([hidden[-2], hidden[-1]], dim=1)
+    else:
+        # A forward LSTM at its last real step has not yet seen the padding behind it: no packing, one fused call.
+        output = lstm(sequence.values)[0]
+        last = (lengths.clamp(min=1) - 1)[:, None, None].expand(-1, 1, output.shape[2])
+        state = output.gather(1, last).squeeze(1)
+    return state * (lengths > 0).unsqueeze(1)
+
+
+def regressor(dim: int, spec: DataSpec) -> nn.Linear:
+    """The last linear map to the targets; its bias starts at the training mean of the labels.
+
+    Published code starts near 0, which is the mean of labels in [-3, 3]; labels in other ranges would otherwise
+    spend their first epochs on the offset.
+    """
+    layer = nn.Linear(dim, len(spec.targets))
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor(spec.label_mean))
+    return layer

@@ -1,0 +1,143 @@
+"""Stage two, backbone: Low-rank Multimodal Fusion (LMF; "LFN" in papers 000 and 002).
+
+h = Σ_r w_r ∏_m (F_m^{(r)} [1; z_m]) + b: a tensor fusion whose weight tensor is a sum of R rank-one terms. Audio and
+video are averaged over their real steps and go through a small network, language through an LSTM; so inputs need no
+alignment, and nearly all the work is done for each modality alone.
+
+Z is the o-dimensional fused vector h, followed by a linear head. Official code has o = 1 on sentiment: there the fused
+vector *is* the prediction and no penalty could act on it; the paper's general form and paper 000's "Z, then a linear A"
+ask for o > 1. The unimodal representations are the z_m.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mdm.backbones.base import Backbone
+from mdm.backbones.layers import Steps, last_state, masked_mean, regressor
+from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
+
+
+class LMF(Backbone):
+    """LMF.
+
+    z_dim: o, width of the fused vector
+    rank: R
+    language_hidden: units of the language LSTM; z_l has half as many, as in the official code
+    hidden: width of the networks of the other modalities
+    dropout: before the modality networks, after the LSTM and before the head. (Official code declares a dropout after
+        the fusion and never applies it; here it acts.)
+    init: of the factors. ``official``, Xavier on the three-dimensional tensor: for o = 1 sensible, but its scale falls with √o,
+        so that for o = 64 the product of three starts near 1e-4 and neither task nor penalty moves it for epochs. ``unit``
+        (default): the constant's row is 1 and the others have variance 1/d_m, so h starts near a sum over modalities.
+    embedding_dim: width of the trainable word embedding, where the text is words
+
+    Raises ValueError on a size below 1 or an unknown init.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        z_dim: int = 64,
+        rank: int = 4,
+        language_hidden: int = 128,
+        hidden: int = 16,
+        dropout: float = 0.3,
+        init: Literal["unit", "official"] = "unit",
+        embedding_dim: int = 300,
+    ):
+        super().__init__()
+        if z_dim < 1 or rank < 1 or init not in ("unit", "official"):
+            raise ValueError(
+                f"LMF needs z_dim >= 1, rank >= 1 and init=unit or official, but z_dim={z_dim}, rank={rank}, init={init!r} came; "
+                "set model.backbone.*."
+            )
+        self.z_dim = z_dim
+        self.encoders = nn.ModuleDict(
+            {
+                m: LanguageEncoder(f, embedding_dim, language_hidden, dropout) if m == "language" else PooledEncoder(f, hidden, dropout)
+                for m, f in spec.features.items()
+            }
+        )
+        self.unimodal_dims = {m: encoder.dim for m, encoder in self.encoders.items()}
+        self.factors = nn.ParameterDict({m: torch.empty(rank, d + 1, z_dim) for m, d in self.unimodal_dims.items()})
+        self.rank_weights = nn.Parameter(torch.empty(1, rank))
+        self.bias = nn.Parameter(torch.zeros(z_dim))
+        self.head = nn.Sequential(nn.Dropout(dropout), regressor(z_dim, spec))
+        nn.init.xavier_normal_(self.rank_weights)
+        for m, factor in self.factors.items():
+            if init == "official":
+                nn.init.xavier_normal_(factor)
+            else:
+                nn.init.normal_(factor, std=self.unimodal_dims[m] ** -0.5)
+                with torch.no_grad():
+                    factor[:, 0] = 1.0
+
+    def encode(self, batch: Batch) -> Encoded:
+        return {m: {"z": encoder(batch.sequences[m])} for m, encoder in self.encoders.items()}
+
+    def fuse(self, encoded: Encoded) -> Fusion:
+        unimodal = {m: encoded[m]["z"] for m in self.encoders}
+        z = low_rank_fusion(unimodal, dict(self.factors.items()), self.rank_weights[0], self.bias)
+        return Fusion(self.head(z), z, unimodal)
+
+
+def low_rank_fusion(
+    representations: dict[str, Float[Tensor, "batch d_m"]],
+    factors: dict[str, Float[Tensor, "rank d_m_plus_1 o"]],
+    weights: Float[Tensor, " rank"],
+    bias: Float[Tensor, " o"],
+) -> Float[Tensor, "batch o"]:
+    """Σ_r w_r ∏_m (F_m^{(r)} [1; z_m]) + b (LMF, its equation for h).
+
+    The first row of each factor is that of the constant 1. Equal to tensor fusion with W = Σ_r w_r ⊗_m F_m^{(r)}.
+    """
+    product: Tensor | None = None
+    for m, z in representations.items():
+        term = factors[m][:, 0].unsqueeze(1) + z @ factors[m][:, 1:]
+        product = term if product is None else product * term
+    assert product is not None
+    return torch.einsum("r,rbo->bo", weights, product) + bias
+
+
+class LanguageEncoder(nn.Module):
+    """LSTM → dropout → linear, no activation: [batch, time, d] → [batch, hidden // 2]."""
+
+    def __init__(self, feature: Feature, embedding_dim: int, hidden: int, dropout: float):
+        super().__init__()
+        self.steps = Steps(feature, embedding_dim)
+        self.lstm = nn.LSTM(self.steps.dim, hidden, batch_first=True)
+        self.dim = hidden // 2
+        self.project = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, self.dim))
+
+    def forward(self, sequence: Sequence) -> Float[Tensor, "batch dim"]:
+        return self.project(last_state(self.lstm, self.steps(sequence)))
+
+
+class PooledEncoder(nn.Module):
+    """Mean over real steps → BatchNorm → dropout → three linear + ReLU: [batch, time, d] → [batch, hidden].
+
+    BatchNorm sits before the fusion, so its statistics see joint rows only. (Published code averages over padding too.)
+    """
+
+    def __init__(self, feature: Feature, hidden: int, dropout: float):
+        super().__init__()
+        self.steps = Steps(feature, hidden)
+        self.dim = hidden
+        self.norm = nn.BatchNorm1d(self.steps.dim)
+        self.project = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(self.steps.dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+        )
+
+    def forward(self, sequence: Sequence) -> Float[Tensor, "batch dim"]:
+        return self.project(self.norm(masked_mean(self.steps(sequence))))

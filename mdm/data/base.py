@@ -1,0 +1,268 @@
+"""Stage one, data: the one table of segments that every data set and every file format becomes.
+
+A data set is a function or class that returns `Segments`; what differs between data sets ends here.
+Arrays may be in memory or memory-mapped, and are ragged: true lengths, no padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+FOLDS = ("train", "valid", "test")
+PADDING, UNKNOWN = 0, 1
+"""Token ids with a meaning of their own; the words of a vocabulary start at 2."""
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """n sequences of different lengths, end to end.
+
+    values: [steps, dim] float32, or [steps] int32 token ids
+    offsets: [n + 1] int64; sequence i is ``values[offsets[i]:offsets[i + 1]]``; an empty one means that
+        the segment lacks this modality
+    vocabulary: the word behind each id, () for vectors and for ids of a tokenizer
+    """
+
+    values: Shaped[np.ndarray, "steps *dim"]
+    offsets: Int[np.ndarray, " n_plus_1"]
+    vocabulary: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> Shaped[np.ndarray, "time *dim"]:
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " n"]:
+        return np.diff(self.offsets)
+
+    def lengths_of(self, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+        """Numbers of steps of some sequences."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the steps are token ids."""
+        return self.values.ndim == 1
+
+    @property
+    def dim(self) -> int:
+        """Width of a step, or how many token ids there are."""
+        if not self.tokens:
+            return int(self.values.shape[1])
+        return len(self.vocabulary) or int(self.values.max(initial=UNKNOWN)) + 1
+
+    @staticmethod
+    def of(sequences: list[np.ndarray], vocabulary: tuple[str, ...] = (), dim: int = 0) -> Ragged:
+        """Put sequences end to end; ``dim`` is needed only where all are empty."""
+        offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
+        filled = [s for s in sequences if len(s)]
+        if filled:
+            values = np.concatenate(filled)
+        else:
+            values = np.zeros((0, dim) if dim else (0,))
+        return Ragged(values.astype(np.float32 if values.ndim == 2 else np.int32), offsets, vocabulary)
+
+    @staticmethod
+    def of_words(sentences: list[list[str]]) -> Ragged:
+        """Words as ids into the sorted vocabulary of all sentences (ids 0 and 1 are reserved)."""
+        vocabulary = ("<pad>", "<unk>", *sorted({word for words in sentences for word in words}))
+        index = {word: i for i, word in enumerate(vocabulary)}
+        ids = [np.array([index[word] for word in words], dtype=np.int32) for words in sentences]
+        return Ragged.of(ids, vocabulary)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The table of segments: one row per utterance, one `Ragged` per kind of feature.
+
+    text: what is known of the words; keys among ``words`` (surface forms as ids), ``tokens`` (ids of a
+        tokenizer) and ``vectors`` (given embeddings). A run chooses one as its language modality.
+    modalities: the others, usually ``audio`` and ``video``
+    aligned: names, of ``text`` and ``modalities``, whose steps correspond one to one
+    fold: ``train``, ``valid``, ``test`` or ``""`` (in no fold) for each segment
+    group: the video, or speaker, that a segment is cut from
+    marks: named flags per segment (such as ``contradictory``), carried into the predictions
+    truth: what is known in closed form of how the data came about; empty for real data
+    source: where it came from and what was cleaned, for the data card
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    fold: Shaped[np.ndarray, " n"]
+    group: Shaped[np.ndarray, " n"]
+    label: Float[np.ndarray, "n targets"]
+    targets: tuple[str, ...]
+    label_range: tuple[float, float]
+    modalities: dict[str, Ragged]
+    text: dict[str, Ragged] = field(default_factory=dict)
+    aligned: tuple[str, ...] = ()
+    marks: dict[str, np.ndarray] = field(default_factory=dict)
+    truth: dict[str, float] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def features(self) -> dict[str, Ragged]:
+        """All ragged arrays by name: text kinds first, then the other modalities."""
+        return {**self.text, **self.modalities}
+
+    def words(self, i: int) -> str:
+        """The words of segment i, for people to read; empty where the data hold none."""
+        if "words" not in self.text:
+            return ""
+        ragged = self.text["words"]
+        return " ".join(ragged.vocabulary[k] for k in ragged[i])
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """The data card: what a reader must know before believing a number computed on these data."""
+        folds = {fold: int((self.fold == fold).sum()) for fold in FOLDS}
+        features = {}
+        for name, ragged in self.features.items():
+            lengths = ragged.lengths
+            present = lengths[lengths > 0]
+            features[name] = {
+                "kind": "tokens" if ragged.tokens else "vectors",
+                "dim": ragged.dim,
+                "segments": len(present),
+                "missing": {fold: int((lengths[self.fold == fold] == 0).sum()) for fold in FOLDS},
+                "length_min_median_max": [int(x) for x in (present.min(), np.median(present), present.max())]
+                if len(present)
+                else None,
+            }
+        return {
+            "name": self.name,
+            "segments": len(self),
+            "folds": folds,
+            "targets": list(self.targets),
+            "label_range": list(self.label_range),
+            "label_observed": [float(self.label.min()), float(self.label.max())],
+            "label_mean_train": [float(x) for x in self.label[self.fold == "train"].mean(0)] if folds["train"] else None,
+            "aligned": list(self.aligned),
+            "features": features,
+            "marks": {mark: int(flags.sum()) for mark, flags in self.marks.items()},
+            "truth": self.truth,
+            "source": self.source,
+            "digests": self.digests or {name: digest(r.values, r.offsets) for name, r in self.features.items()},
+        }
+
+    @cached_property
+    def card_hash(self) -> str:
+        """One hash for the whole: arrays, labels, folds and where they came from."""
+        rest = digest(self.label, self.fold.astype("U5"), np.array(self.ids))
+        return hashlib.sha256((json.dumps(self.card, sort_keys=True) + rest).encode()).hexdigest()
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """SHA-256 of arrays: their dtypes, shapes and bytes."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(f"{array.dtype.str}{array.shape}".encode())
+        total.update(np.ascontiguousarray(array).data if array.dtype.kind != "U" else str(array.tolist()).encode())
+    return total.hexdigest()
+
+
+def check(segments: Segments) -> Segments:
+    """Hold a table to its contract before anything reads or stores it.
+
+    Raises ValueError (contract, what came, what to do) on: no segments, duplicated ids, unknown fold
+    names, labels that are not finite or leave the declared range, arrays whose length differs from the
+    number of segments, values that are not finite, a modality without a single step, features called
+    aligned whose lengths differ, token ids outside the vocabulary.
+    """
+    n, name = len(segments), segments.name
+    if n == 0:
+        raise ValueError(f"{name}: a data set must hold at least one segment, and this one is empty; check its source.")
+    seen: set[str] = set()
+    doubled = sorted({i for i in segments.ids if i in seen or seen.add(i)})  # type: ignore[func-returns-value]
+    if doubled:
+        raise ValueError(
+            f"{name}: segment ids must be unique, but {len(doubled)} occur twice ({', '.join(doubled[:3])}); "
+            "rename them or remove the copies, or one segment may stand in two folds."
+        )
+    unknown = sorted(set(segments.fold.tolist()) - {*FOLDS, ""})
+    if unknown:
+        raise ValueError(f"{name}: a fold must be one of train, valid, test (or empty), but {unknown} came; rename them.")
+    check_label(segments)
+    for feature, ragged in segments.features.items():
+        check_feature(name, feature, ragged, n)
+    lengths = np.stack([segments.features[f].lengths for f in segments.aligned]) if segments.aligned else np.zeros((1, n), int)
+    differing = np.flatnonzero([len(set(column[column > 0])) > 1 for column in lengths.T])
+    if len(differing):
+        i = differing[0]
+        raise ValueError(
+            f"{name}: {', '.join(segments.aligned)} are declared aligned, so a segment must have equally many steps in "
+            f"each, but {segments.ids[i]} has {lengths[:, i].tolist()} ({len(differing)} such segments); align them or "
+            "declare them unaligned."
+        )
+    for what, array in {"fold": segments.fold, "group": segments.group, **segments.marks}.items():
+        if len(array) != n:
+            raise ValueError(f"{name}: {what} must have one entry per segment ({n}), but has {len(array)}; check the reader.")
+    return segments
+
+
+def check_label(segments: Segments) -> None:
+    """The part of `check` that concerns labels."""
+    name, label, (low, high) = segments.name, segments.label, segments.label_range
+    if label.shape != (len(segments), len(segments.targets)):
+        raise ValueError(
+            f"{name}: labels must have shape [segments, targets] = [{len(segments)}, {len(segments.targets)}], "
+            f"but have {list(label.shape)}; check the label file."
+        )
+    bad = np.flatnonzero(~np.isfinite(label).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{name}: labels must be finite, but {len(bad)} are not (first: {segments.ids[bad[0]]}); remove these segments."
+        )
+    if not low < high:
+        raise ValueError(f"{name}: label_range must be (low, high) with low < high, but is ({low}, {high}); correct it.")
+    bad = np.flatnonzero(((label < low) | (label > high)).any(1))
+    if len(bad):
+        raise ValueError(
+            f"{name}: labels must lie in the declared range [{low:g}, {high:g}], but {len(bad)} do not (first: "
+            f"{segments.ids[bad[0]]} = {label[bad[0]].tolist()}); correct label_range, or clip the labels knowingly."
+        )
+
+
+def check_feature(name: str, feature: str, ragged: Ragged, n: int) -> None:
+    """The part of `check` that concerns one ragged array."""
+    if len(ragged) != n:
+        raise ValueError(
+            f"{name}: {feature} must hold one sequence per segment ({n}), but holds {len(ragged)}; check the reader."
+        )
+    offsets = ragged.offsets
+    if offsets[0] != 0 or offsets[-1] != len(ragged.values) or (np.diff(offsets) < 0).any():
+        raise ValueError(
+            f"{name}: {feature}'s offsets must rise from 0 to its number of steps ({len(ragged.values)}), "
+            "but do not; the file is damaged, prepare it again."
+        )
+    if len(ragged.values) == 0:
+        raise ValueError(
+            f"{name}: {feature} must have a step in at least one segment, but is empty everywhere; leave it out of the data set."
+        )
+    if ragged.tokens:
+        low, high = int(ragged.values.min()), int(ragged.values.max())
+        if low < 0 or high >= ragged.dim:
+            raise ValueError(
+                f"{name}: {feature}'s token ids must lie in [0, {ragged.dim - 1}], but reach [{low}, {high}]; "
+                "the vocabulary belongs to other data."
+            )
+        return
+    for start in range(0, len(ragged.values), 1 << 16):
+        if not np.isfinite(ragged.values[start : start + (1 << 16)]).all():
+            raise ValueError(
+                f"{name}: {feature} must be finite, but holds NaN or infinite values; clean them first "
+                "(preparing a store does, and counts them)."
+            )

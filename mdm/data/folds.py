@@ -1,0 +1,55 @@
+"""Stage one, data: declared divisions of segments into train, valid and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Shaped
+
+from mdm.data.base import Segments
+
+
+@dataclass(frozen=True)
+class KFold:
+    """Seeded k-fold over the complete segments: those that have every modality.
+
+    Part ``fold`` is tested, the next part (cyclically) is the validation fold, the rest trains. Whole groups
+    (videos, speakers) go to one part. Segments that lack a modality train (``incomplete="train"``) or
+    stay out (``"drop"``); they are never validated or tested on, so that a score always means all modalities.
+    ``seed`` belongs to the division, not to the run: all runs of one comparison share it.
+
+    Raises ValueError unless k ≥ 3, 0 ≤ fold < k and there are at least k complete groups.
+    """
+
+    k: int = 5
+    fold: int = 0
+    seed: int = 0
+    incomplete: Literal["train", "drop"] = "train"
+
+    def __post_init__(self) -> None:
+        if self.k < 3 or not 0 <= self.fold < self.k:
+            raise ValueError(
+                f"k-fold needs k >= 3 parts (train, valid, test) and 0 <= fold < k, but k={self.k}, fold={self.fold} came; "
+                "set data.folds.k and data.folds.fold."
+            )
+        if self.incomplete not in ("train", "drop"):
+            raise ValueError(f"incomplete must be 'train' or 'drop', but is {self.incomplete!r}; set data.folds.incomplete.")
+
+    def __call__(self, segments: Segments) -> Shaped[np.ndarray, " n"]:
+        """Fold name of each segment."""
+        complete = np.all([r.lengths > 0 for r in segments.features.values()], axis=0)
+        groups = np.unique(segments.group[complete])
+        if len(groups) < self.k:
+            raise ValueError(
+                f"{segments.name}: {self.k}-fold needs at least {self.k} groups of complete segments, but there are "
+                f"{len(groups)}; use fewer parts (data.folds.k)."
+            )
+        parts = np.array_split(np.random.default_rng(self.seed).permutation(groups), self.k)
+        fold = np.where(complete, "train", "train" if self.incomplete == "train" else "").astype("U5")
+        fold[complete & np.isin(segments.group, parts[self.fold])] = "test"
+        fold[complete & np.isin(segments.group, parts[(self.fold + 1) % self.k])] = "valid"
+        # An incomplete segment of a tested or validated video would carry its speaker into training.
+        fold[~complete & np.isin(segments.group, np.concatenate([parts[self.fold], parts[(self.fold + 1) % self.k]]))] = ""
+        return fold

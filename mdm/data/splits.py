@@ -1,0 +1,315 @@
+"""Stage one, data: segments → batches, with the test fold sealed until a checkpoint is chosen.
+
+`Splits` hands out training and validation batches, and the test batches only in exchange for a
+`Selection`: the record of which checkpoint was chosen, on validation, and where it lies. Everything that is
+estimated from data here (scaling, known words, mean label) is estimated on the training fold.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mdm.data.base import FOLDS, PADDING, UNKNOWN, Ragged, Segments, check
+from mdm.seeds import derive
+from mdm.types import Batch, DataSpec, Feature, Sequence
+
+SMALLEST_BATCH = 4
+"""A last batch with fewer rows joins the one before it: BatchNorm must not see one row, and samples of the
+product of marginals need at least as many rows as modalities."""
+
+RELEASE_AFTER = 64 * 2**20
+"""Bytes read from a mapped file after which its pages are given back, so that a large store costs no more memory."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The outcome of choosing on validation: the key to the test fold."""
+
+    checkpoint: Path
+    epoch: int
+    metric: str
+    value: float
+
+
+class Splits:
+    """Batches of one data set for one run.
+
+    segments: the table
+    batch_size: rows per batch
+    seed: the run's seed; the batch order of epoch e is a function of (seed, e) alone
+    text: which kind of text is the language modality (a key of ``segments.text``), or None for no language
+    modalities: names to use; None for all that the data hold
+    folds: a division to use instead of the data's own
+    scale: audio, video and given word vectors, per feature over training frames: ``standard`` (zero mean, unit
+        variance), ``maxabs`` (as the MFN line does for FACET), or ``none``
+    max_steps: keep at most the last so many steps (the MFN line keeps 20); None keeps all
+    workers: processes that prepare batches; 0 reads in the main process, the fastest for sets of MOSI's size
+
+    Raises ValueError if a fold is empty, a modality or text kind is not there, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        segments: Segments,
+        batch_size: int = 32,
+        seed: int = 0,
+        text: str | None = "words",
+        modalities: list[str] | None = None,
+        folds: Callable[[Segments], Shaped[np.ndarray, " n"]] | None = None,
+        scale: Literal["standard", "maxabs", "none"] = "standard",
+        max_steps: int | None = None,
+        workers: int = 0,
+    ):
+        if batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
+        if max_steps is not None and max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, but is {max_steps}; leave it null to keep all steps.")
+        check(segments)
+        fold = segments.fold if folds is None else folds(segments)
+        rows = {name: np.flatnonzero(fold == name) for name in FOLDS}
+        empty = [name for name in FOLDS if len(rows[name]) == 0]
+        if empty:
+            raise ValueError(
+                f"{segments.name}: each of train, valid and test must hold a segment, but {', '.join(empty)} hold none; "
+                "check the folds of the store, or declare a division with data.folds."
+            )
+        chosen = choose(segments, text, modalities)
+        self.segments, self.batch_size, self.seed, self.workers = segments, batch_size, seed, workers
+        self._rows = rows
+        train = rows["train"]
+        self._views = {name: View(ragged, train, scale, max_steps) for name, ragged in chosen.items()}
+        kinds = {text if name == "language" else name for name in chosen}
+        self.spec = DataSpec(
+            features={name: view.feature for name, view in self._views.items()},
+            targets=segments.targets,
+            label_range=segments.label_range,
+            label_mean=tuple(float(x) for x in segments.label[train].mean(0)),
+            aligned=kinds <= set(segments.aligned) or len(kinds) == 1,
+        )
+        self.sizes = {name: len(r) for name, r in rows.items()}
+
+    def train(self, stream: str = "order") -> DataLoader[Batch]:
+        """Shuffled training batches; ``stream`` names the order, so that a critic's own batches move no others."""
+        rows = self._rows["train"]
+        return self._loader("train", Shuffled(len(rows), self.batch_size, derive(self.seed, stream)))
+
+    def train_in_order(self) -> DataLoader[Batch]:
+        """The training fold once, in order: for measuring, not for learning."""
+        return self._loader("train", InOrder(len(self._rows["train"]), self.batch_size))
+
+    def valid(self) -> DataLoader[Batch]:
+        """The validation fold, in order."""
+        return self._loader("valid", InOrder(len(self._rows["valid"]), max(self.batch_size, 256)))
+
+    def open_test(self, selection: Selection) -> DataLoader[Batch]:
+        """The test fold, in order, once a checkpoint has been chosen on validation.
+
+        Raises ValueError if the selection names no checkpoint on disk.
+        """
+        if not Path(selection.checkpoint).is_file():
+            raise ValueError(
+                f"The test fold opens only after a checkpoint was chosen on validation, but {selection.checkpoint} does not "
+                "exist; train first."
+            )
+        return self._loader("test", InOrder(len(self._rows["test"]), max(self.batch_size, 256)))
+
+    def describe(self, fold: str) -> dict[str, Any]:
+        """ids, groups, words and marks of a fold's segments, in order (no labels)."""
+        rows = self._rows[fold]
+        return {
+            "id": [self.segments.ids[i] for i in rows],
+            "group": self.segments.group[rows].tolist(),
+            **{mark: flags[rows].tolist() for mark, flags in self.segments.marks.items()},
+        }
+
+    def _loader(self, fold: str, order: Sampler[list[int]]) -> DataLoader[Batch]:
+        return DataLoader(
+            Fold(self.segments, self._views, self._rows[fold]),
+            batch_sampler=order,
+            collate_fn=as_is,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            # Without a generator of its own a loader draws a seed from the global one at every epoch.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+
+def choose(segments: Segments, text: str | None, modalities: list[str] | None) -> dict[str, Ragged]:
+    """The features that a run uses, by modality: language first.
+
+    Raises ValueError if something asked for is not in the data.
+    """
+    features: dict[str, Ragged] = {}
+    if text is not None and segments.text:
+        if text not in segments.text:
+            raise ValueError(
+                f"{segments.name} carries text as {', '.join(segments.text)}, but data.text={text} was asked for; choose one "
+                "of these (null for a run without language)."
+            )
+        features["language"] = segments.text[text]
+    features |= segments.modalities
+    if modalities is not None:
+        absent = [m for m in modalities if m not in features]
+        if absent or not modalities:
+            raise ValueError(
+                f"{segments.name} has the modalities {', '.join(features)}, but {', '.join(absent) or 'none'} was asked for; "
+                "set data.modalities to a non-empty choice of these."
+            )
+        features = {m: r for m, r in features.items() if m in modalities}
+    if not features:
+        raise ValueError(f"{segments.name}: a run needs at least one modality, but data.text=null leaves none; set data.text.")
+    return features
+
+
+class View:
+    """One modality as a run reads it: scaled, cut to its last steps, unknown words marked."""
+
+    def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
+        self.ragged, self.max_steps = ragged, max_steps
+        self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary)
+        self.shift = self.factor = self.known = None
+        self._read = 0
+        if ragged.tokens:
+            if ragged.vocabulary:
+                self.known = known_tokens(ragged, train)
+        elif scale == "standard":
+            mean, std = moments(ragged, train)
+            self.shift, self.factor = mean.astype(np.float32), (1 / np.where(std > 1e-6, std, 1)).astype(np.float32)
+        elif scale == "maxabs":
+            largest = np.max([np.abs(ragged[i]).max(0, initial=0) for i in train], axis=0)
+            self.shift, self.factor = np.zeros(ragged.dim, np.float32), (1 / np.where(largest > 0, largest, 1)).astype(np.float32)
+        elif scale != "none":
+            raise ValueError(f"scale must be standard, maxabs or none, but is {scale!r}; set data.scale.")
+
+    def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
+        """Padded behind, to the longest of these rows."""
+        ends, lengths = self.ragged.offsets[rows + 1], self.ragged.lengths_of(rows)
+        if self.max_steps is not None:
+            lengths = np.minimum(lengths, self.max_steps)
+        steps = np.arange(max(int(lengths.max(initial=0)), 1))
+        mask = steps < lengths[:, None]
+        values = self.ragged.values[np.where(mask, (ends - lengths)[:, None] + steps, 0)]
+        self._release(values.nbytes)
+        if self.known is not None:
+            values = self.known[values]
+        if self.factor is not None:
+            values = (values - self.shift) * self.factor
+        if self.ragged.tokens:
+            values = values.astype(np.int64)
+        values[~mask] = PADDING
+        return Sequence(torch.from_numpy(values), torch.from_numpy(mask))
+
+    def _release(self, read: int) -> None:
+        self._read += read
+        if self._read > RELEASE_AFTER:
+            release(self.ragged.values)
+            self._read = 0
+
+
+def known_tokens(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " vocabulary"]:
+    """id → id for words of the training fold, id → UNKNOWN for the others."""
+    occurring = np.unique(np.concatenate([ragged[i] for i in train]))
+    known = np.full(len(ragged.vocabulary), UNKNOWN, dtype=np.int64)
+    known[occurring] = occurring
+    known[PADDING] = PADDING
+    return known
+
+
+def moments(ragged: Ragged, rows: Int[np.ndarray, " rows"]) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
+    """Mean and standard deviation of each feature over all real steps of these rows, in one pass."""
+    count, mean, square, read = 0, np.zeros(ragged.dim), np.zeros(ragged.dim), 0
+    for i in rows:
+        steps = ragged[i].astype(np.float64)
+        if len(steps) == 0:
+            continue
+        # Chan's update: no cancellation, whatever the features' scale.
+        delta, total = steps.mean(0) - mean, count + len(steps)
+        square += ((steps - steps.mean(0)) ** 2).sum(0) + delta**2 * (count * len(steps) / total)
+        mean += delta * (len(steps) / total)
+        count, read = total, read + ragged[i].nbytes
+        if read > RELEASE_AFTER:
+            release(ragged.values)
+            read = 0
+    return mean, np.sqrt(square / max(count, 1))
+
+
+def release(array: np.ndarray) -> None:
+    """Give a mapped file's pages back to the system (the file cache keeps them); nothing for arrays in memory."""
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None:
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+class Fold(Dataset[Batch]):
+    """Rows of one fold, read a whole batch at a time."""
+
+    def __init__(self, segments: Segments, views: dict[str, View], rows: Int[np.ndarray, " rows"]):
+        self.views, self.rows = views, rows
+        self.ids = segments.ids
+        self.label = torch.from_numpy(np.ascontiguousarray(segments.label, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        rows = self.rows[indices]
+        sequences = {name: view(rows) for name, view in self.views.items()}
+        return Batch(tuple(self.ids[i] for i in rows), sequences, self.label[rows])
+
+
+def as_is(batch: Batch) -> Batch:
+    """The dataset makes whole batches; nothing is left to collate."""
+    return batch
+
+
+def cut(order: list[int], batch_size: int) -> list[list[int]]:
+    """Consecutive batches; a tail of fewer than SMALLEST_BATCH rows joins the batch before it."""
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < min(SMALLEST_BATCH, batch_size):
+        tail = batches.pop()
+        batches[-1] = batches[-1] + tail
+    return batches
+
+
+class Shuffled(Sampler[list[int]]):
+    """Batches in an order that is a function of (seed, epoch), so that a resumed run sees what it would have seen.
+
+    Lightning calls ``set_epoch`` before each epoch.
+    """
+
+    def __init__(self, rows: int, batch_size: int, seed: int):
+        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows).tolist()
+        return iter(cut(order, self.batch_size))
+
+    def __len__(self) -> int:
+        return len(cut(list(range(self.rows)), self.batch_size))
+
+
+class InOrder(Sampler[list[int]]):
+    """Batches in the fold's own order."""
+
+    def __init__(self, rows: int, batch_size: int):
+        self.rows, self.batch_size = rows, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(cut(list(range(self.rows)), self.batch_size))
+
+    def __len__(self) -> int:
+        return len(cut(list(range(self.rows)), self.batch_size))

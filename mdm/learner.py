@@ -1,0 +1,375 @@
+"""Stage four, learner: the one training loop, for every backbone and every penalty.
+
+Per batch: encode and fuse the segments; stage one, the critics fit on detached representations; stage two, one step
+of the backbone on task loss + own terms + penalties, critics frozen. Algorithm 1 of paper 000, with its wasteful parts as choices.
+
+Every draw of an epoch is a function of (seed, epoch): the global generators (dropout) are set at its start, and all that
+a critic or a product sample draws comes from streams of their own. So a penalty changes no draw of the backbone, and a
+run resumed at an epoch's start continues as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from mdm.backbones.base import Backbone
+from mdm.metrics import evaluate
+from mdm.penalties.base import Penalty, View
+from mdm.product import batch_lengths, detached, product, shifts
+from mdm.seeds import Stream, derive, generator
+from mdm.types import Batch, DataSpec, Encoded, Fusion
+
+OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
+
+
+@dataclass
+class Objective:
+    """A penalty and how its critic is trained.
+
+    critic_steps: steps of the critic per step of the backbone (Unroll = 10 in paper 000)
+    critic_batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as
+        Algorithm 1 reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier
+        batches of this epoch as they were then, which cost nothing
+    interleave: ``batch``, critic steps within every step of the backbone; ``epoch``, first a pass over the training fold for
+        the critic, then one for the backbone (paper 001)
+    optimizer: makes the critic's optimiser from its parameters; never clipped, which breaks DV and NWJ critics
+    measure_only: train the critic and report its estimate, but add nothing to the loss
+    """
+
+    penalty: Penalty
+    critic_steps: int = 10
+    critic_batches: Literal["fresh", "shared", "replay"] = "shared"
+    interleave: Literal["batch", "epoch"] = "batch"
+    optimizer: OptimizerFactory | None = None
+    measure_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.critic_batches not in ("fresh", "shared", "replay") or self.interleave not in ("batch", "epoch"):
+            raise ValueError(
+                "critic_batches is fresh, shared or replay and interleave is batch or epoch, but "
+                f"{self.critic_batches!r} and {self.interleave!r} came; set penalty.critic_batches and penalty.interleave."
+            )
+        if self.trains and (self.critic_steps < 1 or self.optimizer is None):
+            raise ValueError(
+                f"A penalty with a critic needs critic_steps >= 1 and an optimizer, but critic_steps={self.critic_steps} and "
+                f"optimizer={self.optimizer}; set penalty.critic_steps and penalty.optimizer."
+            )
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a critic to train."""
+        return next(self.penalty.parameters(), None) is not None
+
+
+class Learner(pl.LightningModule):
+    """Backbone + objectives → a LightningModule; knows training and validation, and has no test step.
+
+    loss: task loss of (prediction, label), both [batch, targets]
+    optimizer: makes the task optimiser from parameter groups
+    groups: submodule of the backbone → options of its parameter group, such as ``{"encoder": {"lr": 5e-5}}``
+    gradient_clip: largest gradient norm of the backbone's parameters, or None
+    fresh: a loader of training batches in an order of its own, for ``critic_batches=fresh`` and ``interleave=epoch``
+
+    ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the
+    term, before any weight has changed.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        spec: DataSpec,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: OptimizerFactory,
+        objectives: Mapping[str, Objective],
+        seed: int,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        gradient_clip: float | None = None,
+        fresh: DataLoader[Batch] | None = None,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.backbone = backbone
+        self.penalties = nn.ModuleDict({name: o.penalty for name, o in objectives.items()})
+        self.objectives = dict(objectives)
+        self.spec, self.loss, self.make_optimizer, self.groups = spec, loss, optimizer, groups or {}
+        self.seed, self.gradient_clip, self.fresh = seed, gradient_clip, fresh
+        self.curve: list[dict[str, float]] = []
+        self._needs_product = any(o.penalty.needs_product for o in objectives.values())
+        self._start_epoch(0)
+
+    # ---- one epoch
+
+    def _start_epoch(self, epoch: int) -> None:
+        self._stream = Stream(derive(self.seed, "penalty", epoch), "dropout")
+        self._shifts = np.random.default_rng(derive(self.seed, "shifts", epoch))
+        self._replayed = {name: Replay(derive(self.seed, name, epoch)) for name in self.objectives}
+        self._fresh_batches = endless(self.fresh, epoch) if self.fresh is not None else None
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+        self._started = time.monotonic()
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(derive(self.seed, "dropout", self.current_epoch))
+        self._start_epoch(self.current_epoch)
+        for name, objective in self.objectives.items():
+            if objective.trains and objective.interleave == "epoch":
+                for _ in range(self.trainer.num_training_batches):  # type: ignore[arg-type]
+                    self._fit_critic(name, objective, None)
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        encoded = self.backbone.encode(batch)
+        fusion = self.backbone.fuse(encoded)
+        here = Here(batch, encoded, fusion, batch_lengths(batch) if self._needs_product else None)
+        for name, objective in self.objectives.items():
+            if objective.trains and objective.interleave == "batch":
+                self._fit_critic(name, objective, here)
+        terms = {"task": self.loss(fusion.prediction, batch.label)}
+        terms |= self.backbone.own_terms(batch, encoded, fusion)
+        terms |= self._penalty_terms(here)
+        self._step(terms)
+
+    def _penalty_terms(self, here: Here) -> dict[str, Tensor]:
+        """Stage two's terms; one sample of the product serves all penalties."""
+        active = {name: o for name, o in self.objectives.items() if not o.measure_only}
+        if not active:
+            return {}
+        with self._stream.active():
+            view = self._view(here, any(o.penalty.needs_product for o in active.values()))
+            terms = {}
+            for name, objective in active.items():
+                objective.penalty.requires_grad_(False)
+                terms |= {f"{name}/{part}": value for part, value in objective.penalty(view).items()}
+        for name, objective in self.objectives.items():
+            if objective.critic_batches == "replay" and objective.trains and not objective.measure_only:
+                self._replayed[name].keep(view.detach())
+        return terms
+
+    def _step(self, terms: dict[str, Tensor]) -> None:
+        """One step of the backbone on the sum of the terms."""
+        total = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(total):
+            bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+            raise ValueError(
+                f"Every loss term must be finite, but {', '.join(bad) or 'their sum'} is not, in epoch {self.current_epoch}; no "
+                "weight was changed by it. Lower model.optimizer.lr or penalty.weight, or look at the data card."
+            )
+        optimizer = self._optimizers()[0]
+        optimizer.zero_grad()
+        self.manual_backward(total)
+        if self.gradient_clip is not None:
+            self.clip_gradients(optimizer, self.gradient_clip, "norm")
+        optimizer.step()
+        self._batches += 1
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+
+    # ---- critics
+
+    def _fit_critic(self, name: str, objective: Objective, here: Here | None) -> None:
+        """Stage one for one objective; ``here`` is the current batch, None before an epoch's first."""
+        optimizer = self._optimizers()[1 + self._trained().index(name)]
+        penalty = objective.penalty.requires_grad_(True)
+        with self._stream.active():
+            for _ in range(objective.critic_steps):
+                view = self._critic_view(name, objective, here)
+                loss = penalty.critic_loss(view)
+                if not torch.isfinite(loss):
+                    raise ValueError(
+                        f"A critic's loss must be finite, but that of {name} is not, in epoch {self.current_epoch}. An "
+                        "unbounded critic diverges at strong dependence: use penalty.objective.output=tanh or a smaller "
+                        "penalty.optimizer.lr."
+                    )
+                optimizer.zero_grad()
+                self.manual_backward(loss)
+                optimizer.step()
+            if objective.critic_batches == "replay" and objective.measure_only and here is not None:
+                self._replayed[name].keep(view)
+
+    @torch.no_grad()
+    def _critic_view(self, name: str, objective: Objective, here: Here | None) -> View:
+        """Detached representations for one critic step."""
+        wants = objective.penalty.needs_product
+        if objective.critic_batches == "replay" and here is not None and self._replayed[name]:
+            return self._replayed[name].draw()
+        if objective.critic_batches == "fresh" or here is None:
+            assert self._fresh_batches is not None, "run.py gives the learner a loader of fresh batches"
+            batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
+            with keeping_buffers(self.backbone):
+                encoded = self.backbone.encode(batch)
+            here = Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if wants else None)
+        return self._view(Here(here.batch, detached(here.encoded), here.fusion.detach(), here.lengths), wants)
+
+    def _view(self, here: Here, with_product: bool) -> View:
+        if not with_product:
+            return View(here.fusion, None, here.batch.label)
+        assert here.lengths is not None
+        paired = product(here.encoded, shifts(here.lengths, self._shifts), here.lengths)
+        return View(here.fusion, self.backbone.fuse(paired), here.batch.label)
+
+    # ---- validation
+
+    def on_validation_epoch_start(self) -> None:
+        self._held_out: list[View] = []
+        self._stream = Stream(derive(self.seed, "validation"), "dropout")
+        self._shifts = np.random.default_rng(derive(self.seed, "validation shifts"))
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        encoded = self.backbone.encode(batch)
+        lengths = batch_lengths(batch) if self._needs_product else None
+        here = Here(batch, encoded, self.backbone.fuse(encoded), lengths)
+        self._held_out.append(self._view(here, self._needs_product))
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics on the whole fold; each penalty's estimate on rows that its critic has not seen."""
+        view = gather(self._held_out)
+        metrics = evaluate(to_numpy(view.joint.prediction), to_numpy(view.label), self.spec.label_range, self.spec.targets)
+        row = {"epoch": float(self.current_epoch)}
+        if self._batches:
+            row |= {f"train/{name}": float(value) / self._batches for name, value in self._sums.items()}
+        row |= {f"valid/{name}": value for name, value in metrics.items()}
+        for name, objective in self.objectives.items():
+            row |= {f"valid/{name}/{part}": float(value) for part, value in objective.penalty.estimate(view).items()}
+        row["seconds"] = time.monotonic() - self._started
+        self._held_out = []
+        self.log_dict({name: value for name, value in row.items() if name != "epoch"}, on_epoch=True)
+        self.curve.append(row)
+
+    # ---- what Lightning asks for
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        optimizers = [self.make_optimizer(parameter_groups(self.backbone, self.groups))]
+        for name in self._trained():
+            make = self.objectives[name].optimizer
+            assert make is not None
+            optimizers.append(make(self.objectives[name].penalty.parameters()))
+        return optimizers
+
+    def _trained(self) -> list[str]:
+        return [name for name, objective in self.objectives.items() if objective.trains]
+
+    def _optimizers(self) -> list[Any]:
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device, non_blocking=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["curve"] = self.curve
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.curve = checkpoint["curve"]
+
+
+@dataclass(frozen=True)
+class Here:
+    """A batch and what the backbone made of it; lengths [modalities, batch] where products are drawn."""
+
+    batch: Batch
+    encoded: Encoded
+    fusion: Fusion
+    lengths: np.ndarray | None
+
+
+class Replay:
+    """The last views of an epoch, drawn at random for critic steps; begins empty in each epoch."""
+
+    size = 16
+
+    def __init__(self, seed: int):
+        self.views: list[View] = []
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def keep(self, view: View) -> None:
+        self.views = [*self.views[-self.size + 1 :], view]
+
+    def draw(self) -> View:
+        return self.views[self.rng.integers(len(self.views))]
+
+
+class keeping_buffers:  # noqa: N801  (reads as a phrase: with keeping_buffers(module))
+    """Put a module's buffers (BatchNorm's running statistics) back afterwards."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.saved = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
+
+    def __exit__(self, *_: object) -> None:
+        with torch.no_grad():
+            for buffer, value in self.saved:
+                buffer.copy_(value)
+
+
+def endless(loader: DataLoader[Batch], epoch: int) -> Iterator[Batch]:
+    """Batches without end; the order of each pass is a function of (loader's seed, epoch, pass)."""
+    passes = 0
+    while True:
+        loader.batch_sampler.set_epoch(epoch * 1000 + passes)  # type: ignore[union-attr]
+        yield from loader
+        passes += 1
+
+
+def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Optimiser groups by the submodule that owns the parameters; the rest forms the first group.
+
+    Raises ValueError if a name is no submodule, or if two groups share parameters.
+    """
+    owned: dict[int, str] = {}
+    result: list[dict[str, Any]] = []
+    for name, options in groups.items():
+        try:
+            parameters = list(backbone.get_submodule(name).parameters())
+        except AttributeError:
+            children = ", ".join(n for n, _ in backbone.named_children())
+            raise ValueError(
+                f"An optimiser group belongs to a submodule of {type(backbone).__name__} ({children}), but {name!r} is none; "
+                "correct model.groups."
+            ) from None
+        shared = {owned[id(p)] for p in parameters if id(p) in owned}
+        if shared:
+            raise ValueError(f"Optimiser groups must not share parameters, but {name!r} overlaps {shared}; correct model.groups.")
+        owned |= {id(p): name for p in parameters}
+        result.append({"params": parameters, **options})
+    return [{"params": [p for p in backbone.parameters() if id(p) not in owned]}, *result]
+
+
+def gather(views: list[View]) -> View:
+    """Views of consecutive batches as one."""
+
+    def together(fusions: list[Fusion]) -> Fusion:
+        unimodal = {m: torch.cat([f.unimodal[m] for f in fusions]) for m in fusions[0].unimodal}
+        return Fusion(torch.cat([f.prediction for f in fusions]), torch.cat([f.z for f in fusions]), unimodal)
+
+    products = [v.product for v in views if v.product is not None]
+    return View(
+        together([v.joint for v in views]), together(products) if products else None, torch.cat([v.label for v in views])
+    )
+
+
+def to_numpy(tensor: Tensor) -> Float[np.ndarray, "..."]:
+    return tensor.detach().float().cpu().numpy()
+
+
+@torch.no_grad()
+def predict(backbone: Backbone, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and labels of all batches, [n, targets] each; the backbone in evaluation mode, on its own device."""
+    device = next(backbone.parameters()).device
+    backbone.eval()
+    pairs = [(backbone(batch.to(device)).prediction, batch.label) for batch in batches]
+    return to_numpy(torch.cat([p for p, _ in pairs])), to_numpy(torch.cat([y for _, y in pairs]))

@@ -1,0 +1,91 @@
+"""Evaluation: whole arrays of predictions and labels → named numbers.
+
+Each key names its convention, because published code disagrees on every one of them: zeros counted or not, clipped
+before rounding or not, which F1. Rounding is half to even everywhere (``np.rint``). Labels are centred on the middle of their
+declared range first, so that "non-negative" means the same for [-3, 3] and for [1, 5].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+CLASSES = (7, 5)
+"""k of Acc-k; reported where the label range reaches (k − 1)/2 on both sides of its middle."""
+
+
+def evaluate(
+    prediction: Float[np.ndarray, "n targets"],
+    label: Float[np.ndarray, "n targets"],
+    label_range: tuple[float, float],
+    targets: tuple[str, ...],
+) -> dict[str, float]:
+    """Metrics of every target; with several targets, keys ``<target>/<metric>`` and the plain key for their mean.
+
+    Raises ValueError on shapes that differ, on no rows, and on values that are not finite.
+    """
+    if prediction.shape != label.shape or prediction.ndim != 2 or prediction.shape[1] != len(targets):
+        raise ValueError(
+            f"Metrics need predictions and labels of one shape [segments, {len(targets)} targets], but {list(prediction.shape)} "
+            f"and {list(label.shape)} came; check the model's head."
+        )
+    if len(label) == 0:
+        raise ValueError("Metrics need at least one segment, but none came; check the fold.")
+    if not (np.isfinite(prediction).all() and np.isfinite(label).all()):
+        raise ValueError(
+            f"Metrics need finite values, but {int((~np.isfinite(prediction)).sum())} predictions and "
+            f"{int((~np.isfinite(label)).sum())} labels are not; the model has diverged or the labels are damaged."
+        )
+    each = {t: evaluate_target(prediction[:, i], label[:, i], label_range) for i, t in enumerate(targets)}
+    if len(targets) == 1:
+        return each[targets[0]]
+    names = each[targets[0]]
+    mean = {name: float(np.mean([values[name] for values in each.values()])) for name in names}
+    return mean | {f"{target}/{name}": value for target, values in each.items() for name, value in values.items()}
+
+
+def evaluate_target(
+    prediction: Float[np.ndarray, " n"], label: Float[np.ndarray, " n"], label_range: tuple[float, float]
+) -> dict[str, float]:
+    """Metrics of one target.
+
+    mae, corr: mean absolute error and Pearson correlation over all segments; corr is NaN for a constant prediction
+    acc7, acc5: equal after clipping to ±3, ±2 around the middle and rounding (MISA, MulT, MMSA)
+    acc7_unclipped: the same without clipping (MFN, LMF, TFN)
+    acc2_nonneg, f1_nonneg: ≥ 0 against < 0, zeros kept; weighted F1
+    acc2_pos, f1_pos: > 0 against < 0, segments with a zero label left out; NaN if none remain
+    """
+    low, high = label_range
+    middle, half = (low + high) / 2, (high - low) / 2
+    p, y = prediction.astype(np.float64) - middle, label.astype(np.float64) - middle
+    metrics = {"mae": float(np.abs(p - y).mean()), "corr": pearson(p, y)}
+    for k in CLASSES:
+        edge = (k - 1) / 2
+        if edge <= half:
+            metrics[f"acc{k}"] = float((np.rint(np.clip(p, -edge, edge)) == np.rint(np.clip(y, -edge, edge))).mean())
+    if half >= 3:
+        metrics["acc7_unclipped"] = float((np.rint(p) == np.rint(y)).mean())
+    metrics["acc2_nonneg"] = float(((p >= 0) == (y >= 0)).mean())
+    metrics["f1_nonneg"] = weighted_f1(p >= 0, y >= 0)
+    signed = y != 0
+    metrics["acc2_pos"] = float(((p > 0) == (y > 0))[signed].mean()) if signed.any() else float("nan")
+    metrics["f1_pos"] = weighted_f1(p[signed] > 0, y[signed] > 0) if signed.any() else float("nan")
+    return metrics
+
+
+def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
+    """Pearson correlation; NaN where one side is constant, which is no correlation of 0."""
+    p, y = p - p.mean(), y - y.mean()
+    scale = np.sqrt((p**2).sum() * (y**2).sum())
+    # Of a constant, the mean may differ from the values in the last bit.
+    return float((p * y).sum() / scale) if scale > 1e-12 * len(p) else float("nan")
+
+
+def weighted_f1(predicted: np.ndarray, actual: np.ndarray) -> float:
+    """F1 of both classes weighted by how often each *label* occurs (MISA and MulT swap the two arguments)."""
+    total = 0.0
+    for positive in (True, False):
+        hits = int(((predicted == positive) & (actual == positive)).sum())
+        either = int((predicted == positive).sum() + (actual == positive).sum())
+        total += (actual == positive).mean() * (2 * hits / either if either else 0.0)
+    return float(total)

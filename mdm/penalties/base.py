@@ -1,0 +1,64 @@
+"""Stage three, penalty: what every objective on representations must offer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mdm.types import Fusion
+
+
+@dataclass(frozen=True)
+class View:
+    """What a penalty may look at.
+
+    joint: the fusion of segments as they are
+    product: the fusion of re-paired modalities, a sample of the product of the marginals; None unless asked for
+    label: [batch, targets], of the joint rows
+    """
+
+    joint: Fusion
+    product: Fusion | None
+    label: Float[Tensor, "batch targets"]
+
+    def detach(self) -> View:
+        return View(self.joint.detach(), self.product.detach() if self.product else None, self.label)
+
+
+class Penalty(nn.Module, ABC):
+    """An objective on representations; its parameters are its critic's, and only those.
+
+    weight: λ > 0, included in what `forward` returns
+    needs_product: whether views must come with product rows
+
+    Raises ValueError if the weight is not a positive number.
+    """
+
+    needs_product = False
+
+    def __init__(self, weight: float):
+        super().__init__()
+        if not weight > 0 or weight == float("inf"):
+            raise ValueError(
+                f"A penalty's weight must be a positive number, but is {weight}; use penalty=none for no penalty, or "
+                "penalty.measure_only=true to train its critic and report the estimate without adding it to the loss."
+            )
+        self.weight = weight
+
+    @abstractmethod
+    def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
+        """The measured quantities by name, in their own units and sign; for the log, on rows of any fold."""
+
+    @abstractmethod
+    def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:
+        """Stage two: the terms that are added to the task loss by name, sign and weight included."""
+
+    def critic_loss(self, view: View) -> Float[Tensor, ""]:
+        """Stage one: what the penalty's own networks minimise on detached representations.
+
+        Only called for penalties that have parameters.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has parameters but no critic_loss.")

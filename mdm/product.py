@@ -1,0 +1,100 @@
+"""Between backbone and penalty: samples of the product of the marginals, by moving rows of encoded modalities.
+
+Algorithm 1 of paper 000 permutes each modality within the batch. A random permutation keeps one row on average, and
+matched pairs cap any estimate at log m; here each modality moves by a cyclic offset of its own, so that in no
+row two modalities keep their partners.
+
+Segments also share their *length*. A pair whose lengths do not match would betray itself to the critic, and a
+length that all modalities share counts as dependence (7.8 nats for three modalities and lengths uniform on 1…50).
+So rows move among neighbours in length, and where steps are fused one by one, a moved sequence is
+stretched to the length of the place it moves to: the measured dependence is that of the contents.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mdm.backbones.layers import real_steps_first
+from mdm.types import Batch, Encoded, Part, Sequence
+
+NEIGHBOURS = 8
+"""Rows that exchange modalities with one another, at the most twice less one; must exceed the number of modalities."""
+
+
+def batch_lengths(batch: Batch) -> Int[np.ndarray, "modalities batch"]:
+    """Real steps of each modality in each row, on the CPU."""
+    return np.stack([sequence.lengths.cpu().numpy() for sequence in batch.sequences.values()])
+
+
+def shifts(
+    lengths: Int[np.ndarray, "modalities batch"], rng: np.random.Generator
+) -> Int[np.ndarray, "modalities batch"]:
+    """For each modality, which row moves to each place. The first modality stays; no two keep the same partner.
+
+    Rows are sorted by length (ties at random), cut into groups of about NEIGHBOURS, and within a group each
+    modality moves cyclically by a distinct offset, drawn anew for each group.
+
+    Raises ValueError with fewer rows than modalities, or fewer than two modalities.
+    """
+    modalities, rows = lengths.shape
+    if modalities < 2:
+        raise ValueError(
+            "Dependence between modalities needs at least two of them, but the data have one; use penalty=none, or data "
+            "with more modalities."
+        )
+    if rows < modalities:
+        raise ValueError(
+            f"A sample of the product of {modalities} marginals needs at least {modalities} rows, but the batch has {rows}; "
+            "raise data.batch_size."
+        )
+    order = np.lexsort((rng.random(rows), lengths.max(0)))
+    index = np.empty((modalities, rows), dtype=np.int64)
+    for group in np.array_split(order, max(1, rows // max(NEIGHBOURS, modalities))):
+        offsets = [0, *(1 + rng.permutation(len(group) - 1)[: modalities - 1])]
+        for m, offset in enumerate(offsets):
+            index[m, group] = np.roll(group, offset)
+    return index
+
+
+def product(encoded: Encoded, index: Int[np.ndarray, "modalities batch"], lengths: Int[np.ndarray, "modalities batch"]) -> Encoded:
+    """Rows of ``encoded`` re-paired by `shifts`: a sample of the product of the marginals, given the length.
+
+    Sequences take the length of the place they move to (a modality absent there takes that of the longest present; a
+    sequence that is itself absent stays absent).
+    """
+    longest = lengths.max(0)
+    moved: Encoded = {}
+    for m, (name, parts) in enumerate(encoded.items()):
+        target = np.where(lengths[m] > 0, lengths[m], longest)
+        moved[name] = {key: move(part, index[m], target) for key, part in parts.items()}
+    return moved
+
+
+def move(part: Part, index: Int[np.ndarray, " batch"], target: Int[np.ndarray, " batch"]) -> Part:
+    """Rows ``index`` of a part, sequences stretched to ``target`` steps."""
+    if isinstance(part, Tensor):
+        return part[torch.from_numpy(index).to(part.device)]
+    rows = torch.from_numpy(index).to(part.mask.device)
+    return stretch(real_steps_first(part)[rows], torch.from_numpy(target).to(part.mask.device))
+
+
+def stretch(sequence: Sequence, lengths: Int[Tensor, " batch"]) -> Sequence:
+    """Sequences read at ``lengths`` evenly spaced steps: step t of n comes from step ⌊t·L/n⌋ of L.
+
+    Real steps must come first. An empty sequence stays empty; one that has the wanted length is unchanged.
+    """
+    have = sequence.lengths
+    lengths = torch.where(have > 0, lengths, 0)
+    time = torch.arange(max(int(lengths.max()), 1), device=have.device)
+    mask = time < lengths[:, None]
+    source = torch.where(mask, time * have[:, None] // lengths.clamp(min=1)[:, None], 0)
+    index = source if sequence.values.ndim == 2 else source[:, :, None].expand(-1, -1, sequence.values.shape[2])
+    return Sequence(sequence.values.gather(1, index), mask)
+
+
+def detached(encoded: Encoded) -> Encoded:
+    """The same values without their graph."""
+    return {name: {key: part.detach() for key, part in parts.items()} for name, parts in encoded.items()}

@@ -1,0 +1,341 @@
+"""One run, in reading order: config → seed, data, backbone, penalties, learner → fit → choose on validation → test once → record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from mdm import records
+from mdm.data.splits import Selection, Splits
+from mdm.learner import Learner, Objective, predict
+from mdm.metrics import evaluate
+from mdm.seeds import Stream
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Do the run that a config describes, or return its record if it is finished; a broken one resumes.
+
+    ``overrides``: those of the command line; ones that are no group and no seed become part of the folder's name.
+
+    Raises ValueError on a config, data or a folder that break a contract, and if a loss is not finite.
+    """
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    config.pop("hydra", None)
+    folder = record_folder(cfg, overrides)
+    found = records.claim(folder, config)
+    if found == "finished":
+        log.info("finished already: %s", folder)
+        return records.read_record(folder)
+    quiet()
+    log.info("%s run: %s", "resuming" if found == "broken" else "new", folder)
+    splits = build_splits(cfg)
+    announce(splits)
+    learner = build_learner(cfg, splits)
+    trainer = build_trainer(cfg, folder, learner)
+    last = folder / "last.ckpt"
+    trainer.fit(learner, splits.train(), splits.valid(), ckpt_path=str(last) if last.is_file() else None)
+    selection = chosen(trainer, learner, cfg)
+    record = conclude(cfg, folder, splits, learner, selection)
+    last.unlink(missing_ok=True)
+    return record
+
+
+# ---- build
+
+
+def make(node: DictConfig, **arguments: Any) -> Any:
+    """Call a config node's ``_target_`` with its keys and these arguments: the one place where Hydra builds things.
+
+    Errors of the called class arrive as they are, not wrapped.
+    """
+    partial: Callable[..., Any] = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
+    return partial(**arguments)
+
+
+def build_splits(cfg: DictConfig) -> Splits:
+    """The data set of a config, divided and ready to be read."""
+    data = cfg.data
+    return Splits(
+        make(data.segments),
+        batch_size=data.batch_size,
+        seed=cfg.seed,
+        text=data.text,
+        modalities=OmegaConf.to_object(data.modalities) if data.modalities is not None else None,
+        folds=make(data.folds) if data.folds is not None else None,
+        scale=data.scale,
+        max_steps=data.max_steps,
+        workers=cfg.machine.workers,
+    )
+
+
+def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
+    """Backbone, then penalties on what it offers; each initialised by a stream of its own."""
+    with Stream(cfg.seed, "weights").active():
+        backbone = make(cfg.model.backbone, spec=splits.spec)
+    nodes = {"own": cfg.model.own_penalty, cfg.penalty.name: cfg.penalty if cfg.penalty.objective is not None else None}
+    objectives = {}
+    for name, node in nodes.items():
+        if node is None:
+            continue
+        with Stream(cfg.seed, f"critic {name}").active():
+            penalty = make(node.objective, weight=node.weight, z_dim=backbone.z_dim, unimodal_dims=backbone.unimodal_dims)
+        if penalty.needs_product and len(splits.spec.modalities) < 2:
+            raise ValueError(
+                f"{name} measures dependence between modalities and needs at least two, but the data have only "
+                f"{splits.spec.modalities[0]}; use penalty=none, or data with more modalities."
+            )
+        objectives[name] = Objective(
+            penalty,
+            critic_steps=node.critic_steps,
+            critic_batches=node.critic_batches,
+            interleave=node.interleave,
+            optimizer=maker(node.optimizer),
+            measure_only=node.measure_only,
+        )
+    return Learner(
+        backbone,
+        splits.spec,
+        loss=make(cfg.model.loss),
+        optimizer=maker(cfg.model.optimizer),
+        objectives=objectives,
+        seed=cfg.seed,
+        groups=OmegaConf.to_object(cfg.model.groups),  # type: ignore[arg-type]
+        gradient_clip=cfg.trainer.gradient_clip,
+        fresh=splits.train("critic batches") if objectives else None,
+    )
+
+
+def maker(node: DictConfig) -> Callable[..., Any]:
+    """An optimiser factory: parameters (or groups) → optimiser."""
+    return lambda parameters: make(node, params=parameters)
+
+
+def build_trainer(cfg: DictConfig, folder: Path, learner: Learner) -> pl.Trainer:
+    """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
+    machine, options = cfg.machine, cfg.trainer
+    if options.max_epochs < 1:
+        raise ValueError(f"trainer.max_epochs must be at least 1, but is {options.max_epochs}.")
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    monitor = f"valid/{options.select.metric}"
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            folder,
+            filename="best",
+            monitor=monitor,
+            mode=options.select.mode,
+            save_last=True,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        ),
+        Progress(folder, monitor, options.select.mode),
+    ]
+    if options.patience is not None:
+        callbacks.append(EarlyStopping(monitor, mode=options.select.mode, patience=options.patience, check_finite=False))
+    if sys.stderr.isatty() and machine.progress:
+        callbacks.append(RichProgressBar(leave=False))
+    return pl.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        strategy=machine.strategy,
+        precision=options.precision,
+        max_epochs=options.max_epochs,
+        callbacks=callbacks,
+        logger=[make(node, save_dir=str(folder)) for node in cfg.logger.loggers.values()],
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=folder,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty() and machine.progress,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+
+
+# ---- choose, test, record
+
+
+def chosen(trainer: pl.Trainer, learner: Learner, cfg: DictConfig) -> Selection:
+    """The checkpoint with the best validation metric, from the curve; ties go to the earlier epoch."""
+    select = cfg.trainer.select
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    key = f"valid/{select.metric}"
+    pick = min if select.mode == "min" else max
+    row = pick(learner.curve, key=lambda r: r[key])
+    return Selection(Path(checkpoint.best_model_path), int(row["epoch"]), key, row[key])
+
+
+def conclude(cfg: DictConfig, folder: Path, splits: Splits, learner: Learner, selection: Selection) -> dict[str, Any]:
+    """Load the chosen checkpoint, read the test fold once, write the record, and say what came out."""
+    spec, curve = splits.spec, learner.curve
+    state = torch.load(selection.checkpoint, weights_only=True, map_location="cpu")["state_dict"]
+    learner.load_state_dict(state)
+    prediction, label = predict(learner.backbone.cpu(), splits.open_test(selection))
+    floor = np.tile(np.array(spec.label_mean, dtype=np.float32), (len(label), 1))
+    row = next(r for r in curve if int(r["epoch"]) == selection.epoch)
+    record = {
+        "name": cfg.name,
+        "data": cfg.data.name,
+        "model": cfg.model.name,
+        "penalty": cfg.penalty.name,
+        "seed": cfg.seed,
+        "valid": {key.removeprefix("valid/"): value for key, value in row.items() if key.startswith("valid/")},
+        "test": evaluate(prediction, label, spec.label_range, spec.targets),
+        "test_of_train_mean": evaluate(floor, label, spec.label_range, spec.targets),
+        "selected": {"by": selection.metric, "mode": cfg.trainer.select.mode, "epoch": selection.epoch, "epochs": len(curve)},
+        "seconds": sum(r["seconds"] for r in curve),
+        "parameters": {
+            "backbone": sum(p.numel() for p in learner.backbone.parameters()),
+            "critics": sum(p.numel() for p in learner.penalties.parameters()),
+        },
+        "folds": splits.sizes,
+        "modalities": list(spec.modalities),
+        "data_card": splits.segments.card_hash,
+        "synthetic": bool(splits.segments.truth),
+        "truth": splits.segments.truth,
+        **origin(),
+    }
+    records.write_table(folder / records.CURVE, curve)
+    records.finish(folder, record, prediction_rows(splits, prediction, label))
+    summarize(record, folder)
+    return records.read_record(folder)
+
+
+def prediction_rows(splits: Splits, prediction: np.ndarray, label: np.ndarray) -> list[dict[str, Any]]:
+    """One row per test segment; with several targets, ``label_<target>`` and ``prediction_<target>``."""
+    targets = splits.spec.targets
+    suffixes = [""] if len(targets) == 1 else [f"_{t}" for t in targets]
+    columns = splits.describe("test")
+    for i, suffix in enumerate(suffixes):
+        columns[f"label{suffix}"] = [float(y) for y in label[:, i]]
+        columns[f"prediction{suffix}"] = [float(p) for p in prediction[:, i]]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def origin() -> dict[str, Any]:
+    """The code, libraries and machine that made a number."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str | None:
+        result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return result.stdout.strip() if result.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    packages = ("mdm", "torch", "pytorch-lightning", "transformers", "numpy", "hydra-core")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "uncommitted_changes": None if status is None else bool(status),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+    }
+
+
+def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
+    """outputs/<name>/<data>/<model>/<penalty>/[<other overrides>/]seed=<n>."""
+    named = ("data", "model", "penalty", "seed", "experiment", "name", *records.NOT_COMPARED)
+    others = sorted(o.lstrip("+~") for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0].split("@")[0] not in named or "." in o.split("=")[0])
+    others = [o for o in others if o.split("=")[0].split(".")[0] not in records.NOT_COMPARED]
+    parts = [cfg.name, cfg.data.name, cfg.model.name, cfg.penalty.name, *([",".join(others).replace("/", "_")] if others else [])]
+    return Path(cfg.paths.outputs).joinpath(*parts, f"seed={cfg.seed}")
+
+
+# ---- what a person sees
+
+
+class Progress(Callback):
+    """One line per epoch in the log, and the curve so far as CSV."""
+
+    def __init__(self, folder: Path, monitor: str, mode: str):
+        self.folder, self.monitor, self.pick = folder, monitor, min if mode == "min" else max
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        curve = pl_module.curve
+        records.write_table(self.folder / records.CURVE, curve)
+        row, best = curve[-1], self.pick(curve, key=lambda r: r[self.monitor])
+        parts = "  ".join(f"{k.removeprefix('valid/')} {row[k]:.3f}" for k in row if k.startswith("valid/") and k.count("/") == 2)
+        log.info(
+            "epoch %3d  train %.3f  %s %.4f  %s%s(%.1f s)",
+            row["epoch"],
+            row["train/task"],
+            self.monitor,
+            row[self.monitor],
+            parts + "  " if parts else "",
+            "best  " if row is best else "",
+            row["seconds"],
+        )
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that appear in one rename: a killed run leaves the last whole one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        torch.save(checkpoint, temporary)
+        os.replace(temporary, path)
+
+
+def announce(splits: Splits) -> None:
+    """What the run reads, and whether it is real."""
+    spec, sizes = splits.spec, splits.sizes
+    widths = ", ".join(f"{m} {f.dim}{' words' if f.tokens else ''}" for m, f in spec.features.items())
+    log.info("data %s: %s; segments %s", splits.segments.name, widths, ", ".join(f"{k} {v}" for k, v in sizes.items()))
+    if splits.segments.truth:
+        known = ", ".join(f"{k} {v:.3f}" for k, v in splits.segments.truth.items())
+        log.info("these data are SYNTHETIC (%s); a number from them says nothing about people", known)
+
+
+def summarize(record: dict[str, Any], folder: Path) -> None:
+    """The closing table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    chosen_at = record["selected"]
+    data = f"{record['data']}{' (synthetic)' if record['synthetic'] else ''}"
+    title = f"{record['model']} · {record['penalty']} · {data} · seed {record['seed']}"
+    caption = (
+        f"epoch {chosen_at['epoch']} of {chosen_at['epochs']}, chosen by {chosen_at['mode']} {chosen_at['by']}; test read once; "
+        f"{record['seconds']:.0f} s; {folder}"
+    )
+    table = Table(title=title)
+    for column in ("metric", "valid", "test", "train mean on test"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name in record["test"]:
+        table.add_row(name, *(f"{record[part][name]:.4f}" for part in ("valid", "test", "test_of_train_mean")))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    console.print(caption, highlight=False, soft_wrap=True)
+
+
+def quiet() -> None:
+    """Silence remarks that are answered elsewhere, and only those."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+        logging.getLogger(f"{name}.accelerators.cuda").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*srun.* command is available.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)

@@ -1,0 +1,114 @@
+"""What passes between the stages: data → backbone → penalty → learner.
+
+Plain containers of tensors, with the few movements that every stage needs (to a device, by rows,
+detached). Nothing here learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Feature:
+    """How the steps of one modality look: vectors of ``dim`` numbers, or tokens.
+
+    ``vocabulary`` is empty for vectors. For tokens ``dim`` counts the ids that may occur (id 0 is
+    padding, id 1 a word that the training fold has not); ``vocabulary[i]`` is the word behind id
+    ``i``, and is empty where only ids are known (a tokenizer's).
+    """
+
+    dim: int
+    tokens: bool = False
+    vocabulary: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a backbone must know of the data before it is built; dimensions flow from here.
+
+    ``aligned``: every modality has one step per word, so steps of one segment correspond.
+    ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
+    """
+
+    features: Mapping[str, Feature]
+    targets: tuple[str, ...]
+    label_range: tuple[float, float]
+    label_mean: tuple[float, ...]
+    aligned: bool
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.features)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A batch of sequences: vectors [batch, time, dim] or token ids [batch, time], and the real steps.
+
+    A row without a real step means that the segment lacks this modality.
+    """
+
+    values: Shaped[Tensor, "batch time *dim"]
+    mask: Bool[Tensor, "batch time"]
+
+    @property
+    def lengths(self) -> Int[Tensor, " batch"]:
+        return self.mask.sum(1)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Sequence:
+        return Sequence(self.values.to(device, non_blocking=non_blocking), self.mask.to(device, non_blocking=non_blocking))
+
+    def detach(self) -> Sequence:
+        return Sequence(self.values.detach(), self.mask)
+
+    def __getitem__(self, rows: Tensor | slice) -> Sequence:
+        return Sequence(self.values[rows], self.mask[rows])
+
+
+Part = Tensor | Sequence
+"""One thing a modality brings to the fusion: leading axis = batch."""
+
+Encoded = dict[str, dict[str, Part]]
+"""modality → name → part. What belongs to one modality alone, so that its rows can move on their own."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Segments as a backbone reads them."""
+
+    ids: tuple[str, ...]
+    sequences: dict[str, Sequence]
+    label: Float[Tensor, "batch targets"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        sequences = {name: s.to(device, non_blocking) for name, s in self.sequences.items()}
+        return Batch(self.ids, sequences, self.label.to(device, non_blocking=non_blocking))
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What a backbone makes of a batch.
+
+    prediction: [batch, targets]
+    z: [batch, d], the fused representation, what the head reads before its dropout
+    unimodal: modality → [batch, d_m], each modality's own representation; empty where fusion is early
+    """
+
+    prediction: Float[Tensor, "batch targets"]
+    z: Float[Tensor, "batch d"]
+    unimodal: dict[str, Float[Tensor, "batch d_m"]] = field(default_factory=dict)
+
+    def detach(self) -> Fusion:
+        return Fusion(self.prediction.detach(), self.z.detach(), {m: u.detach() for m, u in self.unimodal.items()})
+
+    def __getitem__(self, rows: Tensor | slice) -> Fusion:
+        return Fusion(self.prediction[rows], self.z[rows], {m: u[rows] for m, u in self.unimodal.items()})
