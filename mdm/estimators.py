@@ -51,6 +51,18 @@ def kantorovich_rubinstein(joint: Float[Tensor, " n"], product: Float[Tensor, " 
     return joint.mean() - product.mean()
 
 
+def logistic_loss(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> Float[Tensor, ""]:
+    """E_P[softplus(−T)] + E_Q[softplus(T)]: the loss of telling P from Q, minimal at T = log p/q, there 2·log 2 − 2·JS(P, Q).
+
+    No estimate itself: a critic fitted with it is read out by `donsker_varadhan` (T) or `nwj` (T + 1). Its gradient is bounded
+    for every sample, so that it does not diverge where the bounds do.
+
+    Raises ValueError unless both are non-empty vectors.
+    """
+    _check(joint, product)
+    return torch.nn.functional.softplus(-joint).mean() + torch.nn.functional.softplus(product).mean()
+
+
 def _check(joint: Tensor, product: Tensor) -> None:
     for name, values in (("joint", joint), ("product", product)):
         if values.ndim != 1 or len(values) == 0:

@@ -63,9 +63,9 @@ class Latents:
     contradictory: Bool[np.ndarray, " n"]
     valence: Float[np.ndarray, "n 3"]
     shared: Float[np.ndarray, "3 n k"]
-    private: dict[str, Float[np.ndarray, "n p"]]
+    private: dict[str, Float[np.ndarray, "n _"]]
 
-    def of(self, modality: str) -> Float[np.ndarray, "n 1+k+p"]:
+    def of(self, modality: str) -> Float[np.ndarray, "n dim"]:
         """[v_m, c_m, p_m] of one modality."""
         m = MODALITIES.index(modality)
         return np.concatenate([self.valence[:, m : m + 1], self.shared[m], self.private[modality]], axis=1)

@@ -54,6 +54,7 @@ class Dependency(Penalty):
         critic: Literal["plain", "table4"] = "plain",
         output: Literal["linear", "tanh", "sigmoid"] = "tanh",
         lipschitz: Literal["gradient_penalty", "spectral_norm", "none"] = "none",
+        training: Literal["bound", "logistic"] = "logistic",
         gradient_penalty_weight: float = 10.0,
         hidden: int = 128,
         dropout: float = 0.4,
@@ -66,6 +67,7 @@ class Dependency(Penalty):
                 f"A dependency penalty measures {', '.join(MEASURES)} under gradient_penalty, spectral_norm or none, but "
                 f"{measure!r} and {lipschitz!r} came; set penalty.objective.measure and penalty.objective.lipschitz."
             )
+        self.training_loss = training
         self.measure, self.lipschitz, self.gradient_penalty_weight = measure, lipschitz, gradient_penalty_weight
         spectral = lipschitz == "spectral_norm"
         self.critic = Critic(z_dim, critic, output, hidden, dropout, bound, normalize, spectral)
@@ -78,7 +80,11 @@ class Dependency(Penalty):
 
     def critic_loss(self, view: View) -> Float[Tensor, ""]:
         joint, product = _representations(view)
-        loss = -self._estimate(joint, product)
+        if self.training_loss == "logistic":
+            values = self.critic(torch.cat([joint, product]))
+            loss = estimators.logistic_loss(values[: len(joint)], values[len(joint) :])
+        else:
+            loss = -self._estimate(joint, product)
         if self.lipschitz == "gradient_penalty":
             loss = loss + self.gradient_penalty_weight * gradient_penalty(self.critic, joint, product)
         return loss
@@ -90,6 +96,8 @@ class Dependency(Penalty):
     def _estimate(self, joint: Tensor, product: Tensor) -> Float[Tensor, ""]:
         # One call for both, so that dropout and spectral norm treat them alike.
         values = self.critic(torch.cat([joint, product]))
+        if self.training_loss == "logistic" and self.measure == "f":
+            values = values + 1
         return MEASURES[self.measure](values[: len(joint)], values[len(joint) :])
 
 

@@ -135,7 +135,7 @@ def test_bad_arguments_are_refused(arguments, message):
         (np.eye(3), [1, 1], "add up"),
         (np.eye(3), [3, 0], "at least 1"),
         (np.eye(3), [], "at least 1"),
-        (np.ones((2, 3)), [1, 1], "add up"),
+        (np.eye(2), [1, 1, 1], "add up"),
         (np.ones((2, 2)), [1, 1], "positive definite"),
         (np.array([[1.0, 0.5], [0.0, 1.0]]), [1, 1], "symmetric"),
         (np.full((2, 2), np.nan), [1, 1], "symmetric"),

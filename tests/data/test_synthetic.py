@@ -192,6 +192,27 @@ def test_vocabulary_is_the_whole_lexicon_and_each_word_of_one_kind():
     assert set(small.words(0).split()) <= set(words)
 
 
+@pytest.mark.parametrize(("valence", "topic"), [(0.3, 0.1), (-0.5, -0.2), (1.5, 0.0)])
+def test_words_have_the_stated_frequencies(valence, topic):
+    """Each frequency is binomial: standard error sqrt(p (1 - p) / n)."""
+    n = 40_000
+    rows = np.array([valence]), np.array([[topic, -topic]]), np.array([n])
+    ids = lexicon.sentences(*rows, np.random.default_rng(0))
+    kind_of = {word: k for k, words in enumerate(lexicon.KINDS) for word in words}
+    frequency = np.bincount([kind_of[lexicon.VOCABULARY[i]] for i in ids], minlength=len(lexicon.KINDS)) / n
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    positive, strong, pole = sigmoid(4 * valence), sigmoid(3 * (abs(valence) - 1)), sigmoid(6 * topic)
+    kinds = {"the": 0.15, "boring": 0.25 * (1 - positive) * (1 - strong), "awful": 0.25 * (1 - positive) * strong}
+    kinds |= {"nice": 0.25 * positive * (1 - strong), "superb": 0.25 * positive * strong}
+    kinds |= {"street": 0.3 * (1 - pole), "farm": 0.3 * pole, "ocean": 0.3 * pole, "summit": 0.3 * (1 - pole)}
+    for word, p in kinds.items():
+        assert frequency[kind_of[word]] == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / n))
+    assert frequency[[kind_of[word] for word in kinds]].sum() == pytest.approx(1)
+
+
 def test_vectors_are_one_for_each_word():
     segments = synthetic(100, 5, 5, vectors=True)
     ids, values = segments.text["words"].values, segments.text["vectors"].values
@@ -208,7 +229,7 @@ def test_missing_modalities_are_missing_and_disturb_nothing_else():
         p = rate.get({"words": "language", "vectors": "language"}.get(name, name), 0.0)
         absent = ragged.lengths == 0
         assert absent.mean() == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / n))
-        for i in np.flatnonzero(~absent)[:50]:
+        for i in np.flatnonzero(~absent)[:50].tolist():
             assert (ragged[i] == whole.features[name][i]).all()
     assert (holed.text["words"].lengths == holed.text["vectors"].lengths).all()
     assert holed.words(int(np.flatnonzero(holed.text["words"].lengths == 0)[0])) == ""
