@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -27,7 +27,7 @@ from mdm.backbones.base import Backbone
 from mdm.metrics import evaluate
 from mdm.penalties.base import Penalty, View
 from mdm.product import batch_lengths, detached, product, shifts
-from mdm.seeds import Stream, derive, generator
+from mdm.seeds import Stream, derive
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
@@ -49,8 +49,8 @@ class Objective:
 
     penalty: Penalty
     critic_steps: int = 10
-    critic_batches: Literal["fresh", "shared", "replay"] = "shared"
-    interleave: Literal["batch", "epoch"] = "batch"
+    critic_batches: str = "shared"
+    interleave: str = "batch"
     optimizer: OptimizerFactory | None = None
     measure_only: bool = False
 
@@ -128,11 +128,16 @@ class Learner(pl.LightningModule):
                     self._fit_critic(name, objective, None)
 
     def training_step(self, batch: Batch, index: int) -> None:
+        now = {name: o for name, o in self.objectives.items() if o.trains and o.interleave == "batch"}
+        # Fresh batches go first: between a batch's forward and backward pass they would overwrite BatchNorm's statistics.
+        for name, objective in now.items():
+            if objective.critic_batches == "fresh":
+                self._fit_critic(name, objective, None)
         encoded = self.backbone.encode(batch)
         fusion = self.backbone.fuse(encoded)
         here = Here(batch, encoded, fusion, batch_lengths(batch) if self._needs_product else None)
-        for name, objective in self.objectives.items():
-            if objective.trains and objective.interleave == "batch":
+        for name, objective in now.items():
+            if objective.critic_batches != "fresh":
                 self._fit_critic(name, objective, here)
         terms = {"task": self.loss(fusion.prediction, batch.label)}
         terms |= self.backbone.own_terms(batch, encoded, fusion)
@@ -177,7 +182,7 @@ class Learner(pl.LightningModule):
     # ---- critics
 
     def _fit_critic(self, name: str, objective: Objective, here: Here | None) -> None:
-        """Stage one for one objective; ``here`` is the current batch, None before an epoch's first."""
+        """Stage one for one objective, on the current batch, or on fresh ones where ``here`` is None."""
         optimizer = self._optimizers()[1 + self._trained().index(name)]
         penalty = objective.penalty.requires_grad_(True)
         with self._stream.active():
@@ -202,7 +207,7 @@ class Learner(pl.LightningModule):
         wants = objective.penalty.needs_product
         if objective.critic_batches == "replay" and here is not None and self._replayed[name]:
             return self._replayed[name].draw()
-        if objective.critic_batches == "fresh" or here is None:
+        if here is None:
             assert self._fresh_batches is not None, "run.py gives the learner a loader of fresh batches"
             batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
             with keeping_buffers(self.backbone):
@@ -301,7 +306,7 @@ class Replay:
         return self.views[self.rng.integers(len(self.views))]
 
 
-class keeping_buffers:  # noqa: N801  (reads as a phrase: with keeping_buffers(module))
+class keeping_buffers:
     """Put a module's buffers (BatchNorm's running statistics) back afterwards."""
 
     def __init__(self, module: nn.Module):
@@ -357,12 +362,10 @@ def gather(views: list[View]) -> View:
         return Fusion(torch.cat([f.prediction for f in fusions]), torch.cat([f.z for f in fusions]), unimodal)
 
     products = [v.product for v in views if v.product is not None]
-    return View(
-        together([v.joint for v in views]), together(products) if products else None, torch.cat([v.label for v in views])
-    )
+    return View(together([v.joint for v in views]), together(products) if products else None, torch.cat([v.label for v in views]))
 
 
-def to_numpy(tensor: Tensor) -> Float[np.ndarray, "..."]:
+def to_numpy(tensor: Tensor) -> Float[np.ndarray, ...]:
     return tensor.detach().float().cpu().numpy()
 
 

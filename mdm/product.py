@@ -29,9 +29,7 @@ def batch_lengths(batch: Batch) -> Int[np.ndarray, "modalities batch"]:
     return np.stack([sequence.lengths.cpu().numpy() for sequence in batch.sequences.values()])
 
 
-def shifts(
-    lengths: Int[np.ndarray, "modalities batch"], rng: np.random.Generator
-) -> Int[np.ndarray, "modalities batch"]:
+def shifts(lengths: Int[np.ndarray, "modalities batch"], rng: np.random.Generator) -> Int[np.ndarray, "modalities batch"]:
     """For each modality, which row moves to each place. The first modality stays; no two keep the same partner.
 
     Rows are sorted by length (ties at random), cut into groups of about NEIGHBOURS, and within a group each

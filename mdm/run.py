@@ -1,4 +1,4 @@
-"""One run, in reading order: config → seed, data, backbone, penalties, learner → fit → choose on validation → test once → record."""
+"""One run, in reading order: config → data, backbone, penalties, learner → fit → choose on validation → test once → record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -253,10 +252,14 @@ def origin() -> dict[str, Any]:
 
 def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     """outputs/<name>/<data>/<model>/<penalty>/[<other overrides>/]seed=<n>."""
-    named = ("data", "model", "penalty", "seed", "experiment", "name", *records.NOT_COMPARED)
-    others = sorted(o.lstrip("+~") for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0].split("@")[0] not in named or "." in o.split("=")[0])
-    others = [o for o in others if o.split("=")[0].split(".")[0] not in records.NOT_COMPARED]
-    parts = [cfg.name, cfg.data.name, cfg.model.name, cfg.penalty.name, *([",".join(others).replace("/", "_")] if others else [])]
+    named = ("data", "model", "penalty", "seed", "experiment", "name")
+    others = []
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0]
+        if key not in named and key.split(".")[0] not in records.NOT_COMPARED:
+            others.append(override.lstrip("+~").replace("/", "_"))
+    variant = [",".join(sorted(others))] if others else []
+    parts = [cfg.name, cfg.data.name, cfg.model.name, cfg.penalty.name, *variant]
     return Path(cfg.paths.outputs).joinpath(*parts, f"seed={cfg.seed}")
 
 
@@ -274,7 +277,8 @@ class Progress(Callback):
         curve = pl_module.curve
         records.write_table(self.folder / records.CURVE, curve)
         row, best = curve[-1], self.pick(curve, key=lambda r: r[self.monitor])
-        parts = "  ".join(f"{k.removeprefix('valid/')} {row[k]:.3f}" for k in row if k.startswith("valid/") and k.count("/") == 2)
+        estimates = [key for key in row if key.startswith("valid/") and key.count("/") == 2]
+        parts = "  ".join(f"{key.removeprefix('valid/')} {row[key]:.3f}" for key in estimates)
         log.info(
             "epoch %3d  train %.3f  %s %.4f  %s%s(%.1f s)",
             row["epoch"],

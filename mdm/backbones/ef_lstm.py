@@ -11,7 +11,6 @@ unimodal representations.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import nn
@@ -37,12 +36,12 @@ class EFLSTM(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        variant: Literal["concat", "separate"] = "concat",
+        variant: str = "concat",
         hidden: int | Mapping[str, int] = 128,
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.5,
-        head: Literal["mlp", "linear"] = "mlp",
+        head: str = "mlp",
         embedding_dim: int = 300,
     ):
         super().__init__()

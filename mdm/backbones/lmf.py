@@ -11,8 +11,6 @@ ask for o > 1. The unimodal representations are the z_m.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,7 +45,7 @@ class LMF(Backbone):
         language_hidden: int = 128,
         hidden: int = 16,
         dropout: float = 0.3,
-        init: Literal["unit", "official"] = "unit",
+        init: str = "unit",
         embedding_dim: int = 300,
     ):
         super().__init__()
@@ -57,12 +55,12 @@ class LMF(Backbone):
                 "set model.backbone.*."
             )
         self.z_dim = z_dim
-        self.encoders = nn.ModuleDict(
-            {
-                m: LanguageEncoder(f, embedding_dim, language_hidden, dropout) if m == "language" else PooledEncoder(f, hidden, dropout)
-                for m, f in spec.features.items()
-            }
-        )
+        self.encoders = nn.ModuleDict()
+        for m, feature in spec.features.items():
+            if m == "language":
+                self.encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, dropout)
+            else:
+                self.encoders[m] = PooledEncoder(feature, hidden, dropout)
         self.unimodal_dims = {m: encoder.dim for m, encoder in self.encoders.items()}
         self.factors = nn.ParameterDict({m: torch.empty(rank, d + 1, z_dim) for m, d in self.unimodal_dims.items()})
         self.rank_weights = nn.Parameter(torch.empty(1, rank))

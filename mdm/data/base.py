@@ -30,14 +30,14 @@ class Ragged:
     vocabulary: the word behind each id, () for vectors and for ids of a tokenizer
     """
 
-    values: Shaped[np.ndarray, "steps *dim"]
+    values: Shaped[np.ndarray, steps * dim]
     offsets: Int[np.ndarray, " n_plus_1"]
     vocabulary: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, i: int) -> Shaped[np.ndarray, "time *dim"]:
+    def __getitem__(self, i: int | np.integer) -> Shaped[np.ndarray, time * dim]:
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
     @property
@@ -239,9 +239,7 @@ def check_label(segments: Segments) -> None:
 def check_feature(name: str, feature: str, ragged: Ragged, n: int) -> None:
     """The part of `check` that concerns one ragged array."""
     if len(ragged) != n:
-        raise ValueError(
-            f"{name}: {feature} must hold one sequence per segment ({n}), but holds {len(ragged)}; check the reader."
-        )
+        raise ValueError(f"{name}: {feature} must hold one sequence per segment ({n}), but holds {len(ragged)}; check the reader.")
     offsets = ragged.offsets
     if offsets[0] != 0 or offsets[-1] != len(ragged.values) or (np.diff(offsets) < 0).any():
         raise ValueError(

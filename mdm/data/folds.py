@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -26,7 +25,7 @@ class KFold:
     k: int = 5
     fold: int = 0
     seed: int = 0
-    incomplete: Literal["train", "drop"] = "train"
+    incomplete: str = "train"
 
     def __post_init__(self) -> None:
         if self.k < 3 or not 0 <= self.fold < self.k:

@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class Splits:
         text: str | None = "words",
         modalities: list[str] | None = None,
         folds: Callable[[Segments], Shaped[np.ndarray, " n"]] | None = None,
-        scale: Literal["standard", "maxabs", "none"] = "standard",
+        scale: str = "standard",
         max_steps: int | None = None,
         workers: int = 0,
     ):
@@ -285,11 +285,12 @@ def cut(order: list[int], batch_size: int) -> list[list[int]]:
 class Shuffled(Sampler[list[int]]):
     """Batches in an order that is a function of (seed, epoch), so that a resumed run sees what it would have seen.
 
-    Lightning calls ``set_epoch`` before each epoch.
+    Lightning calls ``set_epoch`` before each epoch, on a loader's ``batch_sampler.sampler``.
     """
 
     def __init__(self, rows: int, batch_size: int, seed: int):
         self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
+        self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

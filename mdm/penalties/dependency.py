@@ -7,8 +7,6 @@ critic to estimate, the backbone to keep what the modalities share.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -28,7 +26,7 @@ class Dependency(Penalty):
     """−λ·(estimated dependence between the modalities, read off Z).
 
     measure: ``kl`` (Donsker–Varadhan), ``f`` (NWJ) or ``wasserstein`` (Kantorovich–Rubinstein)
-    critic, output, hidden, dropout, bound, normalize: see `Critic`
+    critic, output, hidden, dropout, bound, noise, normalize: see `Critic`
     lipschitz: ``gradient_penalty`` (accurate to a few per cent), ``spectral_norm`` (always valid, but plain
         networks attain half of the distance), or ``none``. A Wasserstein estimate without a device is none:
         its default is the gradient penalty; for the divergences a constraint only loosens the bound, and their default is none.
@@ -50,15 +48,16 @@ class Dependency(Penalty):
         z_dim: int,
         weight: float,
         unimodal_dims: dict[str, int] | None = None,
-        measure: Literal["kl", "f", "wasserstein"] = "kl",
-        critic: Literal["plain", "table4"] = "plain",
-        output: Literal["linear", "tanh", "sigmoid"] = "tanh",
-        lipschitz: Literal["gradient_penalty", "spectral_norm", "none"] = "none",
-        training: Literal["bound", "logistic"] = "logistic",
+        measure: str = "kl",
+        critic: str = "plain",
+        output: str = "tanh",
+        lipschitz: str = "none",
+        training: str = "logistic",
         gradient_penalty_weight: float = 10.0,
         hidden: int = 128,
         dropout: float = 0.4,
         bound: float = 8.0,
+        noise: float = 0.0,
         normalize: bool = True,
     ):
         super().__init__(weight)
@@ -70,7 +69,7 @@ class Dependency(Penalty):
         self.training_loss = training
         self.measure, self.lipschitz, self.gradient_penalty_weight = measure, lipschitz, gradient_penalty_weight
         spectral = lipschitz == "spectral_norm"
-        self.critic = Critic(z_dim, critic, output, hidden, dropout, bound, normalize, spectral)
+        self.critic = Critic(z_dim, critic, output, hidden, dropout, bound, noise, normalize, spectral)
 
     def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
         return {"estimate": self._estimate(*_representations(view))}

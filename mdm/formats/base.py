@@ -1,0 +1,179 @@
+"""Stage one, data: what the readers of `mdm.formats` share, from opened files to one checked table.
+
+A reader turns its files into `Row`s, one per segment; `assemble` does what must be the same for all of
+them: a feature of zeros only counts as missing, values that are not finite become 0 and are counted, labels
+are clipped only on request, and the files' hashes go into the data card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from mdm.data.base import FOLDS, Ragged, Segments, check
+
+TEXT = ("words", "tokens", "vectors")
+"""Names of features that are kinds of text; every other feature is a modality of its own."""
+ALIASES = {"train": "train", "valid": "valid", "dev": "valid", "test": "test"}
+"""What files call the folds → what this framework calls them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One segment as a reader hands it over.
+
+    label: [targets]
+    features: words (list of strings), token ids [time] or vectors [time, dim]; what is absent or has no step is missing
+    """
+
+    id: str
+    fold: str
+    group: str
+    label: Float[np.ndarray, " targets"]
+    features: Mapping[str, Shaped[np.ndarray, "time *dim"] | list[str]]
+
+
+def existing(path: Path, what: str) -> Path:
+    """The path, or ValueError if nothing is there."""
+    if not path.exists():
+        raise ValueError(f"{what} is read from {path}, but nothing is there; correct the path.")
+    return path
+
+
+def by_fold(content: Any, where: str) -> dict[str, Any]:
+    """What a file holds for train, valid (or dev) and test.
+
+    Raises ValueError unless it is a mapping with exactly these three folds.
+    """
+    keys = [str(key) for key in content] if isinstance(content, Mapping) else f"a {type(content).__name__}"
+    if not isinstance(content, Mapping) or sorted(ALIASES.get(key, key) for key in keys) != sorted(FOLDS):
+        raise ValueError(
+            f"{where} must be a dictionary of exactly three folds, train, valid (or dev) and test, but holds {keys}; "
+            "rename, add or remove folds."
+        )
+    return {fold: content[key] for fold in FOLDS for key in content if ALIASES[key] == fold}
+
+
+def present(feature: Shaped[np.ndarray, "time *dim"] | list[str] | None) -> bool:
+    """Whether a segment has a feature: at least one step, and vectors that are not zero throughout.
+
+    Files without a way to say "missing" write zeros; `Segments` has one, an empty sequence.
+    """
+    if feature is None or len(feature) == 0:
+        return False
+    return isinstance(feature, list) or feature.ndim == 1 or bool(feature.any())
+
+
+def stack(feature: str, sequences: Sequence[Any], ids: Sequence[str], where: str) -> Ragged:
+    """One feature of all segments end to end. Raises ValueError if its width differs between segments."""
+    filled = {k: sequence for k, sequence in enumerate(sequences) if present(sequence)}
+    if any(isinstance(sequence, list) for sequence in filled.values()):
+        return Ragged.of_words([filled.get(k, []) for k in range(len(ids))])
+    widths = {sequence.shape[1:]: ids[k] for k, sequence in filled.items()}
+    if len(widths) > 1:
+        examples = ", ".join(f"{list(width)} ({segment})" for width, segment in widths.items())
+        raise ValueError(
+            f"{where}: {feature} must have one width in all segments, but has {examples}; these are different features."
+        )
+    empty = np.zeros((0, *next(iter(widths), ())), np.float32)
+    return Ragged.of([filled.get(k, empty) for k in range(len(ids))])
+
+
+def refuse_nothing_finite(where: str, feature: str, bad: int, seen: int) -> None:
+    """Raises ValueError for a feature in which no value is finite: cleaning would invent it."""
+    if bad and bad == seen:
+        raise ValueError(
+            f"{where}: {feature} must hold finite values, but all {seen} are NaN or infinite; leave it out or extract it again."
+        )
+
+
+def assemble(
+    rows: Sequence[Row],
+    *,
+    format: str,
+    source: str | Path,
+    files: Sequence[Path],
+    options: Mapping[str, Any],
+    label_range: Sequence[float] | None,
+    clip_labels: bool = False,
+    name: str = "",
+    targets: Sequence[str] = ("sentiment",),
+    aligned: Sequence[str] = (),
+    cleaned: Mapping[str, int] | None = None,
+    dropped: Sequence[str] = (),
+    notes: Mapping[str, Any] | None = None,
+) -> Segments:
+    """Rows → one checked table.
+
+    aligned: features that have one step per word each, as far as they are present
+    cleaned: values that the reader itself had to set to 0, per feature
+    dropped: segments that the reader left out; those without any feature are left out here
+    notes: further facts for the data card
+
+    Raises ValueError on a label range that is not (low, high), a fold without segments, a feature of
+    different widths or without a finite value, and whatever `check` refuses.
+    """
+    if not isinstance(label_range, list | tuple) or [isinstance(x, int | float) for x in label_range] != [True, True]:
+        raise ValueError(
+            f"{format}: label_range must be (low, high), the scale of the labels, but is {label_range}; pass "
+            "options.label_range=[low,high] ([1,5] for ICT-MMMO, [-3,3] for CMU-MOSI and CMU-MOSEI)."
+        )
+    low, high = (float(bound) for bound in label_range)
+    name = name or Path(source).resolve().stem
+    empty = [row.id for row in rows if not any(present(feature) for feature in row.features.values())]
+    kept = [row for row in rows if any(present(feature) for feature in row.features.values())]
+    for fold in FOLDS:
+        if not any(row.fold == fold for row in kept):
+            raise ValueError(
+                f"{name}: each of train, valid and test needs at least one segment, but {fold} has none; check the folds."
+            )
+    found = list(dict.fromkeys(feature for row in kept for feature in row.features))
+    ids = [row.id for row in kept]
+    features: dict[str, Ragged] = {}
+    counts = dict(cleaned or {})
+    for feature in (*(f for f in TEXT if f in found), *(f for f in found if f not in TEXT)):
+        ragged = stack(feature, [row.features.get(feature) for row in kept], ids, name)
+        if not ragged.tokens:
+            bad = ~np.isfinite(ragged.values)
+            refuse_nothing_finite(name, feature, int(bad.sum()), bad.size)
+            ragged.values[bad] = 0
+            counts[feature] = counts.get(feature, 0) + int(bad.sum())
+        features[feature] = ragged
+    label = np.stack([np.asarray(row.label, np.float32) for row in kept])
+    outside = ((label < low) | (label > high)) & clip_labels
+    together = tuple(feature for feature in features if feature in aligned)
+    return check(
+        Segments(
+            name=name,
+            ids=tuple(ids),
+            fold=np.array([row.fold for row in kept]),
+            group=np.array([row.group for row in kept]),
+            label=np.clip(label, low, high) if clip_labels else label,
+            targets=tuple(targets),
+            label_range=(low, high),
+            modalities={f: r for f, r in features.items() if f not in TEXT},
+            text={f: r for f, r in features.items() if f in TEXT},
+            aligned=together if len(together) > 1 else (),
+            source={
+                "format": format,
+                "files": {path.name: sha256(path) for path in files},
+                "options": {**options, "label_range": [low, high], "clip_labels": clip_labels},
+                "cleaned": counts,
+                "clipped_labels": int(outside.sum()),
+                "dropped": [*dropped, *empty],
+                **(notes or {}),
+            },
+        )
+    )
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file, so that a data card names the very bytes it was made of."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

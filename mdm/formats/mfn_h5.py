@@ -1,0 +1,107 @@
+"""Stage one, data: folders of word-aligned HDF5 files, as MFN and MFM use them (ICT-MMMO, YouTube, MOUD, POM)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Shaped
+
+from mdm.data.base import FOLDS, Segments
+from mdm.formats.base import ALIASES, Row, assemble, existing
+from mdm.formats.values import first_label, matrix, trim
+
+FILES = {"vectors": ("text_{}_emb.h5", "text_{}.h5"), "audio": ("audio_{}.h5",), "video": ("video_{}.h5",)}
+"""Feature → possible names of its file for one fold."""
+
+
+def read_mfn_h5(
+    source: str | Path, *, label_range: Sequence[float] | None = None, clip_labels: bool = False, name: str = ""
+) -> Segments:
+    """A folder of {text_X_emb or text_X, audio_X, video_X, y_X}.h5, X = train, valid (or dev), test.
+
+    Each file's first dataset is read: [segments, words, dim], for y [segments] or [segments, 1]. Text is word vectors.
+    All are aligned to words and padded with zeros on either side: a segment loses the steps in front and
+    behind that are zero in all of its modalities; zeros inside stay. A modality whose file a fold has not got is
+    missing in that fold's segments. ``label_range`` must be given, for the files do not tell it. The
+    files name no videos: segments are called ``fold_k`` and each is a group of its own.
+
+    Raises ValueError if a fold has no labels or no modality, if a file is no HDF5 or has another shape, or
+    if the modalities differ in their numbers of segments or words.
+    """
+    source = existing(Path(source), "format=mfn_h5")
+    rows: list[Row] = []
+    files: list[Path] = []
+    absent: dict[str, list[str]] = {}
+    for fold in FOLDS:
+        parts = [part for part, meaning in ALIASES.items() if meaning == fold]
+        labels = _first(source, ["y_{}.h5"], parts)
+        if labels is None:
+            raise ValueError(
+                f"format=mfn_h5 needs the labels y_{fold}.h5, but {source} has none; check the folder and its file names."
+            )
+        paths = {feature: _first(source, patterns, parts) for feature, patterns in FILES.items()}
+        here = {feature: path for feature, path in paths.items() if path is not None}
+        if not here:
+            expected = ", ".join(patterns[0].format(fold) for patterns in FILES.values())
+            raise ValueError(
+                f"format=mfn_h5 needs a modality for each fold, but {fold} has none of {expected} in {source}; add one."
+            )
+        absent |= {feature: [*absent.get(feature, []), fold] for feature in FILES if feature not in here}
+        files += [labels, *here.values()]
+        rows += _rows(fold, _dataset(labels, (1, 2)), {feature: _dataset(path, (3,)) for feature, path in here.items()})
+    return assemble(
+        rows,
+        format="mfn_h5",
+        source=source,
+        files=files,
+        options={},
+        label_range=label_range,
+        clip_labels=clip_labels,
+        name=name,
+        aligned=tuple(FILES),
+        notes={"files_absent": absent},
+    )
+
+
+def _rows(fold: str, y: Shaped[np.ndarray, "..."], padded: dict[str, Shaped[np.ndarray, "_ _ _"]]) -> list[Row]:
+    shapes = {"y": y.shape[:1], **{feature: array.shape[:2] for feature, array in padded.items()}}
+    if len({shape[0] for shape in shapes.values()}) > 1 or len({array.shape[1] for array in padded.values()}) > 1:
+        raise ValueError(
+            f"format=mfn_h5: the files of a fold must agree in numbers of segments and words, but {fold} has "
+            f"{ {key: list(shape) for key, shape in shapes.items()} }; they belong to different data."
+        )
+    if y.ndim == 2 and y.shape[1] != 1:
+        raise ValueError(
+            f"format=mfn_h5: y of {fold} must be one number per segment, but has {y.shape[1]} columns; keep the one to predict."
+        )
+    rows = []
+    for k in range(len(y)):
+        where = f"{fold}_{k}"
+        steps = trim(*(matrix(array[k], f"{where}, {feature}") for feature, array in padded.items()))
+        rows.append(Row(where, fold, where, first_label(y[k], where), dict(zip(padded, steps, strict=True))))
+    return rows
+
+
+def _first(folder: Path, patterns: Sequence[str], parts: Sequence[str]) -> Path | None:
+    """The first file that exists among the patterns filled with the names of a fold."""
+    paths = [folder / pattern.format(part) for pattern in patterns for part in parts]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _dataset(path: Path, dimensions: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
+    """The first dataset of a file. Raises ValueError if there is none, or if it has another number of dimensions."""
+    try:
+        with h5py.File(path) as file:
+            arrays = [item for item in file.values() if isinstance(item, h5py.Dataset)]
+            array = arrays[0][()] if arrays else np.array(0.0)
+    except OSError as error:
+        raise ValueError(f"{path.name} must be an HDF5 file, but cannot be read ({error}); download it again.") from None
+    if array.ndim not in dimensions:
+        raise ValueError(
+            f"{path.name} must hold a dataset of {' or '.join(map(str, dimensions))} dimensions, but its first has shape "
+            f"{list(array.shape)}; is this file of another format?"
+        )
+    return array

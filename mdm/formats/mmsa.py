@@ -1,0 +1,114 @@
+"""Stage one, data: ``aligned_50.pkl`` and ``unaligned_50.pkl`` of MMSA and Self-MM (Yu et al., AAAI 2021), and of WSA-BERT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from mdm.data.base import Segments
+from mdm.formats.base import Row, assemble
+from mdm.formats.columns import Columns
+from mdm.formats.pickles import load_folds
+from mdm.formats.values import first_label, identify, matrix
+
+KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
+LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
+
+
+def read_mmsa(
+    source: str | Path,
+    *,
+    aligned: bool | None = None,
+    labels: str = "regression_labels",
+    label_range: Sequence[float] = (-3.0, 3.0),
+    clip_labels: bool = False,
+    name: str = "",
+) -> Segments:
+    """One pickle {train, valid, test} → raw_text, id, audio, vision, regression_labels, with or without text_bert, text.
+
+    Columns: raw_text [n], id [n] (``vid$_$clip``), ``labels`` [n], audio [n, time, dim], vision [n, time, dim], and perhaps
+    text_bert [n, 3, 50] (token ids, mask, segment), text [n, 50, 768], audio_lengths [n], vision_lengths [n].
+    ``raw_text`` split at white space becomes ``words``, the masked ids ``tokens``, ``text`` ``vectors``.
+
+    ``aligned``: whether audio and vision share the steps of text. By default they do where the file gives no
+    lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
+    and [SEP] included; without text_bert, steps that are zero everywhere are cut at both ends. The
+    words are not aligned to them, and the authors do not say whether a row stands for a word or a token: rows beyond the
+    mask that are not zero are cut, and counted as ``rows_beyond_mask`` in the data card. Otherwise
+    the given lengths count from the front; without lengths each modality's own zeros are cut.
+
+    Raises ValueError if the file is missing, is no plain pickle, or has another form.
+    """
+    folds, files = load_folds(source, "mmsa")
+    tables = {fold: Columns(content, labels, f"format=mmsa: {fold}") for fold, content in folds.items()}
+    if aligned is None:
+        aligned = all(_same_steps(columns) for columns in tables.values() if columns.n)
+    rows, beyond = [], 0
+    for fold, columns in tables.items():
+        for k in range(columns.n):
+            segment, group = identify(columns["id"][k])
+            features, cut = _features(columns, k, aligned)
+            beyond += cut
+            label = first_label(columns[labels][k], f"format=mmsa: {segment}")
+            rows.append(Row(segment, fold, group, label, features))
+    return assemble(
+        rows,
+        format="mmsa",
+        source=source,
+        files=files,
+        options={"aligned": aligned, "labels": labels},
+        label_range=label_range,
+        clip_labels=clip_labels,
+        name=name,
+        aligned=("tokens", *KEYS) if aligned else (),
+        notes={"rows_beyond_mask": beyond},
+    )
+
+
+def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], int]:
+    """Segment k's features, and how many of its audio and vision rows lie beyond the mask without being zero."""
+    where = f"{columns.where} segment {k}"
+    features: dict[str, Any] = {"words": str(columns["raw_text"][k]).split()}
+    keys = {feature: key for feature, key in KEYS.items() if key in columns or feature != "vectors"}
+    beyond = 0
+    if "text_bert" in columns:
+        features["tokens"], mask = _tokens(columns, k)
+        for feature in [feature for feature in keys if aligned or feature == "vectors"]:
+            key = keys.pop(feature)
+            array = matrix(columns[key][k], f"{where}, {key}")
+            if len(array) != len(mask):
+                raise ValueError(
+                    f"{where}: {key} must have a row per position of text_bert ({len(mask)}), but has {len(array)}; "
+                    "pass options.aligned=false if it runs at a rate of its own."
+                )
+            features[feature] = array[mask]
+            beyond += int(array[~mask].any(1).sum()) if feature != "vectors" else 0
+    for feature, lengths in LENGTHS.items():
+        if not aligned and lengths in columns:
+            key = keys.pop(feature)
+            features[feature] = matrix(columns[key][k], f"{where}, {key}")[: int(columns[lengths][k])]
+    return features | (columns.vectors(k, keys, aligned) if keys else {}), beyond
+
+
+def _same_steps(columns: Columns) -> bool:
+    """Whether a fold looks aligned: no lengths, and equally many steps in audio, vision and text."""
+    steps = columns.steps(key for key in KEYS.values() if key in columns)
+    if "text_bert" in columns:
+        steps.add(len(_tokens(columns, 0)[1]))
+    return len(steps) == 1 and not any(key in columns for key in LENGTHS.values())
+
+
+def _tokens(columns: Columns, k: int) -> tuple[Int[np.ndarray, " tokens"], Bool[np.ndarray, " positions"]]:
+    """Segment k's token ids where the mask keeps them, and the mask."""
+    bert = np.asarray(columns["text_bert"][k])
+    if bert.ndim != 2 or len(bert) != 3:
+        raise ValueError(
+            f"{columns.where} segment {k}: text_bert must be [3, positions] (ids, mask, segment), but is {list(bert.shape)}; "
+            "the file is damaged."
+        )
+    mask = bert[1] > 0
+    return bert[0][mask].astype(np.int32), mask

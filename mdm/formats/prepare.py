@@ -1,0 +1,134 @@
+"""Stage one, data: files of a named format → store, and the data card for people to read.
+
+A format is a module ``mdm.formats.<name>`` with a function ``read_<name>``: a new one is found by being there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+import mdm.formats
+from mdm.data.base import FOLDS, Segments
+from mdm.data.store import open_store, write_store
+from mdm.formats.download import download as fetch
+
+Reader = Callable[..., Segments]
+
+
+def formats() -> dict[str, Reader]:
+    """Format name → its reader, found by walking the package."""
+    found = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(mdm.formats.__path__)):
+        reader = getattr(import_module(f"mdm.formats.{name}"), f"read_{name}", None)
+        if reader is not None:
+            found[name] = reader
+    return found
+
+
+def help_text() -> str:
+    """Each format: what it reads, and its options with their defaults."""
+    lines = []
+    for name, reader in formats().items():
+        options = [str(p).split(": ")[0] + _default(p) for p in _options(reader)]
+        lines += [f"  {name}", f"      {(reader.__doc__ or '').splitlines()[0]}", f"      options: {', '.join(options)}"]
+    return "\n".join(lines)
+
+
+def prepare(
+    format: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    name: str = "",
+    overwrite: bool = False,
+    download: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[str], Any] = lambda stage: None,
+) -> Segments:
+    """Read files of a format and write them as a store; returns the store, opened.
+
+    download: a data set to fetch into ``source`` first (format csd only)
+    options: the reader's own keyword arguments
+    progress: called with the name of each finished step
+
+    Raises ValueError if the format or an option is unknown, if ``out`` exists and may not be overwritten (before
+    anything is read), and whatever the reader or the store refuses. Nothing appears at ``out`` then.
+    """
+    readers = formats()
+    if format not in readers:
+        raise ValueError(f"format must be one of {', '.join(readers)}, but is {format!r}; `--help` says what each reads.")
+    accepted = {parameter.name: parameter for parameter in _options(readers[format])}
+    unknown = sorted(set(options or {}) - set(accepted))
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+        raise ValueError(f"format={format} has the options {', '.join(accepted)}, but {', '.join(unknown)} came; correct the name.")
+    if Path(out).exists() and not overwrite:
+        raise ValueError(f"A store must not replace another silently, but {out} exists; remove it or pass overwrite=true.")
+    if download:
+        if format != "csd":
+            raise ValueError(f"download fetches .csd files, but format is {format}; pass format=csd.")
+        fetch(download, source)
+        progress("download")
+    segments = readers[format](source, name=name, **(options or {}))
+    progress("read")
+    return open_store(write_store(segments, out, overwrite=overwrite, progress=progress))
+
+
+def card_view(card: Mapping[str, Any]) -> Group:
+    """The data card as two tables."""
+    source, features, folds = card["source"], card["features"], card["folds"]
+    per_fold = ", ".join(f"{fold} {folds[fold]}" for fold in FOLDS)
+    observed, mean = (", ".join(f"{x:.4g}" for x in card[key]) for key in ("label_observed", "label_mean_train"))
+    facts = Table(title=f"Data card: {card['name']}", show_header=False)
+    facts.add_row("segments", f"{card['segments']} ({per_fold}, in no fold {card['segments'] - sum(folds.values())})")
+    facts.add_row("targets", f"{', '.join(card['targets'])}; declared {card['label_range']}, observed [{observed}]")
+    facts.add_row("training mean", mean)
+    facts.add_row("aligned", ", ".join(card["aligned"]) or "nothing")
+    for key, value in source.items():
+        if key not in ("files", "options", "cleaned"):
+            facts.add_row(key.replace("_", " "), _brief(value))
+    for option, value in source["options"].items():
+        facts.add_row(f"options.{option}", _brief(value))
+    for file, digest in source["files"].items():
+        facts.add_row(file, f"sha256 {digest[:16]}…")
+    lengths = Table(
+        "feature",
+        "kind",
+        "dim",
+        "segments",
+        "lacking (train,\nvalid, test)",
+        "steps (min,\nmedian, max)",
+        "not finite,\nset to 0",
+    )
+    for feature, entry in features.items():
+        missing = ", ".join(str(entry["missing"][fold]) for fold in FOLDS)
+        steps = ", ".join(map(str, entry["length_min_median_max"]))
+        cleaned = str(source["cleaned"].get(feature, "–"))
+        lengths.add_row(feature, entry["kind"], str(entry["dim"]), str(entry["segments"]), missing, steps, cleaned)
+    return Group(facts, lengths)
+
+
+def _options(reader: Reader) -> list[inspect.Parameter]:
+    """A reader's options: its keyword arguments but ``name``, which all share."""
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [p for p in inspect.signature(reader).parameters.values() if p.kind is not positional and p.name != "name"]
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    return "" if parameter.default is parameter.empty else f"={parameter.default}"
+
+
+def _brief(value: Any) -> str:
+    """A fact on one line; of a long list, how many and the first few."""
+    if isinstance(value, list) and len(value) > 3:
+        return f"{len(value)}: {', '.join(map(str, value[:3]))}, …"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_brief(entry)}" for key, entry in value.items()) or "none"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

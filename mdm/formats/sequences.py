@@ -1,0 +1,85 @@
+"""Stage one, data: one computational sequence (.csd), the file type of the CMU-MultimodalSDK, read video by video.
+
+``/<root>/data/<entry>/features`` [rows, dim…] and ``…/intervals`` [rows, 2] in seconds. An entry is a video, or,
+in files that the SDK has aligned, ``video[k]``. Only HDF5 is needed, not the SDK.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from mdm.formats.alignment import Track
+
+
+class ComputationalSequence:
+    """An open .csd file.
+
+    The first root is read, whatever it is called, and no metadata is needed: published files differ from their own
+    metadata. Raises ValueError if the file is no HDF5, or has no entries.
+    """
+
+    def __init__(self, path: Path, text: bool = False) -> None:
+        self.path, self.text = path, text
+        try:
+            self._file = h5py.File(path)
+        except OSError as error:
+            raise ValueError(f"{path.name} must be an HDF5 file (.csd), but cannot be read ({error}); download it again.") from None
+        root = next(iter(self._file.values()), None)
+        data = root.get("data") if isinstance(root, h5py.Group) else None
+        if not isinstance(data, h5py.Group) or len(data) == 0:
+            self.close()
+            raise ValueError(
+                f"{path.name} must hold entries under <root>/data, but has none; it is empty or no computational sequence."
+            )
+        self._data = data
+        self._entries: dict[str, list[str]] = {}
+        for entry in data:
+            self._entries.setdefault(entry.split("[")[0], []).append(entry)
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def videos(self) -> list[str]:
+        """Videos in the file's order."""
+        return list(self._entries)
+
+    def track(self, video: str) -> Track | None:
+        """The rows of a video in the file's order, None if the file has not got it.
+
+        Raises ValueError on intervals or features of another shape or type.
+        """
+        entries = sorted(self._entries.get(video, []), key=lambda entry: [int(k) for k in re.findall(r"\[(\d+)\]$", entry)])
+        parts = [self._rows(entry) for entry in entries]
+        if not parts:
+            return None
+        names = tuple(entry for entry, (intervals, _) in zip(entries, parts, strict=True) for _ in intervals)
+        return Track(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), names)
+
+    def _rows(self, entry: str) -> tuple[Float[np.ndarray, "rows 2"], Shaped[np.ndarray, "rows *dim"]]:
+        where, group = f"{self.path.name}, {entry}", self._data[entry]
+        if not isinstance(group, h5py.Group) or not {"features", "intervals"} <= set(group):
+            raise ValueError(f"{where} must hold 'features' and 'intervals', but does not; the file is damaged, download it again.")
+        features, intervals = group["features"][()], group["intervals"][()]
+        if intervals.ndim != 2 or intervals.shape != (len(features), 2) or not np.isfinite(intervals).all():
+            raise ValueError(
+                f"{where}: intervals must be finite [rows, 2] in seconds with a row per feature ({len(features)}), but are "
+                f"{list(intervals.shape)}; the file is damaged, download it again."
+            )
+        if (features.dtype.kind in "SOU") != self.text:
+            raise ValueError(
+                f"{where}: features must be {'words' if self.text else 'numbers'}, but are {features.dtype}; "
+                "the file plays another role, check the options."
+            )
+        if self.text:
+            words = [
+                w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in features.reshape(len(features), -1)[:, 0]
+            ]
+            return intervals.astype(np.float64), np.array(words, dtype=object)
+        with np.errstate(over="ignore"):
+            return intervals.astype(np.float64), features.reshape(len(features), -1).astype(np.float32)

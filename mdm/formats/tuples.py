@@ -1,0 +1,81 @@
+"""Stage one, data: pickles that list one tuple per segment, the layout of MAG-BERT, MISA and MMIM.
+
+A segment is ``((field, field, …), label, id)``. The three systems differ in the fields and in whether these
+have one row per word; their order, visual before acoustic, is easily mistaken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mdm.data.base import Segments
+from mdm.formats.base import Row, assemble
+from mdm.formats.pickles import load_folds
+from mdm.formats.values import first_label, identify, matrix, shown, strings, trim
+
+BY_FIELDS = {3: "mag", 4: "misa", 6: "mmim"}
+
+
+def segments_of_tuples(
+    source: str | Path,
+    fields: tuple[str, ...],
+    *,
+    format: str,
+    aligned: bool,
+    label_range: Sequence[float],
+    clip_labels: bool,
+    name: str,
+) -> Segments:
+    """Read lists of ``((field, …), label[, id])``.
+
+    fields: the feature that each field holds; ``""`` for a field that is not read
+    aligned: one row per word and no padding; otherwise rows of zeros in front and behind are cut
+
+    A segment without id is called ``fold_k`` and is a group of its own. Raises ValueError if a fold is not a
+    list, or an item has another form.
+    """
+    folds, files = load_folds(source, format)
+    rows = []
+    for fold, items in folds.items():
+        if not isinstance(items, list | tuple):
+            raise ValueError(
+                f"format={format}: each fold must be a list of segments, but {fold} is a {type(items).__name__}; "
+                "dictionaries of arrays are mmsa, mult or mird."
+            )
+        rows += [_row(item, fold, k, fields, format, aligned) for k, item in enumerate(items)]
+    names = tuple(field for field in fields if field)
+    return assemble(
+        rows,
+        format=format,
+        source=source,
+        files=files,
+        options={},
+        label_range=label_range,
+        clip_labels=clip_labels,
+        name=name,
+        aligned=names if aligned else (),
+    )
+
+
+def _row(item: Any, fold: str, k: int, fields: tuple[str, ...], format: str, aligned: bool) -> Row:
+    where = f"format={format}: {fold} segment {k}"
+    outer = len(item) if isinstance(item, list | tuple) else 0
+    inner = len(item[0]) if outer and isinstance(item[0], list | tuple) else 0
+    if outer not in (2, 3) or inner != len(fields):
+        came = f"{inner} fields came (as in format={BY_FIELDS[inner]})" if inner in BY_FIELDS else f"{shown(item)} came"
+        order = ", ".join(field or "unread" for field in fields)
+        raise ValueError(
+            f"{where} must be ((fields), label[, id]) with {len(fields)} fields ({order}), but {came}; choose the format."
+        )
+    features: dict[str, Any] = {}
+    for field, value in zip(fields, item[0], strict=True):
+        if field == "words":
+            features[field] = strings(value, f"{where}, {field}")
+        elif field:
+            array = matrix(value, f"{where}, {field}")
+            features[field] = array if aligned else trim(array)[0]
+    own = f"{fold}_{k}"
+    segment, group = identify(item[2]) if outer == 3 else (own, own)
+    return Row(segment, fold, group, first_label(item[1], where), features)

@@ -1,0 +1,45 @@
+"""Shared by all tests: shapes are checked at run time, and runs are composed as the command line would."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Before anything of mdm is imported: every annotated shape in it becomes a check.
+install_import_hook("mdm", "beartype.beartype")
+
+import torch  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)  # tests run in parallel processes
+
+SMALL = (
+    "data.segments.train=96",
+    "data.segments.valid=32",
+    "data.segments.test=40",
+    "trainer.max_epochs=2",
+)
+"""A run of a second."""
+
+
+@pytest.fixture
+def config(tmp_path):
+    """overrides → a composed config that writes below tmp_path; small unless ``small=False``."""
+
+    def make(*overrides: str, small: bool = True):
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            sizes = ["+" + s if s.startswith("data.segments") else s for s in SMALL] if small else []
+            return compose("train", [f"paths.outputs={tmp_path}/outputs", *sizes, *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real features."""
+    folder = Path(os.environ.get("MDM_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: set MDM_REAL_DATA (looked in {folder})")
+    return folder

@@ -1,0 +1,61 @@
+"""Every option of every group composes, and every key of a target is an argument of what it builds."""
+
+import inspect
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+ROOT = Path(__file__).resolve().parents[1]
+OPTIONS = sorted(
+    (path.parent.relative_to(ROOT / "configs").as_posix(), path.stem)
+    for path in (ROOT / "configs").rglob("*.yaml")
+    if path.parent != ROOT / "configs"
+)
+
+
+def targets(node, path=""):
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            if not OmegaConf.is_missing(node, key):
+                yield from targets(node._get_node(key), f"{path}.{key}")
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option_composes_and_its_targets_take_its_keys(config, group, option):
+    cfg = config(f"{group}={option}", small=False)
+    if "name" in cfg.get(group, {}):
+        assert cfg[group].name == option, "a record is filed under the name, so it must be the option's"
+    for path, node in targets(cfg):
+        called = hydra.utils.get_object(node._target_)
+        parameters = inspect.signature(called).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        unknown = [k for k in node if not k.startswith("_") and k not in parameters]
+        assert takes_any or not unknown, f"{path}: {node._target_} has no {unknown}"
+
+
+def test_the_stable_override_names(config):
+    """Names that people's scripts rely on."""
+    cfg = config(
+        "seed=3",
+        "data=gaussian",
+        "model=lmf",
+        "penalty=kl",
+        "penalty.weight=0.5",
+        "trainer.max_epochs=7",
+        "paths.data=x",
+        small=False,
+    )
+    assert (cfg.seed, cfg.data.name, cfg.model.name, cfg.penalty.name) == (3, "gaussian", "lmf", "kl")
+    assert (cfg.penalty.weight, cfg.trainer.max_epochs, cfg.paths.data) == (0.5, 7, "x")
+    assert cfg.paths.outputs.endswith("outputs")
+
+
+def test_configs_have_no_dimension_of_data():
+    """Dimensions flow in code (rule 4): no model or penalty config names one."""
+    for path in [*(ROOT / "configs/model").glob("*.yaml"), *(ROOT / "configs/penalty").glob("*.yaml")]:
+        for key in ("audio_dim", "video_dim", "language_dim", "input_dim", "in_features"):
+            assert key not in path.read_text(), (path, key)

@@ -1,0 +1,221 @@
+"""The training loop against a bare PyTorch loop, and what a penalty may and may not touch."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mdm import run as runs
+from mdm.learner import Objective, Replay, keeping_buffers, parameter_groups, predict
+from mdm.penalties.base import View
+from mdm.penalties.dependency import Dependency
+from mdm.seeds import derive
+from mdm.types import Fusion
+
+
+def fit(cfg, folder, change=lambda learner: None):
+    """Train a config outside a record; returns (learner, splits)."""
+    splits = runs.build_splits(cfg)
+    learner = runs.build_learner(cfg, splits)
+    change(learner)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.build_trainer(cfg, folder, learner).fit(learner, splits.train(), splits.valid())
+    return learner, splits
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    """Bit for bit, buffers too."""
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("model", ["eflstm", "lmf"])
+def test_no_penalty_equals_a_bare_loop_bit_for_bit(config, tmp_path, model):
+    cfg = config(f"model={model}")
+    splits = runs.build_splits(cfg)
+    bare = runs.build_learner(cfg, splits).backbone
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.01)
+    loader = splits.train()
+    for epoch in range(cfg.trainer.max_epochs):
+        torch.manual_seed(derive(cfg.seed, "dropout", epoch))
+        loader.batch_sampler.set_epoch(epoch)
+        bare.train()
+        for batch in loader:
+            loss = (bare(batch).prediction - batch.label).abs().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    learner, _ = fit(cfg, tmp_path / "run")
+    assert same(learner.backbone, bare)
+
+
+@pytest.mark.parametrize("batches", ["fresh", "shared", "replay"])
+@pytest.mark.parametrize("model", ["eflstm", "lmf"])
+def test_a_critic_that_only_measures_leaves_the_backbone_bit_identical(config, tmp_path, model, batches):
+    """LMF has BatchNorm and dropout, so statistics and random draws are both at stake."""
+    plain, _ = fit(config(f"model={model}"), tmp_path / "none")
+    measured, _ = fit(
+        config(f"model={model}", "penalty=kl", "penalty.measure_only=true", f"penalty.critic_batches={batches}"), tmp_path / "kl"
+    )
+    assert same(plain.backbone, measured.backbone)
+    assert "valid/kl/estimate" in measured.curve[-1]
+
+
+def test_a_penalty_and_none_start_alike_and_see_the_same_batches_and_dropout(config, tmp_path):
+    """Truly paired seeds: up to the first step of the backbone, every prediction is the same number."""
+    seen = {}
+
+    def recording(name):
+        def change(learner):
+            def record(module, arguments):
+                seen.setdefault(name, []).append([a.detach().clone() for a in arguments])
+
+            learner.loss.register_forward_pre_hook(record)
+
+        return change
+
+    fit(config("model=lmf"), tmp_path / "none", recording("none"))
+    fit(config("model=lmf", "penalty=kl"), tmp_path / "kl", recording("kl"))
+    assert torch.equal(seen["none"][0][0], seen["kl"][0][0])
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(seen["none"], seen["kl"], strict=True))
+    assert not torch.equal(seen["none"][1][0], seen["kl"][1][0]), "the penalty moved nothing"
+
+
+@pytest.mark.parametrize("batches", ["fresh", "shared", "replay"])
+@pytest.mark.parametrize("interleave", ["batch", "epoch"])
+def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, interleave):
+    """With a critic's learning rate of 0 its weights stay, whatever the backbone's step does; with another they move."""
+
+    def critic(lr):
+        cfg = config(
+            "penalty=kl",
+            f"penalty.critic_batches={batches}",
+            f"penalty.interleave={interleave}",
+            "penalty.critic_steps=2",
+            f"penalty.optimizer.lr={lr}",
+        )
+        start = copy.deepcopy(runs.build_learner(cfg, runs.build_splits(cfg)).penalties)
+        return start, fit(cfg, tmp_path / f"{lr}")[0].penalties
+
+    assert same(*critic(0.0))
+    assert not same(*critic(0.01))
+
+
+def test_steps_per_epoch(config, tmp_path):
+    """96 segments in batches of 32: 3 steps of the backbone, and critic_steps of the critic for each, however interleaved."""
+    for interleave in ("batch", "epoch"):
+        counts = {"critic": 0}
+
+        def change(learner, counts=counts):
+            penalty = learner.penalties["kl"]
+            inner = penalty.critic_loss
+
+            def counting(view):
+                counts["critic"] += 1
+                return inner(view)
+
+            penalty.critic_loss = counting
+
+        cfg = config("penalty=kl", f"penalty.interleave={interleave}", "penalty.critic_steps=4", "trainer.max_epochs=1")
+        fit(cfg, tmp_path / interleave, change)
+        assert counts["critic"] == 12
+
+
+def test_a_term_that_is_not_finite_stops_before_any_weight_changes(config, tmp_path):
+    cfg = config()
+    splits = runs.build_splits(cfg)
+    learner = runs.build_learner(cfg, splits)
+    before = copy.deepcopy(learner.backbone)
+    learner.loss.register_forward_hook(lambda module, arguments, value: value * float("nan"))
+    with pytest.raises(ValueError, match="Every loss term must be finite, but task is not, in epoch 0"):
+        runs.build_trainer(cfg, tmp_path, learner).fit(learner, splits.train(), splits.valid())
+    assert same(learner.backbone, before)
+
+
+def test_a_critic_that_diverges_is_named(config, tmp_path):
+    cfg = config("penalty=kl")
+    splits = runs.build_splits(cfg)
+    learner = runs.build_learner(cfg, splits)
+    learner.penalties["kl"].critic_loss = lambda view: view.joint.z.sum() * float("inf")
+    with pytest.raises(ValueError, match="A critic's loss must be finite, but that of kl is not"):
+        runs.build_trainer(cfg, tmp_path, learner).fit(learner, splits.train(), splits.valid())
+
+
+def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):
+    """SGD with lr 1 moves by the gradient: with the norm clipped to 1e-3, three steps move at most 3e-3."""
+    sgd = ("~model.optimizer", "+model.optimizer={_target_: torch.optim.SGD, lr: 1.0}", "trainer.max_epochs=1")
+    cfg = config(*sgd, "trainer.gradient_clip=0.001")
+    start = runs.build_learner(cfg, runs.build_splits(cfg)).backbone
+    learner, _ = fit(cfg, tmp_path)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(learner.backbone.parameters(), start.parameters(), strict=True)])
+    assert 0 < moved.norm() <= 3.01e-3
+
+
+def test_the_estimate_is_measured_on_validation_rows(config, tmp_path):
+    """A critic that memorises the training fold of pure noise must not report dependence: ρ = 0, yet 96 rows."""
+    cfg = config("data=gaussian", "data.segments.rho=0.0", "model=lmf", "penalty=kl", "penalty.optimizer.lr=0.01")
+    cfg.trainer.max_epochs = 6
+    learner, _ = fit(cfg, tmp_path)
+    assert learner.curve[-1]["train/kl/term"] < -0.02 * cfg.penalty.weight, "the critic did not even memorise"
+    assert learner.curve[-1]["valid/kl/estimate"] < 0.1
+
+
+def test_parameter_groups_belong_to_submodules():
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))})
+    groups = parameter_groups(model, {"b.1": {"lr": 0.5}})
+    assert [len(g["params"]) for g in groups] == [4, 2]
+    assert groups[1]["lr"] == 0.5
+    with pytest.raises(ValueError, match="belongs to a submodule"):
+        parameter_groups(model, {"c": {}})
+    with pytest.raises(ValueError, match="must not share parameters"):
+        parameter_groups(model, {"b": {}, "b.1": {}})
+
+
+def test_groups_reach_the_optimizer(config):
+    cfg = config("+model.groups.head={lr: 0.5}")
+    learner = runs.build_learner(cfg, runs.build_splits(cfg))
+    optimizer = learner.configure_optimizers()[0]
+    assert [g["lr"] for g in optimizer.param_groups] == [0.001, 0.5]
+
+
+def test_keeping_buffers():
+    norm = nn.BatchNorm1d(3)
+    before = copy.deepcopy(norm.state_dict())
+    with keeping_buffers(norm):
+        norm(torch.randn(8, 3) + 5)
+    assert all(torch.equal(before[k], v) for k, v in norm.state_dict().items())
+
+
+def test_replay_forgets_the_oldest():
+    replay = Replay(0)
+    z = torch.zeros(1, 1)
+    views = [View(Fusion(z, z), None, z + i) for i in range(Replay.size + 3)]
+    for view in views:
+        replay.keep(view)
+    assert [v.label.item() for v in replay.views] == list(range(3, Replay.size + 3))
+    assert any(replay.draw() is view for view in replay.views)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"critic_batches": "some"}, "critic_batches is fresh, shared or replay"),
+        ({"interleave": "never"}, "interleave is batch or epoch"),
+        ({"critic_steps": 0, "optimizer": torch.optim.Adam}, "needs critic_steps >= 1"),
+        ({}, "an optimizer, but critic_steps=10 and optimizer=None"),
+    ],
+)
+def test_objective_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        Objective(Dependency(4, weight=1.0), **options)
+
+
+def test_predict_does_not_depend_on_the_batches(config):
+    cfg = config("model=lmf")
+    splits = runs.build_splits(cfg)
+    backbone = runs.build_learner(cfg, splits).backbone
+    whole, label = predict(backbone, splits.train_in_order())
+    splits.batch_size = 7
+    parts, again = predict(backbone, splits.train_in_order())
+    assert (label == again).all()
+    assert abs(whole - parts).max() < 1e-5

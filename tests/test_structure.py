@@ -1,0 +1,105 @@
+"""The tree is the data's path: imports go only back along it (design rule 1)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mdm"
+
+# Each stage may import from those before it. What the data's path says is this order.
+ORDER = [
+    "types",
+    "seeds",
+    "data",
+    "formats",
+    "backbones",
+    "product",
+    "estimators",
+    "penalties",
+    "metrics",
+    "learner",
+    "records",
+    "run",
+]
+ONLY = {
+    "hydra": {"run"},
+    "omegaconf": {"run"},
+    "pytorch_lightning": {"learner", "run", "data"},
+    "transformers": set(),
+    "wandb": set(),
+}
+
+
+def stage(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_back_along_the_path(path):
+    here = stage(path)
+    assert here in ORDER, f"{here} has no place on the path: give it one in ORDER"
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "mdm" and len(parts) > 1:
+            assert parts[1] in ORDER, name
+            assert ORDER.index(parts[1]) <= ORDER.index(here), f"{here} must not import {name}"
+        if parts[0] in ONLY:
+            assert here in ONLY[parts[0]], f"{here} must not import {name}"
+
+
+def test_every_stage_exists():
+    assert {stage(path) for path in FILES} == set(ORDER)
+
+
+def test_no_concrete_class_is_subclassed():
+    """A class is abstract or final (rule 5): whatever of ours is a base class declares abstract methods."""
+    classes: dict[str, ast.ClassDef] = {}
+    for path in FILES:
+        classes |= {node.name: node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)}
+    for node in classes.values():
+        for base in node.bases:
+            name = base.id if isinstance(base, ast.Name) else ""
+            if name in classes:
+                assert any(
+                    isinstance(d, ast.Name) and d.id == "abstractmethod"
+                    for method in classes[name].body
+                    if isinstance(method, ast.FunctionDef)
+                    for d in method.decorator_list
+                ), f"{node.name} subclasses {name}, which is concrete"
+
+
+def test_the_command_line_imports_nothing_heavy():
+    """`train.py --help` must not wait for torch."""
+    assert not {name.split(".")[0] for name in imports(ROOT / "train.py", top_level_only=True)} - {"hydra", "omegaconf"}
+
+
+def test_the_learner_cannot_reach_the_test_fold():
+    """Rule 10: nothing that trains or chooses names the test fold; only run.conclude opens it, once."""
+    for name in ("learner", "penalties", "backbones", "product"):
+        for path in [p for p in FILES if stage(p) == name]:
+            assert "open_test" not in path.read_text(), path
+    source = (PACKAGE / "run.py").read_text()
+    assert source.count("open_test(") == 1
+    conclude = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "conclude")
+    assert "open_test(" in ast.unparse(conclude)
+    body = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "run")
+    text = ast.unparse(body)
+    assert text.index("trainer.fit(") < text.index("chosen(") < text.index("conclude(")
