@@ -29,6 +29,8 @@ from mdm.seeds import Stream
 
 log = logging.getLogger(__name__)
 
+BEST, LAST = "best.ckpt", "last.ckpt"
+
 
 def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Do the run that a config describes, or return its record if it is finished; a broken one resumes.
@@ -50,10 +52,13 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     splits = build_splits(cfg)
     announce(splits)
     learner = build_learner(cfg, splits)
-    trainer = build_trainer(cfg, folder, learner)
-    last = folder / "last.ckpt"
-    trainer.fit(learner, splits.train(), splits.valid(), ckpt_path=str(last) if last.is_file() else None)
-    selection = chosen(trainer, learner, cfg)
+    last = folder / LAST
+    if last.is_file():
+        learner.curve = torch.load(last, weights_only=True, map_location="cpu")["curve"]
+    if not trained(learner.curve, cfg.trainer):
+        trainer = build_trainer(cfg, folder)
+        trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=str(last) if last.is_file() else None)
+    selection = chosen(learner.curve, cfg.trainer, folder)
     record = conclude(cfg, folder, splits, learner, selection)
     last.unlink(missing_ok=True)
     return record
@@ -129,7 +134,7 @@ def maker(node: DictConfig) -> Callable[..., Any]:
     return lambda parameters: make(node, params=parameters)
 
 
-def build_trainer(cfg: DictConfig, folder: Path, learner: Learner) -> pl.Trainer:
+def build_trainer(cfg: DictConfig, folder: Path) -> pl.Trainer:
     """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
     machine, options = cfg.machine, cfg.trainer
     if options.max_epochs < 1:
@@ -137,20 +142,23 @@ def build_trainer(cfg: DictConfig, folder: Path, learner: Learner) -> pl.Trainer
     if machine.threads:
         torch.set_num_threads(machine.threads)
     monitor = f"valid/{options.select.metric}"
-    callbacks: list[Callback] = [
+    callbacks: list[Callback] = [Progress(folder, monitor, options.select.mode)]
+    if options.patience is not None:
+        # At the end of an epoch, before the checkpoint, so that a checkpoint knows how long the run has waited.
+        stopping = EarlyStopping(monitor, mode=options.select.mode, patience=options.patience, check_on_train_epoch_end=True)
+        callbacks.append(stopping)
+    callbacks.append(
         ModelCheckpoint(
             folder,
-            filename="best",
+            filename=Path(BEST).stem,
             monitor=monitor,
             mode=options.select.mode,
             save_last=True,
             enable_version_counter=False,
-            save_on_train_epoch_end=False,
-        ),
-        Progress(folder, monitor, options.select.mode),
-    ]
-    if options.patience is not None:
-        callbacks.append(EarlyStopping(monitor, mode=options.select.mode, patience=options.patience, check_finite=False))
+            # A checkpoint taken after validation but before the epoch's end resumes inside that epoch.
+            save_on_train_epoch_end=True,
+        )
+    )
     if sys.stderr.isatty() and machine.progress:
         callbacks.append(RichProgressBar(leave=False))
     return pl.Trainer(
@@ -174,15 +182,22 @@ def build_trainer(cfg: DictConfig, folder: Path, learner: Learner) -> pl.Trainer
 # ---- choose, test, record
 
 
-def chosen(trainer: pl.Trainer, learner: Learner, cfg: DictConfig) -> Selection:
-    """The checkpoint with the best validation metric, from the curve; ties go to the earlier epoch."""
-    select = cfg.trainer.select
-    checkpoint = trainer.checkpoint_callback
-    assert isinstance(checkpoint, ModelCheckpoint)
-    key = f"valid/{select.metric}"
-    pick = min if select.mode == "min" else max
-    row = pick(learner.curve, key=lambda r: r[key])
-    return Selection(Path(checkpoint.best_model_path), int(row["epoch"]), key, row[key])
+def trained(curve: list[dict[str, float]], options: DictConfig) -> bool:
+    """Whether training has ended: all epochs done, or none of the last ``patience`` better than the best before them."""
+    waited = len(curve) - 1 - best_row(curve, options) if curve else 0
+    return len(curve) >= options.max_epochs or (options.patience is not None and waited >= options.patience)
+
+
+def best_row(curve: list[dict[str, float]], options: DictConfig) -> int:
+    """Index of the epoch with the best validation metric; ties go to the earlier one."""
+    sign = 1 if options.select.mode == "min" else -1
+    return min(range(len(curve)), key=lambda i: sign * curve[i][f"valid/{options.select.metric}"])
+
+
+def chosen(curve: list[dict[str, float]], options: DictConfig, folder: Path) -> Selection:
+    """The checkpoint with the best validation metric."""
+    row, key = curve[best_row(curve, options)], f"valid/{options.select.metric}"
+    return Selection(folder / BEST, int(row["epoch"]), key, row[key])
 
 
 def conclude(cfg: DictConfig, folder: Path, splits: Splits, learner: Learner, selection: Selection) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def fit(cfg, folder, change=lambda learner: None):
     learner = runs.build_learner(cfg, splits)
     change(learner)
     folder.mkdir(parents=True, exist_ok=True)
-    runs.build_trainer(cfg, folder, learner).fit(learner, splits.train(), splits.valid())
+    runs.build_trainer(cfg, folder).fit(learner, splits.train(), splits.valid())
     return learner, splits
 
 
@@ -128,7 +128,7 @@ def test_a_term_that_is_not_finite_stops_before_any_weight_changes(config, tmp_p
     before = copy.deepcopy(learner.backbone)
     learner.loss.register_forward_hook(lambda module, arguments, value: value * float("nan"))
     with pytest.raises(ValueError, match="Every loss term must be finite, but task is not, in epoch 0"):
-        runs.build_trainer(cfg, tmp_path, learner).fit(learner, splits.train(), splits.valid())
+        runs.build_trainer(cfg, tmp_path).fit(learner, splits.train(), splits.valid())
     assert same(learner.backbone, before)
 
 
@@ -138,7 +138,7 @@ def test_a_critic_that_diverges_is_named(config, tmp_path):
     learner = runs.build_learner(cfg, splits)
     learner.penalties["kl"].critic_loss = lambda view: view.joint.z.sum() * float("inf")
     with pytest.raises(ValueError, match="A critic's loss must be finite, but that of kl is not"):
-        runs.build_trainer(cfg, tmp_path, learner).fit(learner, splits.train(), splits.valid())
+        runs.build_trainer(cfg, tmp_path).fit(learner, splits.train(), splits.valid())
 
 
 def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):

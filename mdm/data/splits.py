@@ -97,10 +97,13 @@ class Splits:
         )
         self.sizes = {name: len(r) for name, r in rows.items()}
 
-    def train(self, stream: str = "order") -> DataLoader[Batch]:
-        """Shuffled training batches; ``stream`` names the order, so that a critic's own batches move no others."""
+    def train(self, stream: str = "order", epoch: int = 0) -> DataLoader[Batch]:
+        """Shuffled training batches; ``stream`` names the order, so that a critic's own batches move no others.
+
+        ``epoch``: where a run (re)starts. Lightning makes the first iterator before it tells the sampler the epoch.
+        """
         rows = self._rows["train"]
-        return self._loader("train", Shuffled(len(rows), self.batch_size, derive(self.seed, stream)))
+        return self._loader("train", Shuffled(len(rows), self.batch_size, derive(self.seed, stream), epoch))
 
     def train_in_order(self) -> DataLoader[Batch]:
         """The training fold once, in order: for measuring, not for learning."""
@@ -288,8 +291,8 @@ class Shuffled(Sampler[list[int]]):
     Lightning calls ``set_epoch`` before each epoch, on a loader's ``batch_sampler.sampler``.
     """
 
-    def __init__(self, rows: int, batch_size: int, seed: int):
-        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
+    def __init__(self, rows: int, batch_size: int, seed: int, epoch: int = 0):
+        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, epoch
         self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:

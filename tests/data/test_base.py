@@ -1,0 +1,303 @@
+"""The table of segments: ragged arrays, the contract that `check` holds, the data card and its hash."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mdm.data.base import PADDING, UNKNOWN, Ragged, Segments, check, digest
+
+SENTENCES = [["a", "good", "film"], ["bad"], ["a", "bad", "plot"], ["good"], ["plot", "twist"], ["a"]]
+LENGTHS = [3, 1, 3, 1, 2, 1]
+
+
+def frames(dim, lengths, seed):
+    rng = np.random.default_rng(seed)
+    return Ragged.of([rng.standard_normal((t, dim)).astype(np.float32) for t in lengths], dim=dim)
+
+
+def table(**fields):
+    """Six segments of four videos; the last one lacks video."""
+    default = {
+        "name": "tiny",
+        "ids": tuple("abcdef"),
+        "fold": np.array(["train", "train", "train", "valid", "test", ""]),
+        "group": np.array(["v0", "v0", "v1", "v2", "v3", "v3"]),
+        "label": np.array([[-3.0], [0.0], [1.5], [2.0], [3.0], [-1.0]], dtype=np.float32),
+        "targets": ("sentiment",),
+        "label_range": (-3.0, 3.0),
+        "modalities": {"audio": frames(2, LENGTHS, 0), "video": frames(3, [*LENGTHS[:-1], 0], 1)},
+        "text": {"words": Ragged.of_words(SENTENCES)},
+        "aligned": ("words", "audio"),
+        "marks": {"odd": np.array([True, False, True, False, False, False])},
+        "truth": {"total_correlation": 1.0},
+        "source": {"file": "tiny.csd", "cleaned": 2},
+    }
+    return Segments(**default | fields)
+
+
+def altered(segments, **fields):
+    """The same table with other fields, past the shape check that the constructor has in tests."""
+    other = object.__new__(Segments)
+    other.__dict__.update({f.name: getattr(segments, f.name) for f in dataclasses.fields(segments)} | fields)
+    return other
+
+
+def with_audio(segments, ragged):
+    return altered(segments, modalities={**segments.modalities, "audio": ragged})
+
+
+# Ragged -------------------------------------------------------------------------------------------------
+
+
+def test_of_puts_sequences_end_to_end():
+    first, second = np.arange(6.0).reshape(3, 2), np.full((1, 2), 9.0)
+    ragged = Ragged.of([first, np.zeros((0, 2)), second])
+    assert ragged.offsets.tolist() == [0, 3, 3, 4]
+    assert ragged.offsets.dtype == np.int64
+    assert ragged.values.dtype == np.float32
+    assert (len(ragged), ragged.dim, ragged.tokens, ragged.lengths.tolist()) == (3, 2, False, [3, 0, 1])
+    np.testing.assert_array_equal(ragged[0], first)
+    assert ragged[1].shape == (0, 2)
+    np.testing.assert_array_equal(ragged[2], second)
+    assert ragged.lengths_of(np.array([2, 0])).tolist() == [1, 3]
+
+
+def test_of_takes_token_ids_as_integers():
+    ragged = Ragged.of([np.array([4, 2]), np.array([], dtype=np.int64), np.array([7])])
+    assert ragged.values.dtype == np.int32
+    assert (ragged.tokens, ragged.values.tolist(), ragged.offsets.tolist()) == (True, [4, 2, 7], [0, 2, 2, 3])
+
+
+def test_of_keeps_the_width_where_all_are_empty():
+    ragged = Ragged.of([np.zeros((0, 4)), np.zeros((0, 4))], dim=4)
+    assert (ragged.values.shape, ragged.dim, ragged.offsets.tolist()) == ((0, 4), 4, [0, 0, 0])
+    assert Ragged.of([np.zeros(0), np.zeros(0)]).tokens
+
+
+def test_of_words_numbers_the_sorted_vocabulary_from_two():
+    """Sorted: a < bad < good; ids 2, 3, 4 after padding and unknown."""
+    ragged = Ragged.of_words([["good", "a"], [], ["bad", "good"]])
+    assert ragged.vocabulary == ("<pad>", "<unk>", "a", "bad", "good")
+    assert (ragged.vocabulary[PADDING], ragged.vocabulary[UNKNOWN]) == ("<pad>", "<unk>")
+    assert ragged.values.tolist() == [4, 2, 3, 4]
+    assert ragged.lengths.tolist() == [2, 0, 2]
+    assert ragged.dim == 5
+
+
+def test_ids_of_a_tokenizer_count_up_to_the_largest():
+    """Without a vocabulary there are as many ids as the largest says, and at least padding and unknown."""
+    assert Ragged.of([np.array([5, 0])]).dim == 6
+    assert Ragged.of([np.zeros(0)]).dim == UNKNOWN + 1
+
+
+def test_words_of_a_segment_can_be_read():
+    assert [table().words(i) for i in range(6)] == [" ".join(words) for words in SENTENCES]
+    assert table(text={}, aligned=()).words(0) == ""
+
+
+def test_features_are_text_first_then_modalities():
+    assert tuple(table().features) == ("words", "audio", "video")
+
+
+# The contract -------------------------------------------------------------------------------------------
+
+
+def test_a_sound_table_passes_and_comes_back():
+    segments = table()
+    assert check(segments) is segments
+
+
+def test_a_lacking_modality_is_no_misalignment():
+    """The last segment has words but no video: 0 steps are absence, not another length."""
+    assert len(check(table(aligned=("words", "audio", "video")))) == 6
+
+
+def test_ids_of_a_tokenizer_have_no_upper_end():
+    tokens = Ragged.of([np.array([30521] * t) for t in LENGTHS])
+    assert check(table(text={"tokens": tokens}, aligned=("tokens", "audio"))).text["tokens"].dim == 30522
+
+
+def label(i, value):
+    values = table().label.copy()
+    values[i] = value
+    return values
+
+
+BROKEN = {
+    "no segments": (lambda s: altered(s, ids=()), "at least one segment, and this one is empty"),
+    "doubled id": (lambda s: altered(s, ids=("a", "b", "a", "d", "b", "a")), r"unique, but 2 occur twice \(a, b\)"),
+    "fold name": (lambda s: altered(s, fold=np.array([*s.fold[:5], "dev"])), r"one of train, valid, test .*\['dev'\] came"),
+    "label rows": (lambda s: altered(s, ids=s.ids[:5]), r"\[segments, targets\] = \[5, 1\], but have \[6, 1\]"),
+    "label columns": (lambda s: altered(s, targets=("joy", "anger")), r"\[segments, targets\] = \[6, 2\], but have \[6, 1\]"),
+    "label NaN": (lambda s: altered(s, label=label(2, np.nan)), r"labels must be finite, but 1 are not \(first: c\)"),
+    "label infinite": (lambda s: altered(s, label=label([1, 4], -np.inf)), r"labels must be finite, but 2 are not \(first: b\)"),
+    "range reversed": (lambda s: altered(s, label_range=(3.0, -3.0)), r"low < high, but is \(3\.0, -3\.0\)"),
+    "range of no width": (lambda s: altered(s, label_range=(0.0, 0.0)), r"low < high, but is \(0\.0, 0\.0\)"),
+    "label too high": (lambda s: altered(s, label=label(3, 3.5)), r"range \[-3, 3\], but 1 do not \(first: d = \[3\.5\]\)"),
+    "label too low": (lambda s: altered(s, label_range=(-2.0, 3.0)), r"range \[-2, 3\], but 1 do not \(first: a = \[-3\.0\]\)"),
+    "too few sequences": (
+        lambda s: with_audio(s, frames(2, LENGTHS[:5], 0)),
+        r"audio must hold one sequence per segment \(6\), but holds 5",
+    ),
+    "offsets start late": (
+        lambda s: with_audio(s, Ragged(s.modalities["audio"].values, np.array([1, 3, 4, 7, 8, 10, 11]))),
+        r"audio's offsets must rise from 0 to its number of steps \(11\)",
+    ),
+    "offsets end early": (
+        lambda s: with_audio(s, Ragged(s.modalities["audio"].values, np.array([0, 3, 4, 7, 8, 10, 10]))),
+        r"audio's offsets must rise from 0",
+    ),
+    "offsets fall": (
+        lambda s: with_audio(s, Ragged(s.modalities["audio"].values, np.array([0, 4, 3, 7, 8, 10, 11]))),
+        r"audio's offsets must rise from 0",
+    ),
+    "no step anywhere": (
+        lambda s: with_audio(s, Ragged.of([np.zeros((0, 2))] * 6, dim=2)),
+        "audio must have a step in at least one segment, but is empty everywhere",
+    ),
+    "token below zero": (
+        lambda s: altered(s, text={"tokens": Ragged.of([np.full(t, -1) for t in LENGTHS])}),
+        r"tokens's token ids must lie in \[0, 1\], but reach \[-1, -1\]",
+    ),
+    "token beyond the vocabulary": (
+        lambda s: altered(s, text={"words": Ragged.of([np.full(t, 3) for t in LENGTHS], ("<pad>", "<unk>", "a"))}),
+        r"words's token ids must lie in \[0, 2\], but reach \[3, 3\]",
+    ),
+    "frame NaN": (
+        lambda s: with_audio(s, Ragged.of([np.full((t, 2), np.nan) for t in LENGTHS])),
+        "audio must be finite, but holds NaN or infinite",
+    ),
+    "frame infinite": (
+        lambda s: with_audio(s, Ragged.of([np.full((t, 2), np.inf) for t in LENGTHS])),
+        "audio must be finite, but holds NaN or infinite",
+    ),
+    "aligned in name only": (
+        lambda s: with_audio(s, frames(2, [3, 1, 2, 1, 2, 2], 0)),
+        r"words, audio are declared aligned.*c has \[3, 2\] \(2 such segments\)",
+    ),
+    "fold too short": (lambda s: altered(s, fold=s.fold[:5]), r"fold must have one entry per segment \(6\), but has 5"),
+    "group too long": (
+        lambda s: altered(s, group=np.array([*s.group, "v4"])),
+        r"group must have one entry per segment \(6\), but has 7",
+    ),
+    "mark too short": (
+        lambda s: altered(s, marks={"odd": np.array([True])}),
+        r"odd must have one entry per segment \(6\), but has 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_contract_is_named(case):
+    change, message = BROKEN[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        check(change(table()))
+    assert str(caught.value).startswith("tiny: ")
+
+
+@pytest.mark.parametrize("bad", [0, 2**16 - 1, 2**16, 2**17 + 4])
+def test_a_damaged_frame_is_found_wherever_it_is(bad):
+    """Frames are looked at in stretches of 2^16: the first, the ends of one, and the rest."""
+    values = np.zeros((2**17 + 5, 1), dtype=np.float32)
+    values[bad] = np.nan
+    ragged = Ragged(values, np.array([0, 1, 2, 3, 4, 5, len(values)]))
+    with pytest.raises(ValueError, match="audio must be finite"):
+        check(altered(table(), modalities={"audio": ragged}, aligned=()))
+
+
+# Card and hash ------------------------------------------------------------------------------------------
+
+
+def test_card_tells_what_there_is():
+    """Counted by hand from `table`: 6 words and two reserved ids; the median of 3, 1, 3, 1, 2 is 2, with another 1 it is 1.5 → 1."""
+    segments = table()
+    card = segments.card
+    assert (card["segments"], card["folds"]) == (6, {"train": 3, "valid": 1, "test": 1})
+    assert card["label_observed"] == [-3.0, 3.0]
+    assert card["label_mean_train"] == [-0.5]
+    assert card["features"]["words"] == {
+        "kind": "tokens",
+        "dim": 8,
+        "segments": 6,
+        "missing": {"train": 0, "valid": 0, "test": 0},
+        "length_min_median_max": [1, 1, 3],
+    }
+    assert card["features"]["video"]["segments"] == 5
+    assert card["features"]["video"]["length_min_median_max"] == [1, 2, 3]
+    assert (card["features"]["video"]["kind"], card["features"]["video"]["dim"]) == ("vectors", 3)
+    assert card["marks"] == {"odd": 2}
+    assert card["source"] == {"file": "tiny.csd", "cleaned": 2}
+    assert set(card["digests"]) == {"words", "audio", "video"}
+
+
+def test_card_counts_what_each_fold_lacks():
+    lacking = frames(3, [0, 1, 3, 0, 2, 0], 1)
+    segments = table(modalities={"audio": frames(2, LENGTHS, 0), "video": lacking})
+    assert segments.card["features"]["video"]["missing"] == {"train": 1, "valid": 1, "test": 0}
+
+
+def test_card_without_a_training_fold_has_no_training_mean():
+    assert table(fold=np.array(["test"] * 6)).card["label_mean_train"] is None
+
+
+def nudged(segments, feature):
+    """One number of one feature moved by one bit (words: one id)."""
+    ragged = segments.features[feature]
+    values = ragged.values.copy()
+    if ragged.tokens:
+        values[0] += 1
+    else:
+        values[0, 0] = np.nextafter(values[0, 0], np.float32(np.inf))
+    return Ragged(values, ragged.offsets, ragged.vocabulary)
+
+
+CHANGES = {
+    "value": lambda s: altered(s, modalities={**s.modalities, "video": nudged(s, "video")}),
+    "word": lambda s: altered(s, text={"words": nudged(s, "words")}),
+    "boundary": lambda s: with_audio(s, Ragged(s.modalities["audio"].values, np.array([0, 2, 4, 7, 8, 10, 11]))),
+    "label": lambda s: altered(s, label=label(1, 0.2)),
+    "labels exchanged": lambda s: altered(s, label=s.label[[1, 0, 2, 3, 4, 5]]),
+    "fold": lambda s: altered(s, fold=np.array(["train", "train", "train", "valid", "test", "test"])),
+    "folds exchanged": lambda s: altered(s, fold=s.fold[[0, 1, 2, 4, 3, 5]]),
+    "id": lambda s: altered(s, ids=("a", "b", "c", "d", "e", "g")),
+    "ids exchanged": lambda s: altered(s, ids=("b", "a", "c", "d", "e", "f")),
+    "target": lambda s: altered(s, targets=("happiness",)),
+    "range": lambda s: altered(s, label_range=(-4.0, 3.0)),
+    "modality's name": lambda s: altered(s, modalities={"acoustic": s.modalities["audio"], "video": s.modalities["video"]}),
+    "source": lambda s: altered(s, source={"file": "tiny.csd", "cleaned": 3}),
+    "truth": lambda s: altered(s, truth={"total_correlation": 2.0}),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_hash_changes_with_every_part(what):
+    assert CHANGES[what](table()).card_hash != table().card_hash
+
+
+SAME = {
+    "built again": lambda s: table(),
+    "other layout in memory": lambda s: with_audio(
+        s, Ragged(np.asfortranarray(s.modalities["audio"].values), s.modalities["audio"].offsets)
+    ),
+    "wider strings": lambda s: altered(s, fold=s.fold.astype("U9")),
+    "order of the source's keys": lambda s: altered(s, source=dict(reversed(s.source.items()))),
+    "digests given": lambda s: altered(s, digests=dict(s.card["digests"])),
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_hash_stays_where_the_data_are_the_same(what):
+    assert SAME[what](table()).card_hash == table().card_hash
+
+
+def test_digest_tells_values_types_and_shapes_apart():
+    x = np.arange(6, dtype=np.float32)
+    other = x.copy()
+    other[5] = np.nextafter(other[5], np.float32(9))
+    arrays = [x, other, x.astype(np.float64), x.reshape(2, 3), x.reshape(3, 2), x[::-1], np.array(list("abc")), np.array(list("acb"))]
+    assert len({digest(a) for a in arrays}) == len(arrays)
+    assert digest(x, other) != digest(other, x)
+    assert digest(x) == digest(x.copy())
+    assert digest(x.reshape(2, 3)) == digest(np.asfortranarray(x.reshape(2, 3)))
+    assert digest(x[::2]) == digest(x[::2].copy())

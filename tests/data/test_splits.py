@@ -1,0 +1,566 @@
+"""Batches against a plain padding loop; what is estimated comes from the training fold alone; the test fold stays shut."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from mdm.data import splits as splits_module
+from mdm.data.base import FOLDS, PADDING, UNKNOWN, Ragged, Segments
+from mdm.data.folds import KFold
+from mdm.data.gaussian import gaussian
+from mdm.data.splits import Selection, Splits, release
+from mdm.data.store import open_store, write_store
+from mdm.data.synthetic import synthetic
+
+SIZES = {"train": 23, "valid": 6, "test": 8}
+VOCABULARY = ("<pad>", "<unk>", *(f"w{i}" for i in range(2, 20)))
+
+
+def table(seed=0, **fields):
+    """Segments in mixed order of folds, unaligned, some without video; words 12 to 19 occur only outside training."""
+    rng = np.random.default_rng(seed)
+    fold = rng.permutation(np.repeat([*FOLDS, ""], [*SIZES.values(), 3]))
+    n = len(fold)
+    lengths = {m: rng.integers(1, 9, n) for m in ("words", "vectors", "audio", "video")}
+    lengths["vectors"] = lengths["words"]
+    lengths["video"][rng.random(n) < 0.25] = 0
+    words = [rng.integers(2, 12 if fold[i] == "train" else 20, t) for i, t in enumerate(lengths["words"])]
+
+    def frames(name, dim, scale):
+        return Ragged.of([(scale * rng.standard_normal((t, dim)) + scale).astype(np.float32) for t in lengths[name]], dim=dim)
+
+    default = {
+        "name": "tiny",
+        "ids": tuple(f"s{i}" for i in range(n)),
+        "fold": fold,
+        "group": np.array([f"v{i // 2}" for i in range(n)]),
+        "label": np.clip(rng.standard_normal((n, 1)), -3, 3).astype(np.float32),
+        "targets": ("sentiment",),
+        "label_range": (-3.0, 3.0),
+        "modalities": {"audio": frames("audio", 3, 100.0), "video": frames("video", 2, 0.1)},
+        "text": {"words": Ragged.of(words, VOCABULARY), "vectors": frames("vectors", 4, 1.0)},
+        "aligned": ("words", "vectors"),
+        "marks": {"odd": rng.random(n) < 0.5},
+    }
+    return Segments(**default | fields)
+
+
+@pytest.fixture(scope="module")
+def segments():
+    return table()
+
+
+@pytest.fixture
+def selection(tmp_path):
+    (tmp_path / "best.ckpt").write_bytes(b"weights")
+    return Selection(tmp_path / "best.ckpt", 3, "valid/mae", 1.0)
+
+
+def rows_of(segments, fold):
+    return [i for i in range(len(segments)) if segments.fold[i] == fold]
+
+
+def padded(sequences):
+    """The plain loop: zeros behind, to the longest (at least one step)."""
+    longest = max(1, *(len(s) for s in sequences))
+    values = np.zeros((len(sequences), longest, *sequences[0].shape[1:]), dtype=np.result_type(*sequences))
+    mask = np.zeros((len(sequences), longest), dtype=bool)
+    for i, s in enumerate(sequences):
+        for t, step in enumerate(s):
+            values[i, t] = step
+            mask[i, t] = True
+    return values, mask
+
+
+def known(segments, words):
+    """Words that the training fold has not become UNKNOWN."""
+    training = {int(w) for i in rows_of(segments, "train") for w in segments.text["words"][i]}
+    return np.array([w if int(w) in training else UNKNOWN for w in words], dtype=np.int64)
+
+
+def order_of(loader, epoch=0):
+    loader.batch_sampler.set_epoch(epoch)
+    return [batch.ids for batch in loader]
+
+
+def training_frames(segments, name):
+    return np.concatenate([segments.features[name][i] for i in rows_of(segments, "train")]).astype(np.float64)
+
+
+def equal(a, b):
+    """Two batches, bit for bit."""
+    return (
+        a.ids == b.ids
+        and torch.equal(a.label, b.label)
+        and list(a.sequences) == list(b.sequences)
+        and all(torch.equal(s.values, t.values) and torch.equal(s.mask, t.mask) for s, t in both(a.sequences, b.sequences))
+    )
+
+
+def both(a, b):
+    return zip(a.values(), b.values(), strict=True)
+
+
+# Batches ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_steps", [None, 1, 4, 100])
+@pytest.mark.parametrize("fold", FOLDS)
+def test_batches_equal_a_plain_padding_loop(segments, selection, fold, max_steps):
+    """``max_steps`` keeps the last steps: s[-max_steps:]."""
+    splits = Splits(segments, batch_size=5, scale="none", max_steps=max_steps)
+    loader = {"train": splits.train, "valid": splits.valid, "test": lambda: splits.open_test(selection)}[fold]()
+    seen = []
+    for batch in loader:
+        rows = [segments.ids.index(i) for i in batch.ids]
+        seen += rows
+        np.testing.assert_array_equal(batch.label.numpy(), segments.label[rows], strict=True)
+        assert list(batch.sequences) == ["language", "audio", "video"]
+        for name, sequence in batch.sequences.items():
+            ragged = segments.features["words" if name == "language" else name]
+            plain = [ragged[i] if max_steps is None else ragged[i][-max_steps:] for i in rows]
+            if name == "language":
+                plain = [known(segments, words) for words in plain]
+            values, mask = padded(plain)
+            np.testing.assert_array_equal(sequence.values.numpy(), values, strict=True)
+            np.testing.assert_array_equal(sequence.mask.numpy(), mask, strict=True)
+            assert sequence.lengths.tolist() == [len(s) for s in plain]
+    assert sorted(seen) == rows_of(segments, fold)
+
+
+@pytest.mark.parametrize("scale", ["standard", "maxabs"])
+def test_scaled_batches_are_scaled_frames_padded_with_zeros(segments, scale):
+    """x → (x − shift) · factor, and padding stays 0, which is not the scaled 0."""
+    splits = Splits(segments, batch_size=5, scale=scale, text="vectors")
+    for batch in [*splits.train(), *splits.valid()]:
+        rows = [segments.ids.index(i) for i in batch.ids]
+        for name, sequence in batch.sequences.items():
+            feature = "vectors" if name == "language" else name
+            frames = training_frames(segments, feature)
+            shift, width = (frames.mean(0), frames.std(0)) if scale == "standard" else (0, np.abs(frames).max(0))
+            values, mask = padded([(segments.features[feature][i] - shift) / width for i in rows])
+            np.testing.assert_allclose(sequence.values.numpy(), values, rtol=1e-5, atol=1e-5)
+            np.testing.assert_array_equal(sequence.mask.numpy(), mask)
+            assert (sequence.values[~sequence.mask] == PADDING).all()
+            assert sequence.values.dtype == torch.float32
+
+
+def test_validation_and_test_come_in_order(segments, selection):
+    splits = Splits(segments, batch_size=5)
+    for fold, loader in (("valid", splits.valid()), ("test", splits.open_test(selection)), ("train", splits.train_in_order())):
+        ids = [i for batch in loader for i in batch.ids]
+        assert ids == [segments.ids[i] for i in rows_of(segments, fold)]
+        assert ids == splits.describe(fold)["id"]
+
+
+def test_description_is_of_the_same_rows(segments):
+    rows = rows_of(segments, "test")
+    assert Splits(segments).describe("test") == {
+        "id": [segments.ids[i] for i in rows],
+        "group": segments.group[rows].tolist(),
+        "odd": segments.marks["odd"][rows].tolist(),
+    }
+
+
+def test_segments_in_no_fold_are_never_seen(segments, selection):
+    splits = Splits(segments, batch_size=5)
+    loaders = (splits.train(), splits.valid(), splits.open_test(selection))
+    seen = {i for loader in loaders for batch in loader for i in batch.ids}
+    assert seen == {segments.ids[i] for i in range(len(segments)) if segments.fold[i]}
+    assert splits.sizes == SIZES
+
+
+# Scaling ------------------------------------------------------------------------------------------------
+
+
+def test_standard_scale_is_that_of_the_training_frames(segments):
+    """Over all training frames end to end, in double precision, divided by n."""
+    splits = Splits(segments, text="vectors")
+    for name, feature in (("language", "vectors"), ("audio", "audio"), ("video", "video")):
+        frames = training_frames(segments, feature)
+        np.testing.assert_allclose(splits._views[name].shift, frames.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(splits._views[name].factor, 1 / frames.std(0), rtol=1e-6)
+        scaled = torch.cat([s.values[s.mask] for s in (b.sequences[name] for b in splits.train_in_order())]).double()
+        torch.testing.assert_close(scaled.mean(0), torch.zeros(frames.shape[1]).double(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(scaled.std(0, correction=0), torch.ones(frames.shape[1]).double(), atol=1e-5, rtol=0)
+
+
+def test_standard_scale_of_a_feature_far_from_zero(segments):
+    """Frames 1e4 ± 1: the mean of squares less the square of the mean would lose 8 digits."""
+    rng = np.random.default_rng(1)
+    audio = [(1e4 + rng.standard_normal((len(segments.modalities["audio"][i]), 1))).astype(np.float32) for i in range(len(segments))]
+    far = replace(segments, modalities={"audio": Ragged.of(audio)})
+    frames = training_frames(far, "audio")
+    view = Splits(far)._views["audio"]
+    np.testing.assert_allclose(view.shift, frames.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(view.factor, 1 / frames.std(0), rtol=1e-6)
+
+
+def test_maxabs_scale_is_the_largest_training_frame(segments):
+    splits = Splits(segments, scale="maxabs")
+    for name in ("audio", "video"):
+        largest = np.abs(training_frames(segments, name)).max(0)
+        np.testing.assert_array_equal(splits._views[name].factor, (1 / largest).astype(np.float32))
+        assert max(s.values.abs().max() for s in (b.sequences[name] for b in splits.train())) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", ["standard", "maxabs", "none"])
+@pytest.mark.parametrize("constant", [0.0, 5.0])
+def test_a_feature_that_never_changes_stays_finite(segments, scale, constant):
+    audio = Ragged.of([np.full((1, 1), constant, dtype=np.float32)] * len(segments))
+    splits = Splits(replace(segments, modalities={"audio": audio}), scale=scale)
+    expected = {"standard": 0.0, "maxabs": float(constant > 0), "none": constant}[scale]
+    assert all((b.sequences["audio"].values == expected).all() for b in splits.train())
+
+
+def test_word_ids_are_not_scaled(segments):
+    a, b = (next(iter(Splits(segments, scale=scale).valid())).sequences["language"] for scale in ("standard", "none"))
+    assert torch.equal(a.values, b.values)
+
+
+# Nothing leaks out of the other folds -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"text": "vectors"}, {"scale": "maxabs"}, {"max_steps": 3}])
+def test_other_folds_change_nothing_in_training(segments, options):
+    """Every frame, word, length and label of validation and test is exchanged for another, and far larger ones."""
+    rng = np.random.default_rng(9)
+    outside = segments.fold != "train"
+
+    def exchanged(ragged):
+        rows = []
+        for i in range(len(ragged)):
+            t = int(rng.integers(1, 30))
+            new = rng.integers(2, len(VOCABULARY), t) if ragged.tokens else 1e6 * rng.standard_normal((t, ragged.dim))
+            rows.append(new if outside[i] else ragged[i])
+        return Ragged.of(rows, ragged.vocabulary)
+
+    other = replace(
+        segments,
+        modalities={m: exchanged(r) for m, r in segments.modalities.items()},
+        text={kind: exchanged(r) for kind, r in segments.text.items()},
+        aligned=(),
+        label=np.where(outside[:, None], -segments.label / 2, segments.label),
+    )
+    a, b = Splits(segments, batch_size=5, **options), Splits(other, batch_size=5, **options)
+    for epoch in range(2):
+        for loader in (one := a.train(), two := b.train()):
+            loader.batch_sampler.set_epoch(epoch)
+        assert all(equal(x, y) for x, y in zip(one, two, strict=True))
+    assert a.spec.label_mean == b.spec.label_mean
+    for name in a.spec.modalities:
+        for part in ("shift", "factor", "known"):
+            np.testing.assert_array_equal(getattr(a._views[name], part), getattr(b._views[name], part))
+
+
+def test_words_that_training_has_not_are_unknown(segments):
+    """Words 12 to 19 are in the vocabulary but in no training segment."""
+    splits = Splits(segments)
+    language = next(iter(splits.valid())).sequences["language"]
+    plain = np.concatenate([segments.text["words"][i] for i in rows_of(segments, "valid")])
+    assert (plain >= 12).any()
+    np.testing.assert_array_equal(language.values[language.mask].numpy(), known(segments, plain))
+    assert (language.values[~language.mask] == PADDING).all()
+    assert all((b.sequences["language"].values != UNKNOWN).all() for b in splits.train())
+
+
+def test_ids_of_a_tokenizer_stay_as_they_are(segments):
+    """A pretrained model knows them all: there is no vocabulary of the data's own."""
+    tokens = Ragged(segments.text["words"].values, segments.text["words"].offsets)
+    splits = Splits(replace(segments, text={"tokens": tokens}, aligned=()), text="tokens")
+    language = next(iter(splits.valid())).sequences["language"]
+    plain = np.concatenate([tokens[i] for i in rows_of(segments, "valid")])
+    np.testing.assert_array_equal(language.values[language.mask].numpy(), plain)
+
+
+# Order --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 5, 7, 10, 11, 22, 23, 100])
+def test_every_training_row_once_an_epoch(segments, batch_size):
+    splits = Splits(segments, batch_size=batch_size)
+    loader = splits.train()
+    for epoch in range(3):
+        batches = order_of(loader, epoch)
+        assert len(batches) == len(loader)
+        assert sorted(i for ids in batches for i in ids) == sorted(splits.describe("train")["id"])
+        assert min(map(len, batches)) >= min(batch_size, 4)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [
+        (10, [10, 13]),  # a tail of 3 joins
+        (19, [19, 4]),  # a tail of 4 stays
+        (22, [23]),  # a tail of 1 joins
+        (23, [23]),
+        (100, [23]),
+        (2, [2] * 10 + [3]),  # below four, batches as small as asked for stay, and smaller ones join
+        (3, [3] * 6 + [5]),
+    ],
+)
+def test_a_short_tail_joins_the_batch_before(segments, batch_size, sizes):
+    splits = Splits(segments, batch_size=batch_size)
+    assert [len(b) for b in splits.train()] == sizes
+    assert [len(b) for b in splits.train_in_order()] == sizes
+
+
+def test_a_fold_smaller_than_four_is_one_batch():
+    small = gaussian(train=3, valid=2, test=1)
+    assert [len(b) for b in Splits(small, batch_size=8, text="vectors").train()] == [3]
+    assert [len(b) for b in Splits(small, batch_size=2, text="vectors").train()] == [3]
+
+
+def test_order_is_a_function_of_seed_and_epoch(segments):
+    loader = Splits(segments, batch_size=5, seed=1).train()
+    in_turn = [order_of(loader, epoch) for epoch in range(4)]
+    again = Splits(segments, batch_size=5, seed=1)
+    assert order_of(again.train(), 3) == in_turn[3]  # as a resumed run asks
+    assert order_of(again.train(), 0) == in_turn[0]
+    assert len({str(order) for order in in_turn}) == 4
+    assert order_of(Splits(segments, batch_size=5, seed=2).train()) != in_turn[0]
+
+
+def test_another_stream_has_an_order_of_its_own_and_moves_no_other(segments):
+    plain = order_of(Splits(segments, batch_size=5).train())
+    splits = Splits(segments, batch_size=5)
+    critic, task = splits.train("critic batches"), splits.train()
+    other = order_of(critic)
+    assert order_of(task) == plain
+    assert order_of(critic) == other != plain
+
+
+def test_order_does_not_depend_on_what_is_read(segments):
+    """Penalties, models and scales compare on the same batches."""
+    options = ({}, {"text": None}, {"modalities": ["audio"]}, {"scale": "none"}, {"max_steps": 1})
+    orders = [order_of(Splits(segments, batch_size=5, **o).train()) for o in options]
+    assert orders.count(orders[0]) == len(orders)
+
+
+def test_lightning_gives_each_epoch_its_order(segments):
+    class Reader(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+            self.seen = {}
+
+        def training_step(self, batch, index):
+            self.seen.setdefault(self.current_epoch, []).append(batch.ids)
+
+        def configure_optimizers(self):
+            return None
+
+    splits, reader = Splits(segments, batch_size=5), Reader()
+    pl.Trainer(max_epochs=3, barebones=True, accelerator="cpu").fit(reader, splits.train())
+    assert reader.seen == {epoch: order_of(splits.train(), epoch) for epoch in range(3)}
+
+
+def test_reading_draws_from_no_global_generator(segments, selection):
+    splits = Splits(segments, batch_size=5)
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    for loader in (splits.train(), splits.train("other"), splits.train_in_order(), splits.valid(), splits.open_test(selection)):
+        for _ in range(2):
+            list(loader)
+    assert torch.equal(before[0], torch.get_rng_state())
+    np.testing.assert_equal(np.random.get_state(), before[1])
+    assert random.getstate() == before[2]
+
+
+def test_a_worker_reads_the_same(segments):
+    here, there = Splits(segments, batch_size=5).train(), Splits(segments, batch_size=5, workers=1).train()
+    for epoch in (0, 2):
+        for loader in (here, there):
+            loader.batch_sampler.set_epoch(epoch)
+        assert all(equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+# Lacking modalities -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["standard", "maxabs", "none"])
+def test_a_lacking_modality_has_no_real_step(segments, scale):
+    lacking = {segments.ids[i] for i in range(len(segments)) if segments.modalities["video"].lengths[i] == 0}
+    seen = set()
+    for batch in Splits(segments, batch_size=5, scale=scale).train():
+        video = batch.sequences["video"]
+        for i, mask, values in zip(batch.ids, video.mask, video.values, strict=True):
+            assert mask.any() == (i not in lacking)
+            if i in lacking:
+                assert (values == 0).all()
+                seen.add(i)
+    assert seen
+
+
+def test_a_batch_that_lacks_a_modality_altogether_has_one_step_of_padding(segments):
+    audio = Ragged.of([np.ones((int(segments.fold[i] == "test"), 2), dtype=np.float32) for i in range(len(segments))])
+    splits = Splits(replace(segments, modalities={"audio": audio}))
+    for batch in [*splits.train(), *splits.valid()]:
+        sequence = batch.sequences["audio"]
+        assert sequence.values.shape == (len(batch), 1, 2)
+        assert not sequence.mask.any()
+        assert (sequence.values == 0).all()
+
+
+# What a backbone is told --------------------------------------------------------------------------------
+
+
+def test_spec_tells_dimensions_words_and_the_training_mean(segments):
+    spec = Splits(segments).spec
+    assert spec.modalities == ("language", "audio", "video")
+    assert {m: (f.dim, f.tokens) for m, f in spec.features.items()} == {
+        "language": (len(VOCABULARY), True),
+        "audio": (3, False),
+        "video": (2, False),
+    }
+    assert spec.features["language"].vocabulary == VOCABULARY
+    assert (spec.targets, spec.label_range) == (("sentiment",), (-3.0, 3.0))
+    assert spec.label_mean == pytest.approx(tuple(segments.label[segments.fold == "train"].astype(float).mean(0)), abs=1e-6)
+    vectors = Splits(segments, text="vectors").spec.features["language"]
+    assert (vectors.dim, vectors.tokens, vectors.vocabulary) == (4, False, ())
+
+
+@pytest.mark.parametrize(
+    ("options", "aligned", "expected"),
+    [
+        ({}, ("words", "audio", "video"), True),
+        ({}, ("words", "audio"), False),
+        ({"modalities": ["language", "audio"]}, ("words", "audio"), True),
+        ({"text": "vectors"}, ("words", "audio", "video"), False),
+        ({"text": "vectors"}, ("words", "vectors", "audio", "video"), True),
+        ({"text": None}, ("audio", "video"), True),
+        ({"modalities": ["video"]}, (), True),
+        ({}, (), False),
+    ],
+)
+def test_aligned_only_if_everything_chosen_is(options, aligned, expected):
+    data = synthetic(train=12, valid=5, test=5, vectors=True)
+    assert Splits(replace(data, aligned=aligned), **options).spec.aligned is expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"text": None}, ("audio", "video")),
+        ({"modalities": ["video", "language"]}, ("language", "video")),
+        ({"modalities": ["audio"]}, ("audio",)),
+    ],
+)
+def test_modalities_are_chosen_in_the_order_of_the_data(segments, options, expected):
+    splits = Splits(segments, **options)
+    assert splits.spec.modalities == expected
+    assert tuple(next(iter(splits.train())).sequences) == expected
+
+
+def test_data_without_text_have_no_language(segments):
+    assert Splits(replace(segments, text={}, aligned=())).spec.modalities == ("audio", "video")
+
+
+def test_another_division(segments, selection):
+    """A declared division replaces the data's own, in batches, scale and description alike."""
+    kfold = KFold(k=3, fold=1, seed=5)
+    splits, fold = Splits(segments, folds=kfold), kfold(segments)
+    assert splits.sizes == {name: int((fold == name).sum()) for name in FOLDS}
+    tested = [i for batch in splits.open_test(selection) for i in batch.ids]
+    assert tested == splits.describe("test")["id"] == [segments.ids[i] for i in np.flatnonzero(fold == "test")]
+    frames = training_frames(replace(segments, fold=fold), "audio")
+    np.testing.assert_allclose(splits._views["audio"].shift, frames.mean(0), rtol=1e-6)
+
+
+# The seal, and errors -----------------------------------------------------------------------------------
+
+
+def test_the_test_fold_opens_only_for_a_checkpoint_on_disk(segments, tmp_path):
+    splits = Splits(segments)
+    for path in (tmp_path / "none.ckpt", tmp_path):
+        with pytest.raises(ValueError, match="opens only after a checkpoint was chosen on validation"):
+            splits.open_test(Selection(path, 0, "valid/mae", 1.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 1}, "batch_size must be at least 2 .*but is 1"),
+        ({"batch_size": 0}, "batch_size must be at least 2 .*but is 0"),
+        ({"max_steps": 0}, "max_steps must be at least 1, but is 0"),
+        ({"text": "tokens"}, r"carries text as words, vectors, but data\.text=tokens was asked for"),
+        ({"modalities": ["audio", "smell"]}, "has the modalities language, audio, video, but smell was asked for"),
+        ({"modalities": []}, "but none was asked for; set data.modalities to a non-empty choice"),
+        ({"text": None, "modalities": ["language"]}, "has the modalities audio, video, but language was asked for"),
+        ({"folds": lambda s: np.where(s.fold == "train", "train", "test")}, "must hold a segment, but valid hold none"),
+        ({"folds": lambda s: np.full(len(s), "")}, "but train, valid, test hold none"),
+    ],
+)
+def test_an_argument_out_of_range_is_named(segments, options, message):
+    with pytest.raises(ValueError, match=message):
+        Splits(segments, **options)
+
+
+def test_an_unknown_scale_is_named(segments):
+    with pytest.raises(ValueError, match="scale must be standard, maxabs or none, but is 'minmax'"):
+        Splits(segments, scale="minmax")
+
+
+@pytest.mark.parametrize("empty", FOLDS)
+def test_an_empty_fold_is_named(segments, empty):
+    with pytest.raises(ValueError, match=f"each of train, valid and test must hold a segment, but {empty} hold none"):
+        Splits(replace(segments, fold=np.where(segments.fold == empty, "", segments.fold)))
+
+
+def test_nothing_to_read(segments):
+    with pytest.raises(ValueError, match=r"at least one modality, but data\.text=null leaves none"):
+        Splits(replace(segments, modalities={}), text=None)
+
+
+def test_broken_segments_are_refused(segments):
+    with pytest.raises(ValueError, match="labels must lie in the declared range"):
+        Splits(replace(segments, label_range=(0.0, 3.0)))
+
+
+# Mapped files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [1, splits_module.RELEASE_AFTER])
+@pytest.mark.parametrize("scale", ["standard", "maxabs", "none"])
+def test_a_store_reads_as_its_segments(segments, tmp_path, monkeypatch, after, scale):
+    """Also where pages are given back after every read."""
+    monkeypatch.setattr(splits_module, "RELEASE_AFTER", after)
+    stored = open_store(write_store(segments, tmp_path / "store"))
+    a, b = (Splits(s, batch_size=5, scale=scale, text="vectors") for s in (segments, stored))
+    for _ in range(2):
+        assert all(equal(x, y) for x, y in zip(a.train(), b.train(), strict=True))
+        assert all(equal(x, y) for x, y in zip(a.valid(), b.valid(), strict=True))
+
+
+def test_release_keeps_values_readable(segments, tmp_path):
+    stored = open_store(write_store(segments, tmp_path / "store")).modalities["audio"]
+    for array in (stored.values, stored.values[3:], stored[2], np.asarray(stored.values), stored.values.copy()):
+        before = np.array(array)
+        release(array)
+        np.testing.assert_array_equal(array, before)
+
+
+def resident(path):
+    """Kilobytes of a mapped file that count towards this process."""
+    sizes, inside = [], False
+    with open("/proc/self/smaps") as file:
+        for line in file:
+            if "-" in line.split()[0]:
+                inside = line.rstrip().endswith(str(path))
+            elif inside and line.startswith("Rss:"):
+                sizes.append(int(line.split()[1]))
+    return sum(sizes)
+
+
+@pytest.mark.skipif(not __import__("pathlib").Path("/proc/self/smaps").is_file(), reason="reads Linux's map of memory")
+def test_release_gives_pages_back(tmp_path):
+    path = tmp_path / "large.npy"
+    np.save(path, np.ones((1024, 1024), dtype=np.float32))
+    values = np.load(path, mmap_mode="r")
+    assert float(values[:].sum()) == 2**20
+    assert resident(path) >= 4096
+    release(values[5:])
+    assert resident(path) == 0

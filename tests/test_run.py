@@ -1,0 +1,205 @@
+"""A run from config to record: what it leaves, what it refuses, and that its numbers are the same however it comes about."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mdm import records
+from mdm import run as runs
+from mdm.data.splits import Selection
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def folder_of(cfg, overrides=()):
+    return runs.record_folder(cfg, overrides)
+
+
+def table(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def comparable(record):
+    """A record without what depends on the clock."""
+    return {key: value for key, value in record.items() if key != "seconds"}
+
+
+def test_a_run_leaves_a_whole_record(config):
+    cfg = config("model=lmf", "penalty=kl")
+    record = runs.run(cfg)
+    folder = folder_of(cfg)
+    assert folder.parts[-5:] == ("single", "synthetic", "lmf", "kl", "seed=0")
+    assert {p.name for p in folder.iterdir()} == {"config.yaml", "metrics.json", "predictions.csv", "curve.csv", "best.ckpt"}
+    assert record == json.loads((folder / "metrics.json").read_text())
+    assert yaml.safe_load((folder / "config.yaml").read_text())["penalty"]["name"] == "kl"
+    assert record["synthetic"]
+    assert record["truth"]["total_correlation"] > 0
+    assert record["folds"] == {"train": 96, "valid": 32, "test": 40}
+    assert record["selected"]["by"] == "valid/mae"
+    assert {"commit", "versions", "seconds", "parameters", "data_card", "seed", "valid", "test"} <= set(record)
+
+    rows = table(folder / "predictions.csv")
+    assert len(rows) == 40
+    assert {"id", "group", "contradictory", "label", "prediction"} == set(rows[0])
+    label = np.array([float(r["label"]) for r in rows], np.float32)
+    prediction = np.array([float(r["prediction"]) for r in rows], np.float32)
+    assert record["test"]["mae"] == pytest.approx(np.abs(prediction.astype(float) - label).mean(), abs=1e-6)
+    curve = table(folder / "curve.csv")
+    assert len(curve) == 2
+    assert record["valid"]["mae"] == min(float(row["valid/mae"]) for row in curve)
+    assert "valid/kl/estimate" in curve[0], "the held-out estimate stands beside the training one"
+    assert "train/kl/term" in curve[0]
+
+
+def test_the_train_mean_stands_beside_the_test_score(config):
+    cfg = config()
+    record = runs.run(cfg)
+    splits = runs.build_splits(cfg)
+    mean = splits.spec.label_mean[0]
+    label = [float(r["label"]) for r in table(folder_of(cfg) / "predictions.csv")]
+    assert record["test_of_train_mean"]["mae"] == pytest.approx(np.abs(np.array(label) - np.float32(mean)).mean(), abs=1e-6)
+    assert record["test_of_train_mean"]["corr"] is None
+
+
+def test_a_run_alone_equals_the_same_run_second_in_a_process(config, tmp_path):
+    alone = runs.run(config("model=lmf", "penalty=f"))
+    runs.run(config("model=eflstm", "penalty=wasserstein", "seed=5"))
+    torch.manual_seed(99)
+    torch.rand(7)
+    again = config("model=lmf", "penalty=f", f"paths.outputs={tmp_path}/again")
+    assert comparable(runs.run(again)) == comparable(alone)
+    first = folder_of(config("model=lmf", "penalty=f"))
+    assert (folder_of(again) / "predictions.csv").read_bytes() == (first / "predictions.csv").read_bytes()
+
+
+def test_a_finished_run_is_not_run_again(config, monkeypatch):
+    record = runs.run(config())
+    monkeypatch.setattr(runs, "build_splits", lambda cfg: pytest.fail("trained again"))
+    assert runs.run(config()) == record
+
+
+def test_a_record_of_another_config_is_not_reused(config):
+    runs.run(config())
+    with pytest.raises(ValueError, match=r"(?s)differs from this run in:.*model\.backbone\.hidden: 128 → 64"):
+        runs.run(config("model.backbone.hidden=64"))
+    runs.run(config("machine.threads=1", "machine.progress=false"))  # where it runs does not count
+
+
+def test_other_overrides_have_a_folder_of_their_own(config):
+    cfg = config("model=lmf")
+    overrides = ["model=lmf", "penalty.weight=0.2", "seed=3", "paths.outputs=x", "machine=gpu", "+trainer.max_epochs=2"]
+    assert folder_of(cfg, overrides).parts[-3:] == ("none", "penalty.weight=0.2,trainer.max_epochs=2", "seed=0")
+
+
+def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_predictions(config):
+    cfg = config("trainer.max_epochs=5", "model.optimizer.lr=0.02")
+    record = runs.run(cfg)
+    folder = folder_of(cfg)
+    curve = table(folder / "curve.csv")
+    best = min(range(5), key=lambda i: float(curve[i]["valid/mae"]))
+    assert record["selected"]["epoch"] == best
+    splits = runs.build_splits(cfg)
+    learner = runs.build_learner(cfg, splits)
+    learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"])
+    prediction, _ = runs.predict(
+        learner.backbone, splits.open_test(Selection(folder / "best.ckpt", best, "valid/mae", record["valid"]["mae"]))
+    )
+    stored = [float(row["prediction"]) for row in table(folder / "predictions.csv")]
+    assert prediction[:, 0].tolist() == stored
+
+
+def test_early_stopping_waits_for_patience(config):
+    record = runs.run(config("trainer.max_epochs=30", "trainer.patience=2", "model.optimizer.lr=0.1"))
+    assert record["selected"]["epochs"] == min(30, record["selected"]["epoch"] + 3)
+
+
+def test_changing_test_labels_changes_no_choice(config):
+    """The test fold is out of reach while anything is chosen: with other test labels, weights and choice are the same bits."""
+    cfg = config("model=lmf", "penalty=kl")
+    record = runs.run(cfg)
+    weights = torch.load(folder_of(cfg) / "best.ckpt", weights_only=True)["state_dict"]
+
+    other = config("model=lmf", "penalty=kl", "name=other")
+    original = runs.make
+
+    def flipped(node, **arguments):
+        made = original(node, **arguments)
+        if node is other.data.segments:
+            made.label[made.fold == "test"] *= -1
+        return made
+
+    runs.make = flipped
+    try:
+        changed = runs.run(other)
+    finally:
+        runs.make = original
+    again = torch.load(folder_of(other) / "best.ckpt", weights_only=True)["state_dict"]
+    assert changed["valid"] == record["valid"]
+    assert changed["selected"] == record["selected"]
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+    assert changed["test"]["mae"] != record["test"]["mae"]
+
+
+@pytest.mark.parametrize(("model", "batches"), [("lmf", "replay"), ("eflstm", "fresh")])
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, batches):
+    """kill -9 in the middle of training, three times over; then the same command to its end."""
+    arguments = [
+        *(f"+data.segments.{fold}={n}" for fold, n in (("train", 256), ("valid", 64), ("test", 64))),
+        f"model={model}",
+        "penalty=kl",
+        f"penalty.critic_batches={batches}",
+        "penalty.critic_steps=3",
+        "trainer.max_epochs=12",
+        "trainer.patience=4",
+        "machine.threads=1",
+    ]
+
+    def command(outputs):
+        return [sys.executable, str(ROOT / "train.py"), *arguments, f"paths.outputs={outputs}"]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    (whole,) = (path.parent for path in (tmp_path / "whole").rglob("metrics.json"))
+
+    interrupted = tmp_path / "interrupted"
+    broken = interrupted / whole.relative_to(tmp_path / "whole")
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        epochs = len(table(broken / "curve.csv")) if (broken / "curve.csv").exists() else 0
+        process = subprocess.Popen(command(interrupted), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            curve = broken / "curve.csv"
+            if curve.exists() and len(table(curve)) > epochs:  # at least one epoch further, then at a random moment
+                time.sleep(rng.uniform(0, 0.4))
+                break
+            time.sleep(0.02)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        if not (broken / "metrics.json").exists():
+            with pytest.raises(ValueError, match=r"has none; run its command again"):
+                records.read_record(broken)
+    resumed = subprocess.run(command(interrupted), check=False, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+
+    assert comparable(records.read_record(broken)) == comparable(records.read_record(whole))
+    assert (broken / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    drop = [{k: v for k, v in row.items() if k != "seconds"} for row in table(whole / "curve.csv")]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in table(broken / "curve.csv")] == drop
+
+
+def test_help_is_quick_and_lists_the_choices():
+    """No timing here (that is the benchmark's); that it does not import torch is in test_structure."""
+    done = subprocess.run([sys.executable, str(ROOT / "train.py"), "--help"], check=True, capture_output=True, text=True)
+    assert "penalty: f, kl, none, wasserstein" in done.stdout
+    assert "eflstm" in done.stdout
