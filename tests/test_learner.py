@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mdm import run as runs
+from mdm.data.splits import InOrder
 from mdm.learner import Objective, Replay, keeping_buffers, parameter_groups, predict
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
@@ -214,8 +215,7 @@ def test_predict_does_not_depend_on_the_batches(config):
     cfg = config("model=lmf")
     splits = runs.build_splits(cfg)
     backbone = runs.build_learner(cfg, splits).backbone
-    whole, label = predict(backbone, splits.train_in_order())
-    splits.batch_size = 7
-    parts, again = predict(backbone, splits.train_in_order())
+    whole, label = predict(backbone, splits.in_order("train"))
+    parts, again = predict(backbone, (splits._loader("train", InOrder(96, 7))))
     assert (label == again).all()
     assert abs(whole - parts).max() < 1e-5

@@ -22,6 +22,7 @@ ORDER = [
     "learner",
     "records",
     "run",
+    "probe",
 ]
 ONLY = {
     "hydra": {"run"},

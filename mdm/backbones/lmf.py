@@ -44,7 +44,7 @@ class LMF(Backbone):
         rank: int = 4,
         language_hidden: int = 128,
         hidden: int = 16,
-        dropout: float = 0.3,
+        dropout: float = 0.1,
         init: str = "unit",
         embedding_dim: int = 300,
     ):

@@ -7,6 +7,7 @@ estimated from data here (scaling, known words, mean label) is estimated on the 
 
 from __future__ import annotations
 
+import copy
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Splits:
             )
         chosen = choose(segments, text, modalities)
         self.segments, self.batch_size, self.seed, self.workers = segments, batch_size, seed, workers
-        self._rows = rows
+        self._rows, self._text, self._sealed = rows, text, True
         train = rows["train"]
         self._views = {name: View(ragged, train, scale, max_steps) for name, ragged in chosen.items()}
         kinds = {text if name == "language" else name for name in chosen}
@@ -105,13 +106,41 @@ class Splits:
         rows = self._rows["train"]
         return self._loader("train", Shuffled(len(rows), self.batch_size, derive(self.seed, stream), epoch))
 
-    def train_in_order(self) -> DataLoader[Batch]:
-        """The training fold once, in order: for measuring, not for learning."""
-        return self._loader("train", InOrder(len(self._rows["train"]), self.batch_size))
+    def in_order(self, fold: str) -> DataLoader[Batch]:
+        """One fold once, in order, for measuring; of the data that a run learns and chooses from, not the test fold.
+
+        Raises ValueError for that one: it opens with a selection.
+        """
+        if fold == "test" and self._sealed:
+            raise ValueError("The test fold opens only after a checkpoint was chosen on validation: use open_test(selection).")
+        return self._loader(fold, InOrder(len(self._rows[fold]), max(self.batch_size, 256)))
+
+    def like(self, segments: Segments) -> Splits:
+        """Other segments read as these are: the same modalities, scaling and known words, all from this training fold.
+
+        Raises ValueError if the other segments lack a modality or have other features.
+        """
+        other = copy.copy(self)
+        check(segments)
+        features = {**segments.text, **segments.modalities}
+        other._views = {}
+        for name, view in self._views.items():
+            kind = self._text if name == "language" else name
+            ragged = features.get(kind)
+            if ragged is None or Feature(ragged.dim, ragged.tokens, ragged.vocabulary) != view.feature:
+                raise ValueError(
+                    f"New segments must have the features of the training data, but {segments.name}'s {kind} is "
+                    f"{'missing' if ragged is None else 'of another width or vocabulary'}; prepare them in the same way."
+                )
+            other._views[name] = view.of(ragged)
+        other.segments, other._sealed = segments, False
+        other._rows = {fold: np.flatnonzero(segments.fold == fold) for fold in FOLDS}
+        other.sizes = {name: len(r) for name, r in other._rows.items()}
+        return other
 
     def valid(self) -> DataLoader[Batch]:
         """The validation fold, in order."""
-        return self._loader("valid", InOrder(len(self._rows["valid"]), max(self.batch_size, 256)))
+        return self.in_order("valid")
 
     def open_test(self, selection: Selection) -> DataLoader[Batch]:
         """The test fold, in order, once a checkpoint has been chosen on validation.
@@ -192,6 +221,12 @@ class View:
             self.shift, self.factor = np.zeros(ragged.dim, np.float32), (1 / np.where(largest > 0, largest, 1)).astype(np.float32)
         elif scale != "none":
             raise ValueError(f"scale must be standard, maxabs or none, but is {scale!r}; set data.scale.")
+
+    def of(self, ragged: Ragged) -> View:
+        """Other sequences read in the same way."""
+        other = copy.copy(self)
+        other.ragged = ragged
+        return other
 
     def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
         """Padded behind, to the longest of these rows."""

@@ -210,7 +210,7 @@ def test_a_damaged_frame_is_found_wherever_it_is(bad):
 
 
 def test_card_tells_what_there_is():
-    """Counted by hand from `table`: 6 words and two reserved ids; the median of 3, 1, 3, 1, 2 is 2, with another 1 it is 1.5 → 1."""
+    """Counted by hand from `table`: 6 words and two reserved ids; the median of 3 1 3 1 2 is 2, with another 1 it is 1.5 → 1."""
     segments = table()
     card = segments.card
     assert (card["segments"], card["folds"]) == (6, {"train": 3, "valid": 1, "test": 1})
@@ -295,7 +295,16 @@ def test_digest_tells_values_types_and_shapes_apart():
     x = np.arange(6, dtype=np.float32)
     other = x.copy()
     other[5] = np.nextafter(other[5], np.float32(9))
-    arrays = [x, other, x.astype(np.float64), x.reshape(2, 3), x.reshape(3, 2), x[::-1], np.array(list("abc")), np.array(list("acb"))]
+    arrays = [
+        x,
+        other,
+        x.astype(np.float64),
+        x.reshape(2, 3),
+        x.reshape(3, 2),
+        x[::-1],
+        np.array(list("abc")),
+        np.array(list("acb")),
+    ]
     assert len({digest(a) for a in arrays}) == len(arrays)
     assert digest(x, other) != digest(other, x)
     assert digest(x) == digest(x.copy())

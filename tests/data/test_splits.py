@@ -1,7 +1,7 @@
 """Batches against a plain padding loop; what is estimated comes from the training fold alone; the test fold stays shut."""
 
-import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ def test_scaled_batches_are_scaled_frames_padded_with_zeros(segments, scale):
 
 def test_validation_and_test_come_in_order(segments, selection):
     splits = Splits(segments, batch_size=5)
-    for fold, loader in (("valid", splits.valid()), ("test", splits.open_test(selection)), ("train", splits.train_in_order())):
+    for fold, loader in (("valid", splits.valid()), ("test", splits.open_test(selection)), ("train", splits.in_order("train"))):
         ids = [i for batch in loader for i in batch.ids]
         assert ids == [segments.ids[i] for i in rows_of(segments, fold)]
         assert ids == splits.describe(fold)["id"]
@@ -184,7 +184,7 @@ def test_standard_scale_is_that_of_the_training_frames(segments):
         frames = training_frames(segments, feature)
         np.testing.assert_allclose(splits._views[name].shift, frames.mean(0), rtol=1e-6)
         np.testing.assert_allclose(splits._views[name].factor, 1 / frames.std(0), rtol=1e-6)
-        scaled = torch.cat([s.values[s.mask] for s in (b.sequences[name] for b in splits.train_in_order())]).double()
+        scaled = torch.cat([s.values[s.mask] for s in (b.sequences[name] for b in splits.in_order("train"))]).double()
         torch.testing.assert_close(scaled.mean(0), torch.zeros(frames.shape[1]).double(), atol=1e-5, rtol=0)
         torch.testing.assert_close(scaled.std(0, correction=0), torch.ones(frames.shape[1]).double(), atol=1e-5, rtol=0)
 
@@ -192,7 +192,9 @@ def test_standard_scale_is_that_of_the_training_frames(segments):
 def test_standard_scale_of_a_feature_far_from_zero(segments):
     """Frames 1e4 ± 1: the mean of squares less the square of the mean would lose 8 digits."""
     rng = np.random.default_rng(1)
-    audio = [(1e4 + rng.standard_normal((len(segments.modalities["audio"][i]), 1))).astype(np.float32) for i in range(len(segments))]
+    audio = [
+        (1e4 + rng.standard_normal((len(segments.modalities["audio"][i]), 1))).astype(np.float32) for i in range(len(segments))
+    ]
     far = replace(segments, modalities={"audio": Ragged.of(audio)})
     frames = training_frames(far, "audio")
     view = Splits(far)._views["audio"]
@@ -306,7 +308,6 @@ def test_every_training_row_once_an_epoch(segments, batch_size):
 def test_a_short_tail_joins_the_batch_before(segments, batch_size, sizes):
     splits = Splits(segments, batch_size=batch_size)
     assert [len(b) for b in splits.train()] == sizes
-    assert [len(b) for b in splits.train_in_order()] == sizes
 
 
 def test_a_fold_smaller_than_four_is_one_batch():
@@ -320,6 +321,7 @@ def test_order_is_a_function_of_seed_and_epoch(segments):
     in_turn = [order_of(loader, epoch) for epoch in range(4)]
     again = Splits(segments, batch_size=5, seed=1)
     assert order_of(again.train(), 3) == in_turn[3]  # as a resumed run asks
+    assert [batch.ids for batch in again.train(epoch=3)] == in_turn[3]
     assert order_of(again.train(), 0) == in_turn[0]
     assert len({str(order) for order in in_turn}) == 4
     assert order_of(Splits(segments, batch_size=5, seed=2).train()) != in_turn[0]
@@ -346,13 +348,14 @@ def test_lightning_gives_each_epoch_its_order(segments):
         def __init__(self):
             super().__init__()
             self.automatic_optimization = False
+            self.weight = torch.nn.Parameter(torch.zeros(1))
             self.seen = {}
 
         def training_step(self, batch, index):
             self.seen.setdefault(self.current_epoch, []).append(batch.ids)
 
         def configure_optimizers(self):
-            return None
+            return torch.optim.SGD([self.weight])
 
     splits, reader = Splits(segments, batch_size=5), Reader()
     pl.Trainer(max_epochs=3, barebones=True, accelerator="cpu").fit(reader, splits.train())
@@ -361,13 +364,12 @@ def test_lightning_gives_each_epoch_its_order(segments):
 
 def test_reading_draws_from_no_global_generator(segments, selection):
     splits = Splits(segments, batch_size=5)
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    for loader in (splits.train(), splits.train("other"), splits.train_in_order(), splits.valid(), splits.open_test(selection)):
+    before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    for loader in (splits.train(), splits.train("other"), splits.in_order("train"), splits.valid(), splits.open_test(selection)):
         for _ in range(2):
             list(loader)
     assert torch.equal(before[0], torch.get_rng_state())
-    np.testing.assert_equal(np.random.get_state(), before[1])
-    assert random.getstate() == before[2]
+    np.testing.assert_equal(np.random.get_state(), before[1])  # noqa: NPY002
 
 
 def test_a_worker_reads_the_same(segments):
@@ -520,6 +522,81 @@ def test_broken_segments_are_refused(segments):
         Splits(replace(segments, label_range=(0.0, 3.0)))
 
 
+def test_folds_in_order_but_the_test_fold(segments):
+    splits = Splits(segments)
+    for fold in ("train", "valid"):
+        assert [i for b in splits.in_order(fold) for i in b.ids] == splits.describe(fold)["id"]
+    with pytest.raises(ValueError, match="test fold opens only after a checkpoint was chosen on validation"):
+        splits.in_order("test")
+
+
+# Other segments, read in the same way -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"scale": "maxabs", "max_steps": 3}, {"text": "vectors", "modalities": ["language", "video"]}]
+)
+def test_like_reads_other_segments_by_this_training_fold(segments, selection, options):
+    """The same frames under other ids and in other folds come out the same, whatever is in the other training fold."""
+    splits = Splits(segments, batch_size=5, **options)
+    fold = np.full(len(segments), "test", dtype="U5")
+    fold[rows_of(segments, "valid")[:2]] = "train"
+    other = replace(segments, ids=tuple(f"new {i}" for i in segments.ids), fold=fold)
+    read = splits.like(other)
+    assert read.spec == splits.spec
+    assert read.sizes == {"train": 2, "valid": 0, "test": len(segments) - 2}
+    here = {i: (b, k) for b in [*splits.in_order("train"), *splits.open_test(selection)] for k, i in enumerate(b.ids)}
+    compared = 0
+    for batch in read.open_test(selection):
+        for k, name in enumerate(batch.ids):
+            if (i := name.removeprefix("new ")) not in here:
+                continue
+            before, j = here[i]
+            compared += 1
+            assert torch.equal(batch.label[k], before.label[j])
+            for m, sequence in batch.sequences.items():
+                assert torch.equal(sequence.values[k][sequence.mask[k]], before.sequences[m].values[j][before.sequences[m].mask[j]])
+    assert compared == SIZES["train"] + SIZES["test"]
+
+
+def test_like_leaves_the_first_as_it_was(segments):
+    """The test fold of the others may be read in order, that of the first stays shut."""
+    splits = Splits(segments, batch_size=5)
+    before = list(splits.train()), dict(splits.sizes)
+    other = splits.like(table(seed=5))
+    assert [i for b in other.in_order("test") for i in b.ids] == other.describe("test")["id"]
+    with pytest.raises(ValueError, match="opens only after a checkpoint"):
+        splits.in_order("test")
+    assert splits.sizes == before[1]
+    assert splits.segments is segments
+    assert all(equal(a, b) for a, b in zip(splits.train(), before[0], strict=True))
+
+
+def wider(segments):
+    audio = segments.modalities["audio"]
+    return Ragged(np.repeat(audio.values, 2, axis=1), audio.offsets)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: replace(s, modalities={"audio": s.modalities["audio"]}), "tiny's video is missing"),
+        (lambda s: replace(s, text={}, aligned=()), "tiny's words is missing"),
+        (lambda s: replace(s, modalities={**s.modalities, "audio": wider(s)}), "tiny's audio is of another width or vocabulary"),
+        (
+            lambda s: replace(
+                s, text={"words": Ragged(s.text["words"].values, s.text["words"].offsets, (*VOCABULARY, "w20"))}, aligned=()
+            ),
+            "tiny's words is of another width or vocabulary",
+        ),
+        (lambda s: replace(s, label_range=(0.0, 3.0)), "labels must lie in the declared range"),
+    ],
+)
+def test_like_refuses_other_features(segments, change, message):
+    with pytest.raises(ValueError, match=message):
+        Splits(segments).like(change(segments))
+
+
 # Mapped files -------------------------------------------------------------------------------------------
 
 
@@ -555,7 +632,7 @@ def resident(path):
     return sum(sizes)
 
 
-@pytest.mark.skipif(not __import__("pathlib").Path("/proc/self/smaps").is_file(), reason="reads Linux's map of memory")
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="reads Linux's map of memory")
 def test_release_gives_pages_back(tmp_path):
     path = tmp_path / "large.npy"
     np.save(path, np.ones((1024, 1024), dtype=np.float32))

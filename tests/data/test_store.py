@@ -190,7 +190,7 @@ def test_files_that_disagree(store, part):
 
 def test_another_store_is_not_replaced_silently(segments, store):
     before = {p.name: p.read_bytes() for p in store.iterdir()}
-    with pytest.raises(ValueError, match="must not replace another silently, but .*store exists"):
+    with pytest.raises(ValueError, match=r"must not replace another silently, but .*store exists"):
         write_store(segments, store)
     assert {p.name: p.read_bytes() for p in store.iterdir()} == before
 

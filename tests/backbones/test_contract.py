@@ -1,0 +1,353 @@
+"""What every backbone must keep, whatever it is: one case per file in configs/model and kind of data.
+
+A backbone may refuse a kind of data when it is built (saying what it needs); there is no such case then. Refusals are tested
+with the model that makes them.
+"""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from mdm.product import batch_lengths, product, shifts
+from mdm.run import make
+from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
+
+MODELS = {path.stem: [{}] for path in sorted((Path(__file__).parents[2] / "configs" / "model").glob("*.yaml"))}
+"""model → options that differ from its file."""
+MODELS["eflstm"] += [{"variant": "separate", "head": "linear"}, {"bidirectional": True, "num_layers": 2}]
+MODELS["lmf"] += [{"init": "official", "rank": 1, "z_dim": 3}]
+
+WORDS = Feature(12, tokens=True, vocabulary=tuple(f"w{i}" for i in range(12)))
+KINDS = {
+    "words": ({"language": WORDS, "audio": Feature(5), "video": Feature(4)}, True),
+    "vectors": ({"language": Feature(6), "audio": Feature(5), "video": Feature(4)}, True),
+    "language and audio": ({"language": Feature(6), "audio": Feature(5)}, True),
+    "audio and video": ({"audio": Feature(5), "video": Feature(4)}, True),
+    "language": ({"language": WORDS}, True),
+    "four": ({"language": WORDS, "audio": Feature(5), "video": Feature(4), "m3": Feature(3)}, True),
+    "absent": ({"language": WORDS, "audio": Feature(5), "video": Feature(4)}, True),
+    "unaligned": ({"language": WORDS, "audio": Feature(5), "video": Feature(4)}, False),
+}
+"""kind → (modality → feature, aligned). In ``absent`` row 2 lacks audio and row 3 lacks language."""
+
+ROWS, TARGETS = 7, ("sentiment", "joy")
+LENGTHS = [4, 1, 6, 3, 6, 2, 5]
+GARBAGE = 1e3
+
+
+def spec_of(kind) -> DataSpec:
+    features, aligned = KINDS[kind]
+    return DataSpec(features, TARGETS, (-3.0, 3.0), (0.5, -0.2), aligned)
+
+
+def batch_of(kind, lengths=None, seed=0) -> Batch:
+    rng = torch.Generator().manual_seed(seed)
+    features, aligned = KINDS[kind]
+    sequences = {}
+    for m, (name, feature) in enumerate(features.items()):
+        have = torch.tensor(lengths or LENGTHS)
+        if not aligned:
+            have = have + (2 * m * torch.arange(len(have))) % 5
+        if kind == "absent" and name in ("language", "audio"):
+            have[2 if name == "audio" else 3] = 0
+        time = int(have.max())
+        if feature.tokens:
+            values = torch.randint(1, feature.dim, (len(have), time), generator=rng)
+        else:
+            values = torch.randn(len(have), time, feature.dim, generator=rng)
+        mask = torch.arange(time) < have[:, None]
+        values[~mask] = 0
+        sequences[name] = Sequence(values, mask)
+    label = torch.randn(len(have), len(TARGETS), generator=rng)
+    return Batch(tuple(f"s{i}" for i in range(len(have))), sequences, label)
+
+
+def padded(batch: Batch, where: str) -> Batch:
+    """The same segments with three more steps of padding, full of garbage, in front, behind or between real steps."""
+    rng = np.random.default_rng(0)
+    sequences = {}
+    for name, s in batch.sequences.items():
+        rows, time = s.mask.shape
+        tokens = s.values.ndim == 2
+        values = torch.full((rows, time + 3, *s.values.shape[2:]), 7 if tokens else GARBAGE, dtype=s.values.dtype)
+        mask = torch.zeros(rows, time + 3, dtype=torch.bool)
+        for i, n in enumerate(s.lengths.tolist()):
+            places = {
+                "front": np.arange(time + 3 - n, time + 3),
+                "back": np.arange(n),
+                "inside": np.sort(rng.permutation(time + 3)[:n]),
+            }[where]
+            values[i, places], mask[i, places] = s.values[i][s.mask[i]], True
+        sequences[name] = Sequence(values, mask)
+    return Batch(batch.ids, sequences, batch.label)
+
+
+def take(batch: Batch, rows) -> Batch:
+    rows = torch.as_tensor(rows)
+    return Batch(tuple(batch.ids[i] for i in rows), {m: s[rows] for m, s in batch.sequences.items()}, batch.label[rows])
+
+
+def parts_of(encoded: Encoded):
+    """Every tensor in an encoding, by name."""
+    for m, parts in encoded.items():
+        for key, part in parts.items():
+            if isinstance(part, Sequence):
+                yield (
+                    f"{m}.{key}.values",
+                    part.values.masked_fill(~part.mask.view(*part.mask.shape, *[1] * (part.values.ndim - 2)), 0),
+                )
+                yield f"{m}.{key}.mask", part.mask
+            else:
+                yield f"{m}.{key}", part
+
+
+def assert_same(a: Fusion, b: Fusion, atol=1e-5):
+    torch.testing.assert_close(a.prediction, b.prediction, atol=atol, rtol=atol)
+    torch.testing.assert_close(a.z, b.z, atol=atol, rtol=atol)
+    torch.testing.assert_close(a.unimodal, b.unimodal, atol=atol, rtol=atol)
+
+
+def build(model, options, spec):
+    node = OmegaConf.load(Path(__file__).parents[2] / "configs" / "model" / f"{model}.yaml")
+    node.backbone.update(options)
+    torch.manual_seed(0)
+    return make(node.backbone, spec=spec)
+
+
+def without_dropout(module):
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, nn.RNNBase):
+            part.dropout = 0.0
+    return module.train()
+
+
+def accepts(model, options, kind) -> bool:
+    try:
+        build(model, options, spec_of(kind))
+    except ValueError as refusal:
+        assert "needs" in str(refusal), refusal
+        return False
+    return True
+
+
+EVERY = [
+    (m, options, kind) for m, variants in MODELS.items() for options in variants for kind in KINDS if accepts(m, options, kind)
+]
+
+
+def name_of(case):
+    model, options, kind = case
+    return " ".join([model, *(f"{key}={value}" for key, value in options.items()), kind])
+
+
+@pytest.fixture(params=EVERY, ids=name_of)
+def case(request):
+    """A backbone in eval, and a batch of the kind of data that it was built for."""
+    model, options, kind = request.param
+    return build(model, options, spec_of(kind)).eval(), batch_of(kind)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_some_data_with_three_modalities_are_accepted(model):
+    """So that a model which refuses everything does not pass for want of cases."""
+    assert any(name == model and kind in ("words", "vectors", "unaligned") for name, _, kind in EVERY)
+
+
+def test_shapes_are_as_declared(case):
+    backbone, batch = case
+    encoded = backbone.encode(batch)
+    # In the order of the batch, which is the order of the lengths that `product` is given.
+    assert list(encoded) == list(batch.sequences)
+    for parts in encoded.values():
+        assert parts
+        assert all(len(p.mask if isinstance(p, Sequence) else p) == ROWS for p in parts.values())
+    fusion = backbone.fuse(encoded)
+    assert fusion.prediction.shape == (ROWS, len(TARGETS))
+    assert fusion.z.shape == (ROWS, backbone.z_dim)
+    assert {m: u.shape for m, u in fusion.unimodal.items()} == {m: (ROWS, d) for m, d in backbone.unimodal_dims.items()}
+    assert set(backbone.unimodal_dims) <= set(batch.sequences)
+    assert_same(backbone(batch), fusion, atol=0)
+    for term in backbone.own_terms(batch, encoded, fusion).values():
+        assert term.shape == ()
+        assert torch.isfinite(term)
+
+
+@pytest.mark.parametrize("where", ["front", "back", "inside"])
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_changes_nothing(case, where, training):
+    backbone, batch = case
+    if training:
+        without_dropout(backbone)
+    with torch.no_grad():
+        assert_same(backbone(padded(batch, where)), backbone(batch))
+
+
+def test_padding_gets_no_gradient(case):
+    backbone, batch = case
+    batch = padded(batch, "inside")
+    sequences = {
+        m: s if s.values.ndim == 2 else Sequence(s.values.clone().requires_grad_(), s.mask) for m, s in batch.sequences.items()
+    }
+    backbone(replace(batch, sequences=sequences)).prediction.sum().backward()
+    for s in sequences.values():
+        if s.values.requires_grad:
+            assert (s.values.grad[~s.mask] == 0).all()
+            assert s.values.grad[s.mask].abs().sum() > 0
+
+
+def test_a_row_does_not_depend_on_its_batch(case):
+    backbone, batch = case
+    with torch.no_grad():
+        together = backbone(batch)
+        order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
+        assert_same(backbone(take(batch, order)), together[order])
+        for i in range(ROWS):
+            assert_same(backbone(take(batch, [i])), together[i : i + 1])
+
+
+def concatenated(a: Encoded, b: Encoded) -> Encoded:
+    def both(x, y):
+        if isinstance(x, Sequence):
+            return Sequence(torch.cat([x.values, y.values]), torch.cat([x.mask, y.mask]))
+        return torch.cat([x, y])
+
+    return {m: {key: both(part, b[m][key]) for key, part in parts.items()} for m, parts in a.items()}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_fusion_treats_each_row_on_its_own(case, training):
+    """In training too: statistics of joint rows must not see samples of the product."""
+    backbone, batch = case
+    if training:
+        without_dropout(backbone)
+    with torch.no_grad():
+        a = backbone.encode(batch)
+        b = {m: {k: p[torch.arange(ROWS - 1, -1, -1)] for k, p in parts.items()} for m, parts in a.items()}
+        before = deepcopy(backbone.state_dict())
+        both = backbone.fuse(concatenated(a, b))
+        assert_same(both[:ROWS], backbone.fuse(a))
+        assert_same(both[ROWS:], backbone.fuse(b))
+        assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_encoding_is_of_each_modality_alone(case, training):
+    backbone, batch = case
+    if training:
+        without_dropout(backbone)
+    with torch.no_grad():
+        before = dict(parts_of(backbone.encode(batch)))
+        for changed, s in batch.sequences.items():
+            values = s.values.flip(0).flip(1) if s.values.ndim == 2 else s.values + s.values.abs() + 1
+            sequences = {**batch.sequences, changed: Sequence(values, s.mask)}
+            after = dict(parts_of(backbone.encode(replace(batch, sequences=sequences))))
+            differs = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+            assert differs == {changed}
+
+
+def test_gradients_reach_every_parameter(case):
+    backbone, batch = case
+    without_dropout(backbone)
+    encoded = backbone.encode(batch)
+    fusion = backbone.fuse(encoded)
+    loss = (fusion.prediction - batch.label).square().mean()
+    (loss + sum(backbone.own_terms(batch, encoded, fusion).values())).backward()
+    silent = [name for name, p in backbone.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not silent
+
+
+def test_z_and_unimodal_carry_gradient(case):
+    backbone, batch = case
+    fusion = backbone(batch)
+    for value in (fusion.z, *fusion.unimodal.values()):
+        grads = torch.autograd.grad(value.sum(), list(backbone.parameters()), retain_graph=True, allow_unused=True)
+        assert any(g is not None and g.abs().sum() > 0 for g in grads)
+
+
+def test_z_is_what_the_head_reads(case):
+    """Some module gets Z itself and returns the prediction; a copy, or a layer before it, would not be what is penalised."""
+    backbone, batch = case
+    calls = []
+    hooks = [m.register_forward_hook(lambda _, given, out: calls.append((given, out))) for m in backbone.modules()]
+    fusion = backbone.fuse(backbone.encode(batch))
+    for hook in hooks:
+        hook.remove()
+    assert any(len(given) == 1 and given[0] is fusion.z and out is fusion.prediction for given, out in calls)
+
+
+def test_state_dict_makes_the_round_trip(case, request):
+    backbone, batch = case
+    model, options, kind = request.node.callspec.params["case"]
+    other = build(model, options, spec_of(kind))
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(1)
+        other.load_state_dict(backbone.state_dict())
+        assert_same(other.eval()(batch), backbone(batch), atol=0)
+
+
+def test_half_precision_is_finite(case):
+    backbone, batch = case
+    without_dropout(backbone)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fusion = backbone(batch)
+        loss = (fusion.prediction.float() - batch.label).abs().mean()
+    loss.backward()
+    assert all(torch.isfinite(v).all() for v in (fusion.prediction, fusion.z, *fusion.unimodal.values()))
+    assert all(torch.isfinite(p.grad).all() for p in backbone.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("case", [c for c in EVERY if c[2] not in ("language", "absent", "unaligned")], indirect=True, ids=name_of)
+def test_re_pairing_the_encoding_is_re_pairing_the_inputs(case, request):
+    """Where all lengths are equal nothing is stretched, so encode-then-move is move-then-encode."""
+    backbone, _ = case
+    kind = request.node.callspec.params["case"][2]
+    batch = batch_of(kind, lengths=[5] * ROWS)
+    lengths = batch_lengths(batch)
+    index = shifts(lengths, np.random.default_rng(0))
+    sequences = {m: s[torch.from_numpy(index[i])] for i, (m, s) in enumerate(batch.sequences.items())}
+    with torch.no_grad():
+        re_paired = backbone(replace(batch, sequences=sequences))
+        moved = backbone.fuse(product(backbone.encode(batch), index, lengths))
+        assert_same(moved, re_paired)
+        assert (moved.z - backbone(batch).z).abs().max() > 1e-4
+
+
+def attributes(backbone):
+    """What every submodule holds beside parameters and buffers, by identity."""
+    kept = {}
+    for path, module in backbone.named_modules():
+        for key, value in vars(module).items():
+            if key not in ("_parameters", "_buffers"):
+                kept[path, key] = (id(value), len(value) if isinstance(value, list | dict | set | tuple) else None)
+    return kept
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_no_state_of_a_batch_stays_on_the_module(case, training):
+    backbone, batch = case
+    backbone.train(training)
+    before, state = attributes(backbone), deepcopy(backbone.state_dict())
+    first = backbone(batch)
+    assert attributes(backbone) == before
+    if not training:
+        assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+        backbone(take(batch, [0, 1]))
+        assert_same(backbone(batch), first, atol=0)
+
+
+def test_re_running_does_not_change_the_batch(case):
+    backbone, batch = case
+    before = {m: (s.values.clone(), s.mask.clone()) for m, s in batch.sequences.items()}
+    backbone.train()(batch)
+    for m, (values, mask) in before.items():
+        assert torch.equal(batch.sequences[m].values, values)
+        assert torch.equal(batch.sequences[m].mask, mask)
