@@ -151,7 +151,7 @@ class Learner(pl.LightningModule):
             return {}
         with self._stream.active():
             view = self._view(here, any(o.penalty.needs_product for o in active.values()))
-            terms = {}
+            terms: dict[str, Tensor] = {}
             for name, objective in active.items():
                 objective.penalty.requires_grad_(False)
                 terms |= {f"{name}/{part}": value for part, value in objective.penalty(view).items()}
@@ -365,7 +365,7 @@ def gather(views: list[View]) -> View:
     return View(together([v.joint for v in views]), together(products) if products else None, torch.cat([v.label for v in views]))
 
 
-def to_numpy(tensor: Tensor) -> Float[np.ndarray, ...]:
+def to_numpy(tensor: Tensor) -> Float[np.ndarray, "*shape"]:
     return tensor.detach().float().cpu().numpy()
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mdm.backbones.layers import real_steps_first
-from mdm.types import Batch, Encoded, Part, Sequence
+from mdm.types import Batch, Encoded, Sequence
 
 NEIGHBOURS = 8
 """Rows that exchange modalities with one another, at the most twice less one; must exceed the number of modalities."""
@@ -71,7 +71,7 @@ def product(encoded: Encoded, index: Int[np.ndarray, "modalities batch"], length
     return moved
 
 
-def move(part: Part, index: Int[np.ndarray, " batch"], target: Int[np.ndarray, " batch"]) -> Part:
+def move(part: Tensor | Sequence, index: Int[np.ndarray, " batch"], target: Int[np.ndarray, " batch"]) -> Tensor | Sequence:
     """Rows ``index`` of a part, sequences stretched to ``target`` steps."""
     if isinstance(part, Tensor):
         return part[torch.from_numpy(index).to(part.device)]

@@ -25,11 +25,14 @@ CONFIG, METRICS, PREDICTIONS, CURVE = "config.yaml", "metrics.json", "prediction
 def write_atomically(path: Path, text: str) -> None:
     """All of the text or nothing: a temporary name in the same folder, flushed to disk, renamed last."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken", "finished"]:
@@ -40,9 +43,9 @@ def claim(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken", "
 
     Raises ValueError, naming the keys, if the folder belongs to a run of another config.
     """
-    path = folder / CONFIG
+    path, text = folder / CONFIG, yaml.safe_dump(without_tuples(config), sort_keys=False)
     if path.is_file():
-        differing = differences(compared(yaml.safe_load(path.read_text(encoding="utf-8")) or {}), compared(config))
+        differing = differences(compared(yaml.safe_load(path.read_text(encoding="utf-8")) or {}), compared(yaml.safe_load(text)))
         if differing:
             raise ValueError(
                 f"A record is reused only by the run that it belongs to, but {folder} differs from this run in:\n  "
@@ -53,8 +56,15 @@ def claim(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken", "
     if (folder / METRICS).is_file():
         raise ValueError(f"{folder} holds a {METRICS} but no {CONFIG}, so nobody can say what it is; remove the folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, yaml.safe_dump(dict(config), sort_keys=False))
+    write_atomically(path, text)
     return "new"
+
+
+def without_tuples(value: Any) -> Any:
+    """YAML knows lists only."""
+    if isinstance(value, Mapping):
+        return {k: without_tuples(v) for k, v in value.items()}
+    return [without_tuples(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +79,8 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
         for name in [*old, *(n for n in new if n not in old)]:
             lines += differences(old.get(name, "(absent)"), new.get(name, "(absent)"), f"{key}.{name}" if key else str(name))
         return lines
-    return [] if old == new else [f"{key}: {old} → {new}"]
+    same = old == new or (old != old and new != new)  # NaN is the same setting as NaN
+    return [] if same else [f"{key}: {old} → {new}"]
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -82,12 +93,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     writer = csv.DictWriter(Lines, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: repr(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    writer.writerows({k: repr(float(v)) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
     write_atomically(path, "".join(lines))
 
 
 def finish(folder: Path, metrics: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
-    """Write the predictions, then the metrics: with the second rename the run is finished. NaN becomes null."""
+    """Write the predictions, then the metrics: with the second rename the run is finished. NaN and infinities become null."""
     write_table(folder / PREDICTIONS, predictions)
     write_atomically(folder / METRICS, json.dumps(without_nan(metrics), indent=1, allow_nan=False) + "\n")
 

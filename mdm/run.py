@@ -39,9 +39,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError on a config, data or a folder that break a contract, and if a loss is not finite.
     """
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
-    config.pop("hydra", None)
+    config = plain(cfg)
     folder = record_folder(cfg, overrides)
     found = records.claim(folder, config)
     if found == "finished":
@@ -57,7 +55,9 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         learner.curve = torch.load(last, weights_only=True, map_location="cpu")["curve"]
     if not trained(learner.curve, cfg.trainer):
         trainer = build_trainer(cfg, folder)
-        trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=str(last) if last.is_file() else None)
+        trainer.fit(
+            learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=str(last) if last.is_file() else None
+        )
     selection = chosen(learner.curve, cfg.trainer, folder)
     record = conclude(cfg, folder, splits, learner, selection)
     last.unlink(missing_ok=True)
@@ -76,6 +76,12 @@ def make(node: DictConfig, **arguments: Any) -> Any:
     return partial(**arguments)
 
 
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A config node as plain dictionaries and lists, interpolations resolved."""
+    container = OmegaConf.to_container(node, resolve=True)
+    return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
+
+
 def build_splits(cfg: DictConfig) -> Splits:
     """The data set of a config, divided and ready to be read."""
     data = cfg.data
@@ -84,7 +90,7 @@ def build_splits(cfg: DictConfig) -> Splits:
         batch_size=data.batch_size,
         seed=cfg.seed,
         text=data.text,
-        modalities=OmegaConf.to_object(data.modalities) if data.modalities is not None else None,
+        modalities=None if data.modalities is None else list(data.modalities),
         folds=make(data.folds) if data.folds is not None else None,
         scale=data.scale,
         max_steps=data.max_steps,
@@ -123,7 +129,7 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         optimizer=maker(cfg.model.optimizer),
         objectives=objectives,
         seed=cfg.seed,
-        groups=OmegaConf.to_object(cfg.model.groups),  # type: ignore[arg-type]
+        groups=plain(cfg.model.groups),
         gradient_clip=cfg.trainer.gradient_clip,
         fresh=splits.train("critic batches") if objectives else None,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -71,11 +72,9 @@ class Sequence:
         return Sequence(self.values[rows], self.mask[rows])
 
 
-Part = Tensor | Sequence
-"""One thing a modality brings to the fusion: leading axis = batch."""
-
-Encoded = dict[str, dict[str, Part]]
-"""modality → name → part. What belongs to one modality alone, so that its rows can move on their own."""
+Encoded = dict[str, dict[str, Any]]
+"""modality → name → `Sequence` or tensor with leading axis = batch: what belongs to one modality alone, so that its rows can
+move on their own."""
 
 
 @dataclass(frozen=True)

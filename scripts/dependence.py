@@ -33,10 +33,11 @@ def measure(overrides: list[str]) -> dict[str, float]:
     state = torch.load(folder / runs.BEST, weights_only=True)["state_dict"]
     backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")})
     OmegaConf.set_struct(cfg, False)
-    population = OmegaConf.merge(cfg.data.segments, SIZES, {"seed": 10_000 + cfg.data.segments.seed})
-    new = splits.like(runs.make(population))
-    pairs = [probe.representations(backbone, new.in_order(fold), cfg.seed) for fold in SIZES]
-    dependence = probe.held_out_dependence(*pairs)
+    OmegaConf.set_struct(cfg, False)
+    cfg.data.segments.update({**SIZES, "seed": 10_000 + cfg.data.segments.seed})
+    new = splits.like(runs.make(cfg.data.segments))
+    fit, stop, held_out = (probe.representations(backbone, new.in_order(fold), cfg.seed) for fold in SIZES)
+    dependence = probe.held_out_dependence(fit, stop, held_out)
     return {"seed": cfg.seed, "dependence": dependence, "test_mae": record["test"]["mae"], "epoch": record["selected"]["epoch"]}
 
 
@@ -53,7 +54,9 @@ def main(arguments: list[str]) -> None:
             row = {"penalty": name, **measure(["name=dependence", f"penalty={name}", f"seed={seed}", *mine])}
             rows.append(row)
             print(row, flush=True)
-    records.write_table(Path("outputs/dependence") / f"{'_'.join(rest).replace('/', '.')}_{penalty}.csv", rows)
+    folder = Path("outputs/dependence")
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_table(folder / f"{'_'.join(rest).replace('/', '.')}_{penalty}.csv", rows)
     for metric in ("dependence", "test_mae"):
         none, other = (np.array([r[metric] for r in rows if r["penalty"] == p]) for p in ("none", penalty))
         difference = other - none

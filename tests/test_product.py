@@ -169,11 +169,9 @@ def test_masks_travel_and_padding_may_stand_in_front(front, dim):
 
 
 def segments(lengths, dims=(None, 2, 3), front=False):
-    """modality → lengths [modalities, rows] as a batch of sequences that say where they come from."""
-    sequences = {
-        f"m{i}": sequence(row, int(lengths.max()), dim, front) for i, (row, dim) in enumerate(zip(lengths, dims, strict=True))
-    }
-    rows = lengths.shape[1]
+    """Lengths [modalities, rows] as a batch of sequences that say where they come from."""
+    rows, time = lengths.shape[1], int(lengths.max())
+    sequences = {f"m{i}": sequence(have, time, dims[i], front) for i, have in enumerate(lengths)}
     return Batch(tuple(map(str, range(rows))), sequences, torch.zeros(rows, 1))
 
 

@@ -61,8 +61,9 @@ class EFLSTM(Backbone):
                 f"but is {dict(hidden)}; set model.backbone.hidden."
             )
         self.variant = variant
-        self.steps = nn.ModuleDict({m: Steps(f, embedding_dim) for m, f in spec.features.items()})
-        widths = {m: self.steps[m].dim for m in spec.modalities}
+        steps = {m: Steps(feature, embedding_dim) for m, feature in spec.features.items()}
+        self.steps = nn.ModuleDict(steps)
+        widths = {m: s.dim for m, s in steps.items()}
         directions = 2 if bidirectional else 1
 
         def lstm(width: int, units: int) -> nn.LSTM:

@@ -47,10 +47,10 @@ def masked_mean(sequence: Sequence) -> Float[Tensor, "batch dim"]:
     return sequence.values.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
 
 
-def last_state(lstm: nn.LSTM, sequence: Sequence) -> Float[Tensor, "batch hidden"]:
+def last_state(lstm: nn.Module, sequence: Sequence) -> Float[Tensor, "batch hidden"]:
     """The top layer's state after the last real step; for a bidirectional LSTM [forward at T; backward at 1].
 
-    A row without a real step gives zero, the state before any step. ``lstm`` must have ``batch_first``.
+    A row without a real step gives zero, the state before any step. ``lstm`` is an ``nn.LSTM`` with ``batch_first``.
     """
     sequence = real_steps_first(sequence)
     lengths = sequence.lengths

@@ -55,13 +55,14 @@ class LMF(Backbone):
                 "set model.backbone.*."
             )
         self.z_dim = z_dim
-        self.encoders = nn.ModuleDict()
+        encoders: dict[str, LanguageEncoder | PooledEncoder] = {}
         for m, feature in spec.features.items():
             if m == "language":
-                self.encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, dropout)
+                encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, dropout)
             else:
-                self.encoders[m] = PooledEncoder(feature, hidden, dropout)
-        self.unimodal_dims = {m: encoder.dim for m, encoder in self.encoders.items()}
+                encoders[m] = PooledEncoder(feature, hidden, dropout)
+        self.encoders = nn.ModuleDict(encoders)
+        self.unimodal_dims = {m: encoder.dim for m, encoder in encoders.items()}
         self.factors = nn.ParameterDict({m: torch.empty(rank, d + 1, z_dim) for m, d in self.unimodal_dims.items()})
         self.rank_weights = nn.Parameter(torch.empty(1, rank))
         self.bias = nn.Parameter(torch.zeros(z_dim))

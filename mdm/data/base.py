@@ -30,14 +30,14 @@ class Ragged:
     vocabulary: the word behind each id, () for vectors and for ids of a tokenizer
     """
 
-    values: Shaped[np.ndarray, steps * dim]
+    values: Shaped[np.ndarray, "steps *dim"]
     offsets: Int[np.ndarray, " n_plus_1"]
     vocabulary: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, i: int | np.integer) -> Shaped[np.ndarray, time * dim]:
+    def __getitem__(self, i: int | np.integer) -> Shaped[np.ndarray, "time *dim"]:
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
     @property
@@ -65,10 +65,7 @@ class Ragged:
         """Put sequences end to end; ``dim`` is needed only where all are empty."""
         offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
         filled = [s for s in sequences if len(s)]
-        if filled:
-            values = np.concatenate(filled)
-        else:
-            values = np.zeros((0, dim) if dim else (0,))
+        values = np.concatenate(filled) if filled else np.zeros((0, dim) if dim else (0,))
         return Ragged(values.astype(np.float32 if values.ndim == 2 else np.int32), offsets, vocabulary)
 
     @staticmethod
@@ -160,8 +157,13 @@ class Segments:
 
     @cached_property
     def card_hash(self) -> str:
-        """One hash for the whole: arrays, labels, folds and where they came from."""
-        rest = digest(self.label, self.fold.astype("U5"), np.array(self.ids))
+        """One hash for the whole: arrays, vocabularies, labels, folds, groups, marks and where they came from."""
+        rest = digest(
+            self.label.astype(np.float32),
+            *(np.array(column, dtype=str) for column in (self.ids, self.fold, self.group)),
+            *(np.array(r.vocabulary, dtype=str) for r in self.features.values()),
+            *(flags.astype(bool) for _, flags in sorted(self.marks.items())),
+        )
         return hashlib.sha256((json.dumps(self.card, sort_keys=True) + rest).encode()).hexdigest()
 
 
@@ -169,8 +171,9 @@ def digest(*arrays: np.ndarray) -> str:
     """SHA-256 of arrays: their dtypes, shapes and bytes."""
     total = hashlib.sha256()
     for array in arrays:
-        total.update(f"{array.dtype.str}{array.shape}".encode())
-        total.update(np.ascontiguousarray(array).data if array.dtype.kind != "U" else str(array.tolist()).encode())
+        text = array.dtype.kind == "U"  # its item size is the longest word's, so hash the words
+        total.update(f"{'U' if text else array.dtype.str}{array.shape}".encode())
+        total.update(json.dumps(array.tolist()).encode() if text else np.ascontiguousarray(array).data)
     return total.hexdigest()
 
 
@@ -198,6 +201,11 @@ def check(segments: Segments) -> Segments:
     check_label(segments)
     for feature, ragged in segments.features.items():
         check_feature(name, feature, ragged, n)
+    strange = [f for f in segments.aligned if f not in segments.features]
+    if strange:
+        raise ValueError(
+            f"{name}: only features can be declared aligned ({', '.join(segments.features)}), but {strange} came; correct aligned."
+        )
     lengths = np.stack([segments.features[f].lengths for f in segments.aligned]) if segments.aligned else np.zeros((1, n), int)
     differing = np.flatnonzero([len(set(column[column > 0])) > 1 for column in lengths.T])
     if len(differing):

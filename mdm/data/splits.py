@@ -125,7 +125,7 @@ class Splits:
         features = {**segments.text, **segments.modalities}
         other._views = {}
         for name, view in self._views.items():
-            kind = self._text if name == "language" else name
+            kind = str(self._text) if name == "language" else name
             ragged = features.get(kind)
             if ragged is None or Feature(ragged.dim, ragged.tokens, ragged.vocabulary) != view.feature:
                 raise ValueError(
@@ -133,7 +133,7 @@ class Splits:
                     f"{'missing' if ragged is None else 'of another width or vocabulary'}; prepare them in the same way."
                 )
             other._views[name] = view.of(ragged)
-        other.segments, other._sealed = segments, False
+        other.segments, other._sealed = segments, segments.card_hash == self.segments.card_hash
         other._rows = {fold: np.flatnonzero(segments.fold == fold) for fold in FOLDS}
         other.sizes = {name: len(r) for name, r in other._rows.items()}
         return other
@@ -306,7 +306,7 @@ class Fold(Dataset[Batch]):
         return Batch(tuple(self.ids[i] for i in rows), sequences, self.label[rows])
 
 
-def as_is(batch: Batch) -> Batch:
+def as_is(batch: Any) -> Any:
     """The dataset makes whole batches; nothing is left to collate."""
     return batch
 

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -32,11 +33,12 @@ def write_store(
     """
     out = Path(out)
     check(segments)
-    if out.exists() and not overwrite:
-        raise ValueError(f"A store must not replace another silently, but {out} exists; remove it or pass overwrite=true.")
+    recover(out)
+    if out.exists() and not (overwrite and (out / "manifest.json").is_file()):
+        raise ValueError(
+            f"A store must not replace anything silently, but {out} exists; remove it, or pass overwrite=true if it is a store."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
-    for stale in out.parent.glob(f".{out.name}.*.partial"):
-        shutil.rmtree(stale)
     partial = out.parent / f".{out.name}.{os.getpid()}.partial"
     partial.mkdir()
     try:
@@ -63,10 +65,10 @@ def write_store(
             "modalities": list(segments.modalities),
             "vocabulary": {f: list(r.vocabulary) for f, r in segments.features.items() if r.vocabulary},
         }
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         progress("manifest")
         if out.exists():
-            old = out.parent / f".{out.name}.{os.getpid()}.old.partial"
+            old = out.parent / f".{out.name}.{os.getpid()}.replaced"
             out.rename(old)
             partial.rename(out)
             shutil.rmtree(old)
@@ -76,6 +78,18 @@ def write_store(
         if partial.exists():
             shutil.rmtree(partial)
     return out
+
+
+def recover(out: Path) -> None:
+    """Clear up after writers of ``out`` that were killed: drop what they had begun, put back what they were replacing."""
+    for left in out.parent.glob(f".{out.name}.*"):
+        pid, _, kind = left.name.removeprefix(f".{out.name}.").partition(".")
+        if kind not in ("partial", "replaced") or not pid.isdigit() or Path(f"/proc/{pid}").exists():
+            continue  # another name, or a writer that is still at work
+        if kind == "replaced" and not out.exists():
+            left.rename(out)
+        else:
+            shutil.rmtree(left)
 
 
 def open_store(path: str | Path) -> Segments:
@@ -91,30 +105,37 @@ def open_store(path: str | Path) -> Segments:
             f"`python scripts/prepare.py format=<name> source=<files> out={path}` or set paths.data."
         )
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}/manifest.json must be JSON, but is not ({error}); prepare the store again.") from None
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        if manifest.get("version") == VERSION:
+            segments = read_store(path, manifest)
+    except (OSError, EOFError, BadZipFile, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: a store's files must be whole, but reading them failed ({type(error).__name__}: {error}); prepare it again."
+        ) from None
     if manifest.get("version") != VERSION:
         raise ValueError(
             f"{path}: this code reads stores of version {VERSION}, but this one says {manifest.get('version')}; prepare it again."
         )
+    n = manifest["card"]["segments"]
+    short = [f for f, r in segments.features.items() if len(r) != n or r.offsets[-1] != len(r.values)]
+    if short or not n == len(segments) == len(segments.label) == len(segments.fold):
+        raise ValueError(
+            f"{path}: every file must hold {n} segments, but {', '.join(short) or 'segments.npz'} does not; prepare the store again."
+        )
+    return segments
+
+
+def read_store(path: Path, manifest: dict[str, Any]) -> Segments:
+    """The reading itself; raises whatever a damaged file makes of it."""
     card = manifest["card"]
 
-    def load(file: str, mapped: bool = True) -> Any:
-        try:
-            return np.load(path / file, mmap_mode="r" if mapped else None, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: a store must hold {file}, but it cannot be read ({error}); prepare it again.") from None
-
     def ragged(feature: str) -> Ragged:
-        values, offsets = load(f"{feature}.values.npy"), load(f"{feature}.offsets.npy", mapped=False)
-        if len(offsets) != card["segments"] + 1 or offsets[-1] != len(values):
-            raise ValueError(
-                f"{path}: {feature} must hold {card['segments']} sequences, but its files disagree; prepare the store again."
-            )
+        values = np.load(path / f"{feature}.values.npy", mmap_mode="r", allow_pickle=False)
+        offsets = np.load(path / f"{feature}.offsets.npy", allow_pickle=False)
         return Ragged(values, offsets, tuple(manifest["vocabulary"].get(feature, ())))
 
-    table = load("segments.npz", mapped=False)
+    table = np.load(path / "segments.npz", allow_pickle=False)
+    features = {feature: ragged(feature) for feature in (*manifest["text"], *manifest["modalities"])}
     return Segments(
         name=card["name"],
         ids=tuple(table["ids"].tolist()),
@@ -123,8 +144,8 @@ def open_store(path: str | Path) -> Segments:
         label=table["label"],
         targets=tuple(card["targets"]),
         label_range=tuple(card["label_range"]),
-        modalities={feature: ragged(feature) for feature in manifest["modalities"]},
-        text={feature: ragged(feature) for feature in manifest["text"]},
+        modalities={feature: features[feature] for feature in manifest["modalities"]},
+        text={feature: features[feature] for feature in manifest["text"]},
         aligned=tuple(card["aligned"]),
         marks={key[5:]: table[key] for key in table.files if key.startswith("mark.")},
         truth=card["truth"],

@@ -23,11 +23,10 @@ def batch(lengths, time=None, **features):
     time = time or int(have.max()) + 2
     sequences = {}
     for name, f in (features or FEATURES).items():
-        values = (
-            torch.randint(1, f.dim, (len(have), time), generator=rng)
-            if f.tokens
-            else torch.randn(len(have), time, f.dim, generator=rng)
-        )
+        if f.tokens:
+            values = torch.randint(1, f.dim, (len(have), time), generator=rng)
+        else:
+            values = torch.randn(len(have), time, f.dim, generator=rng)
         sequences[name] = Sequence(values, torch.arange(time) < have[:, None])
     return Batch(tuple(map(str, have.tolist())), sequences, torch.zeros(len(have), 1))
 

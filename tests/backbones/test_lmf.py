@@ -103,10 +103,8 @@ def test_modalities_are_pooled_over_their_real_steps():
     s.mask[:, 2] = False
     with torch.no_grad():
         short = backbone.encoders["audio"](s)
-        mean = s.values[:, :2].mean(1)
-        torch.testing.assert_close(
-            short, backbone.encoders["audio"](Sequence(mean[:, None], torch.ones(ROWS, 1, dtype=torch.bool)))
-        )
+        mean = Sequence(s.values[:, :2].mean(1, keepdim=True), torch.ones(ROWS, 1, dtype=torch.bool))
+        torch.testing.assert_close(short, backbone.encoders["audio"](mean))
 
 
 def test_running_statistics_see_joint_rows_only():
@@ -157,14 +155,8 @@ def test_words_are_embedded_and_data_need_no_alignment():
     backbone = build(spec=spec(language=Feature(9, tokens=True), audio=Feature(5)), embedding_dim=3)
     assert isinstance(backbone.encoders["language"].steps.embedding, nn.Embedding)
     assert backbone.encoders["language"].lstm.input_size == 3
-    mask = torch.ones(2, 4, dtype=torch.bool)
-    b = Batch(
-        ("a", "b"),
-        {
-            "language": Sequence(torch.randint(1, 9, (2, 4)), mask),
-            "audio": Sequence(torch.randn(2, 7, 5), mask[:, :1].expand(-1, 7)),
-        },
-        torch.zeros(2, 1),
-    )
+    words = Sequence(torch.randint(1, 9, (2, 4)), torch.ones(2, 4, dtype=torch.bool))
+    sounds = Sequence(torch.randn(2, 7, 5), torch.ones(2, 7, dtype=torch.bool))
+    b = Batch(("a", "b"), {"language": words, "audio": sounds}, torch.zeros(2, 1))
     with torch.no_grad():
         assert backbone(b).z.shape == (2, backbone.z_dim)

@@ -81,9 +81,7 @@ def test_label_follows_its_equation():
     assert signal.std() == pytest.approx(1.6, abs=4 * 1.6 / np.sqrt(2 * n))
 
 
-@pytest.mark.parametrize(
-    ("modalities", "names"), [(2, ["audio"]), (3, ["audio", "video"]), (5, ["audio", "video", "m3", "m4"])]
-)
+@pytest.mark.parametrize(("modalities", "names"), [(2, ["audio"]), (3, ["audio", "video"]), (5, ["audio", "video", "m3", "m4"])])
 def test_shapes_names_and_contract(modalities, names):
     segments = check(gaussian(7, 3, 2, dim=4, modalities=modalities))
     assert list(segments.modalities) == names

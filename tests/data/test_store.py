@@ -152,28 +152,28 @@ def test_another_version(store, version):
 @pytest.mark.parametrize("text", ["", "{", "no json at all"])
 def test_a_damaged_manifest(store, text):
     (store / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=r"manifest\.json must be JSON, but is not"):
+    with pytest.raises(ValueError, match=r"reading them failed"):
         open_store(store)
 
 
 def test_a_cut_off_array(store):
     content = (store / "video.values.npy").read_bytes()
     (store / "video.values.npy").write_bytes(content[:-8])
-    with pytest.raises(ValueError, match=r"must hold video\.values\.npy, but it cannot be read"):
+    with pytest.raises(ValueError, match=r"reading them failed"):
         open_store(store)
 
 
 @pytest.mark.parametrize("file", ["video.values.npy", "video.offsets.npy", "segments.npz"])
 def test_a_file_of_something_else(store, file):
     (store / file).write_bytes(b"something else altogether")
-    with pytest.raises(ValueError, match=f"must hold {file}, but it cannot be read".replace(".", r"\.")):
+    with pytest.raises(ValueError, match=f"reading them failed".replace(".", r"\.")):
         open_store(store)
 
 
 def test_an_array_of_objects_is_not_opened(store):
     """Loading it would run what it says."""
     np.save(store / "audio.values.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"must hold audio\.values\.npy, but it cannot be read"):
+    with pytest.raises(ValueError, match=r"reading them failed"):
         open_store(store)
 
 
@@ -181,7 +181,7 @@ def test_an_array_of_objects_is_not_opened(store):
 def test_files_that_disagree(store, part):
     path = store / f"audio.{part}.npy"
     np.save(path, np.load(path)[:-1])
-    with pytest.raises(ValueError, match="audio must hold 52 sequences, but its files disagree"):
+    with pytest.raises(ValueError, match="every file must hold 52 segments, but audio does not"):
         open_store(store)
 
 
@@ -190,7 +190,7 @@ def test_files_that_disagree(store, part):
 
 def test_another_store_is_not_replaced_silently(segments, store):
     before = {p.name: p.read_bytes() for p in store.iterdir()}
-    with pytest.raises(ValueError, match=r"must not replace another silently, but .*store exists"):
+    with pytest.raises(ValueError, match=r"must not replace anything silently, but .*store exists"):
         write_store(segments, store)
     assert {p.name: p.read_bytes() for p in store.iterdir()} == before
 

@@ -31,11 +31,8 @@ def view_of(penalty, seed=0, requires_grad=False) -> View:
 
     def fusion(together):
         half = torch.randn(ROWS, DIM // 2, generator=rng)
-        other = (
-            0.9 * half + 0.4 * torch.randn(ROWS, DIM // 2, generator=rng)
-            if together
-            else torch.randn(ROWS, DIM // 2, generator=rng)
-        )
+        noise = torch.randn(ROWS, DIM // 2, generator=rng)
+        other = 0.9 * half + 0.4 * noise if together else noise
         unimodal = {m: half[:, :1] + torch.randn(ROWS, d, generator=rng) for m, d in UNIMODAL.items()}
         z = torch.cat([half, other], 1)
         if requires_grad:

@@ -39,11 +39,10 @@ def number(values):
 
 
 def test_measures_are_the_three_of_the_paper():
-    assert MEASURES == {
-        "kl": estimators.donsker_varadhan,
-        "f": estimators.nwj,
-        "wasserstein": estimators.kantorovich_rubinstein,
-    }
+    assert list(MEASURES) == ["kl", "f", "wasserstein"]
+    assert MEASURES["kl"] is estimators.donsker_varadhan
+    assert MEASURES["f"] is estimators.nwj
+    assert MEASURES["wasserstein"] is estimators.kantorovich_rubinstein
 
 
 @pytest.mark.parametrize("measure", MEASURES)
