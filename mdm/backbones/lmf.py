@@ -49,9 +49,10 @@ class LMF(Backbone):
         embedding_dim: int = 300,
     ):
         super().__init__()
-        if z_dim < 1 or rank < 1 or init not in ("unit", "official"):
+        if min(z_dim, rank, hidden, language_hidden // 2) < 1 or init not in ("unit", "official"):
             raise ValueError(
-                f"LMF needs z_dim >= 1, rank >= 1 and init=unit or official, but z_dim={z_dim}, rank={rank}, init={init!r} came; "
+                f"LMF needs z_dim, rank, hidden >= 1, language_hidden >= 2 and init=unit or official, but z_dim={z_dim}, "
+                f"rank={rank}, hidden={hidden}, language_hidden={language_hidden}, init={init!r} came; "
                 "set model.backbone.*."
             )
         self.z_dim = z_dim

@@ -180,6 +180,9 @@ def digest(*arrays: np.ndarray) -> str:
 def check(segments: Segments) -> Segments:
     """Hold a table to its contract before anything reads or stores it.
 
+    Of a table that comes from a store (it has digests) the values themselves are not read again: they were checked when they
+    were written, and reading a large store whole would cost more than training on it for an epoch.
+
     Raises ValueError (contract, what came, what to do) on: no segments, duplicated ids, unknown fold
     names, labels that are not finite or leave the declared range, arrays whose length differs from the
     number of segments, values that are not finite, a modality without a single step, features called
@@ -201,6 +204,8 @@ def check(segments: Segments) -> Segments:
     check_label(segments)
     for feature, ragged in segments.features.items():
         check_feature(name, feature, ragged, n)
+        if not segments.digests:
+            check_values(name, feature, ragged)
     strange = [f for f in segments.aligned if f not in segments.features]
     if strange:
         raise ValueError(
@@ -245,7 +250,7 @@ def check_label(segments: Segments) -> None:
 
 
 def check_feature(name: str, feature: str, ragged: Ragged, n: int) -> None:
-    """The part of `check` that concerns one ragged array."""
+    """The part of `check` that concerns the shape of one ragged array."""
     if len(ragged) != n:
         raise ValueError(f"{name}: {feature} must hold one sequence per segment ({n}), but holds {len(ragged)}; check the reader.")
     offsets = ragged.offsets
@@ -258,6 +263,10 @@ def check_feature(name: str, feature: str, ragged: Ragged, n: int) -> None:
         raise ValueError(
             f"{name}: {feature} must have a step in at least one segment, but is empty everywhere; leave it out of the data set."
         )
+
+
+def check_values(name: str, feature: str, ragged: Ragged) -> None:
+    """The part of `check` that reads every value of one ragged array."""
     if ragged.tokens:
         low, high = int(ragged.values.min()), int(ragged.values.max())
         if low < 0 or high >= ragged.dim:

@@ -27,8 +27,9 @@ SMALLEST_BATCH = 4
 """A last batch with fewer rows joins the one before it: BatchNorm must not see one row, and samples of the
 product of marginals need at least as many rows as modalities."""
 
-RELEASE_AFTER = 64 * 2**20
-"""Bytes read from a mapped file after which its pages are given back, so that a large store costs no more memory."""
+MAPPED_AT_MOST = 64 * 2**20
+"""Bytes of a mapped file that may stay in memory. Of larger files the pages are given back after every batch: the system maps
+up to 2 MiB around each row that is read, so that even counting what was read would let a large store fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,6 @@ class View:
         self.ragged, self.max_steps = ragged, max_steps
         self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary)
         self.shift = self.factor = self.known = None
-        self._read = 0
         if ragged.tokens:
             if ragged.vocabulary:
                 self.known = known_tokens(ragged, train)
@@ -236,7 +236,7 @@ class View:
         steps = np.arange(max(int(lengths.max(initial=0)), 1))
         mask = steps < lengths[:, None]
         values = self.ragged.values[np.where(mask, (ends - lengths)[:, None] + steps, 0)]
-        self._release(values.nbytes)
+        release(self.ragged.values)
         if self.known is not None:
             values = self.known[values]
         if self.factor is not None:
@@ -245,12 +245,6 @@ class View:
             values = values.astype(np.int64)
         values[~mask] = PADDING
         return Sequence(torch.from_numpy(values), torch.from_numpy(mask))
-
-    def _release(self, read: int) -> None:
-        self._read += read
-        if self._read > RELEASE_AFTER:
-            release(self.ragged.values)
-            self._read = 0
 
 
 def known_tokens(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " vocabulary"]:
@@ -264,8 +258,10 @@ def known_tokens(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> Int[np.ndar
 
 def moments(ragged: Ragged, rows: Int[np.ndarray, " rows"]) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:
     """Mean and standard deviation of each feature over all real steps of these rows, in one pass."""
-    count, mean, square, read = 0, np.zeros(ragged.dim), np.zeros(ragged.dim), 0
-    for i in rows:
+    count, mean, square = 0, np.zeros(ragged.dim), np.zeros(ragged.dim)
+    for k, i in enumerate(rows):
+        if k % 32 == 0:
+            release(ragged.values)
         steps = ragged[i].astype(np.float64)
         if len(steps) == 0:
             continue
@@ -273,15 +269,14 @@ def moments(ragged: Ragged, rows: Int[np.ndarray, " rows"]) -> tuple[Float[np.nd
         delta, total = steps.mean(0) - mean, count + len(steps)
         square += ((steps - steps.mean(0)) ** 2).sum(0) + delta**2 * (count * len(steps) / total)
         mean += delta * (len(steps) / total)
-        count, read = total, read + ragged[i].nbytes
-        if read > RELEASE_AFTER:
-            release(ragged.values)
-            read = 0
+        count = total
     return mean, np.sqrt(square / max(count, 1))
 
 
 def release(array: np.ndarray) -> None:
-    """Give a mapped file's pages back to the system (the file cache keeps them); nothing for arrays in memory."""
+    """Give a large mapped file's pages back to the system, whose file cache keeps them; nothing for other arrays."""
+    if array.nbytes <= MAPPED_AT_MOST:
+        return
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)

@@ -119,9 +119,8 @@ def open_store(path: str | Path) -> Segments:
     n = manifest["card"]["segments"]
     short = [f for f, r in segments.features.items() if len(r) != n or r.offsets[-1] != len(r.values)]
     if short or not n == len(segments) == len(segments.label) == len(segments.fold):
-        raise ValueError(
-            f"{path}: every file must hold {n} segments, but {', '.join(short) or 'segments.npz'} does not; prepare the store again."
-        )
+        wrong = ", ".join(short) or "segments.npz"
+        raise ValueError(f"{path}: every file must hold {n} segments, but {wrong} does not; prepare the store again.")
     return segments
 
 

@@ -28,7 +28,7 @@ class Critic(nn.Module):
         maximising Wasserstein only inflates Z; KL and f do not change by it in theory, and train more evenly.
     spectral: spectral norm on every linear map; then T is 1-Lipschitz in its (normalised) input
 
-    Raises ValueError on an unknown name, or on a width too small for table4.
+    Raises ValueError on an unknown name, a number out of its range, or a width too small for table4 or for normalising.
     """
 
     def __init__(
@@ -51,6 +51,16 @@ class Critic(nn.Module):
             )
         if architecture == "table4" and dim < 4:
             raise ValueError(f"Table 4's critic has layers of width d/4, so Z needs d >= 4, but d = {dim}; use critic=plain.")
+        if hidden < 1 or bound <= 0 or noise < 0 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"A critic needs hidden >= 1, bound > 0, noise >= 0 and 0 <= dropout < 1, but hidden={hidden}, bound={bound}, "
+                f"noise={noise}, dropout={dropout} came; set penalty.objective.*."
+            )
+        if normalize and dim < 3:
+            raise ValueError(
+                f"Normalising Z takes two of its dimensions, so it needs d >= 3, but d = {dim}; use a wider Z or "
+                "penalty.objective.normalize=false."
+            )
         widths = [hidden, hidden] if architecture == "plain" else [dim // 2, dim, dim, dim // 4, dim // 4]
         layers: list[nn.Module] = []
         for before, after in zip([dim, *widths], widths, strict=False):
@@ -64,15 +74,16 @@ class Critic(nn.Module):
         self.output, self.bound, self.noise, self.normalize, self.dim = output, bound, noise, normalize, dim
 
     def prepare(self, z: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-        """What T reads of a representation: in fp32 whatever the autocast, normalised if so set."""
+        """What T reads of a representation: in fp32, normalised if so set, with noise while training."""
         z = z.float()
         if self.normalize:
             z = F.layer_norm(z, (self.dim,))
         return z + self.noise * torch.randn_like(z) if self.training and self.noise > 0 else z
 
     def score(self, prepared: Float[Tensor, "rows dim"]) -> Float[Tensor, " rows"]:
-        """T of a prepared representation; Lipschitz claims are about this map."""
-        value = self.layers(prepared).squeeze(1)
+        """T of a prepared representation; Lipschitz claims are about this map. In fp32: estimates exponentiate it."""
+        with torch.autocast(prepared.device.type, enabled=False):
+            value = self.layers(prepared).squeeze(1)
         if self.output == "sigmoid":
             return torch.sigmoid(value)
         return self.bound * torch.tanh(value / self.bound) if self.output == "tanh" else value

@@ -27,16 +27,17 @@ class Dependency(Penalty):
 
     measure: ``kl`` (Donsker–Varadhan), ``f`` (NWJ) or ``wasserstein`` (Kantorovich–Rubinstein)
     critic, output, hidden, dropout, bound, noise, normalize: see `Critic`
-    lipschitz: ``gradient_penalty`` (accurate to a few per cent), ``spectral_norm`` (always valid, but plain
-        networks attain half of the distance), or ``none``. A Wasserstein estimate without a device is none:
-        its default is the gradient penalty; for the divergences a constraint only loosens the bound, and their default is none.
+    lipschitz: ``gradient_penalty`` (accurate to a few per cent), ``spectral_norm`` (always valid, but plain networks attain half
+        of the distance), or ``none``: right for the divergences, whose bound a constraint only loosens, and wrong for a distance
+    training: what the critic minimises. ``bound``, minus its own bound; ``logistic`` (kl and f only), the loss of telling joint
+        from product rows, whose gradient is bounded for every sample; the bound then only reads the critic out
     gradient_penalty_weight: of the term added to the critic's loss
     unimodal_dims: accepted for the common call, not read: the measure is a function of Z
 
-    Defaults: a plain critic, because Table 4's dropout and sigmoid leave 0 only after hundreds of steps and its values
-    saturate below 1; ended by tanh for ``kl`` and ``f``, because an unbounded critic in minibatches diverges once the dependence
-    exceeds about 0.7·log m nats, which an encoder that maximises it soon reaches; linear for ``wasserstein``, whose slope is
-    bounded already.
+    Defaults are for kl and f: a plain critic, because Table 4's dropout and sigmoid leave 0 only after hundreds of steps and its
+    values saturate below 1; trained logistically and ended by tanh, because a critic trained on a bound in minibatches
+    diverges once the dependence exceeds about 0.7·log m nats, which an encoder that maximises it soon reaches.
+    ``configs/penalty/wasserstein.yaml`` has those of the distance: trained on its bound, linear, under the gradient penalty.
 
     Raises ValueError on an unknown name or a weight that is not positive.
     """
@@ -61,13 +62,18 @@ class Dependency(Penalty):
         normalize: bool = True,
     ):
         super().__init__(weight)
+        if training not in ("bound", "logistic") or (measure == "wasserstein" and training == "logistic"):
+            raise ValueError(
+                "A critic trains on its own bound, or logistically if the measure is a function of log p/q (kl, f), but "
+                f"training={training!r} came with measure={measure!r}; set penalty.objective.training."
+            )
         if measure not in MEASURES or lipschitz not in ("gradient_penalty", "spectral_norm", "none"):
             raise ValueError(
                 f"A dependency penalty measures {', '.join(MEASURES)} under gradient_penalty, spectral_norm or none, but "
                 f"{measure!r} and {lipschitz!r} came; set penalty.objective.measure and penalty.objective.lipschitz."
             )
-        self.training_loss = training
-        self.measure, self.lipschitz, self.gradient_penalty_weight = measure, lipschitz, gradient_penalty_weight
+        self.measure, self.fit, self.lipschitz = measure, training, lipschitz
+        self.gradient_penalty_weight = gradient_penalty_weight
         spectral = lipschitz == "spectral_norm"
         self.critic = Critic(z_dim, critic, output, hidden, dropout, bound, noise, normalize, spectral)
 
@@ -79,7 +85,7 @@ class Dependency(Penalty):
 
     def critic_loss(self, view: View) -> Float[Tensor, ""]:
         joint, product = _representations(view)
-        if self.training_loss == "logistic":
+        if self.fit == "logistic":
             values = self.critic(torch.cat([joint, product]))
             loss = estimators.logistic_loss(values[: len(joint)], values[len(joint) :])
         else:
@@ -95,7 +101,7 @@ class Dependency(Penalty):
     def _estimate(self, joint: Tensor, product: Tensor) -> Float[Tensor, ""]:
         # One call for both, so that dropout and spectral norm treat them alike.
         values = self.critic(torch.cat([joint, product]))
-        if self.training_loss == "logistic" and self.measure == "f":
+        if self.fit == "logistic" and self.measure == "f":
             values = values + 1
         return MEASURES[self.measure](values[: len(joint)], values[len(joint) :])
 

@@ -228,7 +228,7 @@ def test_fusion_treats_each_row_on_its_own(case, training):
         without_dropout(backbone)
     with torch.no_grad():
         a = backbone.encode(batch)
-        b = {m: {k: p[torch.arange(ROWS - 1, -1, -1)] for k, p in parts.items()} for m, parts in a.items()}
+        b = {m: {k: p[torch.tensor([6, 6, 0, 1])] for k, p in parts.items()} for m, parts in a.items()}
         before = deepcopy(backbone.state_dict())
         both = backbone.fuse(concatenated(a, b))
         assert_same(both[:ROWS], backbone.fuse(a))

@@ -600,11 +600,11 @@ def test_like_refuses_other_features(segments, change, message):
 # Mapped files -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", [1, splits_module.RELEASE_AFTER])
+@pytest.mark.parametrize("at_most", [1, splits_module.MAPPED_AT_MOST])
 @pytest.mark.parametrize("scale", ["standard", "maxabs", "none"])
-def test_a_store_reads_as_its_segments(segments, tmp_path, monkeypatch, after, scale):
+def test_a_store_reads_as_its_segments(segments, tmp_path, monkeypatch, at_most, scale):
     """Also where pages are given back after every read."""
-    monkeypatch.setattr(splits_module, "RELEASE_AFTER", after)
+    monkeypatch.setattr(splits_module, "MAPPED_AT_MOST", at_most)
     stored = open_store(write_store(segments, tmp_path / "store"))
     a, b = (Splits(s, batch_size=5, scale=scale, text="vectors") for s in (segments, stored))
     for _ in range(2):
@@ -612,7 +612,8 @@ def test_a_store_reads_as_its_segments(segments, tmp_path, monkeypatch, after, s
         assert all(equal(x, y) for x, y in zip(a.valid(), b.valid(), strict=True))
 
 
-def test_release_keeps_values_readable(segments, tmp_path):
+def test_release_keeps_values_readable(segments, tmp_path, monkeypatch):
+    monkeypatch.setattr(splits_module, "MAPPED_AT_MOST", 1)
     stored = open_store(write_store(segments, tmp_path / "store")).modalities["audio"]
     for array in (stored.values, stored.values[3:], stored[2], np.asarray(stored.values), stored.values.copy()):
         before = np.array(array)

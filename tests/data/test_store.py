@@ -166,7 +166,7 @@ def test_a_cut_off_array(store):
 @pytest.mark.parametrize("file", ["video.values.npy", "video.offsets.npy", "segments.npz"])
 def test_a_file_of_something_else(store, file):
     (store / file).write_bytes(b"something else altogether")
-    with pytest.raises(ValueError, match=f"reading them failed".replace(".", r"\.")):
+    with pytest.raises(ValueError, match="reading them failed"):
         open_store(store)
 
 

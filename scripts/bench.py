@@ -1,0 +1,240 @@
+"""What a run costs: seconds an epoch, the price of a penalty, framework time, start-up and memory.
+
+    python scripts/bench.py [epoch] [penalty] [framework] [help] [memory]     all of them if none is named
+
+Times are medians over repetitions in one process on one thread (``threads=2`` for two); quote ratios rather than seconds, and
+nothing at all from a busy machine. Prints Markdown.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from mdm import run as runs
+from mdm.data.base import Ragged, Segments
+from mdm.data.splits import Splits
+from mdm.data.store import open_store, write_store
+from mdm.seeds import derive
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ("eflstm", "lmf")
+PENALTIES = ("none", "kl", "f", "wasserstein")
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def mosi_shaped(text: int = 768, audio: int = 5, video: int = 20, steps: int = 50, n: int = 1284) -> Segments:
+    """1284 training segments of 50 aligned steps, the shapes at which MMSA's timings are quoted."""
+    rng = np.random.default_rng(0)
+    total = n + 64
+    offsets = np.arange(total + 1, dtype=np.int64) * steps
+
+    def ragged(dim: int) -> Ragged:
+        return Ragged(rng.standard_normal((total * steps, dim), dtype=np.float32), offsets)
+
+    return Segments(
+        name="bench",
+        ids=tuple(str(i) for i in range(total)),
+        fold=np.array(["train"] * n + ["valid"] * 32 + ["test"] * 32),
+        group=np.array([str(i) for i in range(total)]),
+        label=rng.uniform(-3, 3, (total, 1)).astype(np.float32),
+        targets=("sentiment",),
+        label_range=(-3, 3),
+        modalities={"audio": ragged(audio), "video": ragged(video)},
+        text={"vectors": ragged(text)},
+        aligned=("vectors", "audio", "video"),
+    )
+
+
+def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
+    """Median seconds of a training epoch in Lightning, the first left out."""
+    learner = runs.build_learner(cfg, splits)
+    clock: list[float] = []
+
+    class Clock(pl.Callback):
+        def on_train_epoch_start(self, *_: object) -> None:
+            self.start = time.perf_counter()
+
+        def on_train_batch_end(self, *_: object) -> None:
+            self.end = time.perf_counter()
+
+        def on_validation_start(self, *_: object) -> None:
+            clock.append(self.end - self.start)
+
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs + 1,
+        callbacks=[Clock()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(learner, splits.train(), splits.valid())
+    return median(clock[1:])
+
+
+def bare_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
+    """The same epochs in a loop of six lines, over the same loader."""
+    backbone = runs.build_learner(cfg, splits).backbone
+    optimizer = runs.maker(cfg.model.optimizer)(backbone.parameters())
+    loader, clock = splits.train(), []
+    for epoch in range(epochs + 1):
+        torch.manual_seed(derive(0, "dropout", epoch))
+        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        start = time.perf_counter()
+        for batch in loader:
+            loss = (backbone(batch).prediction - batch.label).abs().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        clock.append(time.perf_counter() - start)
+    return median(clock[1:])
+
+
+def splits_of(cfg: DictConfig, segments: Segments | None = None) -> Splits:
+    if segments is None:
+        return runs.build_splits(cfg)
+    return Splits(segments, batch_size=32, text="vectors", scale="none")
+
+
+def bench_epoch() -> None:
+    """Every backbone × penalty on the synthetic default, and every backbone on MOSI-shaped data of 50 steps."""
+    print("\n### Seconds a training epoch (1284 segments, batch 32)\n")
+    print("| model | " + " | ".join(PENALTIES) + " | none, 768/5/20 × 50 steps |\n|---" * 1 + "|---" * (len(PENALTIES) + 1) + "|")
+    wide = mosi_shaped()
+    for model in MODELS:
+        cells = []
+        for penalty in PENALTIES:
+            cfg = composed(f"model={model}", f"penalty={penalty}")
+            cells.append(epoch_seconds(cfg, splits_of(cfg)))
+        cfg = composed(f"model={model}")
+        cells.append(epoch_seconds(cfg, splits_of(cfg, wide)))
+        print(f"| {model} | " + " | ".join(f"{c:.2f}" for c in cells) + " |", flush=True)
+
+
+def bench_penalty() -> None:
+    """Ratio of kl to none for each source of critic batches."""
+    modes = ("fresh", "shared", "replay")
+    print("\n### Cost of `penalty=kl` relative to none, by critic_batches (critic_steps 10)\n")
+    print("| model | " + " | ".join(modes) + " |\n|---" + "|---" * len(modes) + "|")
+    for model in MODELS:
+        cfg = composed(f"model={model}")
+        none = epoch_seconds(cfg, splits_of(cfg))
+        ratios = []
+        for mode in modes:
+            cfg = composed(f"model={model}", "penalty=kl", f"penalty.critic_batches={mode}")
+            ratios.append(epoch_seconds(cfg, splits_of(cfg)) / none)
+        print(f"| {model} | " + " | ".join(f"{r:.2f}" for r in ratios) + " |", flush=True)
+
+
+def bench_framework() -> None:
+    """Lightning + learner against the bare loop, in turn, five times."""
+    print("\n### Time per step, framework against bare loop\n")
+    print("| model, data | framework ms | bare ms | ratio |\n|---|---|---|---|")
+    wide = mosi_shaped()
+    for model in MODELS:
+        cfg = composed(f"model={model}")
+        for name, segments in (("synthetic", None), ("768/5/20 × 50", wide)):
+            splits = splits_of(cfg, segments)
+            pairs = [(epoch_seconds(cfg, splits, 1), bare_seconds(cfg, splits, 1)) for _ in range(5)]
+            steps = len(splits.train())
+            framework, bare = (1000 * median(p[i] for p in pairs) / steps for i in (0, 1))
+            print(f"| {model}, {name} | {framework:.2f} | {bare:.2f} | {median(a / b for a, b in pairs):.3f} |", flush=True)
+
+
+def bench_help() -> None:
+    """Start-up of the command line."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, str(ROOT / "train.py"), "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    print(f"\n### `python train.py --help`\n\n{median(seconds):.2f} s (median of 5)")
+
+
+MEMORY = """
+import re, sys
+import numpy as np
+from mdm.data.splits import Splits
+from mdm.data.store import open_store
+splits = Splits(open_store(sys.argv[1]), text="vectors", scale="standard")
+for batch in splits.train():
+    pass
+# Not ru_maxrss: that begins at what the parent process had.
+print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)
+"""
+
+
+def bench_memory() -> None:
+    """Peak memory of one pass over a store of MOSEI's size (16,326 training segments, 500 audio steps of 74) and of MOSI's."""
+    print("\n### Peak memory of scaling and one epoch of reading, a process each\n")
+    print("| store | training segments | GiB on disk | open, s | peak MiB |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, n in (("MOSI-sized", 1284), ("MOSEI-sized", 16326)):
+            path = write_store(unaligned(n), Path(folder) / name)
+            disk = sum(f.stat().st_size for f in path.iterdir()) / 2**30
+            start = time.perf_counter()
+            open_store(path)
+            opened = time.perf_counter() - start
+            done = subprocess.run([sys.executable, "-c", MEMORY, str(path)], check=True, capture_output=True, text=True)
+            print(f"| {name} | {n} | {disk:.2f} | {opened:.2f} | {float(done.stdout):.0f} |", flush=True)
+
+
+def unaligned(n: int) -> Segments:
+    """Segments of 50 words, 500 audio frames of 74 and 375 video frames of 35."""
+    rng = np.random.default_rng(0)
+    total = n + 64
+    tile = rng.standard_normal(4096, dtype=np.float32)
+
+    def ragged(steps: int, dim: int) -> Ragged:
+        return Ragged(np.resize(tile, (total * steps, dim)), np.arange(total + 1, dtype=np.int64) * steps)
+
+    base = mosi_shaped(text=1, audio=1, video=1, steps=1, n=n)
+    features = {"audio": ragged(500, 74), "video": ragged(375, 35)}
+    return Segments(
+        **{k: getattr(base, k) for k in ("name", "ids", "fold", "group", "label", "targets", "label_range")},
+        modalities=features,
+        text={"vectors": ragged(50, 300)},
+    )
+
+
+def main(arguments: list[str]) -> None:
+    warnings.filterwarnings("ignore")
+    runs.quiet()
+    threads = next((int(a.split("=")[1]) for a in arguments if a.startswith("threads=")), 1)
+    torch.set_num_threads(threads)
+    parts: dict[str, Callable[[], None]] = {
+        "epoch": bench_epoch,
+        "penalty": bench_penalty,
+        "framework": bench_framework,
+        "help": bench_help,
+        "memory": bench_memory,
+    }
+    chosen = [a for a in arguments if not a.startswith("threads=")] or list(parts)
+    unknown = [a for a in chosen if a not in parts]
+    if unknown:
+        raise SystemExit(f"bench.py measures {', '.join(parts)}, but {', '.join(unknown)} was asked for.")
+    print(f"torch {torch.__version__}, {threads} thread(s), {torch.get_num_interop_threads()} inter-op")
+    for part in chosen:
+        parts[part]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
