@@ -105,6 +105,7 @@ class Learner(pl.LightningModule):
         self.spec, self.loss, self.make_optimizer, self.groups = spec, loss, optimizer, groups or {}
         self.seed, self.gradient_clip, self.fresh = seed, gradient_clip, fresh
         self.curve: list[dict[str, float]] = []
+        parameter_groups(backbone, self.groups)  # complains of a wrong name before anything has begun
         self._needs_product = any(o.penalty.needs_product for o in objectives.values())
         self._start_epoch(0)
 

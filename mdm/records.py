@@ -35,17 +35,27 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def claim(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken", "finished"]:
-    """Take a run's folder for this config, or say what is in it already.
-
-    ``new``: nothing was there, and the config has been written. ``broken``: the same run began here and did not finish.
-    ``finished``: its record is complete.
+def claim(folder: Path, config: Mapping[str, Any]) -> None:
+    """Take a run's folder for this config: write it there, unless the same one is there already.
 
     Raises ValueError, naming the keys, if the folder belongs to a run of another config.
     """
-    path, text = folder / CONFIG, yaml.safe_dump(without_tuples(config), sort_keys=False)
+    if examine(folder, config) == "new":
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CONFIG, dump(config))
+
+
+def examine(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken", "finished"]:
+    """What a run's folder holds; nothing is written.
+
+    ``new``: nothing. ``broken``: the same run began here and did not finish. ``finished``: its record is complete.
+
+    Raises ValueError, naming the keys, if the folder belongs to a run of another config.
+    """
+    path = folder / CONFIG
     if path.is_file():
-        differing = differences(compared(yaml.safe_load(path.read_text(encoding="utf-8")) or {}), compared(yaml.safe_load(text)))
+        old, new = yaml.safe_load(path.read_text(encoding="utf-8")) or {}, yaml.safe_load(dump(config))
+        differing = differences(compared(old), compared(new))
         if differing:
             raise ValueError(
                 f"A record is reused only by the run that it belongs to, but {folder} differs from this run in:\n  "
@@ -55,9 +65,12 @@ def claim(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken", "
         return "finished" if (folder / METRICS).is_file() else "broken"
     if (folder / METRICS).is_file():
         raise ValueError(f"{folder} holds a {METRICS} but no {CONFIG}, so nobody can say what it is; remove the folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
     return "new"
+
+
+def dump(config: Mapping[str, Any]) -> str:
+    """A config as YAML, keys in their order."""
+    return yaml.safe_dump(without_tuples(config), sort_keys=False)
 
 
 def without_tuples(value: Any) -> Any:

@@ -24,7 +24,8 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from mdm import records
 from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, Objective, predict
-from mdm.metrics import evaluate
+from mdm.metrics import NAMES, evaluate
+from mdm.product import shifts
 from mdm.seeds import Stream
 
 log = logging.getLogger(__name__)
@@ -39,25 +40,28 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError on a config, data or a folder that break a contract, and if a loss is not finite.
     """
+    if not isinstance(cfg.seed, int):
+        raise ValueError(f"A seed must be a whole number, but is {cfg.seed!r}; set seed=0, 1, 2, …")
     config = plain(cfg)
     folder = record_folder(cfg, overrides)
-    found = records.claim(folder, config)
+    found = records.examine(folder, config)
     if found == "finished":
         log.info("finished already: %s", folder)
         return records.read_record(folder)
     quiet()
     log.info("%s run: %s", "resuming" if found == "broken" else "new", folder)
     splits = build_splits(cfg)
-    announce(splits)
     learner = build_learner(cfg, splits)
+    trainer = build_trainer(cfg, folder)
+    # Whatever is wrong with the config or the data has been said by now, and nothing has been written.
+    records.claim(folder, config)
+    announce(splits)
     last = folder / LAST
     if last.is_file():
         learner.curve = torch.load(last, weights_only=True, map_location="cpu")["curve"]
     if not trained(learner.curve, cfg.trainer):
-        trainer = build_trainer(cfg, folder)
-        trainer.fit(
-            learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=str(last) if last.is_file() else None
-        )
+        resumed = str(last) if last.is_file() else None
+        trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed)
     selection = chosen(learner.curve, cfg.trainer, folder)
     record = conclude(cfg, folder, splits, learner, selection)
     last.unlink(missing_ok=True)
@@ -109,11 +113,9 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
             continue
         with Stream(cfg.seed, f"critic {name}").active():
             penalty = make(node.objective, weight=node.weight, z_dim=backbone.z_dim, unimodal_dims=backbone.unimodal_dims)
-        if penalty.needs_product and len(splits.spec.modalities) < 2:
-            raise ValueError(
-                f"{name} measures dependence between modalities and needs at least two, but the data have only "
-                f"{splits.spec.modalities[0]}; use penalty=none, or data with more modalities."
-            )
+        if penalty.needs_product:
+            # The draw that training will make, so that what cannot be drawn is said now.
+            shifts(np.ones((len(splits.spec.modalities), splits.batch_size), int), np.random.default_rng(0))
         objectives[name] = Objective(
             penalty,
             critic_steps=node.critic_steps,
@@ -143,8 +145,18 @@ def maker(node: DictConfig) -> Callable[..., Any]:
 def build_trainer(cfg: DictConfig, folder: Path) -> pl.Trainer:
     """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
     machine, options = cfg.machine, cfg.trainer
-    if options.max_epochs < 1:
-        raise ValueError(f"trainer.max_epochs must be at least 1, but is {options.max_epochs}.")
+    if options.max_epochs < 1 or (options.patience is not None and options.patience < 1):
+        raise ValueError(
+            "trainer.max_epochs and trainer.patience must be at least 1 (patience=null never stops early), but are "
+            f"{options.max_epochs} and {options.patience}."
+        )
+    if options.gradient_clip is not None and not options.gradient_clip > 0:
+        raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, but is {options.gradient_clip}.")
+    if options.select.mode not in ("min", "max") or options.select.metric not in NAMES:
+        raise ValueError(
+            f"A checkpoint is chosen by the min or max of one of {', '.join(NAMES)}, but {options.select.mode} of "
+            f"{options.select.metric} was asked for; set trainer.select."
+        )
     if machine.threads:
         torch.set_num_threads(machine.threads)
     monitor = f"valid/{options.select.metric}"

@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-# Before anything of mdm is imported: every annotated shape in it becomes a check.
-install_import_hook("mdm", "beartype.beartype")
+# Before anything of mdm is imported: every annotated shape in it becomes a check. An int is a float, as everywhere in Python;
+# the hook takes the checker's name only, so the configured one is put where it can be named.
+beartype.with_numeric_tower = beartype(conf=BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]
+install_import_hook("mdm", "beartype.beartype.with_numeric_tower")
 
 import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402

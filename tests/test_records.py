@@ -16,6 +16,7 @@ from mdm.records import (
     PREDICTIONS,
     claim,
     differences,
+    examine,
     finish,
     read_record,
     read_records,
@@ -91,18 +92,20 @@ def test_text_is_on_disk_before_it_is_renamed(tmp_path, monkeypatch):
 
 def test_a_folder_is_new_then_broken_then_finished(tmp_path):
     folder = tmp_path / "experiment" / "seed=3"
-    assert claim(folder, CONFIG_OF_A_RUN) == "new"
+    assert examine(folder, CONFIG_OF_A_RUN) == "new"
+    claim(folder, CONFIG_OF_A_RUN)
     assert yaml.safe_load((folder / CONFIG).read_text()) == CONFIG_OF_A_RUN
-    assert claim(folder, CONFIG_OF_A_RUN) == "broken"
+    assert examine(folder, CONFIG_OF_A_RUN) == "broken"
     write_table(folder / PREDICTIONS, [{"id": "a"}])
-    assert claim(folder, CONFIG_OF_A_RUN) == "broken"
+    assert examine(folder, CONFIG_OF_A_RUN) == "broken"
     finish(folder, {"test": {"mae": 1.0}}, [{"id": "a"}])
-    assert claim(folder, CONFIG_OF_A_RUN) == "finished"
+    assert examine(folder, CONFIG_OF_A_RUN) == "finished"
 
 
 def test_a_folder_with_something_else_in_it_is_new(tmp_path):
     (tmp_path / "train.log").write_text("an earlier attempt that did not come to its config")
-    assert claim(tmp_path, CONFIG_OF_A_RUN) == "new"
+    assert examine(tmp_path, CONFIG_OF_A_RUN) == "new"
+    claim(tmp_path, CONFIG_OF_A_RUN)
 
 
 def test_a_config_survives_its_file(tmp_path):
@@ -120,8 +123,9 @@ def test_a_config_survives_its_file(tmp_path):
         "j": [[], {}],
         "k": True,
     }
-    assert claim(tmp_path, config) == "new"
-    assert claim(tmp_path, config) == "broken"
+    assert examine(tmp_path, config) == "new"
+    claim(tmp_path, config)
+    assert examine(tmp_path, config) == "broken"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_every_differing_key_is_named(tmp_path):
 def test_where_and_how_a_run_happens_does_not_count(tmp_path, group):
     claim(tmp_path, CONFIG_OF_A_RUN)
     for config in ({**CONFIG_OF_A_RUN, group: {"entirely": "other"}}, {k: v for k, v in CONFIG_OF_A_RUN.items() if k != group}):
-        assert claim(tmp_path, config) == "broken"
+        assert examine(tmp_path, config) == "broken"
 
 
 def test_only_the_groups_themselves_do_not_count(tmp_path):
@@ -182,7 +186,8 @@ def test_a_claim_that_fails_leaves_the_folder_to_be_claimed(tmp_path, monkeypatc
         patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="disk full"):
             claim(tmp_path, CONFIG_OF_A_RUN)
-    assert claim(tmp_path, CONFIG_OF_A_RUN) == "new"
+    assert examine(tmp_path, CONFIG_OF_A_RUN) == "new"
+    claim(tmp_path, CONFIG_OF_A_RUN)
 
 
 def test_differences_of_equal_configs():
@@ -254,11 +259,11 @@ def test_a_run_killed_while_it_finishes_is_not_finished(tmp_path, monkeypatch, k
         with pytest.raises(KeyboardInterrupt):
             finish(tmp_path, {"mae": 1.0}, [{"id": "a"}])
     assert (tmp_path / PREDICTIONS).is_file() == (killed_at == 2)
-    assert claim(tmp_path, CONFIG_OF_A_RUN) == "broken"
+    assert examine(tmp_path, CONFIG_OF_A_RUN) == "broken"
     with pytest.raises(ValueError, match=r"holds no finished run"):
         read_records(tmp_path)
     finish(tmp_path, {"mae": 1.0}, [{"id": "a"}])
-    assert claim(tmp_path, CONFIG_OF_A_RUN) == "finished"
+    assert examine(tmp_path, CONFIG_OF_A_RUN) == "finished"
 
 
 # Reading ------------------------------------------------------------------------------------------------

@@ -634,7 +634,8 @@ def resident(path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="reads Linux's map of memory")
-def test_release_gives_pages_back(tmp_path):
+def test_release_gives_pages_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(splits_module, "MAPPED_AT_MOST", 1)
     path = tmp_path / "large.npy"
     np.save(path, np.ones((1024, 1024), dtype=np.float32))
     values = np.load(path, mmap_mode="r")

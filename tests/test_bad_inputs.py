@@ -1,0 +1,119 @@
+"""What a person may get wrong on the command line: one clear message each, and no record begun.
+
+Bad files are in tests/formats, bad tables and stores in tests/data, bad arguments of models and critics beside their tests.
+"""
+
+import numpy as np
+import pytest
+from hydra.errors import ConfigCompositionException
+
+from mdm import run as runs
+from mdm.data.base import Ragged, Segments
+from mdm.data.store import write_store
+
+BAD = {
+    "seed=-1": "A seed must be a non-negative integer",
+    "seed=1.5": "A seed must be a whole number, but is 1.5",
+    "seed=abc": "A seed must be a whole number, but is 'abc'",
+    "data.batch_size=1": "batch_size must be at least 2",
+    "data.max_steps=0": "max_steps must be at least 1",
+    "data.text=vectors": "carries text as words, but data.text=vectors was asked for",
+    "data.modalities=[language,smell]": "has the modalities language, audio, video, but smell was asked for",
+    "data.modalities=[]": "but none was asked for",
+    "data.scale=minmax": "scale must be standard, maxabs or none",
+    "+data.segments.rho=1.0": "rho",
+    "+data.segments.contradiction=2": "contradiction",
+    "+data.segments.audio_dim=1": "audio_dim",
+    "data=mosi": "A store is a folder with a manifest.json, but .* has none; make one with",
+    "model.backbone.variant=both": "has the variants concat and separate",
+    "model.backbone.head=big": "heads mlp and linear",
+    "+data.segments.aligned=false": "needs word-aligned data, but these are unaligned",
+    "+model.groups.tail={lr: 1}": "belongs to a submodule of EFLSTM",
+    "penalty=kl penalty.weight=0": "A penalty's weight must be a positive number, but is 0",
+    "penalty=kl penalty.weight=-1": "A penalty's weight must be a positive number, but is -1",
+    "penalty=kl penalty.weight=nan": "A penalty's weight must be a positive number, but is nan",
+    "penalty=kl data.modalities=[language]": "Dependence between modalities needs at least two of them",
+    "penalty=kl data.batch_size=2": "needs at least 3 rows",
+    "penalty=kl penalty.critic_steps=0": "needs critic_steps >= 1",
+    "penalty=kl penalty.critic_batches=old": "critic_batches is fresh, shared or replay",
+    "penalty=kl penalty.interleave=hour": "interleave is batch or epoch",
+    "penalty=kl penalty.objective.measure=js": "A dependency penalty measures kl, f, wasserstein",
+    "penalty=kl penalty.objective.lipschitz=clip": "under gradient_penalty, spectral_norm or none",
+    "penalty=kl penalty.objective.critic=huge": "A critic is plain or table4",
+    "penalty=kl penalty.objective.output=relu": "ends linear, tanh or sigmoid",
+    "penalty=kl penalty.objective.bound=0": "bound > 0",
+    "penalty=wasserstein penalty.objective.training=logistic": "trains on its own bound, or logistically",
+    "trainer.max_epochs=0": "trainer.max_epochs and trainer.patience must be at least 1",
+    "trainer.patience=0": "patience=null never stops early",
+    "trainer.gradient_clip=0": "gradient_clip must be a positive norm",
+    "trainer.select.mode=best": "min or max of one of mae, corr",
+    "trainer.select.metric=accuracy": "but min of accuracy was asked for",
+    "model=lmf model.backbone.rank=0": "LMF needs",
+    "data=gaussian data.segments.dim=0": "dim",
+}
+
+
+@pytest.mark.parametrize("overrides", BAD)
+def test_one_clear_message_and_no_record(config, tmp_path, overrides):
+    words = overrides.split(" ") if "groups" not in overrides else [overrides]
+    cfg = config(*words, f"paths.data={tmp_path}/stores", small=overrides != "data=mosi")
+    with pytest.raises(ValueError, match=BAD[overrides]) as raised:
+        runs.run(cfg)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "outputs").exists(), "a run that cannot begin must leave nothing"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("penalty.wieght=3", "wieght"),
+        ("model=magpie", "Could not find 'model/magpie'"),
+        ("trainer.epochs=3", "epochs"),
+    ],
+)
+def test_a_mistyped_key_or_option_is_named(config, override, message):
+    with pytest.raises(ConfigCompositionException) as raised:
+        config(override)
+    assert message in str(raised.value) + str(raised.value.__cause__)
+
+
+def test_an_unknown_argument_is_named(config):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'hiden'"):
+        runs.run(config("+model.backbone.hiden=3"))
+
+
+def store_of(path, **changes):
+    """A small store, then damaged behind the checks of the writer."""
+    n = 12
+    offsets = np.arange(n + 1, dtype=np.int64) * 3
+    base = {
+        "name": "mosi",
+        "ids": tuple(f"v{i // 3}[{i % 3}]" for i in range(n)),
+        "fold": np.array(["train"] * 6 + ["valid"] * 3 + ["test"] * 3),
+        "group": np.array([f"v{i // 3}" for i in range(n)]),
+        "label": np.linspace(-2, 2, n, dtype=np.float32)[:, None],
+        "targets": ("sentiment",),
+        "label_range": (-3.0, 3.0),
+        "modalities": {"audio": Ragged(np.ones((3 * n, 2), np.float32), offsets)},
+        "text": {"words": Ragged.of_words([["so", "very", "good"]] * n)},
+        "aligned": ("words", "audio"),
+    }
+    return write_store(Segments(**{**base, **changes}), path)
+
+
+def test_values_that_turned_nan_on_disk_stop_the_run_at_once(config, tmp_path):
+    """A store is not read whole at every start, so a damaged value shows in the first loss: it stops there, named."""
+    path = store_of(tmp_path / "stores" / "mosi")
+    values = np.load(path / "audio.values.npy")
+    values[:] = np.nan
+    np.save(path / "audio.values.npy", values)
+    cfg = config("data=mosi", f"paths.data={tmp_path}/stores", "data.batch_size=4", small=False)
+    with pytest.raises(ValueError, match="Every loss term must be finite, but task is not, in epoch 0"):
+        runs.run(cfg)
+    assert not list((tmp_path / "outputs").rglob("metrics.json"))
+
+
+def test_a_store_without_a_test_fold(config, tmp_path):
+    store_of(tmp_path / "stores" / "mosi", fold=np.array(["train"] * 8 + ["valid"] * 4))
+    with pytest.raises(ValueError, match="each of train, valid and test must hold a segment, but test hold none"):
+        runs.run(config("data=mosi", f"paths.data={tmp_path}/stores", small=False))
