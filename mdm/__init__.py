@@ -1,0 +1,18 @@
+"""Multimodal sentiment models trained with measures of how much the modalities depend on one another.
+
+The package is the path of a video segment to a number that can be believed, a stage after the other:
+
+    formats     files that people have → one store on disk                        (scripts/prepare.py)
+    data        a store, or data whose dependence is known → batches; the test fold sealed
+    backbones   batch → each modality encoded → fused Z and a prediction
+    product     encoded modalities re-paired: samples of the product of the marginals
+    estimators  critic outputs → bounds and distances
+    penalties   Z of joint and product rows → a term of the loss, and a critic that estimates it
+    learner     one training loop for every backbone and every penalty
+    metrics     predictions and labels → named numbers
+    records     what a run leaves on disk
+    run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
+    probe       after a run: the dependence of its Z on rows that nothing was fitted on
+
+Imports go only back along this path.
+"""
