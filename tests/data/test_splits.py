@@ -8,13 +8,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mdm.data import splits as splits_module
+from mdm.data import views as views_module
 from mdm.data.base import FOLDS, PADDING, UNKNOWN, Ragged, Segments
 from mdm.data.folds import KFold
 from mdm.data.gaussian import gaussian
-from mdm.data.splits import Selection, Splits, release
+from mdm.data.splits import Selection, Splits
 from mdm.data.store import open_store, write_store
 from mdm.data.synthetic import synthetic
+from mdm.data.views import release
 
 SIZES = {"train": 23, "valid": 6, "test": 8}
 VOCABULARY = ("<pad>", "<unk>", *(f"w{i}" for i in range(2, 20)))
@@ -600,11 +601,11 @@ def test_like_refuses_other_features(segments, change, message):
 # Mapped files -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at_most", [1, splits_module.MAPPED_AT_MOST])
+@pytest.mark.parametrize("at_most", [1, views_module.MAPPED_AT_MOST])
 @pytest.mark.parametrize("scale", ["standard", "maxabs", "none"])
 def test_a_store_reads_as_its_segments(segments, tmp_path, monkeypatch, at_most, scale):
     """Also where pages are given back after every read."""
-    monkeypatch.setattr(splits_module, "MAPPED_AT_MOST", at_most)
+    monkeypatch.setattr(views_module, "MAPPED_AT_MOST", at_most)
     stored = open_store(write_store(segments, tmp_path / "store"))
     a, b = (Splits(s, batch_size=5, scale=scale, text="vectors") for s in (segments, stored))
     for _ in range(2):
@@ -613,7 +614,7 @@ def test_a_store_reads_as_its_segments(segments, tmp_path, monkeypatch, at_most,
 
 
 def test_release_keeps_values_readable(segments, tmp_path, monkeypatch):
-    monkeypatch.setattr(splits_module, "MAPPED_AT_MOST", 1)
+    monkeypatch.setattr(views_module, "MAPPED_AT_MOST", 1)
     stored = open_store(write_store(segments, tmp_path / "store")).modalities["audio"]
     for array in (stored.values, stored.values[3:], stored[2], np.asarray(stored.values), stored.values.copy()):
         before = np.array(array)
@@ -635,7 +636,7 @@ def resident(path):
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="reads Linux's map of memory")
 def test_release_gives_pages_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(splits_module, "MAPPED_AT_MOST", 1)
+    monkeypatch.setattr(views_module, "MAPPED_AT_MOST", 1)
     path = tmp_path / "large.npy"
     np.save(path, np.ones((1024, 1024), dtype=np.float32))
     values = np.load(path, mmap_mode="r")
