@@ -150,6 +150,11 @@ def build_trainer(cfg: DictConfig, folder: Path) -> pl.Trainer:
             "trainer.max_epochs and trainer.patience must be at least 1 (patience=null never stops early), but are "
             f"{options.max_epochs} and {options.patience}."
         )
+    if machine.devices != 1:
+        raise ValueError(
+            f"A run trains on one device, but machine.devices={machine.devices} came: several would each see the same batches. Use "
+            "machine.devices=1 and give each device runs of its own."
+        )
     if options.gradient_clip is not None and not options.gradient_clip > 0:
         raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, but is {options.gradient_clip}.")
     if options.select.mode not in ("min", "max") or options.select.metric not in NAMES:

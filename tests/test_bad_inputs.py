@@ -49,6 +49,7 @@ BAD = {
     "trainer.select.mode=best": "min or max of one of mae, corr",
     "trainer.select.metric=accuracy": "but min of accuracy was asked for",
     "model=lmf model.backbone.rank=0": "LMF needs",
+    "machine.devices=2": "A run trains on one device, but machine.devices=2 came",
     "data=gaussian data.segments.dim=0": "dim",
 }
 

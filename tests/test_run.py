@@ -17,6 +17,7 @@ import yaml
 from mdm import records
 from mdm import run as runs
 from mdm.data.splits import Selection
+from mdm.formats.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -196,6 +197,32 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, 
     assert (broken / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     drop = [{k: v for k, v in row.items() if k != "seconds"} for row in table(whole / "curve.csv")]
     assert [{k: v for k, v in row.items() if k != "seconds"} for row in table(broken / "curve.csv")] == drop
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("model", ["eflstm", "lmf"])
+def test_real_three_modality_data_beat_the_train_mean(config, real_data, tmp_path, model):
+    prepare("mfn_h5", real_data / "ict_mmmo", tmp_path / "stores" / "ict_mmmo", options={"label_range": [1, 5]})
+    cfg = config("data=ict_mmmo", f"model={model}", f"paths.data={tmp_path}/stores", small=False)
+    record = runs.run(cfg)
+    assert record["modalities"] == ["language", "audio", "video"]
+    assert record["folds"] == {"train": 292, "valid": 24, "test": 24}
+    assert not record["synthetic"]
+    assert "acc5" in record["test"], "labels in [1, 5]"
+    assert "acc7" not in record["test"]
+    assert record["test"]["mae"] < record["test_of_train_mean"]["mae"]
+
+
+@pytest.mark.real_data
+def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data, tmp_path):
+    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi")
+    stores = f"paths.data={tmp_path}/stores"
+    record = runs.run(config("data=mosi", "model=lmf", "trainer.max_epochs=3", stores, small=False))
+    assert record["modalities"] == ["language"]
+    assert record["folds"]["test"] == 686
+    assert record["test"]["mae"] < record["test_of_train_mean"]["mae"]
+    with pytest.raises(ValueError, match="needs at least two of them"):
+        runs.run(config("data=mosi", "penalty=kl", stores, small=False))
 
 
 def test_help_is_quick_and_lists_the_choices():
