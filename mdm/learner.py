@@ -41,8 +41,8 @@ class Objective:
     critic_batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as
         Algorithm 1 reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier
         batches of this epoch as they were then, which cost nothing
-    interleave: ``batch``, critic steps within every step of the backbone; ``epoch``, first a pass over the training fold for
-        the critic, then one for the backbone (paper 001)
+    interleave: ``batch``, critic steps within every step of the backbone; ``epoch``, before an epoch of the backbone,
+        critic_steps passes of the critic over fresh batches (one pass in paper 001)
     optimizer: makes the critic's optimiser from its parameters; never clipped, which breaks DV and NWJ critics
     measure_only: train the critic and report its estimate, but add nothing to the loss
     """
@@ -59,6 +59,11 @@ class Objective:
             raise ValueError(
                 "critic_batches is fresh, shared or replay and interleave is batch or epoch, but "
                 f"{self.critic_batches!r} and {self.interleave!r} came; set penalty.critic_batches and penalty.interleave."
+            )
+        if self.interleave == "epoch" and self.critic_batches != "fresh":
+            raise ValueError(
+                "A critic that trains before the backbone's epoch has no batch to share, so interleave=epoch needs "
+                f"critic_batches=fresh, but {self.critic_batches} came; set penalty.critic_batches=fresh."
             )
         if self.trains and (self.critic_steps < 1 or self.optimizer is None):
             raise ValueError(
@@ -200,7 +205,8 @@ class Learner(pl.LightningModule):
                 self.manual_backward(loss)
                 optimizer.step()
             if objective.critic_batches == "replay" and objective.measure_only and here is not None:
-                self._replayed[name].keep(view)
+                # No stage two will make this batch's view.
+                self._replayed[name].keep(self._detached_view(here, penalty.needs_product))
 
     @torch.no_grad()
     def _critic_view(self, name: str, objective: Objective, here: Here | None) -> View:
@@ -214,7 +220,11 @@ class Learner(pl.LightningModule):
             with keeping_buffers(self.backbone):
                 encoded = self.backbone.encode(batch)
             here = Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if wants else None)
-        return self._view(Here(here.batch, detached(here.encoded), here.fusion.detach(), here.lengths), wants)
+        return self._detached_view(here, wants)
+
+    @torch.no_grad()
+    def _detached_view(self, here: Here, with_product: bool) -> View:
+        return self._view(Here(here.batch, detached(here.encoded), here.fusion.detach(), here.lengths), with_product)
 
     def _view(self, here: Here, with_product: bool) -> View:
         if not with_product:

@@ -10,9 +10,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-NAMES = ("mae", "corr", "acc7", "acc5", "acc7_unclipped", "acc2_nonneg", "f1_nonneg", "acc2_pos", "f1_pos")
-"""Every metric of a target; Acc-k only where the label range allows it."""
-
 CLASSES = (7, 5)
 """k of Acc-k; reported where the label range reaches (k − 1)/2 on both sides of its middle."""
 

@@ -28,11 +28,11 @@ class Pairs:
     """Z of segments as they are, and of re-paired ones.
 
     joint: [n, d]
-    product: [k, n, d], k samples of the product
+    product: [k, m, d], k samples of the product
     """
 
     joint: Float[Tensor, "n d"]
-    product: Float[Tensor, "k n d"]
+    product: Float[Tensor, "k m d"]
 
 
 @torch.no_grad()
@@ -70,7 +70,7 @@ def held_out_dependence(fit: Pairs, stop: Pairs, measure: Pairs, seed: int = 0, 
     rows = generator(seed, "probe rows")
     best, estimate = float("inf"), float("nan")
     for step in range(1, steps + 1):
-        i, j = (torch.randint(len(fit.joint), (batch_size,), generator=rows) for _ in range(2))
+        i, j = (torch.randint(n, (batch_size,), generator=rows) for n in (len(fit.joint), fit.product.shape[1]))
         k = torch.randint(len(fit.product), (batch_size,), generator=rows)
         loss = logistic_loss(critic(scaled(fit.joint[i])), critic(scaled(fit.product[k, j])))
         optimizer.zero_grad()

@@ -29,13 +29,15 @@ def batch_lengths(batch: Batch) -> Int[np.ndarray, "modalities batch"]:
     return np.stack([sequence.lengths.cpu().numpy() for sequence in batch.sequences.values()])
 
 
-def shifts(lengths: Int[np.ndarray, "modalities batch"], rng: np.random.Generator) -> Int[np.ndarray, "modalities batch"]:
-    """For each modality, which row moves to each place. The first modality stays; no two keep the same partner.
+def shifts(lengths: Int[np.ndarray, "modalities batch"], rng: np.random.Generator) -> Int[np.ndarray, "modalities places"]:
+    """For each modality, which row moves to each place. The first modality stays; no two present ones keep the same partner.
 
-    Rows are sorted by length (ties at random), cut into groups of about NEIGHBOURS, and within a group each
-    modality moves cyclically by a distinct offset, drawn anew for each group.
+    Rows exchange only with rows that have the same modalities, because which of them are missing would betray a pair as its
+    length would; rows of a pattern that fewer rows have than modalities are in it get no place. The others are sorted by
+    length (ties at random) and cut into groups of about NEIGHBOURS, and within a group each modality moves cyclically by a
+    distinct offset, drawn anew for each group.
 
-    Raises ValueError with fewer rows than modalities, or fewer than two modalities.
+    Raises ValueError with fewer than two modalities, or if no pattern has rows enough.
     """
     modalities, rows = lengths.shape
     if modalities < 2:
@@ -43,35 +45,41 @@ def shifts(lengths: Int[np.ndarray, "modalities batch"], rng: np.random.Generato
             "Dependence between modalities needs at least two of them, but the data have one; use penalty=none, or data "
             "with more modalities."
         )
-    if rows < modalities:
-        raise ValueError(
-            f"A sample of the product of {modalities} marginals needs at least {modalities} rows, but the batch has {rows}; "
-            "raise data.batch_size."
-        )
+    bits = 2 ** np.arange(modalities)
+    pattern = bits @ (lengths > 0)
     order = np.lexsort((rng.random(rows), lengths.max(0)))
-    index = np.empty((modalities, rows), dtype=np.int64)
-    for group in np.array_split(order, max(1, rows // max(NEIGHBOURS, modalities))):
-        offsets = [0, *(1 + rng.permutation(len(group) - 1)[: modalities - 1])]
-        for m, offset in enumerate(offsets):
-            index[m, group] = np.roll(group, offset)
-    return index
+    columns = []
+    for one in np.unique(pattern):
+        present, alike = np.flatnonzero(one & bits), order[pattern[order] == one]
+        if not 0 < len(present) <= len(alike):
+            continue
+        for group in np.array_split(alike, max(1, len(alike) // max(NEIGHBOURS, modalities))):
+            offsets = np.zeros(modalities, int)
+            offsets[present[1:]] = 1 + rng.permutation(len(group) - 1)[: len(present) - 1]
+            columns.append(np.stack([np.roll(group, offset) for offset in offsets]))
+    if not columns:
+        raise ValueError(
+            f"A sample of the product of {modalities} marginals needs at least {modalities} rows that have the same modalities, "
+            f"but a batch of {rows} has none such; raise data.batch_size, or use more segments."
+        )
+    index = np.concatenate(columns, axis=1)
+    return index[:, np.argsort(index[0])]
 
 
-def product(encoded: Encoded, index: Int[np.ndarray, "modalities batch"], lengths: Int[np.ndarray, "modalities batch"]) -> Encoded:
-    """Rows of ``encoded`` re-paired by `shifts`: a sample of the product of the marginals, given the length.
+def product(encoded: Encoded, index: Int[np.ndarray, "modalities places"], lengths: Int[np.ndarray, "modalities batch"]) -> Encoded:
+    """Rows of ``encoded`` re-paired by `shifts`: a sample of the product of the marginals, given length and missing modalities.
 
-    Sequences take the length of the place they move to (a modality absent there takes that of the longest present; a
-    sequence that is itself absent stays absent).
+    Sequences take the length of the place they move to; one that is absent stays absent.
     """
-    longest = lengths.max(0)
+    # The first modality stays, so its rows are the places.
+    target = lengths[:, index[0]]
     moved: Encoded = {}
     for m, (name, parts) in enumerate(encoded.items()):
-        target = np.where(lengths[m] > 0, lengths[m], longest)
-        moved[name] = {key: move(part, index[m], target) for key, part in parts.items()}
+        moved[name] = {key: move(part, index[m], target[m]) for key, part in parts.items()}
     return moved
 
 
-def move(part: Tensor | Sequence, index: Int[np.ndarray, " batch"], target: Int[np.ndarray, " batch"]) -> Tensor | Sequence:
+def move(part: Tensor | Sequence, index: Int[np.ndarray, " places"], target: Int[np.ndarray, " places"]) -> Tensor | Sequence:
     """Rows ``index`` of a part, sequences stretched to ``target`` steps."""
     if isinstance(part, Tensor):
         return part[torch.from_numpy(index).to(part.device)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
@@ -24,9 +25,10 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from mdm import records
 from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, Objective, predict
-from mdm.metrics import NAMES, evaluate
+from mdm.metrics import evaluate
 from mdm.product import shifts
 from mdm.seeds import Stream
+from mdm.types import DataSpec
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +42,19 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError on a config, data or a folder that break a contract, and if a loss is not finite.
     """
-    if not isinstance(cfg.seed, int):
-        raise ValueError(f"A seed must be a whole number, but is {cfg.seed!r}; set seed=0, 1, 2, …")
-    config = plain(cfg)
+    check_numbers(cfg)
+    quiet()
+    splits = build_splits(cfg)
+    # Not where the data lie but what they are belongs to a run: paths stay interpolations, the card's hash is compared.
+    config = {**plain(cfg, resolve=False), "paths": plain(cfg.paths), "data_card": splits.segments.card_hash}
     folder = record_folder(cfg, overrides)
     found = records.examine(folder, config)
     if found == "finished":
         log.info("finished already: %s", folder)
         return records.read_record(folder)
-    quiet()
     log.info("%s run: %s", "resuming" if found == "broken" else "new", folder)
-    splits = build_splits(cfg)
     learner = build_learner(cfg, splits)
-    trainer = build_trainer(cfg, folder)
+    trainer = build_trainer(cfg, folder, splits.spec)
     # Whatever is wrong with the config or the data has been said by now, and nothing has been written.
     records.claim(folder, config)
     announce(splits)
@@ -62,6 +64,8 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not trained(learner.curve, cfg.trainer):
         resumed = str(last) if last.is_file() else None
         trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed)
+        if not trained(learner.curve, cfg.trainer):
+            raise RuntimeError(f"The run was stopped after {len(learner.curve)} epochs; the same command resumes it.")
     selection = chosen(learner.curve, cfg.trainer, folder)
     record = conclude(cfg, folder, splits, learner, selection)
     last.unlink(missing_ok=True)
@@ -80,9 +84,32 @@ def make(node: DictConfig, **arguments: Any) -> Any:
     return partial(**arguments)
 
 
-def plain(node: DictConfig) -> dict[str, Any]:
-    """A config node as plain dictionaries and lists, interpolations resolved."""
-    container = OmegaConf.to_container(node, resolve=True)
+NUMBERS = {
+    "seed": (int,),
+    "data.batch_size": (int,),
+    "data.max_steps": (int, type(None)),
+    "penalty.weight": (int, float),
+    "penalty.critic_steps": (int, type(None)),
+    "trainer.max_epochs": (int,),
+    "trainer.patience": (int, type(None)),
+    "trainer.gradient_clip": (int, float, type(None)),
+    "machine.workers": (int,),
+    "machine.threads": (int, type(None)),
+}
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Raise ValueError, naming the key, where a word or a fraction stands for a number."""
+    for key, types in NUMBERS.items():
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, types) or isinstance(value, bool):
+            kind = "a number" if float in types else "a whole number"
+            raise ValueError(f"{key} must be {kind}{' or null' if type(None) in types else ''}, but is {value!r}; set {key} so.")
+
+
+def plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """A config node as plain dictionaries and lists."""
+    container = OmegaConf.to_container(node, resolve=resolve)
     return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
 
 
@@ -114,8 +141,10 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         with Stream(cfg.seed, f"critic {name}").active():
             penalty = make(node.objective, weight=node.weight, z_dim=backbone.z_dim, unimodal_dims=backbone.unimodal_dims)
         if penalty.needs_product:
-            # The draw that training will make, so that what cannot be drawn is said now.
-            shifts(np.ones((len(splits.spec.modalities), splits.batch_size), int), np.random.default_rng(0))
+            # The smallest draw that training and validation will make, so that what cannot be drawn is said now.
+            batches = [rows for loader in (splits.train(), splits.valid()) for rows in (loader.batch_sampler or [])]
+            fewest = min(len(rows) for rows in batches)
+            shifts(np.ones((len(splits.spec.modalities), fewest), int), np.random.default_rng(0))
         objectives[name] = Objective(
             penalty,
             critic_steps=node.critic_steps,
@@ -142,7 +171,7 @@ def maker(node: DictConfig) -> Callable[..., Any]:
     return lambda parameters: make(node, params=parameters)
 
 
-def build_trainer(cfg: DictConfig, folder: Path) -> pl.Trainer:
+def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec) -> pl.Trainer:
     """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
     machine, options = cfg.machine, cfg.trainer
     if options.max_epochs < 1 or (options.patience is not None and options.patience < 1):
@@ -157,9 +186,11 @@ def build_trainer(cfg: DictConfig, folder: Path) -> pl.Trainer:
         )
     if options.gradient_clip is not None and not options.gradient_clip > 0:
         raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, but is {options.gradient_clip}.")
-    if options.select.mode not in ("min", "max") or options.select.metric not in NAMES:
+    ends = np.array([[end] * len(spec.targets) for end in spec.label_range])
+    names = list(evaluate(ends, ends, spec.label_range, spec.targets))
+    if options.select.mode not in ("min", "max") or options.select.metric not in names:
         raise ValueError(
-            f"A checkpoint is chosen by the min or max of one of {', '.join(NAMES)}, but {options.select.mode} of "
+            f"A checkpoint is chosen by the min or max of one of {', '.join(names)}, but {options.select.mode} of "
             f"{options.select.metric} was asked for; set trainer.select."
         )
     if machine.threads:
@@ -168,7 +199,9 @@ def build_trainer(cfg: DictConfig, folder: Path) -> pl.Trainer:
     callbacks: list[Callback] = [Progress(folder, monitor, options.select.mode)]
     if options.patience is not None:
         # At the end of an epoch, before the checkpoint, so that a checkpoint knows how long the run has waited.
-        stopping = EarlyStopping(monitor, mode=options.select.mode, patience=options.patience, check_on_train_epoch_end=True)
+        stopping = EarlyStopping(
+            monitor, mode=options.select.mode, patience=options.patience, check_finite=False, check_on_train_epoch_end=True
+        )
         callbacks.append(stopping)
     callbacks.append(
         ModelCheckpoint(
@@ -212,14 +245,17 @@ def trained(curve: list[dict[str, float]], options: DictConfig) -> bool:
 
 
 def best_row(curve: list[dict[str, float]], options: DictConfig) -> int:
-    """Index of the epoch with the best validation metric; ties go to the earlier one."""
-    sign = 1 if options.select.mode == "min" else -1
-    return min(range(len(curve)), key=lambda i: sign * curve[i][f"valid/{options.select.metric}"])
+    """Index of the epoch with the best validation metric; ties go to the earlier one, and NaN is worse than any number."""
+    sign, key = (1 if options.select.mode == "min" else -1), f"valid/{options.select.metric}"
+    # In the precision in which checkpoints and early stopping compare, so that all three agree on a near tie.
+    values = [np.float32(row[key]) for row in curve]
+    return min(range(len(curve)), key=lambda i: (bool(np.isnan(values[i])), sign * values[i]))
 
 
 def chosen(curve: list[dict[str, float]], options: DictConfig, folder: Path) -> Selection:
     """The checkpoint with the best validation metric."""
-    row, key = curve[best_row(curve, options)], f"valid/{options.select.metric}"
+    epoch = torch.load(folder / BEST, weights_only=True, map_location="cpu")["epoch"]
+    row, key = next(r for r in curve if int(r["epoch"]) == epoch), f"valid/{options.select.metric}"
     return Selection(folder / BEST, int(row["epoch"]), key, row[key])
 
 
@@ -291,13 +327,18 @@ def origin() -> dict[str, Any]:
 def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     """outputs/<name>/<data>/<model>/<penalty>/[<other overrides>/]seed=<n>."""
     named = ("data", "model", "penalty", "seed", "experiment", "name")
-    others = []
+    others = {}
     for override in overrides:
         key = override.lstrip("+~").split("=")[0]
         if key not in named and key.split(".")[0] not in records.NOT_COMPARED:
-            others.append(override.lstrip("+~").replace("/", "_"))
-    variant = [",".join(sorted(others))] if others else []
-    parts = [cfg.name, cfg.data.name, cfg.model.name, cfg.penalty.name, *variant]
+            # The value, not its spelling: a grid writes True where a person writes true.
+            value = OmegaConf.select(cfg, key)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            others[key] = f"{key}={float(value):g}" if number else f"{key}={value}"
+    variant = ",".join(others[key] for key in sorted(others)).replace("/", "_")
+    if len(variant) > 150:
+        variant = f"{variant[:130]}…{hashlib.sha256(variant.encode()).hexdigest()[:12]}"
+    parts = [cfg.name, cfg.data.name, cfg.model.name, cfg.penalty.name, *([variant] if variant else [])]
     return Path(cfg.paths.outputs).joinpath(*parts, f"seed={cfg.seed}")
 
 

@@ -24,7 +24,7 @@ SIZES = {"train": 16000, "valid": 3000, "test": 6000}
 
 def measure(overrides: list[str]) -> dict[str, float]:
     """Train (or find) one run and probe it."""
-    with initialize_config_dir(str(Path("configs").resolve()), version_base="1.3"):
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "configs"), version_base="1.3"):
         cfg = compose("train", overrides)
     record = runs.run(cfg, overrides)
     splits = runs.build_splits(cfg)
@@ -32,7 +32,6 @@ def measure(overrides: list[str]) -> dict[str, float]:
     folder = runs.record_folder(cfg, overrides)
     state = torch.load(folder / runs.BEST, weights_only=True)["state_dict"]
     backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")})
-    OmegaConf.set_struct(cfg, False)
     OmegaConf.set_struct(cfg, False)
     cfg.data.segments.update({**SIZES, "seed": 10_000 + cfg.data.segments.seed})
     new = splits.like(runs.make(cfg.data.segments))

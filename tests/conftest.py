@@ -33,8 +33,7 @@ def config(tmp_path):
 
     def make(*overrides: str, small: bool = True):
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            sizes = ["+" + s if s.startswith("data.segments") else s for s in SMALL] if small else []
-            return compose("train", [f"paths.outputs={tmp_path}/outputs", *sizes, *overrides])
+            return compose("train", [f"paths.outputs={tmp_path}/outputs", *(SMALL if small else ()), *overrides])
 
     return make
 

@@ -21,7 +21,7 @@ def fit(cfg, folder, change=lambda learner: None):
     learner = runs.build_learner(cfg, splits)
     change(learner)
     folder.mkdir(parents=True, exist_ok=True)
-    runs.build_trainer(cfg, folder).fit(learner, splits.train(), splits.valid())
+    runs.build_trainer(cfg, folder, splits.spec).fit(learner, splits.train(), splits.valid())
     return learner, splits
 
 
@@ -82,8 +82,7 @@ def test_a_penalty_and_none_start_alike_and_see_the_same_batches_and_dropout(con
     assert not torch.equal(seen["none"][1][0], seen["kl"][1][0]), "the penalty moved nothing"
 
 
-@pytest.mark.parametrize("batches", ["fresh", "shared", "replay"])
-@pytest.mark.parametrize("interleave", ["batch", "epoch"])
+@pytest.mark.parametrize(("batches", "interleave"), [(b, "batch") for b in ("fresh", "shared", "replay")] + [("fresh", "epoch")])
 def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, interleave):
     """With a critic's learning rate of 0 its weights stay, whatever the backbone's step does; with another they move."""
 
@@ -102,6 +101,15 @@ def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, inter
     assert not same(*critic(0.01))
 
 
+@pytest.mark.parametrize("measure_only", [True, False])
+def test_replay_remembers_different_batches(config, tmp_path, measure_only):
+    """Whether or not there is a stage two to make the views."""
+    cfg = config("penalty=kl", "penalty.critic_batches=replay", f"penalty.measure_only={measure_only}", "trainer.max_epochs=1")
+    learner, _ = fit(cfg, tmp_path)
+    labels = [tuple(view.label.flatten().tolist()) for view in learner._replayed["kl"].views]
+    assert len(labels) == len(set(labels)) == 3
+
+
 def test_steps_per_epoch(config, tmp_path):
     """96 segments in batches of 32: 3 steps of the backbone, and critic_steps of the critic for each, however interleaved."""
     for interleave in ("batch", "epoch"):
@@ -117,7 +125,13 @@ def test_steps_per_epoch(config, tmp_path):
 
             penalty.critic_loss = counting
 
-        cfg = config("penalty=kl", f"penalty.interleave={interleave}", "penalty.critic_steps=4", "trainer.max_epochs=1")
+        cfg = config(
+            "penalty=kl",
+            "penalty.critic_batches=fresh",
+            f"penalty.interleave={interleave}",
+            "penalty.critic_steps=4",
+            "trainer.max_epochs=1",
+        )
         fit(cfg, tmp_path / interleave, change)
         assert counts["critic"] == 12
 
@@ -129,7 +143,7 @@ def test_a_term_that_is_not_finite_stops_before_any_weight_changes(config, tmp_p
     before = copy.deepcopy(learner.backbone)
     learner.loss.register_forward_hook(lambda module, arguments, value: value * float("nan"))
     with pytest.raises(ValueError, match="Every loss term must be finite, but task is not, in epoch 0"):
-        runs.build_trainer(cfg, tmp_path).fit(learner, splits.train(), splits.valid())
+        runs.build_trainer(cfg, tmp_path, splits.spec).fit(learner, splits.train(), splits.valid())
     assert same(learner.backbone, before)
 
 
@@ -139,7 +153,7 @@ def test_a_critic_that_diverges_is_named(config, tmp_path):
     learner = runs.build_learner(cfg, splits)
     learner.penalties["kl"].critic_loss = lambda view: view.joint.z.sum() * float("inf")
     with pytest.raises(ValueError, match="A critic's loss must be finite, but that of kl is not"):
-        runs.build_trainer(cfg, tmp_path).fit(learner, splits.train(), splits.valid())
+        runs.build_trainer(cfg, tmp_path, splits.spec).fit(learner, splits.train(), splits.valid())
 
 
 def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):

@@ -43,16 +43,20 @@ def real(s, row):
 def test_no_two_modalities_keep_partners_and_each_is_a_permutation(modalities, kind):
     """All sizes, all pairs of modalities: a kept pair would be a joint sample among the product's."""
     rng = generator(modalities)
-    for size in range(max(3, modalities), 41):
+    for size in range(24 if kind == "absent" else max(3, modalities), 41):
         lengths = np.full((modalities, size), 7) if kind == "equal" else rng.integers(kind == "varied", 5, (modalities, size))
         for _ in range(3):
             index = shifts(lengths, rng)
-            assert index.shape == (modalities, size)
-            assert (index[0] == np.arange(size)).all()
+            places = index[0]
+            assert (np.diff(places) > 0).all()
+            assert kind != "equal" or len(places) == size
+            present = lengths > 0
             for a, b in combinations(range(modalities), 2):
-                assert (index[a] != index[b]).all()
+                both = present[a, places] & present[b, places]
+                assert (index[a] != index[b])[both].all()
             for rows in index:
-                assert (np.sort(rows) == np.arange(size)).all()
+                assert (np.sort(rows) == places).all()
+                assert (present[:, rows] == present[:, places]).all(), "a pair's missing modalities betray it"
 
 
 def test_as_many_rows_as_modalities_are_enough():
@@ -102,8 +106,8 @@ def test_draws_are_the_generators():
 def test_one_modality_and_too_few_rows_are_refused():
     with pytest.raises(ValueError, match="at least two"):
         shifts(np.ones((1, 8), dtype=int), generator())
-    for modalities, size in ((2, 1), (3, 2), (4, 3), (3, 0)):
-        with pytest.raises(ValueError, match=f"at least {modalities} rows, but the batch has {size}"):
+    for modalities, size in ((2, 1), (3, 2), (4, 3)):
+        with pytest.raises(ValueError, match=f"at least {modalities} rows .* but a batch of {size} has none such"):
             shifts(np.ones((modalities, size), dtype=int), generator())
 
 
@@ -210,20 +214,30 @@ def test_lengths_of_each_modality_are_its_own_where_data_are_unaligned():
 
 
 def test_an_absent_modality_takes_its_absence_along():
-    """Row 1 lacks m1. What moves to its place takes the length of the longest present; where row 1 goes, m1 is absent."""
+    """Row 1 lacks m1. `shifts` would not move it among the others; if something does, absence stays absence."""
     lengths = np.array([[4, 3, 4, 4], [4, 0, 4, 4]])
     encoded = {name: {"steps": s} for name, s in segments(lengths, dims=(None, 2)).sequences.items()}
     index = np.array([[0, 1, 2, 3], [2, 3, 1, 0]])
     moved = product(encoded, index, lengths)["m1"]["steps"]
-    assert moved.lengths.tolist() == [4, 3, 0, 4]
-    assert [origin(real(moved, place)) for place in range(4)] == [{2}, {3}, set(), {0}]
+    assert moved.lengths.tolist() == [4, 0, 0, 4]
+    assert [origin(real(moved, place)) for place in range(4)] == [{2}, set(), set(), {0}]
 
 
 def test_a_segment_without_anything_stays_without_anything():
     lengths = np.array([[2, 0, 2], [2, 0, 2]])
     encoded = {name: {"steps": s} for name, s in segments(lengths, dims=(None, 2)).sequences.items()}
-    moved = product(encoded, shifts(lengths, generator()), lengths)
-    assert all(not parts["steps"].mask[1].any() for parts in moved.values())
+    index = shifts(lengths, generator())
+    moved = product(encoded, index, lengths)
+    for parts in moved.values():
+        assert parts["steps"].mask.any(1).tolist() == [bool(place != 1) for place in index[0]]
+
+
+def test_rows_of_a_rare_pattern_get_no_place():
+    """Two complete rows are too few for three modalities; the three rows without the first make a product of two."""
+    lengths = np.array([[5, 5, 0, 0, 0], [5, 5, 5, 5, 5], [5, 5, 5, 5, 5]])
+    index = shifts(lengths, generator())
+    assert index[0].tolist() == [2, 3, 4]
+    assert (index[1] != index[2]).all()
 
 
 def test_product_does_not_touch_what_it_was_given():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from mdm import records
 from mdm import run as runs
 from mdm.data.splits import Selection
+from mdm.data.store import write_store
 from mdm.formats.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,7 +87,7 @@ def test_a_run_alone_equals_the_same_run_second_in_a_process(config, tmp_path):
 
 def test_a_finished_run_is_not_run_again(config, monkeypatch):
     record = runs.run(config())
-    monkeypatch.setattr(runs, "build_splits", lambda cfg: pytest.fail("trained again"))
+    monkeypatch.setattr(runs, "build_learner", lambda cfg, splits: pytest.fail("trained again"))
     assert runs.run(config()) == record
 
 
@@ -98,8 +100,47 @@ def test_a_record_of_another_config_is_not_reused(config):
 
 def test_other_overrides_have_a_folder_of_their_own(config):
     cfg = config("model=lmf")
-    overrides = ["model=lmf", "penalty.weight=0.2", "seed=3", "paths.outputs=x", "machine=gpu", "+trainer.max_epochs=2"]
-    assert folder_of(cfg, overrides).parts[-3:] == ("none", "penalty.weight=0.2,trainer.max_epochs=2", "seed=0")
+    overrides = ["model=lmf", "penalty.weight=0", "seed=3", "paths.outputs=x", "machine=gpu", "+trainer.max_epochs=2"]
+    assert folder_of(cfg, overrides).parts[-3:] == ("none", "penalty.weight=0,trainer.max_epochs=2", "seed=0")
+
+
+def test_a_folder_is_named_by_values_not_by_their_spelling(config):
+    """A grid writes True and 1.0 where a person writes true and 1: one run, one record."""
+    cfg = config("penalty=kl", "penalty.measure_only=true", "penalty.weight=1")
+    once = folder_of(cfg, ["penalty=kl", "penalty.measure_only=true", "penalty.weight=1"])
+    grid = folder_of(cfg, ["penalty=kl", "penalty.weight=1.0", "penalty.measure_only=True"])
+    assert once == grid
+    many = [f"model.backbone.{key}=1" for key in cfg.model.backbone] * 3 + [f"data.segments.{key}=1" for key in cfg.data.segments]
+    assert len(folder_of(cfg, many).parts[-2].encode()) < 255
+
+
+def test_changed_data_are_noticed(config):
+    """Also where the config says the same: here the test labels change behind its back."""
+    runs.run(config())
+    original = runs.make
+
+    def shifted(node, **arguments):
+        made = original(node, **arguments)
+        if getattr(node, "rho", None) is not None:
+            made.label[made.fold == "test"] *= 0.5
+        return made
+
+    runs.make = shifted
+    try:
+        with pytest.raises(ValueError, match=r"(?s)differs from this run in:.*data_card"):
+            runs.run(config())
+    finally:
+        runs.make = original
+
+
+def test_a_store_may_move(config, tmp_path):
+    """Where the data lie does not count, what they are does."""
+    cfg = config()
+    write_store(runs.make(cfg.data.segments), tmp_path / "here" / "mosi")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    options = ("data=mosi", "data.batch_size=32", "trainer.max_epochs=1")
+    record = runs.run(config(*options, f"paths.data={tmp_path}/here", small=False))
+    assert runs.run(config(*options, f"paths.data={tmp_path}/there", small=False)) == record
 
 
 def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_predictions(config):
@@ -155,7 +196,7 @@ def test_changing_test_labels_changes_no_choice(config):
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, batches):
     """kill -9 in the middle of training, three times over; then the same command to its end."""
     arguments = [
-        *(f"+data.segments.{fold}={n}" for fold, n in (("train", 256), ("valid", 64), ("test", 64))),
+        *(f"data.segments.{fold}={n}" for fold, n in (("train", 256), ("valid", 64), ("test", 64))),
         f"model={model}",
         "penalty=kl",
         f"penalty.critic_batches={batches}",

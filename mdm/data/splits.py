@@ -81,6 +81,12 @@ class Splits:
                 "check the folds of the store, or declare a division with data.folds."
             )
         chosen = choose(segments, text, modalities)
+        unseen = [name for name, ragged in chosen.items() if not ragged.lengths_of(rows["train"]).any()]
+        if unseen:
+            raise ValueError(
+                f"{segments.name}: a modality must occur in the training fold to be learned, but {', '.join(unseen)} does not; "
+                "declare another division with data.folds, or leave it out with data.modalities."
+            )
         self.segments, self.batch_size, self.seed, self.workers = segments, batch_size, seed, workers
         self._rows, self._text, self._sealed = rows, text, True
         train = rows["train"]

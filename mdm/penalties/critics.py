@@ -93,14 +93,15 @@ class Critic(nn.Module):
 
 
 def gradient_penalty(
-    critic: Critic, joint: Float[Tensor, "n dim"], product: Float[Tensor, "n dim"], slope: float = 1.0
+    critic: Critic, joint: Float[Tensor, "n dim"], product: Float[Tensor, "m dim"], slope: float = 1.0
 ) -> Float[Tensor, ""]:
     """E[(‖∇T(x)‖₂ − slope)²] at random points between joint and product rows (Gulrajani et al. 2017).
 
     Keeps T close to 1-Lipschitz where it matters; estimates may exceed the truth by some per cent, because the norm
     exceeds 1 by as much. Dropout is switched off: it is not the function that the claim is about.
     """
-    a, b = critic.prepare(joint.detach()), critic.prepare(product.detach())
+    n = min(len(joint), len(product))
+    a, b = critic.prepare(joint[:n].detach()), critic.prepare(product[:n].detach())
     mix = torch.rand(len(a), 1, device=a.device)
     points = (mix * a + (1 - mix) * b).requires_grad_()
     training = critic.training

@@ -399,13 +399,20 @@ def test_a_lacking_modality_has_no_real_step(segments, scale):
 
 
 def test_a_batch_that_lacks_a_modality_altogether_has_one_step_of_padding(segments):
-    audio = Ragged.of([np.ones((int(segments.fold[i] == "test"), 2), dtype=np.float32) for i in range(len(segments))])
+    has = segments.fold != "valid"
+    audio = Ragged.of([np.ones((int(has[i]), 2), dtype=np.float32) for i in range(len(segments))])
     splits = Splits(replace(segments, modalities={"audio": audio}))
-    for batch in [*splits.train(), *splits.valid()]:
+    for batch in splits.valid():
         sequence = batch.sequences["audio"]
         assert sequence.values.shape == (len(batch), 1, 2)
         assert not sequence.mask.any()
         assert (sequence.values == 0).all()
+
+
+def test_a_modality_that_the_training_fold_lacks_is_refused(segments):
+    audio = Ragged.of([np.ones((int(segments.fold[i] == "test"), 2), dtype=np.float32) for i in range(len(segments))])
+    with pytest.raises(ValueError, match="must occur in the training fold to be learned, but audio does not"):
+        Splits(replace(segments, modalities={"audio": audio}))
 
 
 # What a backbone is told --------------------------------------------------------------------------------
