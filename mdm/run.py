@@ -52,11 +52,11 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if found == "finished":
         log.info("finished already: %s", folder)
         return records.read_record(folder)
-    log.info("%s run: %s", "resuming" if found == "broken" else "new", folder)
     learner = build_learner(cfg, splits)
     trainer = build_trainer(cfg, folder, splits.spec)
     # Whatever is wrong with the config or the data has been said by now, and nothing has been written.
     records.claim(folder, config)
+    log.info("%s run: %s", "resuming" if found == "broken" else "new", folder)
     announce(splits)
     last = folder / LAST
     if last.is_file():
