@@ -254,7 +254,8 @@ def best_row(curve: list[dict[str, float]], options: DictConfig) -> int:
 
 def chosen(curve: list[dict[str, float]], options: DictConfig, folder: Path) -> Selection:
     """The checkpoint with the best validation metric."""
-    epoch = torch.load(folder / BEST, weights_only=True, map_location="cpu")["epoch"]
+    # Mapped, so that only the epoch is read here; the weights are read when they are needed.
+    epoch = torch.load(folder / BEST, weights_only=True, map_location="cpu", mmap=True)["epoch"]
     row, key = next(r for r in curve if int(r["epoch"]) == epoch), f"valid/{options.select.metric}"
     return Selection(folder / BEST, int(row["epoch"]), key, row[key])
 
