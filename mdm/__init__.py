@@ -4,10 +4,11 @@ The package is the path of a video segment to a number that can be believed, a s
 
     formats     files that people have → one store on disk                        (scripts/prepare.py)
     data        a store, or data whose dependence is known → batches; the test fold sealed
+    estimators  critic outputs or representations → bounds and distances
     backbones   batch → each modality encoded → fused Z and a prediction
     product     encoded modalities re-paired: samples of the product of the marginals
-    estimators  critic outputs → bounds and distances
     penalties   Z of joint and product rows → a term of the loss, and a critic that estimates it
+    schedules   share of training done → factor of the learning rate
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
     records     what a run leaves on disk

@@ -84,6 +84,8 @@ class Learner(pl.LightningModule):
     optimizer: makes the task optimiser from parameter groups
     groups: submodule of the backbone → options of its parameter group, such as ``{"encoder": {"lr": 5e-5}}``
     gradient_clip: largest gradient norm of the backbone's parameters, or None
+    decay: what weight decay acts on: ``all`` parameters, or ``matrices``, as is usual for transformers (no bias, no norm)
+    schedule: share of training done, in [0, 1) → factor of every learning rate of the task optimiser, before each step
     fresh: a loader of training batches in an order of its own, for ``critic_batches=fresh`` and ``interleave=epoch``
 
     ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the
@@ -100,6 +102,8 @@ class Learner(pl.LightningModule):
         seed: int,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
         gradient_clip: float | None = None,
+        decay: str = "all",
+        schedule: Callable[[float], float] | None = None,
         fresh: DataLoader[Batch] | None = None,
     ):
         super().__init__()
@@ -108,9 +112,9 @@ class Learner(pl.LightningModule):
         self.penalties = nn.ModuleDict({name: o.penalty for name, o in objectives.items()})
         self.objectives = dict(objectives)
         self.spec, self.loss, self.make_optimizer, self.groups = spec, loss, optimizer, groups or {}
-        self.seed, self.gradient_clip, self.fresh = seed, gradient_clip, fresh
+        self.seed, self.gradient_clip, self.decay, self.schedule, self.fresh = seed, gradient_clip, decay, schedule, fresh
         self.curve: list[dict[str, float]] = []
-        parameter_groups(backbone, self.groups)  # complains of a wrong name before anything has begun
+        parameter_groups(backbone, self.groups, decay)  # complains of a wrong name before anything has begun
         self._needs_product = any(o.penalty.needs_product for o in objectives.values())
         self._start_epoch(0)
 
@@ -120,6 +124,8 @@ class Learner(pl.LightningModule):
         self._stream = Stream(derive(self.seed, "penalty", epoch), "dropout")
         self._shifts = np.random.default_rng(derive(self.seed, "shifts", epoch))
         self._replayed = {name: Replay(derive(self.seed, name, epoch)) for name in self.objectives}
+        for objective in self.objectives.values():
+            objective.penalty.start_epoch()
         self._fresh_batches = endless(self.fresh, epoch) if self.fresh is not None else None
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
@@ -149,6 +155,8 @@ class Learner(pl.LightningModule):
         terms |= self.backbone.own_terms(batch, encoded, fusion)
         terms |= self._penalty_terms(here)
         self._step(terms)
+        with torch.no_grad():
+            self.backbone.after_step(batch, fusion.detach(), self.current_epoch)
 
     def _penalty_terms(self, here: Here) -> dict[str, Tensor]:
         """Stage two's terms; one sample of the product serves all penalties."""
@@ -176,6 +184,11 @@ class Learner(pl.LightningModule):
                 "weight was changed by it. Lower model.optimizer.lr or penalty.weight, or look at the data card."
             )
         optimizer = self._optimizers()[0]
+        if self.schedule is not None:
+            step = self.current_epoch * self.trainer.num_training_batches + self._batches
+            factor = self.schedule(step / (self.trainer.max_epochs * self.trainer.num_training_batches))  # type: ignore[operator]
+            for group in optimizer.param_groups:
+                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
         optimizer.zero_grad()
         self.manual_backward(total)
         if self.gradient_clip is not None:
@@ -264,7 +277,7 @@ class Learner(pl.LightningModule):
     # ---- what Lightning asks for
 
     def configure_optimizers(self) -> list[Optimizer]:
-        optimizers = [self.make_optimizer(parameter_groups(self.backbone, self.groups))]
+        optimizers = [self.make_optimizer(parameter_groups(self.backbone, self.groups, self.decay))]
         for name in self._trained():
             make = self.objectives[name].optimizer
             assert make is not None
@@ -341,16 +354,20 @@ def endless(loader: DataLoader[Batch], epoch: int) -> Iterator[Batch]:
         passes += 1
 
 
-def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]], decay: str = "all") -> list[dict[str, Any]]:
     """Optimiser groups by the submodule that owns the parameters; the rest forms the first group.
 
-    Raises ValueError if a name is no submodule, or if two groups share parameters.
+    With ``decay=matrices`` each is divided: vectors (biases, the weights of norms) get no weight decay.
+
+    Raises ValueError if a name is no submodule, if two groups share parameters, or on an unknown ``decay``.
     """
+    if decay not in ("all", "matrices"):
+        raise ValueError(f"Weight decay acts on all parameters or on matrices, but {decay!r} came; set model.decay.")
     owned: dict[int, str] = {}
     result: list[dict[str, Any]] = []
     for name, options in groups.items():
         try:
-            parameters = list(backbone.get_submodule(name).parameters())
+            parameters = [p for p in backbone.get_submodule(name).parameters() if p.requires_grad]
         except AttributeError:
             children = ", ".join(n for n, _ in backbone.named_children())
             raise ValueError(
@@ -362,18 +379,23 @@ def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]
             raise ValueError(f"Optimiser groups must not share parameters, but {name!r} overlaps {shared}; correct model.groups.")
         owned |= {id(p): name for p in parameters}
         result.append({"params": parameters, **options})
-    return [{"params": [p for p in backbone.parameters() if id(p) not in owned]}, *result]
+    result.insert(0, {"params": [p for p in backbone.parameters() if p.requires_grad and id(p) not in owned]})
+    if decay == "matrices":
+        divided = []
+        for group in result:
+            divided.append({**group, "params": [p for p in group["params"] if p.ndim > 1]})
+            divided.append({**group, "params": [p for p in group["params"] if p.ndim < 2], "weight_decay": 0.0})
+        result = divided
+    return [group for group in result if group["params"]]
 
 
 def gather(views: list[View]) -> View:
     """Views of consecutive batches as one."""
 
-    def together(fusions: list[Fusion]) -> Fusion:
-        unimodal = {m: torch.cat([f.unimodal[m] for f in fusions]) for m in fusions[0].unimodal}
-        return Fusion(torch.cat([f.prediction for f in fusions]), torch.cat([f.z for f in fusions]), unimodal)
-
     products = [v.product for v in views if v.product is not None]
-    return View(together([v.joint for v in views]), together(products) if products else None, torch.cat([v.label for v in views]))
+    return View(
+        Fusion.cat([v.joint for v in views]), Fusion.cat(products) if products else None, torch.cat([v.label for v in views])
+    )
 
 
 def to_numpy(tensor: Tensor) -> Float[np.ndarray, "*shape"]:

@@ -126,6 +126,7 @@ def build_splits(cfg: DictConfig) -> Splits:
         scale=data.scale,
         max_steps=data.max_steps,
         workers=cfg.machine.workers,
+        by_length=cfg.model.by_length,
     )
 
 
@@ -139,7 +140,13 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         if node is None:
             continue
         with Stream(cfg.seed, f"critic {name}").active():
-            penalty = make(node.objective, weight=node.weight, z_dim=backbone.z_dim, unimodal_dims=backbone.unimodal_dims)
+            penalty = make(
+                node.objective,
+                weight=node.weight,
+                z_dim=backbone.z_dim,
+                unimodal_dims=backbone.unimodal_dims,
+                part_dims=backbone.part_dims,
+            )
         if penalty.needs_product:
             # The smallest draw that training and validation will make, so that what cannot be drawn is said now.
             batches = [rows for loader in (splits.train(), splits.valid()) for rows in (loader.batch_sampler or [])]
@@ -162,6 +169,8 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         seed=cfg.seed,
         groups=plain(cfg.model.groups),
         gradient_clip=cfg.trainer.gradient_clip,
+        decay=cfg.model.decay,
+        schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
         fresh=splits.train("critic batches") if objectives else None,
     )
 

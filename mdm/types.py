@@ -6,7 +6,7 @@ detached). Nothing here learns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,16 @@ from torch import Tensor
 class Feature:
     """How the steps of one modality look: vectors of ``dim`` numbers, or tokens.
 
-    ``vocabulary`` is empty for vectors. For tokens ``dim`` counts the ids that may occur (id 0 is
-    padding, id 1 a word that the training fold has not); ``vocabulary[i]`` is the word behind id
-    ``i``, and is empty where only ids are known (a tokenizer's).
+    ``vocabulary`` is empty for vectors. For tokens ``dim`` counts the ids that may occur (id 0 is padding, id 1 an
+    unknown word); ``vocabulary[i]`` is the word behind id ``i``, and is empty where only ids are known (a tokenizer's).
+    ``unseen``: ids of words that the training fold has not. An embedding that is learned here has nothing to say about
+    them; a pretrained encoder has.
     """
 
     dim: int
     tokens: bool = False
     vocabulary: tuple[str, ...] = ()
+    unseen: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class DataSpec:
 
     ``aligned``: every modality has one step per word, so steps of one segment correspond.
     ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
+    ``train_ids``: the training fold's segments, for models that keep something for each of them.
     """
 
     features: Mapping[str, Feature]
@@ -42,6 +45,7 @@ class DataSpec:
     label_range: tuple[float, float]
     label_mean: tuple[float, ...]
     aligned: bool
+    train_ids: tuple[str, ...] = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -100,14 +104,32 @@ class Fusion:
     prediction: [batch, targets]
     z: [batch, d], the fused representation, what the head reads before its dropout
     unimodal: modality → [batch, d_m], each modality's own representation; empty where fusion is early
+    parts: name → [batch, d], what else the model's own terms and its own penalty read (codes, factors)
     """
 
     prediction: Float[Tensor, "batch targets"]
     z: Float[Tensor, "batch d"]
     unimodal: dict[str, Float[Tensor, "batch d_m"]] = field(default_factory=dict)
+    parts: dict[str, Float[Tensor, "batch d_part"]] = field(default_factory=dict)
 
     def detach(self) -> Fusion:
-        return Fusion(self.prediction.detach(), self.z.detach(), {m: u.detach() for m, u in self.unimodal.items()})
+        return self._each(Tensor.detach)
 
     def __getitem__(self, rows: Tensor | slice) -> Fusion:
-        return Fusion(self.prediction[rows], self.z[rows], {m: u[rows] for m, u in self.unimodal.items()})
+        return self._each(lambda tensor: tensor[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Fusion:
+        unimodal = {m: change(u) for m, u in self.unimodal.items()}
+        parts = {name: change(p) for name, p in self.parts.items()}
+        return Fusion(change(self.prediction), change(self.z), unimodal, parts)
+
+    @staticmethod
+    def cat(fusions: list[Fusion]) -> Fusion:
+        """Fusions of consecutive rows as one."""
+        first = fusions[0]
+        return Fusion(
+            torch.cat([f.prediction for f in fusions]),
+            torch.cat([f.z for f in fusions]),
+            {m: torch.cat([f.unimodal[m] for f in fusions]) for m in first.unimodal},
+            {name: torch.cat([f.parts[name] for f in fusions]) for name in first.parts},
+        )

@@ -14,11 +14,12 @@ ORDER = [
     "seeds",
     "data",
     "formats",
+    "estimators",
     "backbones",
     "product",
-    "estimators",
     "penalties",
     "metrics",
+    "schedules",
     "learner",
     "records",
     "run",
@@ -28,7 +29,7 @@ ONLY = {
     "hydra": {"run"},
     "omegaconf": {"run"},
     "pytorch_lightning": {"learner", "run", "data"},
-    "transformers": set(),
+    "transformers": {"backbones"},
     "wandb": set(),
 }
 

@@ -18,8 +18,8 @@ from mdm.types import Batch, DataSpec, Encoded, Fusion
 class Backbone(nn.Module, ABC):
     """A fusion model: batch → Z and a prediction.
 
-    Attributes that a concrete class sets: ``z_dim``, the width of Z, and ``unimodal_dims``, modality → width
-    of its own representation (empty where fusion is early).
+    Attributes that a concrete class sets: ``z_dim``, the width of Z; ``unimodal_dims``, modality → width of its own
+    representation (empty where fusion is early); ``part_dims``, name → width of each of ``Fusion.parts``, if it has any.
 
     Rules that the shared contract tests hold: a masked step changes nothing; ``fuse`` treats each row on its
     own (what couples rows, such as BatchNorm, belongs into ``encode``, so that its statistics never see samples
@@ -28,6 +28,10 @@ class Backbone(nn.Module, ABC):
 
     z_dim: int
     unimodal_dims: dict[str, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part_dims: dict[str, int] = {}
 
     @abstractmethod
     def encode(self, batch: Batch) -> Encoded:
@@ -40,6 +44,13 @@ class Backbone(nn.Module, ABC):
     def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
         """Losses that the model's paper adds and the task optimiser minimises; usually none."""
         return {}
+
+    def after_step(self, batch: Batch, fusion: Fusion, epoch: int) -> None:
+        """What a model updates by a rule of its own after each training step (Self-MM's labels); usually nothing.
+
+        ``fusion`` is that of the step, detached; ``epoch`` counts from 0. Whatever is kept must be a persistent buffer, so
+        that a resumed run has it.
+        """
 
     def forward(self, batch: Batch) -> Fusion:
         return self.fuse(self.encode(batch))

@@ -19,15 +19,14 @@ up to 2 MiB around each row that is read, so that even counting what was read wo
 
 
 class View:
-    """One modality as a run reads it: scaled, cut to its last steps, unknown words marked."""
+    """One modality as a run reads it: scaled and cut to its last steps."""
 
     def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
         self.ragged, self.max_steps = ragged, max_steps
-        self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary)
-        self.shift = self.factor = self.known = None
+        self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary, unseen_tokens(ragged, train))
+        self.shift = self.factor = None
         if ragged.tokens:
-            if ragged.vocabulary:
-                self.known = known_tokens(ragged, train)
+            pass
         elif scale == "standard":
             mean, std = moments(ragged, train)
             self.shift, self.factor = mean.astype(np.float32), (1 / np.where(std > 1e-6, std, 1)).astype(np.float32)
@@ -52,8 +51,6 @@ class View:
         mask = steps < lengths[:, None]
         values = self.ragged.values[np.where(mask, (ends - lengths)[:, None] + steps, 0)]
         release(self.ragged.values)
-        if self.known is not None:
-            values = self.known[values]
         if self.factor is not None:
             values = (values - self.shift) * self.factor
         if self.ragged.tokens:
@@ -62,13 +59,12 @@ class View:
         return Sequence(torch.from_numpy(values), torch.from_numpy(mask))
 
 
-def known_tokens(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " vocabulary"]:
-    """id → id for words of the training fold, id → UNKNOWN for the others."""
+def unseen_tokens(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> frozenset[int]:
+    """Ids of words that do not occur in these rows; empty for vectors and for a tokenizer's ids."""
+    if not ragged.vocabulary:
+        return frozenset()
     occurring = np.unique(np.concatenate([ragged[i] for i in train]))
-    known = np.full(len(ragged.vocabulary), UNKNOWN, dtype=np.int64)
-    known[occurring] = occurring
-    known[PADDING] = PADDING
-    return known
+    return frozenset(np.setdiff1d(np.arange(UNKNOWN + 1, len(ragged.vocabulary)), occurring).tolist())
 
 
 def moments(ragged: Ragged, rows: Int[np.ndarray, " rows"]) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:

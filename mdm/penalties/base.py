@@ -62,3 +62,9 @@ class Penalty(nn.Module, ABC):
         Only called for penalties that have parameters.
         """
         raise NotImplementedError(f"{type(self).__name__} has parameters but no critic_loss.")
+
+    def start_epoch(self) -> None:
+        """Forget what was gathered from earlier batches (MMIM's memory); usually nothing.
+
+        Called before every epoch and after every resumption, so nothing of a batch outlives its epoch.
+        """

@@ -32,7 +32,7 @@ class Dependency(Penalty):
     training: what the critic minimises. ``bound``, minus its own bound; ``logistic`` (kl and f only), the loss of telling joint
         from product rows, whose gradient is bounded for every sample; the bound then only reads the critic out
     gradient_penalty_weight: of the term added to the critic's loss
-    unimodal_dims: accepted for the common call, not read: the measure is a function of Z
+    unimodal_dims, part_dims: accepted for the common call, not read: the measure is a function of Z
 
     Defaults are for kl and f: a plain critic, because Table 4's dropout and sigmoid leave 0 only after hundreds of steps and its
     values saturate below 1; trained logistically and ended by tanh, because a critic trained on a bound in minibatches
@@ -49,6 +49,7 @@ class Dependency(Penalty):
         z_dim: int,
         weight: float,
         unimodal_dims: dict[str, int] | None = None,
+        part_dims: dict[str, int] | None = None,
         measure: str = "kl",
         critic: str = "plain",
         output: str = "tanh",

@@ -1,5 +1,6 @@
 """Batches against a plain padding loop; what is estimated comes from the training fold alone; the test fold stays shut."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,12 +78,6 @@ def padded(sequences):
     return values, mask
 
 
-def known(segments, words):
-    """Words that the training fold has not become UNKNOWN."""
-    training = {int(w) for i in rows_of(segments, "train") for w in segments.text["words"][i]}
-    return np.array([w if int(w) in training else UNKNOWN for w in words], dtype=np.int64)
-
-
 def order_of(loader, epoch=0):
     loader.batch_sampler.set_epoch(epoch)
     return [batch.ids for batch in loader]
@@ -125,7 +120,7 @@ def test_batches_equal_a_plain_padding_loop(segments, selection, fold, max_steps
             ragged = segments.features["words" if name == "language" else name]
             plain = [ragged[i] if max_steps is None else ragged[i][-max_steps:] for i in rows]
             if name == "language":
-                plain = [known(segments, words) for words in plain]
+                plain = [words.astype(np.int64) for words in plain]
             values, mask = padded(plain)
             np.testing.assert_array_equal(sequence.values.numpy(), values, strict=True)
             np.testing.assert_array_equal(sequence.mask.numpy(), mask, strict=True)
@@ -256,19 +251,39 @@ def test_other_folds_change_nothing_in_training(segments, options):
         assert all(equal(x, y) for x, y in zip(one, two, strict=True))
     assert a.spec.label_mean == b.spec.label_mean
     for name in a.spec.modalities:
-        for part in ("shift", "factor", "known"):
+        assert a._views[name].feature == b._views[name].feature
+        for part in ("shift", "factor"):
             np.testing.assert_array_equal(getattr(a._views[name], part), getattr(b._views[name], part))
 
 
-def test_words_that_training_has_not_are_unknown(segments):
-    """Words 12 to 19 are in the vocabulary but in no training segment."""
+def test_words_that_training_has_not_are_known_as_such(segments):
+    """Words 12 to 19 are in the vocabulary but in no training segment: a model is told, and sees the words themselves."""
     splits = Splits(segments)
     language = next(iter(splits.valid())).sequences["language"]
     plain = np.concatenate([segments.text["words"][i] for i in rows_of(segments, "valid")])
     assert (plain >= 12).any()
-    np.testing.assert_array_equal(language.values[language.mask].numpy(), known(segments, plain))
+    np.testing.assert_array_equal(language.values[language.mask].numpy(), plain)
     assert (language.values[~language.mask] == PADDING).all()
-    assert all((b.sequences["language"].values != UNKNOWN).all() for b in splits.train())
+    training = {int(w) for i in rows_of(segments, "train") for w in segments.text["words"][i]}
+    vocabulary = range(UNKNOWN + 1, len(segments.text["words"].vocabulary))
+    assert splits.spec.features["language"].unseen == set(vocabulary) - training
+    assert set(range(12, 20)) <= splits.spec.features["language"].unseen
+
+
+def test_batches_by_length(segments):
+    """Every row once an epoch; a function of (seed, epoch); and within a run of batches no batch overlaps another in length."""
+    splits = Splits(segments, batch_size=4, by_length=True, seed=3)
+    loader = splits.train()
+    lengths = dict(
+        zip(segments.ids, np.max([r.lengths for r in (segments.text["words"], *segments.modalities.values())], axis=0), strict=True)
+    )
+    for epoch in range(3):
+        batches = order_of(loader, epoch)
+        assert batches == order_of(Splits(segments, batch_size=4, by_length=True, seed=3).train(), epoch)
+        assert sorted(i for ids in batches for i in ids) == sorted(splits.describe("train")["id"])
+        spans = sorted((min(lengths[i] for i in ids), max(lengths[i] for i in ids)) for ids in batches)
+        assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+    assert order_of(loader, 0) != order_of(loader, 1)
 
 
 def test_ids_of_a_tokenizer_stay_as_they_are(segments):

