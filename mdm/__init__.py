@@ -8,6 +8,7 @@ The package is the path of a video segment to a number that can be believed, a s
     backbones   batch → each modality encoded → fused Z and a prediction
     product     encoded modalities re-paired: samples of the product of the marginals
     penalties   Z of joint and product rows → a term of the loss, and a critic that estimates it
+    baselines   constants and regressors on pooled features: the floor
     schedules   share of training done → factor of the learning rate
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers

@@ -8,13 +8,16 @@ import os
 import platform
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import hydra
+import joblib
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -28,11 +31,14 @@ from mdm.learner import Learner, Objective, predict
 from mdm.metrics import evaluate
 from mdm.product import shifts
 from mdm.seeds import Stream
-from mdm.types import DataSpec
+from mdm.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+
+Predictor = Callable[[Iterable[Batch]], tuple[np.ndarray, np.ndarray]]
+"""Batches → predictions and labels, [n, targets] each."""
 
 
 def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -52,6 +58,8 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if found == "finished":
         log.info("finished already: %s", folder)
         return records.read_record(folder)
+    if "baseline" in cfg.model:
+        return run_baseline(cfg, config, folder, splits)
     learner = build_learner(cfg, splits)
     trainer = build_trainer(cfg, folder, splits.spec)
     # Whatever is wrong with the config or the data has been said by now, and nothing has been written.
@@ -67,9 +75,33 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if not trained(learner.curve, cfg.trainer):
             raise RuntimeError(f"The run was stopped after {len(learner.curve)} epochs; the same command resumes it.")
     selection = chosen(learner.curve, cfg.trainer, folder)
-    record = conclude(cfg, folder, splits, learner, selection)
+    record = conclude(cfg, folder, splits, selection, learner.curve, restored(learner, selection), sizes(learner))
     last.unlink(missing_ok=True)
     return record
+
+
+def run_baseline(cfg: DictConfig, config: dict[str, Any], folder: Path, splits: Splits) -> dict[str, Any]:
+    """The same protocol for a model without a training loop: fit, choose a setting on validation, test once, record.
+
+    Raises ValueError if a penalty is asked for.
+    """
+    if cfg.penalty.objective is not None:
+        raise ValueError(
+            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={cfg.penalty.name} came; "
+            "use penalty=none, or another model."
+        )
+    baseline = make(cfg.model.baseline, spec=splits.spec, seed=cfg.seed)
+    records.claim(folder, config)
+    announce(splits)
+    started = time.monotonic()
+    curve = baseline.fit(splits.in_order("train"), splits.valid())
+    best, metric = best_row(curve, cfg.trainer), f"valid/{cfg.trainer.select.metric}"
+    curve[-1]["seconds"] = time.monotonic() - started
+    joblib.dump(baseline.candidates[best], folder / BEST)
+    selection = Selection(folder / BEST, best, metric, curve[best][metric])
+    return conclude(
+        cfg, folder, splits, selection, curve, lambda batches: baseline.predict(best, batches), {"backbone": 0, "critics": 0}
+    )
 
 
 # ---- build
@@ -269,12 +301,32 @@ def chosen(curve: list[dict[str, float]], options: DictConfig, folder: Path) -> 
     return Selection(folder / BEST, int(row["epoch"]), key, row[key])
 
 
-def conclude(cfg: DictConfig, folder: Path, splits: Splits, learner: Learner, selection: Selection) -> dict[str, Any]:
-    """Load the chosen checkpoint, read the test fold once, write the record, and say what came out."""
-    spec, curve = splits.spec, learner.curve
-    state = torch.load(selection.checkpoint, weights_only=True, map_location="cpu")["state_dict"]
-    learner.load_state_dict(state)
-    prediction, label = predict(learner.backbone.cpu(), splits.open_test(selection))
+def restored(learner: Learner, selection: Selection) -> Predictor:
+    """The chosen checkpoint as a predictor."""
+    learner.load_state_dict(torch.load(selection.checkpoint, weights_only=True, map_location="cpu")["state_dict"])
+    return partial(predict, learner.backbone.cpu())
+
+
+def sizes(learner: Learner) -> dict[str, int]:
+    """Parameters of the backbone and of the critics."""
+    return {
+        "backbone": sum(p.numel() for p in learner.backbone.parameters()),
+        "critics": sum(p.numel() for p in learner.penalties.parameters()),
+    }
+
+
+def conclude(
+    cfg: DictConfig,
+    folder: Path,
+    splits: Splits,
+    selection: Selection,
+    curve: list[dict[str, float]],
+    predictor: Predictor,
+    parameters: dict[str, int],
+) -> dict[str, Any]:
+    """Read the test fold once with the chosen predictor, write the record, and say what came out."""
+    spec = splits.spec
+    prediction, label = predictor(splits.open_test(selection))
     floor = np.tile(np.array(spec.label_mean, dtype=np.float32), (len(label), 1))
     row = next(r for r in curve if int(r["epoch"]) == selection.epoch)
     record = {
@@ -287,11 +339,8 @@ def conclude(cfg: DictConfig, folder: Path, splits: Splits, learner: Learner, se
         "test": evaluate(prediction, label, spec.label_range, spec.targets),
         "test_of_train_mean": evaluate(floor, label, spec.label_range, spec.targets),
         "selected": {"by": selection.metric, "mode": cfg.trainer.select.mode, "epoch": selection.epoch, "epochs": len(curve)},
-        "seconds": sum(r["seconds"] for r in curve),
-        "parameters": {
-            "backbone": sum(p.numel() for p in learner.backbone.parameters()),
-            "critics": sum(p.numel() for p in learner.penalties.parameters()),
-        },
+        "seconds": sum(r.get("seconds", 0.0) for r in curve),
+        "parameters": parameters,
         "folds": splits.sizes,
         "modalities": list(spec.modalities),
         "data_card": splits.segments.card_hash,

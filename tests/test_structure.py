@@ -20,6 +20,7 @@ ORDER = [
     "penalties",
     "metrics",
     "schedules",
+    "baselines",
     "learner",
     "records",
     "run",

@@ -18,7 +18,8 @@ from mdm.product import batch_lengths, product, shifts
 from mdm.run import make
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
-MODELS = {path.stem: [{}] for path in sorted((Path(__file__).parents[2] / "configs" / "model").glob("*.yaml"))}
+CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((Path(__file__).parents[2] / "configs" / "model").glob("*.yaml"))}
+MODELS = {name: [{}] for name, node in CONFIGS.items() if "backbone" in node}
 """model → options that differ from its file."""
 MODELS["eflstm"] += [{"variant": "separate", "head": "linear"}, {"bidirectional": True, "num_layers": 2}]
 MODELS["lmf"] += [{"init": "official", "rank": 1, "z_dim": 3}]
