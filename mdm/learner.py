@@ -151,7 +151,8 @@ class Learner(pl.LightningModule):
         for name, objective in now.items():
             if objective.critic_batches != "fresh":
                 self._fit_critic(name, objective, here)
-        terms = {"task": self.loss(fusion.prediction, batch.label)}
+        labelled = slice(batch.labelled)
+        terms = {"task": self.loss(fusion.prediction[labelled], batch.label[labelled])}
         terms |= self.backbone.own_terms(batch, encoded, fusion)
         terms |= self._penalty_terms(here)
         self._step(terms)

@@ -120,6 +120,7 @@ NUMBERS = {
     "seed": (int,),
     "data.batch_size": (int,),
     "data.max_steps": (int, type(None)),
+    "data.unlabeled": (int,),
     "penalty.weight": (int, float),
     "penalty.critic_steps": (int, type(None)),
     "trainer.max_epochs": (int,),
@@ -159,6 +160,7 @@ def build_splits(cfg: DictConfig) -> Splits:
         max_steps=data.max_steps,
         workers=cfg.machine.workers,
         by_length=cfg.model.by_length,
+        unlabeled=cfg.data.unlabeled,
     )
 
 

@@ -83,18 +83,22 @@ move on their own."""
 
 @dataclass(frozen=True)
 class Batch:
-    """Segments as a backbone reads them."""
+    """Segments as a backbone reads them.
+
+    labelled: how many rows have a label; the others come last and their label is NaN. None: all
+    """
 
     ids: tuple[str, ...]
     sequences: dict[str, Sequence]
     label: Float[Tensor, "batch targets"]
+    labelled: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         sequences = {name: s.to(device, non_blocking) for name, s in self.sequences.items()}
-        return Batch(self.ids, sequences, self.label.to(device, non_blocking=non_blocking))
+        return Batch(self.ids, sequences, self.label.to(device, non_blocking=non_blocking), self.labelled)
 
 
 @dataclass(frozen=True)

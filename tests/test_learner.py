@@ -186,6 +186,53 @@ def test_parameter_groups_belong_to_submodules():
         parameter_groups(model, {"b": {}, "b.1": {}})
 
 
+def test_weight_decay_of_matrices_leaves_vectors_alone():
+    model = nn.ModuleDict({"a": nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "b": nn.Linear(2, 1)})
+    groups = parameter_groups(model, {"b": {"lr": 0.5, "weight_decay": 0.3}}, decay="matrices")
+    shapes = [sorted(tuple(p.shape) for p in g["params"]) for g in groups]
+    assert shapes == [[(2, 2)], [(2,), (2,), (2,)], [(1, 2)], [(1,)]]
+    assert [g.get("weight_decay") for g in groups] == [None, 0.0, 0.3, 0.0]
+    assert [g.get("lr") for g in groups] == [None, None, 0.5, 0.5]
+    model["b"].requires_grad_(False)
+    assert sum(len(g["params"]) for g in parameter_groups(model, {}, decay="all")) == 4
+    with pytest.raises(ValueError, match=r"'some' came; set model\.decay"):
+        parameter_groups(model, {}, decay="some")
+
+
+def test_a_schedule_sets_every_learning_rate_before_each_step(config, tmp_path):
+    """Two epochs of three batches, half of them warm-up: factors 0, 1/3, 2/3, 1, 2/3, 1/3."""
+    cfg = config("+model.groups.head={lr: 0.5}", "model.schedule={_target_: mdm.schedules.Linear, warmup: 0.5}")
+    rates = []
+
+    def watch(learner):
+        step = learner._step
+
+        def watched(terms):
+            step(terms)
+            rates.append([group["lr"] for group in learner._optimizers()[0].param_groups])
+
+        learner._step = watched
+
+    fit(cfg, tmp_path / "run", watch)
+    factors = torch.tensor([0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3])
+    torch.testing.assert_close(torch.tensor(rates), factors[:, None] * torch.tensor([[0.001, 0.5]]))
+
+
+def test_the_task_loss_is_of_labelled_rows_and_the_rest_of_all(config, tmp_path):
+    cfg = config("data.segments.unlabeled=30", "data.unlabeled=2", "trainer.max_epochs=1", "model=lmf", "penalty=kl")
+    seen = []
+
+    def watch(learner):
+        learner.loss.register_forward_pre_hook(lambda _, given: seen.append((len(given[0]), given[1])))
+        own_terms = learner.backbone.own_terms
+        learner.backbone.own_terms = lambda batch, *rest: seen.append(len(batch)) or own_terms(batch, *rest)
+
+    learner, _ = fit(cfg, tmp_path / "run", watch)
+    assert [rows for rows in seen if isinstance(rows, int)] == [96, 96, 96]
+    assert all(rows == 32 and torch.isfinite(label).all() for rows, label in (s for s in seen if not isinstance(s, int)))
+    assert torch.isfinite(torch.tensor(learner.curve[0]["train/task"]))
+
+
 def test_groups_reach_the_optimizer(config):
     cfg = config("+model.groups.head={lr: 0.5}")
     learner = runs.build_learner(cfg, runs.build_splits(cfg))

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 FOLDS = ("train", "valid", "test")
+UNLABELED = "unlabeled"
+"""The fold of segments that only train what needs no label (paper 004, section 3.4); their labels are NaN."""
 PADDING, UNKNOWN = 0, 1
 """Token ids with a meaning of their own; the words of a vocabulary start at 2."""
 
@@ -85,7 +87,7 @@ class Segments:
         tokenizer) and ``vectors`` (given embeddings). A run chooses one as its language modality.
     modalities: the others, usually ``audio`` and ``video``
     aligned: names, of ``text`` and ``modalities``, whose steps correspond one to one
-    fold: ``train``, ``valid``, ``test`` or ``""`` (in no fold) for each segment
+    fold: ``train``, ``valid``, ``test``, ``unlabeled`` or ``""`` (in no fold) for each segment
     group: the video, or speaker, that a segment is cut from
     marks: named flags per segment (such as ``contradictory``), carried into the predictions
     truth: what is known in closed form of how the data came about; empty for real data
@@ -126,6 +128,8 @@ class Segments:
     def card(self) -> dict[str, Any]:
         """The data card: what a reader must know before believing a number computed on these data."""
         folds = {fold: int((self.fold == fold).sum()) for fold in FOLDS}
+        if (self.fold == UNLABELED).any():
+            folds[UNLABELED] = int((self.fold == UNLABELED).sum())
         features = {}
         for name, ragged in self.features.items():
             lengths = ragged.lengths
@@ -145,7 +149,7 @@ class Segments:
             "folds": folds,
             "targets": list(self.targets),
             "label_range": list(self.label_range),
-            "label_observed": [float(self.label.min()), float(self.label.max())],
+            "label_observed": [float(np.nanmin(self.label)), float(np.nanmax(self.label))],
             "label_mean_train": [float(x) for x in self.label[self.fold == "train"].mean(0)] if folds["train"] else None,
             "aligned": list(self.aligned),
             "features": features,
@@ -198,10 +202,12 @@ def check(segments: Segments) -> Segments:
             f"{name}: segment ids must be unique, but {len(doubled)} occur twice ({', '.join(doubled[:3])}); "
             "rename them or remove the copies, or one segment may stand in two folds."
         )
-    unknown = sorted(set(segments.fold.tolist()) - {*FOLDS, ""})
+    unknown = sorted(set(segments.fold.tolist()) - {*FOLDS, UNLABELED, ""})
     if unknown:
-        raise ValueError(f"{name}: a fold must be one of train, valid, test (or empty), but {unknown} came; rename them.")
-    check_label(segments)
+        raise ValueError(
+            f"{name}: a fold must be one of train, valid, test, unlabeled (or empty), but {unknown} came; rename them."
+        )
+    check_columns(segments)
     for feature, ragged in segments.features.items():
         check_feature(name, feature, ragged, n)
         if not segments.digests:
@@ -220,24 +226,34 @@ def check(segments: Segments) -> Segments:
             f"each, but {segments.ids[i]} has {lengths[:, i].tolist()} ({len(differing)} such segments); align them or "
             "declare them unaligned."
         )
-    for what, array in {"fold": segments.fold, "group": segments.group, **segments.marks}.items():
-        if len(array) != n:
-            raise ValueError(f"{name}: {what} must have one entry per segment ({n}), but has {len(array)}; check the reader.")
     return segments
 
 
-def check_label(segments: Segments) -> None:
-    """The part of `check` that concerns labels."""
+def check_columns(segments: Segments) -> None:
+    """The part of `check` that concerns labels and other columns."""
     name, label, (low, high) = segments.name, segments.label, segments.label_range
     if label.shape != (len(segments), len(segments.targets)):
         raise ValueError(
             f"{name}: labels must have shape [segments, targets] = [{len(segments)}, {len(segments.targets)}], "
             f"but have {list(label.shape)}; check the label file."
         )
-    bad = np.flatnonzero(~np.isfinite(label).all(1))
+    for what, array in {"fold": segments.fold, "group": segments.group, **segments.marks}.items():
+        if len(array) != len(segments):
+            raise ValueError(
+                f"{name}: {what} must have one entry per segment ({len(segments)}), but has {len(array)}; check the reader."
+            )
+    labelled = segments.fold != UNLABELED
+    bad = np.flatnonzero(labelled & ~np.isfinite(label).all(1))
     if len(bad):
         raise ValueError(
-            f"{name}: labels must be finite, but {len(bad)} are not (first: {segments.ids[bad[0]]}); remove these segments."
+            f"{name}: labels must be finite, but {len(bad)} are not (first: {segments.ids[bad[0]]}); remove these segments, or "
+            "declare them unlabeled."
+        )
+    bad = np.flatnonzero(~labelled & ~np.isnan(label).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{name}: segments of the fold unlabeled must have NaN for a label, so that it cannot be used, but {len(bad)} have one "
+            f"(first: {segments.ids[bad[0]]}); set them to NaN, or choose another fold."
         )
     if not low < high:
         raise ValueError(f"{name}: label_range must be (low, high) with low < high, but is ({low}, {high}); correct it.")

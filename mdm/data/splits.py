@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mdm.data.base import FOLDS, Ragged, Segments, check
+from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments, check
 from mdm.data.views import View
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec, Feature
@@ -52,6 +52,7 @@ class Splits:
     max_steps: keep at most the last so many steps (the MFN line keeps 20); None keeps all
     by_length: train on batches of segments of like length: less padding, which transformers pay for, and batches that are
         a little less random
+    unlabeled: unlabelled segments that join each labelled one in a training batch, for models that learn from them
     workers: processes that prepare batches; 0 reads in the main process, the fastest for sets of MOSI's size
 
     Raises ValueError if a fold is empty, a modality or text kind is not there, or an argument is out of range.
@@ -69,19 +70,26 @@ class Splits:
         max_steps: int | None = None,
         workers: int = 0,
         by_length: bool = False,
+        unlabeled: int = 0,
     ):
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
         if max_steps is not None and max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, but is {max_steps}; leave it null to keep all steps.")
         check(segments)
-        fold = segments.fold if folds is None else folds(segments)
+        fold = segments.fold if folds is None else np.where(segments.fold == UNLABELED, UNLABELED, folds(segments))
         rows = {name: np.flatnonzero(fold == name) for name in FOLDS}
         empty = [name for name in FOLDS if len(rows[name]) == 0]
         if empty:
             raise ValueError(
                 f"{segments.name}: each of train, valid and test must hold a segment, but {', '.join(empty)} hold none; "
                 "check the folds of the store, or declare a division with data.folds."
+            )
+        rows[UNLABELED] = np.flatnonzero(fold == UNLABELED)
+        if unlabeled < 0 or (unlabeled and len(rows[UNLABELED]) == 0):
+            raise ValueError(
+                f"data.unlabeled asks for {unlabeled} unlabelled segments per labelled one, but {segments.name} has "
+                f"{len(rows[UNLABELED])} in its fold unlabeled; set it to 0, or add such segments (data.segments.unlabeled)."
             )
         chosen = choose(segments, text, modalities)
         unseen = [name for name, ragged in chosen.items() if not ragged.lengths_of(rows["train"]).any()]
@@ -103,7 +111,8 @@ class Splits:
             aligned=kinds <= set(segments.aligned) or len(kinds) == 1,
             train_ids=tuple(segments.ids[i] for i in train),
         )
-        self.sizes = {name: len(r) for name, r in rows.items()}
+        self.sizes = {name: len(r) for name, r in rows.items() if name in FOLDS or unlabeled}
+        self._unlabeled = unlabeled
         self._lengths = None
         if by_length:
             self._lengths = np.max([ragged.lengths_of(train) for ragged in chosen.values()], axis=0)
@@ -113,8 +122,11 @@ class Splits:
 
         ``epoch``: where a run (re)starts. Lightning makes the first iterator before it tells the sampler the epoch.
         """
-        rows = self._rows["train"]
-        return self._loader("train", Shuffled(len(rows), self.batch_size, derive(self.seed, stream), epoch, self._lengths))
+        n, seed = len(self._rows["train"]), derive(self.seed, stream)
+        order = Shuffled(n, self.batch_size, seed, epoch, self._lengths)
+        if not self._unlabeled:
+            return self._loader("train", order)
+        return self._loader("train", Joined(order, len(self._rows[UNLABELED]), self._unlabeled), UNLABELED)
 
     def in_order(self, fold: str) -> DataLoader[Batch]:
         """One fold once, in order, for measuring; of the data that a run learns and chooses from, not the test fold.
@@ -173,9 +185,10 @@ class Splits:
             **{mark: flags[rows].tolist() for mark, flags in self.segments.marks.items()},
         }
 
-    def _loader(self, fold: str, order: Sampler[list[int]]) -> DataLoader[Batch]:
+    def _loader(self, fold: str, order: Sampler[list[int]], joined: str | None = None) -> DataLoader[Batch]:
+        rows = self._rows[fold] if joined is None else np.concatenate([self._rows[fold], self._rows[joined]])
         return DataLoader(
-            Fold(self.segments, self._views, self._rows[fold]),
+            Fold(self.segments, self._views, rows, labelled=len(self._rows[fold])),
             batch_sampler=order,
             collate_fn=as_is,
             num_workers=self.workers,
@@ -215,8 +228,8 @@ def choose(segments: Segments, text: str | None, modalities: list[str] | None) -
 class Fold(Dataset[Batch]):
     """Rows of one fold, read a whole batch at a time."""
 
-    def __init__(self, segments: Segments, views: dict[str, View], rows: Int[np.ndarray, " rows"]):
-        self.views, self.rows = views, rows
+    def __init__(self, segments: Segments, views: dict[str, View], rows: Int[np.ndarray, " rows"], labelled: int):
+        self.views, self.rows, self.labelled = views, rows, labelled
         self.ids = segments.ids
         self.label = torch.from_numpy(np.ascontiguousarray(segments.label, dtype=np.float32))
 
@@ -226,7 +239,8 @@ class Fold(Dataset[Batch]):
     def __getitems__(self, indices: list[int]) -> Batch:
         rows = self.rows[indices]
         sequences = {name: view(rows) for name, view in self.views.items()}
-        return Batch(tuple(self.ids[i] for i in rows), sequences, self.label[rows])
+        labelled = None if self.labelled == len(self.rows) else sum(i < self.labelled for i in indices)
+        return Batch(tuple(self.ids[i] for i in rows), sequences, self.label[rows], labelled)
 
 
 def as_is(batch: Any) -> Any:
@@ -272,6 +286,35 @@ class Shuffled(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return len(cut(list(range(self.rows)), self.batch_size))
+
+
+class Joined(Sampler[list[int]]):
+    """Each batch of an order, with ``per`` unlabelled rows for each of its rows behind them.
+
+    labelled: the order of the labelled rows, whose indices are 0 … n−1; the unlabelled ones follow them. The unlabelled pass in
+        random order, all of them before any comes again
+    """
+
+    def __init__(self, labelled: Shuffled, unlabeled: int, per: int):
+        self.labelled, self.unlabeled, self.per = labelled, unlabeled, per
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.labelled.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.labelled.seed, self.labelled.epoch, 1])
+        rows = self.labelled.rows
+        passes = -(-self.per * rows // self.unlabeled)
+        order = rows + np.concatenate([rng.permutation(self.unlabeled) for _ in range(passes)])
+        taken = 0
+        for batch in self.labelled:
+            more = self.per * len(batch)
+            yield batch + order[taken : taken + more].tolist()
+            taken += more
+
+    def __len__(self) -> int:
+        return len(self.labelled)
 
 
 class InOrder(Sampler[list[int]]):

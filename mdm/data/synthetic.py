@@ -38,7 +38,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mdm.data import lexicon
-from mdm.data.base import Ragged, Segments, check
+from mdm.data.base import UNLABELED, Ragged, Segments, check
 from mdm.data.gaussian import folds, stream, total_correlation
 
 MODALITIES = ("language", "audio", "video")
@@ -83,12 +83,14 @@ def synthetic(
     aligned: bool = True,
     missing: Mapping[str, float] | None = None,
     vectors: bool = False,
+    unlabeled: int = 0,
     seed: int = 0,
 ) -> Segments:
     """Segments from the model above, in folds of MOSI's sizes that share no video.
 
     aligned: one frame per word; else about 5 audio and 3 video frames per word, lengths random
     missing: modality → probability that a segment lacks it, drawn independently (a segment may lack all)
+    unlabeled: further segments of the same law whose labels are withheld
     vectors: also give the text as ``vectors``, a fixed random 300-d vector for each word (32 MB by default)
 
     ``truth``, in nats: ``total_correlation`` and its parts, ``total_correlation_shared`` and
@@ -99,7 +101,9 @@ def synthetic(
     shared_dim too large for the lexicon, rho outside (−1/2, 1), contradiction outside [0, 1], the seed
     negative, or a key of ``missing`` unknown or its probability outside [0, 1).
     """
-    fold = folds(train, valid, test)
+    if unlabeled < 0:
+        raise ValueError(f"unlabeled counts segments, so it is at least 0, but is {unlabeled}; set data.segments.unlabeled.")
+    fold = np.concatenate([folds(train, valid, test), np.repeat([UNLABELED], unlabeled)])
     n = len(fold)
     absent = missing_segments(n, missing or {}, seed)
     truth = true_total_correlation(shared_dim, rho, contradiction)
@@ -118,6 +122,8 @@ def synthetic(
         modalities[m] = Ragged(frames(z.of(m), lengths, m, draw(seed, f"frames {m}")), offsets(lengths))
 
     videos = video_names(fold, draw(seed, "videos"))
+    label = sentiment(z, draw(seed, "sentiment"))[:, None].astype(np.float32)
+    label[fold == UNLABELED] = np.nan
     first = np.maximum.accumulate(np.where(np.r_[True, videos[1:] != videos[:-1]], np.arange(n), 0))
     return check(
         Segments(
@@ -125,7 +131,7 @@ def synthetic(
             ids=tuple(f"{video}[{k}]" for video, k in zip(videos, np.arange(n) - first, strict=True)),
             fold=fold,
             group=videos,
-            label=sentiment(z, draw(seed, "sentiment"))[:, None].astype(np.float32),
+            label=label,
             targets=("sentiment",),
             label_range=(-3.0, 3.0),
             modalities={m: without(ragged, absent[m]) for m, ragged in modalities.items()},
@@ -146,6 +152,7 @@ def synthetic(
                 "aligned": aligned,
                 "missing": dict(missing or {}),
                 "vectors": vectors,
+                "unlabeled": unlabeled,
                 "seed": seed,
             },
         )

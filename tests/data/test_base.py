@@ -127,7 +127,10 @@ def label(i, value):
 BROKEN = {
     "no segments": (lambda s: altered(s, ids=()), "at least one segment, and this one is empty"),
     "doubled id": (lambda s: altered(s, ids=("a", "b", "a", "d", "b", "a")), r"unique, but 2 occur twice \(a, b\)"),
-    "fold name": (lambda s: altered(s, fold=np.array([*s.fold[:5], "dev"])), r"one of train, valid, test .*\['dev'\] came"),
+    "fold name": (
+        lambda s: altered(s, fold=np.array([*s.fold[:5], "dev"])),
+        r"valid, test, unlabeled .*\['dev'\] came",
+    ),
     "label rows": (lambda s: altered(s, ids=s.ids[:5]), r"\[segments, targets\] = \[5, 1\], but have \[6, 1\]"),
     "label columns": (lambda s: altered(s, targets=("joy", "anger")), r"\[segments, targets\] = \[6, 2\], but have \[6, 1\]"),
     "label NaN": (lambda s: altered(s, label=label(2, np.nan)), r"labels must be finite, but 1 are not \(first: c\)"),
