@@ -25,10 +25,11 @@ ORDER = [
     "records",
     "run",
     "probe",
+    "cost",
 ]
 ONLY = {
     "hydra": {"run"},
-    "omegaconf": {"run"},
+    "omegaconf": {"run", "cost"},
     "pytorch_lightning": {"learner", "run", "data"},
     "transformers": {"backbones"},
     "wandb": set(),
