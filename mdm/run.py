@@ -191,7 +191,7 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
             critic_steps=node.critic_steps,
             critic_batches=node.critic_batches,
             interleave=node.interleave,
-            optimizer=maker(node.optimizer),
+            optimizer=None if node.optimizer is None else maker(node.optimizer),
             measure_only=node.measure_only,
         )
     return Learner(

@@ -9,10 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = sorted(
-    (path.parent.relative_to(ROOT / "configs").as_posix(), path.stem)
+    (path.relative_to(ROOT / "configs").parts[0], "/".join(path.relative_to(ROOT / "configs").with_suffix("").parts[1:]))
     for path in (ROOT / "configs").rglob("*.yaml")
     if path.parent != ROOT / "configs"
 )
+"""(group, option); in groups with folders the option is a path, such as mosi/mfn."""
 
 
 def targets(node, path=""):
@@ -35,6 +36,15 @@ def test_option_composes_and_its_targets_take_its_keys(config, group, option):
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         unknown = [k for k in node if not k.startswith("_") and k not in parameters]
         assert takes_any or not unknown, f"{path}: {node._target_} has no {unknown}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "tuned").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_tuned_values_name_their_source_and_reach_their_model(config, path):
+    assert path.read_text().split("\n")[1].startswith("# Source: "), "the first line is Hydra's, the second says whose values these are"
+    option = path.relative_to(ROOT / "configs" / "tuned").with_suffix("").as_posix()
+    cfg = config(f"tuned={option}", small=False)
+    assert cfg.model.name == path.stem
+    assert cfg != config(f"model={path.stem}", small=False)
 
 
 def test_the_stable_override_names(config):

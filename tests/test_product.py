@@ -268,3 +268,32 @@ def test_detached_keeps_values_and_drops_the_graph():
     assert not out["z"].requires_grad
     assert torch.equal(out["z"], 3 * x[:, 0])
     assert torch.equal(out["steps"].values, 2 * x)
+
+
+def test_the_law_of_product_rows_on_a_linear_gaussian_case():
+    """Z = A x of three correlated Gaussian modalities: joint rows have the covariance A Σ Aᵀ, product rows A diag(Σ_mm) Aᵀ.
+
+    The divergence between the two fitted Gaussians is then the closed form ½[tr((AAᵀ)⁻¹AΣAᵀ) − k + log|AAᵀ| − log|AΣAᵀ|]
+    for unit variances, which for a square A is the total correlation of the modalities.
+    """
+    d, rho, rows, repeats = 2, 0.6, 512, 40
+    rng = generator(1)
+    correlation = np.kron((1 - rho) * np.eye(3) + rho, np.eye(d))
+    a = rng.standard_normal((3 * d, 3 * d)) + 3 * np.eye(3 * d)
+    joint, moved = [], []
+    for _ in range(repeats):
+        x = rng.multivariate_normal(np.zeros(3 * d), correlation, size=rows)
+        blocks = {f"m{m}": {"x": torch.from_numpy(x[:, m * d : (m + 1) * d])} for m in range(3)}
+        lengths = np.ones((3, rows), int)
+        paired = product(blocks, shifts(lengths, rng), lengths)
+        joint.append(x @ a.T)
+        moved.append(torch.cat([parts["x"] for parts in paired.values()], dim=1).numpy() @ a.T)
+    joint, moved = np.concatenate(joint), np.concatenate(moved)
+    n = len(joint)
+    # Entries of a sample covariance have a standard error of at most √(2/n) times the largest variance.
+    for sample, law in ((joint, a @ correlation @ a.T), (moved, a @ a.T)):
+        assert np.abs(np.cov(sample.T) - law).max() < 5 * np.sqrt(2 / n) * law.max()
+    p, q = np.cov(joint.T), np.cov(moved.T)
+    divergence = 0.5 * (np.trace(np.linalg.solve(q, p)) - 3 * d + np.linalg.slogdet(q)[1] - np.linalg.slogdet(p)[1])
+    truth = -d / 2 * (2 * np.log(1 - rho) + np.log(1 + 2 * rho))
+    assert divergence == pytest.approx(truth, rel=0.03)
