@@ -1,9 +1,9 @@
 """What a run costs: seconds an epoch, the price of a penalty, framework time, start-up and memory.
 
-    python scripts/bench.py [epoch] [penalty] [framework] [help] [memory]     all of them if none is named
+    python scripts/bench.py [epoch] [peers] [penalty] [framework] [help] [memory]     all of them if none is named
 
-Times are medians over repetitions in one process on one thread (``threads=2`` for two); quote ratios rather than seconds, and
-nothing at all from a busy machine. Prints Markdown.
+``models=mfn,tfn`` measures these only. Times are medians over repetitions in one process on one thread (``threads=2`` for
+two); quote ratios rather than seconds, and nothing at all from a busy machine. Prints Markdown.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mdm import run as runs
 from mdm.data.base import Ragged, Segments
@@ -28,7 +28,10 @@ from mdm.data.store import open_store, write_store
 from mdm.seeds import derive
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = ("eflstm", "lmf")
+MODELS = sorted(p.stem for p in (ROOT / "configs" / "model").glob("*.yaml") if "backbone" in OmegaConf.load(p))
+PEERS = {"eflstm": "5", "lmf": "2.4", "tfn": "9", "mfn": "16–21"}
+"""Seconds an epoch that MMSA 2.2.1 took on one thread of a busy machine, at its tuned sizes and batch 32."""
+VOCABULARY = 30520  # word pieces of BERT, less the two that a random encoder adds
 PENALTIES = ("none", "kl", "f", "wasserstein")
 
 
@@ -37,8 +40,11 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", list(overrides))
 
 
-def mosi_shaped(text: int = 768, audio: int = 5, video: int = 20, steps: int = 50, n: int = 1284) -> Segments:
-    """1284 training segments of 50 aligned steps, the shapes at which MMSA's timings are quoted."""
+def mosi_shaped(text: int = 768, audio: int = 5, video: int = 20, steps: int = 50, n: int = 1284, tokens: bool = False) -> Segments:
+    """1284 training segments of 50 aligned steps, the shapes at which MMSA's timings are quoted.
+
+    tokens: text as ids of word pieces instead of vectors
+    """
     rng = np.random.default_rng(0)
     total = n + 64
     offsets = np.arange(total + 1, dtype=np.int64) * steps
@@ -55,13 +61,15 @@ def mosi_shaped(text: int = 768, audio: int = 5, video: int = 20, steps: int = 5
         targets=("sentiment",),
         label_range=(-3, 3),
         modalities={"audio": ragged(audio), "video": ragged(video)},
-        text={"vectors": ragged(text)},
-        aligned=("vectors", "audio", "video"),
+        text={"tokens": Ragged(rng.integers(2, VOCABULARY, total * steps, dtype=np.int32), offsets)}
+        if tokens
+        else {"vectors": ragged(text)},
+        aligned=("tokens" if tokens else "vectors", "audio", "video"),
     )
 
 
-def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
-    """Median seconds of a training epoch in Lightning, the first left out."""
+def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3, batches: int | None = None) -> float:
+    """Median seconds of a training epoch in Lightning, the first left out; from so many batches if given."""
     learner = runs.build_learner(cfg, splits)
     clock: list[float] = []
 
@@ -85,9 +93,10 @@ def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        limit_train_batches=batches,
     )
     trainer.fit(learner, splits.train(), splits.valid())
-    return median(clock[1:])
+    return median(clock[1:]) * (1 if batches is None else len(splits.train()) / batches)
 
 
 def bare_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
@@ -115,18 +124,33 @@ def splits_of(cfg: DictConfig, segments: Segments | None = None) -> Splits:
 
 
 def bench_epoch() -> None:
-    """Every backbone × penalty on the synthetic default, and every backbone on MOSI-shaped data of 50 steps."""
-    print("\n### Seconds a training epoch (1284 segments, batch 32)\n")
-    print("| model | " + " | ".join(PENALTIES) + " | none, 768/5/20 × 50 steps |\n|---" * 1 + "|---" * (len(PENALTIES) + 1) + "|")
-    wide = mosi_shaped()
+    """Every backbone × penalty on the synthetic default."""
+    print("\n### Seconds a training epoch (synthetic default, 1284 segments, batch 32)\n")
+    print("| model | " + " | ".join(PENALTIES) + " |\n|---" + "|---" * len(PENALTIES) + "|")
     for model in MODELS:
         cells = []
         for penalty in PENALTIES:
             cfg = composed(f"model={model}", f"penalty={penalty}")
             cells.append(epoch_seconds(cfg, splits_of(cfg)))
-        cfg = composed(f"model={model}")
-        cells.append(epoch_seconds(cfg, splits_of(cfg, wide)))
         print(f"| {model} | " + " | ".join(f"{c:.2f}" for c in cells) + " |", flush=True)
+
+
+def bench_peers() -> None:
+    """Every backbone at MMSA's tuned sizes for MOSI, batch 32; those with a transformer at BERT-base's size, from two steps."""
+    print("\n### Seconds a training epoch at MMSA's tuned sizes (1284 segments of 50 steps, 768/5/20, batch 32)\n")
+    print("| model | parameters, M | seconds | MMSA |\n|---|---|---|---|")
+    vectors, pieces = mosi_shaped(), mosi_shaped(steps=48, tokens=True)  # and two special pieces
+    tuned = {p.stem for p in (ROOT / "configs" / "tuned" / "mmsa" / "mosi").glob("*.yaml")}
+    for model in MODELS:
+        sizes = [f"tuned=mmsa/mosi/{model}"] if model in tuned else [f"model={model}"]
+        cfg = composed(*sizes)
+        base = "text_encoder" in cfg.model.backbone
+        if base:
+            cfg.model.backbone.text_encoder = "base"
+        splits = Splits(pieces if base else vectors, batch_size=32, text="tokens" if base else "vectors", scale="none")
+        parameters = sum(p.numel() for p in runs.build_learner(cfg, splits).backbone.parameters()) / 1e6
+        seconds = epoch_seconds(cfg, splits, epochs=2, batches=2) if base else epoch_seconds(cfg, splits)
+        print(f"| {model} | {parameters:.2f} | {seconds:.1f} | {PEERS.get(model, '–')} |", flush=True)
 
 
 def bench_penalty() -> None:
@@ -149,7 +173,7 @@ def bench_framework() -> None:
     print("\n### Time per step, framework against bare loop\n")
     print("| model, data | framework ms | bare ms | ratio |\n|---|---|---|---|")
     wide = mosi_shaped()
-    for model in MODELS:
+    for model in [m for m in MODELS if "text_encoder" not in composed(f"model={m}").model.backbone]:
         cfg = composed(f"model={model}")
         for name, segments in (("synthetic", None), ("768/5/20 × 50", wide)):
             splits = splits_of(cfg, segments)
@@ -218,16 +242,20 @@ def unaligned(n: int) -> Segments:
 def main(arguments: list[str]) -> None:
     warnings.filterwarnings("ignore")
     runs.quiet()
-    threads = next((int(a.split("=")[1]) for a in arguments if a.startswith("threads=")), 1)
+    options = dict(a.split("=", 1) for a in arguments if "=" in a)
+    threads = int(options.get("threads", 1))
     torch.set_num_threads(threads)
+    if "models" in options:
+        MODELS[:] = options["models"].split(",")
     parts: dict[str, Callable[[], None]] = {
         "epoch": bench_epoch,
+        "peers": bench_peers,
         "penalty": bench_penalty,
         "framework": bench_framework,
         "help": bench_help,
         "memory": bench_memory,
     }
-    chosen = [a for a in arguments if not a.startswith("threads=")] or list(parts)
+    chosen = [a for a in arguments if "=" not in a] or list(parts)
     unknown = [a for a in chosen if a not in parts]
     if unknown:
         raise SystemExit(f"bench.py measures {', '.join(parts)}, but {', '.join(unknown)} was asked for.")
