@@ -392,8 +392,8 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     for override in overrides:
         key = override.lstrip("+~").split("=")[0]
         if key not in named and key.split(".")[0] not in records.NOT_COMPARED:
-            # The value, not its spelling: a grid writes True where a person writes true.
-            value = OmegaConf.select(cfg, key)
+            # The value, not its spelling: a grid writes True where a person writes true. A group such as tuned has no value.
+            value = OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2]
             number = isinstance(value, int | float) and not isinstance(value, bool)
             others[key] = f"{key}={float(value):g}" if number else f"{key}={value}"
     variant = ",".join(others[key] for key in sorted(others)).replace("/", "_")

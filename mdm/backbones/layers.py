@@ -52,26 +52,66 @@ def masked_mean(sequence: Sequence) -> Float[Tensor, "batch dim"]:
     return sequence.values.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
 
 
+def at_last_step(sequence: Sequence) -> Float[Tensor, "batch dim"]:
+    """The vector of the last real step; zero where there is none. Real steps must come first."""
+    lengths = sequence.lengths
+    last = (lengths.clamp(min=1) - 1)[:, None, None].expand(-1, 1, sequence.values.shape[2])
+    return sequence.values.gather(1, last).squeeze(1) * (lengths > 0).unsqueeze(1)
+
+
 def last_state(lstm: nn.Module, sequence: Sequence) -> Float[Tensor, "batch hidden"]:
     """The top layer's state after the last real step; for a bidirectional LSTM [forward at T; backward at 1].
 
     A row without a real step gives zero, the state before any step. ``lstm`` is an ``nn.LSTM`` with ``batch_first``.
     """
     sequence = real_steps_first(sequence)
-    lengths = sequence.lengths
-    if lstm.bidirectional:
-        # Only packing keeps the backward direction from starting in the padding.
-        packed = nn.utils.rnn.pack_padded_sequence(
-            sequence.values, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
-        )
-        hidden = lstm(packed)[1][0]
-        state = torch.cat([hidden[-2], hidden[-1]], dim=1)
-    else:
+    if not lstm.bidirectional:
         # A forward LSTM at its last real step has not yet seen the padding behind it: no packing, one fused call.
-        output = lstm(sequence.values)[0]
-        last = (lengths.clamp(min=1) - 1)[:, None, None].expand(-1, 1, output.shape[2])
-        state = output.gather(1, last).squeeze(1)
-    return state * (lengths > 0).unsqueeze(1)
+        return at_last_step(Sequence(lstm(sequence.values)[0], sequence.mask))
+    # Only packing keeps the backward direction from starting in the padding.
+    lengths = sequence.lengths
+    packed = nn.utils.rnn.pack_padded_sequence(sequence.values, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    hidden = lstm(packed)[1][0]
+    return torch.cat([hidden[-2], hidden[-1]], dim=1) * (lengths > 0).unsqueeze(1)
+
+
+class LanguageEncoder(nn.Module):
+    """LSTM → dropout → linear, no activation: [batch, time, d] → [batch, dim] (TFN, LMF)."""
+
+    def __init__(self, feature: Feature, embedding_dim: int, hidden: int, dim: int, dropout: float):
+        super().__init__()
+        self.steps = Steps(feature, embedding_dim)
+        self.lstm = nn.LSTM(self.steps.dim, hidden, batch_first=True)
+        self.dim = dim
+        self.project = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, dim))
+
+    def forward(self, sequence: Sequence) -> Float[Tensor, "batch dim"]:
+        return self.project(last_state(self.lstm, self.steps(sequence)))
+
+
+class PooledEncoder(nn.Module):
+    """Mean over real steps → BatchNorm → dropout → 3 × (linear → ReLU): [batch, time, d] → [batch, hidden] (TFN, LMF).
+
+    BatchNorm sits before the fusion, so its statistics see joint rows only. (Published code averages over padding too.)
+    """
+
+    def __init__(self, feature: Feature, hidden: int, dropout: float):
+        super().__init__()
+        self.steps = Steps(feature, hidden)
+        self.dim = hidden
+        self.norm = nn.BatchNorm1d(self.steps.dim)
+        self.project = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(self.steps.dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+        )
+
+    def forward(self, sequence: Sequence) -> Float[Tensor, "batch dim"]:
+        return self.project(self.norm(masked_mean(self.steps(sequence))))
 
 
 def regressor(dim: int, spec: DataSpec) -> nn.Linear:

@@ -11,13 +11,15 @@ ask for o > 1. The unimodal representations are the z_m.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import Steps, last_state, masked_mean, regressor
-from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
+from mdm.backbones.layers import LanguageEncoder, PooledEncoder, regressor
+from mdm.types import Batch, DataSpec, Encoded, Fusion
 
 
 class LMF(Backbone):
@@ -26,7 +28,7 @@ class LMF(Backbone):
     z_dim: o, width of the fused vector
     rank: R
     language_hidden: units of the language LSTM; z_l has half as many, as in the official code
-    hidden: width of the networks of the other modalities
+    hidden: width of the networks of the other modalities, one number for all, or modality → number
     dropout: before the modality networks, after the LSTM and before the head. (Official code declares a dropout after
         the fusion and never applies it; here it acts.)
     init: of the factors. ``official``, Xavier on the three-dimensional tensor: for o = 1 sensible, but its scale falls with √o,
@@ -34,7 +36,7 @@ class LMF(Backbone):
         (default): the constant's row is 1 and the others have variance 1/d_m, so h starts near a sum over modalities.
     embedding_dim: width of the trainable word embedding, where the text is words
 
-    Raises ValueError on a size below 1 or an unknown init.
+    Raises ValueError on a size below 1, widths for other modalities, or an unknown init.
     """
 
     def __init__(
@@ -43,25 +45,32 @@ class LMF(Backbone):
         z_dim: int = 64,
         rank: int = 4,
         language_hidden: int = 128,
-        hidden: int = 16,
+        hidden: int | Mapping[str, int] = 16,
         dropout: float = 0.1,
         init: str = "unit",
         embedding_dim: int = 300,
     ):
         super().__init__()
-        if min(z_dim, rank, hidden, language_hidden // 2) < 1 or init not in ("unit", "official"):
+        others = [m for m in spec.modalities if m != "language"]
+        widths = dict(hidden) if isinstance(hidden, Mapping) else dict.fromkeys(others, hidden)
+        if set(widths) != set(others):
+            raise ValueError(
+                f"hidden must be one number, or a number for each of {', '.join(others)}, but is {widths}; set "
+                "model.backbone.hidden."
+            )
+        if min(z_dim, rank, language_hidden // 2, *widths.values()) < 1 or init not in ("unit", "official"):
             raise ValueError(
                 f"LMF needs z_dim, rank, hidden >= 1, language_hidden >= 2 and init=unit or official, but z_dim={z_dim}, "
-                f"rank={rank}, hidden={hidden}, language_hidden={language_hidden}, init={init!r} came; "
+                f"rank={rank}, hidden={widths}, language_hidden={language_hidden}, init={init!r} came; "
                 "set model.backbone.*."
             )
         self.z_dim = z_dim
         encoders: dict[str, LanguageEncoder | PooledEncoder] = {}
         for m, feature in spec.features.items():
             if m == "language":
-                encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, dropout)
+                encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, language_hidden // 2, dropout)
             else:
-                encoders[m] = PooledEncoder(feature, hidden, dropout)
+                encoders[m] = PooledEncoder(feature, widths[m], dropout)
         self.encoders = nn.ModuleDict(encoders)
         self.unimodal_dims = {m: encoder.dim for m, encoder in encoders.items()}
         self.factors = nn.ParameterDict({m: torch.empty(rank, d + 1, z_dim) for m, d in self.unimodal_dims.items()})
@@ -102,42 +111,3 @@ def low_rank_fusion(
         product = term if product is None else product * term
     assert product is not None
     return torch.einsum("r,rbo->bo", weights, product) + bias
-
-
-class LanguageEncoder(nn.Module):
-    """LSTM → dropout → linear, no activation: [batch, time, d] → [batch, hidden // 2]."""
-
-    def __init__(self, feature: Feature, embedding_dim: int, hidden: int, dropout: float):
-        super().__init__()
-        self.steps = Steps(feature, embedding_dim)
-        self.lstm = nn.LSTM(self.steps.dim, hidden, batch_first=True)
-        self.dim = hidden // 2
-        self.project = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, self.dim))
-
-    def forward(self, sequence: Sequence) -> Float[Tensor, "batch dim"]:
-        return self.project(last_state(self.lstm, self.steps(sequence)))
-
-
-class PooledEncoder(nn.Module):
-    """Mean over real steps → BatchNorm → dropout → three linear + ReLU: [batch, time, d] → [batch, hidden].
-
-    BatchNorm sits before the fusion, so its statistics see joint rows only. (Published code averages over padding too.)
-    """
-
-    def __init__(self, feature: Feature, hidden: int, dropout: float):
-        super().__init__()
-        self.steps = Steps(feature, hidden)
-        self.dim = hidden
-        self.norm = nn.BatchNorm1d(self.steps.dim)
-        self.project = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(self.steps.dim, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-        )
-
-    def forward(self, sequence: Sequence) -> Float[Tensor, "batch dim"]:
-        return self.project(self.norm(masked_mean(self.steps(sequence))))

@@ -23,6 +23,13 @@ MODELS = {name: [{}] for name, node in CONFIGS.items() if "backbone" in node}
 """model → options that differ from its file."""
 MODELS["eflstm"] += [{"variant": "separate", "head": "linear"}, {"bidirectional": True, "num_layers": 2}]
 MODELS["lmf"] += [{"init": "official", "rank": 1, "z_dim": 3}]
+MODELS["magbert"] += [{"z": "pooler", "inject": 1, "activation": "sigmoid"}]
+MODELS["magxlnet"] += [{"z": "pooler", "inject": 0}]
+MODELS["tfn"] = [{"hidden": 8, "language_out": 6, "output": "bounded"}, {"hidden": 8, "language_out": 6, "output": "linear"}]
+MODELS["mfn"] = [{"hidden": 8, "memory": 7, "attention": 5, "proposal": 6, "retain": 9, "update": 5}]
+MODELS["mfm"] += [{"variant": "M_A", "mmd": "per_factor"}, {"variant": "M_B", "kernel_scale": "official", "prior": "sampled"}]
+MODELS["wsabert"] += [{"attention": "soft", "pooling": "mean", "activation": "sigmoid", "head": "mlp"}]
+MODELS["mird"] += [{"language_encoder": "bert", "pooling": "pooler", "raw_terms": True, "reconstruction": "plain"}]
 
 WORDS = Feature(12, tokens=True, vocabulary=tuple(f"w{i}" for i in range(12)))
 KINDS = {

@@ -1,0 +1,138 @@
+"""Stage two, backbone: the Tensor Fusion Network (TFN).
+
+t = [1; z_l] ⊗ [1; z_a] ⊗ [1; z_v]: with the ones, the outer product holds each modality alone, all their pairs and all their
+triples. Two linear layers with ReLU read it. Audio and video are averaged over their real steps and go through a small
+network, language through an LSTM (the same as in LMF), so inputs need no alignment, and nearly all but the product is
+done for each modality alone.
+
+Z is the second of the two layers, what the output layer reads; the tensor, of 10⁴ to 10⁵ coordinates, is nothing a critic
+could read. The unimodal representations are the z_m.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mdm.backbones.base import Backbone
+from mdm.backbones.layers import LanguageEncoder, PooledEncoder, regressor
+from mdm.types import Batch, DataSpec, Encoded, Fusion
+
+
+class TFN(Backbone):
+    """TFN.
+
+    z_dim: width of the two layers after the tensor
+    hidden: width of the networks of audio, video and others, one number for all, or modality → number
+    language_hidden: units of the language LSTM
+    language_out: width of z_l
+    dropout: before each modality network of `hidden`
+    language_dropout: after the LSTM
+    tensor_dropout: on the tensor
+    output: ``bounded``, a sigmoid between the ends of the labels' range, as in the official code (6σ − 3 for labels in [−3, 3];
+        with an absolute loss its gradient vanishes at the ends); ``linear``
+    embedding_dim: width of the trainable word embedding, where the text is words
+
+    The tensor has (language_out + 1) ∏_m (hidden_m + 1) coordinates; the layer that reads it is by far the largest.
+
+    Raises ValueError on a width below 1, widths for other modalities, or an unknown output.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        z_dim: int = 64,
+        hidden: int | Mapping[str, int] = 16,
+        language_hidden: int = 128,
+        language_out: int = 32,
+        dropout: float = 0.1,
+        language_dropout: float = 0.1,
+        tensor_dropout: float = 0.3,
+        output: str = "bounded",
+        embedding_dim: int = 300,
+    ):
+        super().__init__()
+        others = [m for m in spec.modalities if m != "language"]
+        widths = dict(hidden) if isinstance(hidden, Mapping) else dict.fromkeys(others, hidden)
+        if set(widths) != set(others):
+            raise ValueError(
+                f"hidden must be one number, or a number for each of {', '.join(others)}, but is {widths}; set "
+                "model.backbone.hidden."
+            )
+        if min(z_dim, language_hidden, language_out, *widths.values()) < 1 or output not in ("bounded", "linear"):
+            raise ValueError(
+                f"TFN needs z_dim, hidden, language_hidden, language_out >= 1 and output=bounded or linear, but z_dim={z_dim}, "
+                f"hidden={widths}, language_hidden={language_hidden}, language_out={language_out}, output={output!r} came; set "
+                "model.backbone.*."
+            )
+        self.z_dim = z_dim
+        encoders: dict[str, LanguageEncoder | PooledEncoder] = {}
+        for m, feature in spec.features.items():
+            if m == "language":
+                encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, language_out, language_dropout)
+            else:
+                encoders[m] = PooledEncoder(feature, widths[m], dropout)
+        self.encoders = nn.ModuleDict(encoders)
+        self.unimodal_dims = {m: encoder.dim for m, encoder in encoders.items()}
+        size = math.prod(d + 1 for d in self.unimodal_dims.values())
+        self.after = nn.Sequential(
+            CheapDropout(tensor_dropout), nn.Linear(size, z_dim), nn.ReLU(), nn.Linear(z_dim, z_dim), nn.ReLU()
+        )
+        self.head = Bounded(z_dim, spec) if output == "bounded" else regressor(z_dim, spec)
+
+    def encode(self, batch: Batch) -> Encoded:
+        return {m: {"z": encoder(batch.sequences[m])} for m, encoder in self.encoders.items()}
+
+    def fuse(self, encoded: Encoded) -> Fusion:
+        unimodal = {m: encoded[m]["z"] for m in self.encoders}
+        z = self.after(tensor_fusion(unimodal.values()))
+        return Fusion(self.head(z), z, unimodal)
+
+
+def tensor_fusion(representations: Iterable[Float[Tensor, "batch _"]]) -> Float[Tensor, "batch size"]:
+    """⊗_m [1; z_m], flattened: the first modality's coordinates change slowest, the last one's fastest.
+
+    Coordinate 0 is the constant 1. (Official code has the order audio, video, language; here it is that of the data, which is
+    the same up to the order of the weights.)
+    """
+    product: Tensor | None = None
+    for z in representations:
+        z = F.pad(z, (1, 0), value=1.0)
+        product = z if product is None else (product.unsqueeze(2) * z.unsqueeze(1)).flatten(1)
+    assert product is not None
+    return product
+
+
+class CheapDropout(nn.Dropout):
+    """Dropout that on a CPU draws 16 bits per coordinate, so the rate is exact to 2⁻¹⁶.
+
+    PyTorch draws 64, which for a tensor of 10⁵ coordinates per row takes as long as both passes of the layer that reads it.
+    """
+
+    def forward(self, input: Float[Tensor, "batch size"]) -> Float[Tensor, "batch size"]:
+        if input.device.type != "cpu" or not self.training or not 0 < self.p < 1:
+            return super().forward(input)
+        draws = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        keep = draws.view(torch.int16)[: input.numel()].view(input.shape) >= round(self.p * 2**16) - 2**15
+        return input * (keep * (1 / (1 - self.p)))
+
+
+class Bounded(nn.Module):
+    """A linear map and a sigmoid onto the labels' range; starts at their training mean."""
+
+    def __init__(self, dim: int, spec: DataSpec):
+        super().__init__()
+        self.low, self.high = spec.label_range
+        self.linear = nn.Linear(dim, len(spec.targets))
+        with torch.no_grad():
+            share = (torch.tensor(spec.label_mean) - self.low) / (self.high - self.low)
+            # A mean at an end of the range would start where the sigmoid has no gradient.
+            self.linear.bias.copy_(share.clamp(0.01, 0.99).logit())
+
+    def forward(self, z: Float[Tensor, "batch d"]) -> Float[Tensor, "batch targets"]:
+        return self.low + (self.high - self.low) * self.linear(z).sigmoid()
