@@ -8,9 +8,11 @@ whose audio and video frames it shares.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +83,8 @@ class TextEncoder(nn.Module):
         self, feature: Feature, family: str = "bert", name: str = "tiny", max_pieces: int | None = None, pooler: bool = False
     ):
         super().__init__()
+        if family not in ("bert", "xlnet"):
+            raise ValueError(f"The families of text encoders are bert and xlnet, but {family!r} came; set model.backbone.family.")
         if not feature.tokens:
             raise ValueError(
                 "A transformer needs text as words or tokens, but language comes as vectors; set data.text=words (or tokens), or "
@@ -98,8 +102,9 @@ class TextEncoder(nn.Module):
             parameter.requires_grad_(False)  # XLNet reads it only where it predicts masked words
         self.first, self.last = special
         self.dim = int(self.model.config.hidden_size)
-        longest = getattr(self.model.config, "max_position_embeddings", None)
-        self.max_pieces = min(n for n in (max_pieces, longest, 10**6) if n is not None)
+        # XLNet's positions are relative; its config says -1.
+        longest = self.model.config.max_position_embeddings
+        self.max_pieces = min(n for n in (max_pieces, longest, 10**6) if n is not None and n > 0)
         counts = torch.tensor([len(p) for p in pieces])
         self.register_buffer("count", counts, persistent=False)
         self.register_buffer("start", counts.cumsum(0) - counts, persistent=False)
@@ -201,7 +206,8 @@ def random_encoder(feature: Feature, family: str, name: str, pooler: bool) -> Pa
     from transformers import BertConfig, BertModel, XLNetConfig, XLNetModel
 
     shape = SHAPES[name]
-    size = max(feature.dim + 2, 30522 if name == "base" else 0)
+    published = {"bert": 30522, "xlnet": 32000}[family] if name == "base" else 0
+    size = max(feature.dim + 2, published)
     model: PreTrainedModel
     if family == "bert":
         config = BertConfig(
@@ -228,32 +234,42 @@ def random_encoder(feature: Feature, family: str, name: str, pooler: bool) -> Pa
 
 def pretrained_encoder(feature: Feature, family: str, path: str, pooler: bool) -> Parts:
     """An encoder with its weights and its tokenizer, from the hub's cache, the hub or a folder."""
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer, BertModel, XLNetModel
 
+    # Half-precision checkpoints would otherwise stay so, and weights that do not fit would end in the library's own error.
+    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    load: Any = partial(BertModel.from_pretrained, add_pooling_layer=pooler) if family == "bert" else XLNetModel.from_pretrained
     try:
         kind = AutoConfig.from_pretrained(path).model_type
-        if kind != family:
-            raise ValueError(f"This model is built on {family}, but {path} is of the family {kind}; choose another text_encoder.")
         tokenizer = AutoTokenizer.from_pretrained(path)
-        loaded: Any = (
-            BertModel.from_pretrained(path, add_pooling_layer=pooler, output_loading_info=True)
-            if family == "bert"
-            else XLNetModel.from_pretrained(path, output_loading_info=True)
-        )
-    except OSError as error:
+        with without_report():
+            model, info = load(path, **options) if kind == family else (None, {})
+    except (OSError, ValueError, SafetensorError) as error:
+        cause = str(error).partition("\n")[0]
         raise ValueError(
-            f"text_encoder must be a hub id, a local folder, minilm, tiny or base, but {path} could not be loaded ({error}). "
+            f"text_encoder must be a hub id, a local folder, minilm, tiny or base, but {path!r} could not be loaded ({cause}). "
             "Without a network, download it elsewhere and give the folder; set model.backbone.text_encoder."
         ) from error
-    model, info = loaded
-    lacking = sorted({*info["missing_keys"], *info["mismatched_keys"]}, key=str)
+    if model is None:
+        raise ValueError(
+            f"This model is built on {family}, but {path} is of the family {kind}; choose another model.backbone.text_encoder."
+        )
+    lacking = sorted({str(key) for key in (*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"]))})
     if lacking:
         raise ValueError(
-            f"Every weight of the text encoder must come from its checkpoint, but {path} lacks {len(lacking)} of them "
-            f"({', '.join(str(key) for key in lacking[:3])}), which would stay random; take a complete one."
+            f"Every weight of the text encoder must come from its checkpoint, but {path} lacks {len(lacking)} of them, or has them "
+            f"in another shape ({', '.join(lacking[:3])}), which would stay random; take a complete one."
+        )
+    # A folder without a tokenizer's files gives, without a word, one that knows only the special pieces.
+    if not len(tokenizer.all_special_ids) < len(tokenizer) <= model.config.vocab_size:
+        raise ValueError(
+            f"An encoder comes with its own tokenizer, but that of {path} has {len(tokenizer)} pieces, "
+            f"{len(tokenizer.all_special_ids)} of them special, and the encoder {model.config.vocab_size}; save both into "
+            "one folder."
         )
     if feature.vocabulary:
-        pieces = [[int(k) for k in tokenizer(word, add_special_tokens=False)["input_ids"]] for word in feature.vocabulary]
+        pieces = tokenizer(list(feature.vocabulary), add_special_tokens=False)["input_ids"]
         # The two reserved ids of the data are no words.
         pieces[0], pieces[UNKNOWN] = [tokenizer.pad_token_id], [tokenizer.unk_token_id]
     elif feature.dim > len(tokenizer):
@@ -266,6 +282,25 @@ def pretrained_encoder(feature: Feature, family: str, path: str, pooler: bool) -
         # Special pieces that a file carries are dropped: each row gets its own.
         pieces = [[] if k in special else [k] for k in range(feature.dim)]
     return model, pieces, (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Load without the library's progress bar and its table of keys; what is wrong with keys is an error here, said once."""
+    from transformers.utils import logging as library
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger, bar = logging.getLogger("transformers.modeling_utils"), library.is_progress_bar_enabled()
+    logger.addFilter(keep)
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+        if bar:
+            library.enable_progress_bar()
 
 
 def folder_of(name: str) -> str:

@@ -13,7 +13,7 @@ from mdm.types import Fusion
 
 CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((Path(__file__).parents[2] / "configs" / "penalty").glob("*.yaml"))}
 PENALTIES = [name for name, node in CONFIGS.items() if node.objective is not None]
-LOWERS: set[str] = set()
+LOWERS = {"club", "orthogonal"}
 """Penalties that lower what they estimate; all others raise it."""
 
 ROWS, DIM = 48, 8

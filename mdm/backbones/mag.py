@@ -1,0 +1,181 @@
+"""Stage two, backbone: MAG-BERT and MAG-XLNet, a pretrained transformer whose word vectors are shifted by audio and video.
+
+The multimodal adaptation gate sits between two layers of the transformer: each piece's vector e is moved by a gated
+combination of the frames of its word, never further than β times its own length. So audio and video enter early, and
+nothing but the cutting into pieces can be done for each modality alone.
+
+Z is the last layer at [CLS], as paper 000 has it, or the pooler's output, which the head of the official code reads. The
+paper knows no representation of a modality alone. Here they are what the gate adds up: of language the mean over words of e,
+which nothing but language has touched, and of the others the mean over frames of W_m x + b_m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mdm.backbones.base import Backbone, require
+from mdm.backbones.layers import masked_mean, regressor
+from mdm.backbones.text import Pieces, TextEncoder, frames_of_pieces, replaced
+from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+
+
+class MAG(Backbone):
+    """MAG-BERT and MAG-XLNet.
+
+    family: ``bert`` or ``xlnet``
+    text_encoder: which transformer, see `TextEncoder`
+    inject: where the gate stands: 0, behind the embeddings (before XLNet's dropout on them); k, behind the k-th layer. The
+        official code has 0 for BERT and 1 for XLNet. Not behind the last layer: the frames of special pieces are zero, so Z
+        would read neither audio nor video
+    beta, activation: of the `Gate`
+    gate_dropout: of what the gate returns
+    dropout: before the head
+    z: ``cls``, the last layer at [CLS] (default, what paper 000 penalises and calls Z); ``pooler``, tanh(W·[CLS] + b), what the
+        head of the official code reads. BERT's pooler comes from the checkpoint; XLNet has none, so its one begins at random
+    max_pieces: official code reads the first 50 pieces, the special ones included; null: all
+
+    Raises ValueError without text, on unaligned data (frames belong to words), on frames that are tokens, and on options that
+    are not these.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        family: str = "bert",
+        text_encoder: str = "tiny",
+        inject: int = 0,
+        beta: float = 1.0,
+        activation: str = "relu",
+        gate_dropout: float = 0.5,
+        dropout: float = 0.1,
+        z: str = "cls",
+        max_pieces: int | None = 50,
+    ):
+        super().__init__()
+        require(spec, ("language",), "MAG")
+        others = {m: feature for m, feature in spec.features.items() if m != "language"}
+        if others and not spec.aligned:
+            raise ValueError(
+                "MAG gives each word its own frames, so it needs word-aligned data, but these are unaligned; use aligned data, or "
+                "a model that aligns by attention."
+            )
+        tokens = [m for m, feature in others.items() if feature.tokens]
+        if tokens:
+            raise ValueError(
+                f"MAG needs vectors for what is not language, but {', '.join(tokens)} comes as tokens; set data.modalities."
+            )
+        if z not in ("cls", "pooler"):
+            raise ValueError(f"MAG reads Z at cls or pooler, but {z!r} came; set model.backbone.z.")
+        self.z, self.modalities = z, spec.modalities
+        self.text = TextEncoder(
+            spec.features["language"], family, text_encoder, max_pieces, pooler=z == "pooler" and family == "bert"
+        )
+        layers = self.text.model.config.num_hidden_layers
+        if not 0 <= inject < layers:
+            raise ValueError(
+                f"The gate stands behind the embeddings (0) or behind a layer that is not the last, so inject is in 0 … "
+                f"{layers - 1} with text_encoder={text_encoder}, but is {inject}; set model.backbone.inject."
+            )
+        self.inject = inject
+        self.z_dim = dim = self.text.dim
+        self.unimodal_dims = dict.fromkeys(spec.modalities, dim)
+        self.gate = Gate(dim, {m: feature.dim for m, feature in others.items()}, beta, gate_dropout, activation)
+        if z == "pooler" and family == "xlnet":
+            self.pooler = nn.Sequential(small(nn.Linear(dim, dim)), nn.Tanh())
+        self.head = nn.Sequential(nn.Dropout(dropout), regressor(dim, spec))
+
+    def encode(self, batch: Batch) -> Encoded:
+        encoded: Encoded = {}
+        for m in self.modalities:
+            sequence = batch.sequences[m]
+            encoded[m] = self.text.pieces(sequence).parts() if m == "language" else {"frames": sequence}
+        return encoded
+
+    def fuse(self, encoded: Encoded) -> Fusion:
+        pieces = Pieces.of(encoded["language"])
+        frames = {m: frames_of_pieces(parts["frames"], pieces.word) for m, parts in encoded.items() if m != "language"}
+        before: list[Tensor] = []
+
+        def shift(e: Tensor) -> Tensor:
+            # Inside XLNet time comes first.
+            e = e.transpose(0, 1) if self.text.family == "xlnet" else e
+            before.append(e)
+            e = self.gate(e, frames)
+            return e.transpose(0, 1) if self.text.family == "xlnet" else e
+
+        with replaced(self._place(), shift):
+            output = self.text(pieces)
+        z = self.text.summary(output.last_hidden_state)
+        if self.z == "pooler":
+            z = output.pooler_output if self.text.family == "bert" else self.pooler(z)
+        unimodal = {}
+        for m, parts in encoded.items():
+            if m == "language":
+                unimodal[m] = masked_mean(Sequence(before[0], pieces.word >= 0))
+            else:
+                # The map is linear, so its mean is the map of the mean; without a frame both are to be zero.
+                there = parts["frames"].mask.any(1, keepdim=True)
+                unimodal[m] = self.gate.project[m](masked_mean(parts["frames"])) * there
+        return Fusion(self.head(z), z, unimodal)
+
+    def _place(self) -> nn.Module:
+        """The module whose output the gate changes."""
+        embeddings, layers = ("word_embedding", "layer") if self.text.family == "xlnet" else ("embeddings", "encoder.layer")
+        return self.text.model.get_submodule(embeddings if self.inject == 0 else f"{layers}.{self.inject - 1}")
+
+
+class Gate(nn.Module):
+    """The multimodal adaptation gate: Dropout(LN(e + α h)), h = Σ_m g_m ⊙ (W_m x_m + b_m), g_m = act(W_gm [x_m; e] + b_gm).
+
+    α = min(β‖e‖ / ‖h‖, 1), one number per piece. Gradient flows through α, as in the official code.
+
+    dim: width of e
+    feature_dims: modality → width of its frames; with none, the gate is Dropout(LN(e))
+    beta: how far a piece may be moved, in units of its own length
+    activation: ``relu`` as all official code has it, or ``sigmoid`` as paper 004 writes it
+
+    Raises ValueError on another activation, or unless beta >= 0.
+    """
+
+    def __init__(
+        self, dim: int, feature_dims: Mapping[str, int], beta: float = 1.0, dropout: float = 0.5, activation: str = "relu"
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS or not beta >= 0:
+            raise ValueError(
+                f"The gate has the activations {', '.join(ACTIVATIONS)} and beta >= 0, but activation={activation!r} and "
+                f"beta={beta} came; set model.backbone.*."
+            )
+        self.beta = beta
+        self.gates = nn.ModuleDict({m: small(nn.Linear(d + dim, dim)) for m, d in feature_dims.items()})
+        self.project = nn.ModuleDict({m: small(nn.Linear(d, dim)) for m, d in feature_dims.items()})
+        self.activation = ACTIVATIONS[activation]()
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, e: Float[Tensor, "batch pieces dim"], frames: dict[str, Float[Tensor, "batch pieces d_m"]]
+    ) -> Float[Tensor, "batch pieces dim"]:
+        h = torch.zeros_like(e)
+        for m, project in self.project.items():
+            gate = self.activation(self.gates[m](torch.cat([frames[m], e], dim=2)))
+            h = h + gate * project(frames[m])
+        # In full precision, which half precision's sum of squares would not have.
+        length = torch.linalg.vector_norm(h.float(), dim=2, keepdim=True)
+        # As the official code has it: 1 for a length of 0, so that there too α, the gradient's factor, knows β.
+        length = torch.where(length == 0, 1.0, length)
+        alpha = (self.beta * torch.linalg.vector_norm(e.float(), dim=2, keepdim=True) / (length + 1e-6)).clamp(max=1)
+        return self.dropout(self.norm(e + alpha * h))
+
+
+def small(layer: nn.Linear) -> nn.Linear:
+    """As the layers of the transformers around it begin: weights normal with standard deviation 0.02, biases 0."""
+    nn.init.normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,277 @@
+"""Stage two, backbone: MIRD, mutual-information-based disentanglement (paper 004).
+
+What the modalities share is *one* representation, z_S, read from all of them by WSA-BERT; each has one of its own, z_m, from an
+LSTM. They are to be independent (the own penalty, `mdm.penalties.club`) and together to lose nothing: a decoder per modality
+rebuilds its input from [z_S; z_m].
+
+Z is [z_S; z_L; z_A; z_V] (Eq. 16), followed by a two-layer head; the unimodal representations are the z_m, and z_S is the part
+``shared``.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from mdm.backbones.base import Backbone
+from mdm.backbones.layers import last_state, masked_mean, real_steps_first, regressor
+from mdm.backbones.text import Pieces, TextEncoder
+from mdm.backbones.wsabert import Injection, check_pooling, nonverbal, read
+from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+FLOOR = 1e-8
+"""Losses below this count as this, where their logarithm is taken: log 0 has no gradient that a step could use."""
+CHUNK = 2048
+"""Pieces whose scores over the whole vocabulary are in memory at a time (0.25 GB for BERT's)."""
+
+
+class MIRD(Backbone):
+    """MIRD.
+
+    text_encoder: which transformer of the family bert, see `TextEncoder`
+    shared_init: how z_S's BERT begins. ``pretrained``, as ``text_encoder`` comes (default, and what paper 004 says); ``random``, as
+        in the official code, whose loader matches no key of that module
+    language_encoder: of z_L. ``lstm``, an embedding of the pieces and an LSTM (default; the paper's "LSTM for all modalities",
+        and the only one that has Table 2's 121 M parameters); ``bert``, a second transformer, as the official code runs
+    dim: width of each of z_S and the z_m
+    embedding_dim: of the pieces, for ``lstm``
+    attention, beta, activation, gate_dropout: of the WSA-BERT that z_S comes from, see `WSABERT`
+    pooling: of z_S's BERT. ``mean`` as the paper has it (default) or ``pooler`` as the official code
+    dropout: before the linear maps to z_S and to a BERT's z_L, and in the head
+    reconstruction: ``log``, Σ_m log of the batch's mean loss (Eq. 19, default), whose gradient does not depend on the units of the
+        features; ``plain``, their sum; ``none``, no decoders (the paper's ablation)
+    raw_terms: whether ``raw_<modality>``, statistics of what came in, are parts too, for the terms I(X_m; z_S) of Eq. 20: mean and
+        standard deviation over frames, mean embedding over words. The paper does not say how a network reads a sequence. Off by
+        default: the paper itself finds the model no worse without them, and official code has none
+    max_pieces: official code reads the first 50 pieces, the special ones included; null: all
+
+    Losses, encoders and decoders see real steps only; official code reads and rebuilds padding too, of which there is as much as
+    the longest segment of a file asks for. With ``log`` a batch is one mean: the terms of two half batches do not average to that
+    of the whole.
+
+    Raises ValueError without text, on frames that are tokens, and on options that are not these.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        text_encoder: str = "tiny",
+        shared_init: str = "pretrained",
+        language_encoder: str = "lstm",
+        dim: int = 64,
+        embedding_dim: int = 128,
+        attention: str = "sparse",
+        pooling: str = "mean",
+        beta: float = 1.0,
+        activation: str = "relu",
+        gate_dropout: float = 0.5,
+        dropout: float = 0.5,
+        reconstruction: str = "log",
+        raw_terms: bool = False,
+        max_pieces: int | None = 50,
+    ):
+        super().__init__()
+        others = nonverbal(spec, "MIRD")
+        check_pooling(pooling)
+        for option, value, values in (
+            ("shared_init", shared_init, ("pretrained", "random")),
+            ("language_encoder", language_encoder, ("lstm", "bert")),
+            ("reconstruction", reconstruction, ("log", "plain", "none")),
+        ):
+            if value not in values:
+                raise ValueError(f"MIRD's {option} is {' or '.join(values)}, but {value!r} came; set model.backbone.{option}.")
+        self.pooling, self.reconstruction, self.raw_terms = pooling, reconstruction, raw_terms
+        language = spec.features["language"]
+        self.text = TextEncoder(language, "bert", text_encoder, max_pieces, pooler=pooling == "pooler")
+        if shared_init == "random":
+            self.text.model = type(self.text.model)(self.text.model.config, add_pooling_layer=pooling == "pooler").train()
+        self.injection = Injection(self.text.dim, others, attention, beta, gate_dropout, activation)
+        self.to_shared = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.text.dim, dim))
+        vocabulary = self.text.model.config.vocab_size
+        encoders: dict[str, nn.Module] = {}
+        for m, feature in spec.features.items():
+            if m != "language":
+                encoders[m] = FrameEncoder(feature.dim, dim)
+            elif language_encoder == "lstm":
+                encoders[m] = PieceEncoder(vocabulary, embedding_dim, dim)
+            else:
+                encoders[m] = SecondBERT(TextEncoder(language, "bert", text_encoder, max_pieces, pooler=True), dim, dropout)
+        self.encoders = nn.ModuleDict(encoders)
+        widths = {m: vocabulary if m == "language" else feature.dim for m, feature in spec.features.items()}
+        decoders = {} if reconstruction == "none" else {m: Decoder(2 * dim, width) for m, width in widths.items()}
+        self.decoders = nn.ModuleDict(decoders)
+        self.unimodal_dims = dict.fromkeys(spec.modalities, dim)
+        self.part_dims = {"shared": dim}
+        if raw_terms:
+            self.part_dims |= {f"raw_{m}": self.text.dim if m == "language" else 2 * widths[m] for m in spec.modalities}
+        self.z_dim = dim * (1 + len(spec.modalities))
+        self.head = nn.Sequential(nn.Linear(self.z_dim, dim), nn.ReLU(), nn.Dropout(dropout), regressor(dim, spec))
+
+    def encode(self, batch: Batch) -> Encoded:
+        encoded: Encoded = {}
+        for m, encoder in self.encoders.items():
+            if m == "language":
+                pieces = self.text.pieces(batch.sequences[m])
+                encoded[m] = {**pieces.parts(), "z": encoder(pieces)}
+            else:
+                encoded[m] = {"frames": batch.sequences[m], "z": encoder(batch.sequences[m])}
+        if self.raw_terms:
+            for m, parts in encoded.items():
+                parts["raw"] = self._words(Pieces.of(parts)) if m == "language" else statistics(parts["frames"])
+        return encoded
+
+    def fuse(self, encoded: Encoded) -> Fusion:
+        pieces = Pieces.of(encoded["language"])
+        frames = {m: parts["frames"] for m, parts in encoded.items() if m != "language"}
+        shared = self.to_shared(read(self.text, self.injection, pieces, frames, self.pooling)[0])
+        unimodal = {m: parts["z"] for m, parts in encoded.items()}
+        z = torch.cat([shared, *unimodal.values()], dim=1)
+        raw = {f"raw_{m}": parts["raw"] for m, parts in encoded.items()} if self.raw_terms else {}
+        return Fusion(self.head(z), z, unimodal, {"shared": shared, **raw})
+
+    def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
+        """L_recon (Eq. 19) by modality, of all rows whether they have a label or not."""
+        terms = {}
+        for m, decoder in self.decoders.items():
+            assert isinstance(decoder, Decoder)
+            code = torch.cat([fusion.parts["shared"], fusion.unimodal[m]], dim=1)
+            if m == "language":
+                pieces = Pieces.of(encoded[m])
+                states = decoder.states(code, pieces.ids.shape[1])
+                loss = cross_entropy(states[pieces.mask], decoder.project, pieces.ids[pieces.mask])
+                there = pieces.mask.any()
+            else:
+                frames = real_steps_first(encoded[m]["frames"])
+                rebuilt = decoder.project(decoder.states(code, frames.mask.shape[1]))
+                loss = mean_squared_error(rebuilt, frames)
+                there = frames.mask.any()
+            if self.reconstruction == "log":
+                # A batch without this modality has lost nothing: 0, not the logarithm of the floor.
+                loss = torch.where(there, logarithm(loss), 0.0)
+            terms[f"reconstruct_{m}"] = loss
+        return terms
+
+    @torch.no_grad()
+    def _words(self, pieces: Pieces) -> Float[Tensor, "batch dim"]:
+        """The mean over words of their embeddings, as something given."""
+        embedded = self.text.model.get_input_embeddings()(pieces.ids)
+        return masked_mean(Sequence(embedded, pieces.word >= 0))
+
+
+class LogMSE(nn.Module):
+    """log of the mean squared error (paper 004, Eq. 18): its gradient, 2·error / MSE, keeps its size while the error falls.
+
+    floor: below which the error counts as this, so that a batch that is fitted perfectly ends no run
+    """
+
+    def __init__(self, floor: float = FLOOR):
+        super().__init__()
+        self.floor = floor
+
+    def forward(self, prediction: Float[Tensor, "batch targets"], label: Float[Tensor, "batch targets"]) -> Float[Tensor, ""]:
+        return logarithm(F.mse_loss(prediction.float(), label), self.floor)
+
+
+def logarithm(loss: Float[Tensor, ""], floor: float = FLOOR) -> Float[Tensor, ""]:
+    """log max(loss, floor)."""
+    return loss.clamp(min=floor).log()
+
+
+# ---- encoders of each modality alone
+
+
+class FrameEncoder(nn.Module):
+    """LSTM → linear on its last state: frames → z_m."""
+
+    def __init__(self, width: int, dim: int):
+        super().__init__()
+        self.lstm = nn.LSTM(width, dim, batch_first=True)
+        self.project = nn.Linear(dim, dim)
+
+    def forward(self, frames: Sequence) -> Float[Tensor, "batch dim"]:
+        return self.project(last_state(self.lstm, frames))
+
+
+class PieceEncoder(nn.Module):
+    """Embedding → LSTM → linear on its last state: pieces → z_L."""
+
+    def __init__(self, vocabulary: int, embedding_dim: int, dim: int):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding_dim)
+        self.encoder = FrameEncoder(embedding_dim, dim)
+
+    def forward(self, pieces: Pieces) -> Float[Tensor, "batch dim"]:
+        return self.encoder(Sequence(self.embedding(pieces.ids), pieces.mask))
+
+
+class SecondBERT(nn.Module):
+    """BERT → pooler → dropout → linear: pieces → z_L."""
+
+    def __init__(self, text: TextEncoder, dim: int, dropout: float):
+        super().__init__()
+        self.text = text
+        self.project = nn.Sequential(nn.Dropout(dropout), nn.Linear(text.dim, dim))
+
+    def forward(self, pieces: Pieces) -> Float[Tensor, "batch dim"]:
+        return self.project(self.text(pieces).pooler_output)
+
+
+def statistics(frames: Sequence) -> Float[Tensor, "batch two_dims"]:
+    """[mean; standard deviation] over real frames, as something given; zero where there is none."""
+    values = frames.values.detach()
+    mean = masked_mean(Sequence(values, frames.mask))
+    square = masked_mean(Sequence((values - mean.unsqueeze(1)).square(), frames.mask))
+    return torch.cat([mean, square.sqrt()], dim=1)
+
+
+# ---- reconstruction
+
+
+class Decoder(nn.Module):
+    """[z_S; z_m] → the steps of a modality, by an LSTM that reads its own last state (paper 004, Eq. 8).
+
+    The first input is the code, from the zero state; every later one is the state before it. Official code runs this step by step.
+    """
+
+    def __init__(self, dim: int, out: int):
+        super().__init__()
+        self.cell = nn.LSTMCell(dim, dim)
+        self.project = nn.Linear(dim, out)
+
+    def states(self, code: Float[Tensor, "batch dim"], steps: int) -> Float[Tensor, "batch steps dim"]:
+        """Hidden states of all steps in one call: W_ih h + W_hh h = (W_ih + W_hh) h, so no input is left after the first."""
+        h, c = self.cell(code)
+        if steps == 1:
+            return h.unsqueeze(1)
+        # cuDNN and the CPU's kernel want an input; theirs is a zero.
+        nothing, weight = code.new_zeros(len(code), steps - 1, 1), self.cell.weight_ih.new_zeros(4 * self.cell.hidden_size, 1)
+        weights = [weight, self.cell.weight_ih + self.cell.weight_hh, self.cell.bias_ih, self.cell.bias_hh]
+        later = torch.lstm(nothing, (h.unsqueeze(0), c.unsqueeze(0)), weights, True, 1, 0.0, self.training, False, True)[0]
+        return torch.cat([h.unsqueeze(1), later], dim=1)
+
+
+def mean_squared_error(rebuilt: Float[Tensor, "batch time dim"], frames: Sequence) -> Float[Tensor, ""]:
+    """Mean over real frames and their numbers; 0 where there is none."""
+    mask = frames.mask.unsqueeze(-1)
+    error = (rebuilt.float() - frames.values.masked_fill(~mask, 0)).masked_fill(~mask, 0)
+    return error.square().sum() / (mask.sum().clamp(min=1) * rebuilt.shape[2])
+
+
+def cross_entropy(
+    states: Float[Tensor, "pieces dim"], project: nn.Module, ids: Int[Tensor, " pieces"], chunk: int = CHUNK
+) -> Float[Tensor, ""]:
+    """Mean of −log softmax(project(state))[id], in nats per piece.
+
+    Chunk by chunk, and each chunk again on the way back, so that the scores over the vocabulary are never there for all pieces.
+    """
+
+    def part(states: Tensor, ids: Tensor) -> Tensor:
+        return F.cross_entropy(project(states).float(), ids, reduction="sum")
+
+    if len(states) <= chunk:
+        return part(states, ids) / max(len(states), 1)
+    parts = zip(states.split(chunk), ids.split(chunk), strict=True)
+    return torch.stack([checkpoint(part, s, i, use_reentrant=False) for s, i in parts]).sum() / len(states)

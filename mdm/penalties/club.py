@@ -1,0 +1,182 @@
+"""Stage three, penalty: CLUB, an upper bound on mutual information that is lowered (MIRD's own penalty, paper 004).
+
+For a pair (x, y) of representations, Î = E[log q(y|x)] − E_x E_y[log q(y|x)] (Eqs. 10–12). With the true conditional in the place
+of q this is I(X; Y) + KL(p_x p_y ‖ p_xy), so never below the information, and 0 exactly if x and y are independent; with a
+q that fits badly it may be anything. So the critic q is fitted by maximum likelihood (Eq. 13) on detached representations, five
+steps a batch (T' of Algorithm 1), *before* the backbone's step; official code fits it after.
+
+The value of a batch that q was just fitted on is too high: from 1284 independent pairs of 64-d vectors a q that has seen them
+for 30 epochs reads some 13 nats. Only what validation reports is an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mdm import estimators
+from mdm.penalties.base import Penalty, View
+from mdm.types import Fusion
+
+
+class Club(Penalty):
+    """+λ·Σ over pairs of the CLUB upper bound: dependence is lowered.
+
+    pairs: [[x, y], …], names of unimodal representations or parts, each read as q(y|x); null: see `pairs_of`
+    shared, direction: for ``pairs: null``, see `pairs_of`
+    hidden: width of the two networks of q, mean and log variance, d_x → hidden → d_y each (16 in official code)
+    bound: log variances are bound·tanh(·); 1 in official code
+    normalize: whether each dimension of x and y is standardised over the batch, by statistics that carry gradient (default).
+        Information does not change by it. Without it, as in paper and official code, variances of q between 1/e and e say
+        that whatever is small is noise: an encoder that shrinks its output lowers the value and keeps the dependence
+    z_dim: accepted for the common call, not read
+
+    Raises ValueError on names that are not there, an unknown direction, fewer than one pair, or numbers out of range.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        weight: float,
+        unimodal_dims: Mapping[str, int],
+        part_dims: Mapping[str, int] | None = None,
+        pairs: Sequence[Sequence[str]] | None = None,
+        shared: str | None = None,
+        direction: str = "paper",
+        hidden: int = 16,
+        bound: float = 1.0,
+        normalize: bool = True,
+    ):
+        super().__init__(weight)
+        if hidden < 1 or not bound > 0:
+            raise ValueError(
+                f"CLUB needs hidden >= 1 and bound > 0, but hidden={hidden} and bound={bound} came; set the objective's hidden and "
+                "bound."
+            )
+        part_dims = part_dims or {}
+        self.pairs = pairs_of(unimodal_dims, part_dims, pairs, shared, direction)
+        self.normalize = normalize
+        widths = {**part_dims, **unimodal_dims}
+        self.conditional = Conditionals([(widths[x], widths[y]) for x, y in self.pairs], hidden, bound)
+
+    def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
+        y, mean, log_variance = (self._by_pair(t) for t in self._conditionals(view.joint))
+        return {f"{a}_{b}": estimators.club(y[i], mean[i], log_variance[i]) for i, (a, b) in enumerate(self.pairs)}
+
+    def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:
+        # Bound and likelihood are sums over the dimensions of y, so all pairs side by side are one.
+        return {"term": self.weight * estimators.club(*self._conditionals(view.joint))}
+
+    def critic_loss(self, view: View) -> Float[Tensor, ""]:
+        return -estimators.barber_agakov(*self._conditionals(view.joint))
+
+    def _conditionals(self, fusion: Fusion) -> tuple[Tensor, Tensor, Tensor]:
+        """y of all pairs side by side, and the means and log variances of q(y|x)."""
+        values = {name: self._prepared(value) for name, value in named(fusion).items() if any(name in p for p in self.pairs)}
+        y = torch.cat([values[b] for _, b in self.pairs], dim=1)
+        return y, *self.conditional([values[a] for a, _ in self.pairs])
+
+    def _prepared(self, value: Tensor) -> Tensor:
+        value = value.float()
+        return standardized(value) if self.normalize else value
+
+    def _by_pair(self, side_by_side: Tensor) -> tuple[Tensor, ...]:
+        return side_by_side.split(self.conditional.widths, dim=1)
+
+
+class Conditionals(nn.Module):
+    """Several q(y|x) = N(μ(x), diag exp(bound·tanh(s(x)))), μ and s networks of one hidden layer, as one batched network.
+
+    widths_of: (d_x, d_y) of each. Narrower ones are filled up with zeros, so six small networks cost the calls of one.
+    Weights begin as those of ``nn.Linear`` of their true width.
+    """
+
+    def __init__(self, widths_of: Sequence[tuple[int, int]], hidden: int, bound: float):
+        super().__init__()
+        self.bound = bound
+        self.widths = [y for _, y in widths_of]
+        self.dim = max(x for x, _ in widths_of)
+        n, out = len(widths_of), max(self.widths)
+        self.first = nn.Parameter(torch.empty(n, self.dim, 2 * hidden))
+        self.first_bias = nn.Parameter(torch.empty(n, 1, 2 * hidden))
+        # Axis 1: mean and log variance.
+        self.second = nn.Parameter(torch.empty(n, 2, hidden, out))
+        self.second_bias = nn.Parameter(torch.empty(n, 2, 1, out))
+        for i, (x, _) in enumerate(widths_of):
+            for parameter in (self.first, self.first_bias):
+                nn.init.uniform_(parameter.data[i], -(x**-0.5), x**-0.5)
+        for parameter in (self.second, self.second_bias):
+            nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)
+
+    def forward(self, x: Sequence[Float[Tensor, "batch _"]]) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch d"]]:
+        """Mean and log variance of every y, side by side. In fp32: the bound divides by variances."""
+        with torch.autocast(x[0].device.type, enabled=False):
+            stacked = torch.stack([F.pad(value, (0, self.dim - value.shape[1])) for value in x])
+            hidden = torch.baddbmm(self.first_bias, stacked, self.first).relu()
+            hidden = hidden.unflatten(2, (2, -1)).transpose(1, 2)
+            both = hidden @ self.second + self.second_bias
+        mean, log_variance = (torch.cat([both[i, k, :, :width] for i, width in enumerate(self.widths)], dim=1) for k in (0, 1))
+        return mean, self.bound * torch.tanh(log_variance)
+
+
+def pairs_of(
+    unimodal: Mapping[str, int],
+    parts: Mapping[str, int],
+    pairs: Sequence[Sequence[str]] | None,
+    shared: str | None,
+    direction: str = "paper",
+) -> list[tuple[str, str]]:
+    """The pairs (x, y) whose dependence counts, by name; by default each unordered pair once, as the nine networks of paper 004.
+
+    pairs: given, they are these
+    shared: the name of the part that the modalities share. Without it the pairs are every two modalities, the later given the
+        earlier; with it also each modality with that part, and every other part (MIRD's ``raw_terms``), which predicts it
+    direction: of the pairs with the shared part. ``paper``, q(z_S|z_m); ``official``, q(z_m|z_S). With true conditionals both
+        bounds are one number; fitted ones differ by how well q fits
+
+    Raises ValueError on a name that is not there, an unknown direction, what is no pair, or if no pair is left.
+    """
+    if direction not in ("paper", "official"):
+        raise ValueError(
+            f"direction is paper, q(z_S|z_m), or official, q(z_m|z_S), but {direction!r} came; set the objective's direction."
+        )
+    there = [*unimodal, *parts]
+    result: list[tuple[str, str]]
+    if pairs is not None:
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError(f"A pair is [x, y], but the objective's pairs are {[list(pair) for pair in pairs]}; name two in each.")
+        result = [(x, y) for x, y in pairs]
+    else:
+        result = list(combinations(unimodal, 2))
+        if shared is not None:
+            result += [(m, shared) if direction == "paper" else (shared, m) for m in unimodal]
+            result += [(p, shared) for p in parts if p != shared]
+    absent = sorted({name for pair in result for name in pair} - set(there))
+    if absent:
+        raise ValueError(
+            f"A pair is of representations that the model has ({', '.join(there) or 'none'}), but {', '.join(absent)} is not among "
+            "them; set the objective's pairs and shared."
+        )
+    if not result:
+        raise ValueError(
+            "Dependence between representations needs at least two of them, but the model offers "
+            f"{', '.join(there) or 'none beside Z'}; choose a model with unimodal representations, or more modalities."
+        )
+    return result
+
+
+def named(fusion: Fusion) -> dict[str, Float[Tensor, "batch d"]]:
+    """Unimodal representations and parts by name."""
+    return {**fusion.parts, **fusion.unimodal}
+
+
+def standardized(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
+    """Each column with mean 0 and variance 1; one that is constant becomes 0."""
+    centred = value - value.mean(0)
+    variance = centred.square().mean(0)
+    return centred * torch.where(variance > 1e-12, variance, 1.0).rsqrt()

@@ -1,0 +1,60 @@
+"""Stage three, penalty: orthogonality of representations, the linear counterpart of CLUB (paper 004, Eq. 9; after MISA).
+
+It has no critic: what it lowers is the sum of squared inner products between two blocks of representations. Zero means that
+they are uncorrelated, not that they are independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mdm import estimators
+from mdm.penalties.base import Penalty, View
+from mdm.penalties.club import named, pairs_of
+
+
+class Orthogonal(Penalty):
+    """+λ·Σ over pairs of `estimators.orthogonality`.
+
+    form: ``features`` (default), squared inner products of the d columns, as MISA's code has it: 0 where the two are uncorrelated.
+        ``gram``, of the N rows, as Eq. 9 is printed: 0 where segments lie in orthogonal subspaces, which (t, 0) and (0, t) do
+        although each determines the other; needs equal widths. Both grow with the square of the number of rows, so a weight is
+        one for a batch size, and validation, which reads a whole fold, reports larger values than training
+    pairs, shared: see `mdm.penalties.club.pairs_of`; the order within a pair does not matter
+    z_dim: accepted for the common call, not read
+
+    Raises ValueError on an unknown form, on names that are not there, and for ``gram`` on pairs of different widths.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        weight: float,
+        unimodal_dims: Mapping[str, int],
+        part_dims: Mapping[str, int] | None = None,
+        form: str = "features",
+        pairs: Sequence[Sequence[str]] | None = None,
+        shared: str | None = None,
+    ):
+        super().__init__(weight)
+        if form not in ("features", "gram"):
+            raise ValueError(f"Orthogonality is of features or a gram matrix, but {form!r} came; set the objective's form.")
+        widths = {**(part_dims or {}), **unimodal_dims}
+        self.pairs = pairs_of(unimodal_dims, part_dims or {}, pairs, shared)
+        unequal = [f"{a} ({widths[a]}) and {b} ({widths[b]})" for a, b in self.pairs if widths[a] != widths[b]]
+        if form == "gram" and unequal:
+            raise ValueError(
+                f"form=gram takes inner products of rows, so it needs equal widths, but {unequal[0]} differ; use form=features."
+            )
+        self.form = form
+
+    def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
+        values = named(view.joint)
+        return {f"{a}_{b}": estimators.orthogonality(values[a].float(), values[b].float(), self.form) for a, b in self.pairs}
+
+    def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:
+        return {"term": self.weight * torch.stack(list(self.estimate(view).values())).sum()}
