@@ -29,6 +29,7 @@ MODELS["tfn"] = [{"hidden": 8, "language_out": 6, "output": "bounded"}, {"hidden
 MODELS["mfn"] = [{"hidden": 8, "memory": 7, "attention": 5, "proposal": 6, "retain": 9, "update": 5}]
 MODELS["mfm"] += [{"variant": "M_A", "mmd": "per_factor"}, {"variant": "M_B", "kernel_scale": "official", "prior": "sampled"}]
 MODELS["wsabert"] += [{"attention": "soft", "pooling": "mean", "activation": "sigmoid", "head": "mlp"}]
+MODELS["misa"] = [{"transformer_dropout": 0.0}]  # inside its attention there is no Dropout module to take out
 MODELS["mird"] += [{"language_encoder": "bert", "pooling": "pooler", "raw_terms": True, "reconstruction": "plain"}]
 
 WORDS = Feature(12, tokens=True, vocabulary=tuple(f"w{i}" for i in range(12)))
