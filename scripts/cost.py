@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from mdm.cost import cost_of, one_segment
 from mdm.run import quiet
@@ -14,7 +15,7 @@ from mdm.run import quiet
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def composed(*overrides: str):
+def composed(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", list(overrides))
 
