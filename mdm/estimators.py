@@ -152,15 +152,14 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
     if covariance == "diagonal":
         log_det = torch.log(centred.square().mean(0) + ridge).sum()
     else:
-        with torch.autocast(h.device.type, enabled=False):
-            s = centred.T @ centred / len(h) + ridge * torch.eye(h.shape[1], dtype=torch.float64, device=h.device)
-            try:
-                log_det = 2 * torch.linalg.cholesky(s).diagonal().log().sum()
-            except torch.linalg.LinAlgError:
-                raise ValueError(
-                    "A covariance with a ridge is positive definite, but this one is not; look for non-finite values among the "
-                    f"{len(h)} rows, or raise ridge={ridge}."
-                ) from None
+        s = centred.T @ centred / len(h) + ridge * torch.eye(h.shape[1], dtype=torch.float64, device=h.device)
+        try:
+            log_det = 2 * torch.linalg.cholesky(s).diagonal().log().sum()
+        except torch.linalg.LinAlgError:
+            raise ValueError(
+                "A covariance with a ridge is positive definite, but this one is not; look for non-finite values among the "
+                f"{len(h)} rows, or raise ridge={ridge}."
+            ) from None
     return (0.5 * log_det + h.shape[1] / 2 * math.log(2 * math.pi * math.e)).to(torch.promote_types(h.dtype, torch.float32))
 
 
