@@ -28,6 +28,7 @@ MODELS["magxlnet"] += [{"z": "pooler", "inject": 0}]
 MODELS["tfn"] = [{"hidden": 8, "language_out": 6, "output": "bounded"}, {"hidden": 8, "language_out": 6, "output": "linear"}]
 MODELS["mfn"] = [{"hidden": 8, "memory": 7, "attention": 5, "proposal": 6, "retain": 9, "update": 5}]
 MODELS["mfm"] += [{"variant": "M_A", "mmd": "per_factor"}, {"variant": "M_B", "kernel_scale": "official", "prior": "sampled"}]
+MODELS["mult"] += [{"heads": 5, "layers": 2, "memory_layers": 2, "kernel": 3, "future_mask": False}]
 MODELS["wsabert"] += [{"attention": "soft", "pooling": "mean", "activation": "sigmoid", "head": "mlp"}]
 MODELS["misa"] = [{"transformer_dropout": 0.0}]  # inside its attention there is no Dropout module to take out
 MODELS["mird"] += [{"language_encoder": "bert", "pooling": "pooler", "raw_terms": True, "reconstruction": "plain"}]
