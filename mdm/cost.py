@@ -80,7 +80,7 @@ def counted() -> Iterator[FlopCounterMode]:
 
 
 def one_segment(shapes: Mapping[str, Mapping[str, Any]]) -> tuple[DataSpec, Batch]:
-    """modality → {dim, steps, tokens}: data of these shapes, with one random segment."""
+    """modality → {dim, steps, tokens}: data of these shapes, aligned if all have equally many steps, with one random segment."""
     rng = torch.Generator().manual_seed(0)
     features, sequences = {}, {}
     for m, shape in shapes.items():
@@ -91,5 +91,6 @@ def one_segment(shapes: Mapping[str, Mapping[str, Any]]) -> tuple[DataSpec, Batc
         else:
             values = torch.randn(1, shape["steps"], shape["dim"], generator=rng)
         sequences[m] = Sequence(values, torch.ones(1, shape["steps"], dtype=torch.bool))
-    spec = DataSpec(features, ("sentiment",), (-3.0, 3.0), (0.0,), aligned=False, train_ids=("0",))
+    aligned = len({shape["steps"] for shape in shapes.values()}) == 1
+    spec = DataSpec(features, ("sentiment",), (-3.0, 3.0), (0.0,), aligned, train_ids=("0",))
     return spec, Batch(("0",), sequences, torch.zeros(1, 1))

@@ -8,7 +8,7 @@ Lower bounds, in expectation: `nwj` and, never below it, `donsker_varadhan` on K
 Upper bounds: `club` on I if its q is the true conditional, else of either sign; the entropies, on that of any law with these
     moments and weights
 Distances, 0 where the laws agree: `mmd2`, `mmd2_to_standard_normal`; of moments only, `central_moment_discrepancy`
-None of these: `logistic_loss`, a loss; `orthogonality`, 0 for what is uncorrelated; `median_scale`
+None of these: `logistic_loss`, a loss; `orthogonality`, 0 for what is orthogonal; `median_scale`
 
 What takes samples instead of a critic's values is computed in single precision at least, under autocast too.
 """
@@ -148,6 +148,8 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
             "set covariance and ridge."
         )
     double = h.double()
+    if not torch.isfinite(double).all():
+        raise ValueError(f"An entropy is of finite rows, but some of the {len(h)} hold NaN or infinity; look where they come from.")
     centred = double - double.mean(0)
     if covariance == "diagonal":
         log_det = torch.log(centred.square().mean(0) + ridge).sum()
@@ -157,8 +159,8 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
             log_det = 2 * torch.linalg.cholesky(s).diagonal().log().sum()
         except torch.linalg.LinAlgError:
             raise ValueError(
-                "A covariance with a ridge is positive definite, but this one is not; look for non-finite values among the "
-                f"{len(h)} rows, or raise ridge={ridge}."
+                f"A covariance with a ridge is positive definite, but rounding makes that of these {len(h)} rows indefinite; raise "
+                f"ridge={ridge}, or scale the rows down."
             ) from None
     return (0.5 * log_det + h.shape[1] / 2 * math.log(2 * math.pi * math.e)).to(torch.promote_types(h.dtype, torch.float32))
 
@@ -268,7 +270,8 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
     """How far two representations of the same rows are from orthogonal; 0 if they are. What is orthogonal may yet be dependent.
 
     form: ``features``, mean over all d_a·d_b entries of (ÂᵀB̂)², columns centred, then each row divided by its norm, which carries
-        no gradient (MISA's code; its paper has the plain squared norm ‖AᵀB‖_F²). It grows with n², as in that code.
+        no gradient (MISA's code; its paper has the plain squared norm ‖AᵀB‖_F²). So 0 says that the directions of the rows are
+        uncorrelated, not the columns themselves. It grows with n for independent rows and with n² for dependent ones.
         ``gram``, ‖ABᵀ‖_F² over the n × n pairs of rows, as paper 004 prints it (Eq. 9). It is 0 for a = (t, 0), b = (0, t),
         where each determines the other, and not for uncorrelated columns.
 

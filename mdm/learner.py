@@ -382,10 +382,12 @@ def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]
         result.append({"params": parameters, **options})
     result.insert(0, {"params": [p for p in backbone.parameters() if p.requires_grad and id(p) not in owned]})
     if decay == "matrices":
+        # XLNet has a bias for each head, so its biases are matrices; they are known by their name alone.
+        vectors = {id(p) for name, p in backbone.named_parameters() if p.ndim < 2 or name.endswith("bias")}
         divided = []
         for group in result:
-            divided.append({**group, "params": [p for p in group["params"] if p.ndim > 1]})
-            divided.append({**group, "params": [p for p in group["params"] if p.ndim < 2], "weight_decay": 0.0})
+            divided.append({**group, "params": [p for p in group["params"] if id(p) not in vectors]})
+            divided.append({**group, "params": [p for p in group["params"] if id(p) in vectors], "weight_decay": 0.0})
         result = divided
     return [group for group in result if group["params"]]
 

@@ -90,6 +90,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], folder: Path, splits: 
             f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={cfg.penalty.name} came; "
             "use penalty=none, or another model."
         )
+    check_select(cfg.trainer.select, splits.spec)
     baseline = make(cfg.model.baseline, spec=splits.spec, seed=cfg.seed)
     records.claim(folder, config)
     announce(splits)
@@ -229,13 +230,7 @@ def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec) -> pl.Trainer:
         )
     if options.gradient_clip is not None and not options.gradient_clip > 0:
         raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, but is {options.gradient_clip}.")
-    ends = np.array([[end] * len(spec.targets) for end in spec.label_range])
-    names = list(evaluate(ends, ends, spec.label_range, spec.targets))
-    if options.select.mode not in ("min", "max") or options.select.metric not in names:
-        raise ValueError(
-            f"A checkpoint is chosen by the min or max of one of {', '.join(names)}, but {options.select.mode} of "
-            f"{options.select.metric} was asked for; set trainer.select."
-        )
+    check_select(options.select, spec)
     if machine.threads:
         torch.set_num_threads(machine.threads)
     monitor = f"valid/{options.select.metric}"
@@ -279,6 +274,17 @@ def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec) -> pl.Trainer:
 
 
 # ---- choose, test, record
+
+
+def check_select(select: DictConfig, spec: DataSpec) -> None:
+    """Raise ValueError unless a checkpoint can be chosen in this way."""
+    ends = np.array([[end] * len(spec.targets) for end in spec.label_range])
+    names = list(evaluate(ends, ends, spec.label_range, spec.targets))
+    if select.mode not in ("min", "max") or select.metric not in names:
+        raise ValueError(
+            f"A checkpoint is chosen by the min or max of one of {', '.join(names)}, but {select.mode} of {select.metric} was "
+            "asked for; set trainer.select."
+        )
 
 
 def trained(curve: list[dict[str, float]], options: DictConfig) -> bool:

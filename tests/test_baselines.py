@@ -1,5 +1,7 @@
 """The floor: what the labels alone, and pooled features alone, give."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,54 @@ def test_words_are_counted_where_they_are_real(kind):
     assert np.abs(prediction - label).max() < 0.5
 
 
+def test_words_that_training_has_not_do_not_count():
+    """The prediction for words that the training fold has is the same with unseen ones beside them."""
+    words = spec_of(("language", Feature(9, tokens=True, vocabulary=tuple("abcdefghi"), unseen=frozenset({7, 8}))))
+    rng = np.random.default_rng(0)
+    values = rng.integers(2, 7, (40, 4))
+    label = (values == 2).sum(1, keepdims=True).astype(np.float32)
+    train = batch_of(label, values)
+    strange = batch_of(label, np.concatenate([values, np.full((40, 2), 7), np.full((40, 1), 8)], axis=1))
+    for kind in ("ridge", "svr", "forest"):
+        baseline = Baseline(words, kind)
+        baseline.fit([train], [train])
+        np.testing.assert_allclose(baseline.predict(0, [strange])[0], baseline.predict(0, [train])[0])
+
+
+def test_words_are_weighted_by_how_rare_they_are():
+    """TF-IDF by hand: (1 + ln tf)·(1 + ln((1 + n)/(1 + df))), rows of length one; then ridge by the normal equations."""
+    words = spec_of(("language", Feature(5, tokens=True)))
+    values = np.array([[2, 2, 3], [2, 4, 4], [2, 3, 4], [2, 2, 2]])
+    y = np.array([1.0, -1.0, 0.5, 2.0])
+    counts = np.stack([(values == k).sum(1) for k in range(5)], axis=1).astype(float)
+    tf = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0)
+    x = tf * (1 + np.log(5 / (1 + (counts > 0).sum(0))))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    baseline = Baseline(words, "ridge")
+    batch = batch_of(y[:, None].astype(np.float32), values)
+    curve = baseline.fit([batch], [batch])
+    centred = x - x.mean(0)
+    for k, row in enumerate(curve):
+        w = np.linalg.solve(centred.T @ centred + row["alpha"] * np.eye(5), centred.T @ (y - y.mean()))
+        np.testing.assert_allclose(baseline.predict(k, [batch])[0].ravel(), centred @ w + y.mean(), atol=1e-5)
+
+
+def test_the_chosen_setting_is_the_one_that_is_tested(config):
+    from mdm.data.splits import Selection
+    from mdm.run import build_splits
+
+    cfg = config("model=baseline")
+    record = run(cfg)
+    splits = build_splits(cfg)
+    baseline = Baseline(splits.spec, "ridge", cfg.seed)
+    baseline.fit(splits.in_order("train"), splits.valid())
+    (checkpoint,) = Path(cfg.paths.outputs).rglob("best.ckpt")
+    test = splits.open_test(Selection(checkpoint, 0, "", 0.0))
+    maes = [np.abs(np.subtract(*baseline.predict(k, test))).mean() for k in range(len(GRIDS["ridge"]))]
+    assert len(set(maes)) == len(maes)
+    assert record["test"]["mae"] == pytest.approx(maes[record["selected"]["epoch"]], rel=1e-5)
+
+
 def test_a_run_of_the_floor_keeps_the_protocol(config, tmp_path):
     record = run(config("model=baseline"))
     assert record["selected"]["by"] == "valid/mae"
@@ -122,4 +172,6 @@ def test_bad_input_is_refused(config, tmp_path):
         Baseline(AUDIO, "lasso")
     with pytest.raises(ValueError, match="penalty=kl came; use penalty=none"):
         run(config("model=baseline", "penalty=kl"))
+    with pytest.raises(ValueError, match="but minimum of mae was asked for"):
+        run(config("model=baseline", "trainer.select.mode=minimum"))
     assert not (tmp_path / "outputs").exists()

@@ -40,7 +40,9 @@ def test_option_composes_and_its_targets_take_its_keys(config, group, option):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "tuned").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_tuned_values_name_their_source_and_reach_their_model(config, path):
-    assert path.read_text().split("\n")[1].startswith("# Source: "), "the first line is Hydra's, the second says whose values these are"
+    assert path.read_text().split("\n")[1].startswith("# Source: "), (
+        "the first line is Hydra's, the second says whose values these are"
+    )
     option = path.relative_to(ROOT / "configs" / "tuned").with_suffix("").as_posix()
     cfg = config(f"tuned={option}", small=False)
     assert cfg.model.name == path.stem

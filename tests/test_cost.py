@@ -7,10 +7,29 @@ from omegaconf import OmegaConf
 from mdm.cost import cost_of, counted, one_segment
 
 SHAPES = {"language": {"dim": 6, "steps": 7}, "audio": {"dim": 5, "steps": 3}, "video": {"dim": 4, "steps": 3}}
+ALIGNED = {m: {**shape, "steps": 3} for m, shape in SHAPES.items()}
+DIMS = {m: shape["dim"] for m, shape in SHAPES.items()}
 
 
 def lstm_macs(d, h, steps):
     return steps * 4 * h * (d + h)
+
+
+def lstm_parameters(d, h):
+    """Four gates, each with two matrices and, as torch has them, two biases."""
+    return 4 * h * (d + h + 2)
+
+
+def linear_parameters(d, out):
+    return d * out + out
+
+
+def mfm(variant, own_penalty=None):
+    """Codes of 2 (y) and 5, factors of 7 (y) and 3."""
+    widths = {"z_y": 2, "f_y": 7, "z_m": 5, "f_m": 3, "hidden": 4, "memory": 6, "attention": 8}
+    return OmegaConf.create(
+        {"own_penalty": own_penalty, "backbone": {"_target_": "mdm.backbones.mfm.MFM", "variant": variant, **widths}}
+    )
 
 
 def test_lstms_attention_and_transformer_layers_are_seen():
@@ -42,6 +61,64 @@ def test_lmf_by_hand():
     assert cost.macs == language + pooled + fusion + 10
     assert cost.macs_training == cost.macs
     assert cost.critic == 0
+    language = lstm_parameters(6, 8) + linear_parameters(8, 4)
+    pooled = sum(2 * d + linear_parameters(d, 3) + 2 * linear_parameters(3, 3) for d in (5, 4))
+    fusion = 2 * 10 * (5 + 4 + 4) + 2 + 10
+    assert cost.parameters == language + pooled + fusion + linear_parameters(10, 1)
+
+
+@pytest.mark.parametrize(("variant", "reads", "codes"), [("mfm", 7 + 3, 2 + 3 * 5), ("M_B", 3, 3 * 5), ("M_C", 7, 2)])
+def test_training_costs_the_own_terms_too(variant, reads, codes):
+    """MFM's: for each modality an LSTM as wide as the factors that it reads and a map of each of its states to a step; and for
+    MMD² with the prior, of the single row of codes, its product with itself."""
+    cost = cost_of(mfm(variant), *one_segment(ALIGNED))
+    decoders = sum(lstm_macs(reads, reads, 3) + 3 * reads * d for d in DIMS.values())
+    assert cost.macs_training - cost.macs == decoders + codes
+    assert cost.critic == 0
+
+
+def test_a_prediction_costs_no_own_term():
+    """M_B on steps that do not correspond: an encoder, a factor and, for training only, a decoder of each modality."""
+    cost = cost_of(mfm("M_B"), *one_segment(SHAPES))
+    encoders = sum(lstm_macs(shape["dim"], 5, shape["steps"]) + 5 * 5 for shape in SHAPES.values())
+    factors = 3 * (5 * 3 + 3 * 3)
+    assert cost.macs == encoders + factors + 9 * 9 + 9
+    encoders = sum(lstm_parameters(d, 5) + linear_parameters(5, 5) for d in DIMS.values())
+    factors = 3 * (linear_parameters(5, 3) + linear_parameters(3, 3))
+    decoders = sum(lstm_parameters(3, 3) + linear_parameters(3, d) for d in DIMS.values())
+    assert cost.parameters == encoders + factors + linear_parameters(9, 9) + linear_parameters(9, 1) + decoders
+
+
+@pytest.mark.parametrize(
+    ("objective", "critic"),
+    [
+        # Mean and log variance of q(y|x), each d_x → hidden → d_y; every two of three representations of 3, then one of a part.
+        ({"_target_": "mdm.penalties.club.Club", "hidden": 4}, 3 * 2 * (linear_parameters(3, 4) + linear_parameters(4, 3))),
+        (
+            {"_target_": "mdm.penalties.club.Club", "hidden": 4, "pairs": [["audio", "z_video"]]},
+            2 * (linear_parameters(3, 4) + linear_parameters(4, 5)),
+        ),
+        # Language with each other one, hidden as wide as y.
+        ({"_target_": "mdm.penalties.infomax.InfoMax"}, 2 * 2 * (linear_parameters(3, 3) + linear_parameters(3, 3))),
+        # A critic of Z, which is the three factors side by side: 9 → 6 → 6 → 1.
+        (
+            {"_target_": "mdm.penalties.dependency.Dependency", "hidden": 6},
+            linear_parameters(9, 6) + linear_parameters(6, 6) + linear_parameters(6, 1),
+        ),
+    ],
+    ids=["CLUB", "CLUB of a part", "InfoMax", "of Z"],
+)
+def test_the_critic_of_the_own_penalty_by_hand(objective, critic):
+    with_critic = cost_of(mfm("M_B", {"weight": 0.1, "objective": objective}), *one_segment(SHAPES))
+    without = cost_of(mfm("M_B"), *one_segment(SHAPES))
+    assert with_critic.critic == critic
+    assert without.critic == 0
+    # It is no part of the model, nor of a forward pass.
+    assert (with_critic.parameters, with_critic.macs, with_critic.macs_training) == (
+        without.parameters,
+        without.macs,
+        without.macs_training,
+    )
 
 
 @pytest.mark.parametrize("tokens", [False, True])
@@ -52,3 +129,10 @@ def test_one_segment_has_the_shapes(tokens):
     assert spec.features["language"].tokens is tokens
     assert spec.features["audio"].dim == 5
     assert batch.sequences["audio"].mask.all()
+
+
+def test_one_segment_is_aligned_if_its_modalities_have_equally_many_steps():
+    assert one_segment(ALIGNED)[0].aligned
+    assert not one_segment(SHAPES)[0].aligned
+    with pytest.raises(ValueError, match="needs word-aligned data"):
+        cost_of(mfm("mfm"), *one_segment(SHAPES))

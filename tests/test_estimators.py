@@ -561,10 +561,10 @@ def test_gradient_of_the_entropy_is_that_of_the_log_determinant():
     torch.testing.assert_close(gradient, torch.linalg.solve(s, centred.T).T / 20)
 
 
-def test_a_covariance_that_is_no_covariance_is_refused():
-    h = torch.randn(8, 3)
-    h[2, 1] = math.inf
-    with pytest.raises(ValueError, match="look for non-finite values among the 8 rows"):
+def test_a_covariance_that_rounding_makes_indefinite_is_refused():
+    """Rank one at a scale of 1e20, beside which the ridge is nothing."""
+    h = 1e10 * torch.randn(8, 1, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0, 2.0, 3.0]])
+    with pytest.raises(ValueError, match="rounding makes that of these 8 rows indefinite; raise ridge=0.0001"):
         gaussian_entropy(h)
 
 
@@ -857,3 +857,19 @@ def test_options_out_of_range_are_refused():
             gaussian_mixture_entropy(classes, weights)
     with pytest.raises(ValueError, match="takes rows of numbers"):
         gaussian_mixture_entropy([two, two[:0]])
+
+
+def test_orthogonality_of_features_is_of_directions_not_of_columns():
+    """The covariance of x and y is 0; that of their signs is not: (1, −1, −1, −1)·(0, 1, −1, −1) = 1."""
+    x, y = torch.tensor([3.0, -1, -1, -1])[:, None], torch.tensor([0.0, 2, -1, -1])[:, None]
+    assert (x * y).sum() == 0
+    torch.testing.assert_close(orthogonality(x, y), torch.tensor(1.0), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_entropy_of_rows_that_are_not_finite_is_refused(covariance, bad):
+    h = torch.randn(9, 3)
+    h[4, 1] = bad
+    with pytest.raises(ValueError, match="An entropy is of finite rows"):
+        gaussian_entropy(h, covariance)

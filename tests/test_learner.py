@@ -169,7 +169,7 @@ def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):
 def test_the_estimate_is_measured_on_validation_rows(config, tmp_path):
     """A critic that memorises the training fold of pure noise must not report dependence: ρ = 0, yet 96 rows."""
     cfg = config("data=gaussian", "data.segments.rho=0.0", "model=lmf", "penalty=kl", "penalty.optimizer.lr=0.01")
-    cfg.trainer.max_epochs = 6
+    cfg.trainer.max_epochs, cfg.penalty.critic_batches = 6, "shared"
     learner, _ = fit(cfg, tmp_path)
     assert learner.curve[-1]["train/kl/term"] < -0.02 * cfg.penalty.weight, "the critic did not even memorise"
     assert learner.curve[-1]["valid/kl/estimate"] < 0.1
@@ -231,6 +231,26 @@ def test_the_task_loss_is_of_labelled_rows_and_the_rest_of_all(config, tmp_path)
     assert [rows for rows in seen if isinstance(rows, int)] == [96, 96, 96]
     assert all(rows == 32 and torch.isfinite(label).all() for rows, label in (s for s in seen if not isinstance(s, int)))
     assert torch.isfinite(torch.tensor(learner.curve[0]["train/task"]))
+
+
+def test_biases_that_are_matrices_are_not_decayed(config):
+    """XLNet has a bias for each head."""
+    learner = runs.build_learner(cfg := config("model=magxlnet"), runs.build_splits(cfg))
+    decayed = {id(p) for g in learner.configure_optimizers()[0].param_groups if g["weight_decay"] for p in g["params"]}
+    names = {name for name, p in learner.backbone.named_parameters() if id(p) in decayed}
+    assert any(name.endswith("rel_attn.q") for name in names)
+    assert not [name for name in names if name.endswith("bias") or "norm" in name]
+
+
+def test_a_penalty_forgets_at_the_start_of_every_epoch(config, tmp_path):
+    started = []
+
+    def watch(learner):
+        penalty = learner.objectives["kl"].penalty
+        penalty.start_epoch = lambda: started.append(learner.current_epoch)
+
+    fit(config("model=lmf", "penalty=kl", "trainer.max_epochs=3"), tmp_path / "run", watch)
+    assert started == [0, 1, 2]
 
 
 def test_groups_reach_the_optimizer(config):

@@ -197,8 +197,14 @@ def test_changing_test_labels_changes_no_choice(config):
     assert changed["test"]["mae"] != record["test"]["mae"]
 
 
-@pytest.mark.parametrize(("model", "batches"), [("lmf", "replay"), ("eflstm", "fresh")])
-def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, batches):
+WARM = "model.schedule={_target_: mdm.schedules.Linear, warmup: 0.5}"
+
+
+@pytest.mark.parametrize(
+    ("model", "batches", "more"),
+    [("lmf", "replay", (WARM, "data.unlabeled=1", "data.segments.unlabeled=50", "model.by_length=true")), ("eflstm", "fresh", ())],
+)
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, batches, more):
     """kill -9 in the middle of training, three times over; then the same command to its end."""
     arguments = [
         *(f"data.segments.{fold}={n}" for fold, n in (("train", 256), ("valid", 64), ("test", 64))),
@@ -209,6 +215,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, 
         "trainer.max_epochs=12",
         "trainer.patience=4",
         "machine.threads=1",
+        *more,
     ]
 
     def command(outputs):
@@ -274,5 +281,5 @@ def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data
 def test_help_is_quick_and_lists_the_choices():
     """No timing here (that is the benchmark's); that it does not import torch is in test_structure."""
     done = subprocess.run([sys.executable, str(ROOT / "train.py"), "--help"], check=True, capture_output=True, text=True)
-    assert "penalty: f, kl, none, wasserstein" in done.stdout
+    assert "penalty: club, f, infomax, kl, none, orthogonal, wasserstein" in done.stdout
     assert "eflstm" in done.stdout

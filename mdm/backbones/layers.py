@@ -6,6 +6,9 @@ the real steps alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -112,6 +115,23 @@ class PooledEncoder(nn.Module):
 
     def forward(self, sequence: Sequence) -> Float[Tensor, "batch dim"]:
         return self.project(self.norm(masked_mean(self.steps(sequence))))
+
+
+Number = TypeVar("Number", int, float)
+
+
+def each(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
+    """An option that is a number for all names, or a mapping that has each of them; in the order of the names.
+
+    Raises ValueError if the mapping has others.
+    """
+    result = dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, value)
+    if set(result) != set(names):
+        raise ValueError(
+            f"{option} must be one number, or a number for each of {', '.join(names)}, but is {result}; set "
+            f"model.backbone.{option}."
+        )
+    return {name: result[name] for name in names}
 
 
 def regressor(dim: int, spec: DataSpec) -> nn.Linear:

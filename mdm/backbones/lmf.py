@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import LanguageEncoder, PooledEncoder, regressor
+from mdm.backbones.layers import LanguageEncoder, PooledEncoder, each, regressor
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
 
@@ -51,13 +51,8 @@ class LMF(Backbone):
         embedding_dim: int = 300,
     ):
         super().__init__()
-        others = [m for m in spec.modalities if m != "language"]
-        widths = dict(hidden) if isinstance(hidden, Mapping) else dict.fromkeys(others, hidden)
-        if set(widths) != set(others):
-            raise ValueError(
-                f"hidden must be one number, or a number for each of {', '.join(others)}, but is {widths}; set "
-                "model.backbone.hidden."
-            )
+        others = tuple(m for m in spec.modalities if m != "language")
+        widths = each("hidden", hidden, others)
         if min(z_dim, rank, language_hidden // 2, *widths.values()) < 1 or init not in ("unit", "official"):
             raise ValueError(
                 f"LMF needs z_dim, rank, hidden >= 1, language_hidden >= 2 and init=unit or official, but z_dim={z_dim}, "

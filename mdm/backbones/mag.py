@@ -5,8 +5,8 @@ combination of the frames of its word, never further than β times its own lengt
 nothing but the cutting into pieces can be done for each modality alone.
 
 Z is the last layer at [CLS], as paper 000 has it, or the pooler's output, which the head of the official code reads. The
-paper knows no representation of a modality alone. Here they are what the gate adds up: of language the mean over words of e,
-which nothing but language has touched, and of the others the mean over frames of W_m x + b_m.
+paper knows no representation of a modality alone. Here they are what the gate adds up: of language the mean over pieces of
+words of e, which nothing but language has touched, and of the others the mean over frames of W_m x + b_m.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -24,7 +23,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.ef_lstm import side_by_side
-from mdm.backbones.layers import Steps, at_last_step, last_state, real_steps_first, regressor
+from mdm.backbones.layers import Steps, at_last_step, each, last_state, real_steps_first, regressor
 from mdm.backbones.mfn import CellStates, DeltaMemory
 from mdm.estimators import mmd2, mmd2_to_standard_normal
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
@@ -280,20 +279,6 @@ def prior_distance(z: Float[Tensor, "n d"], kernel_scale: str, prior: str) -> Fl
     if prior == "sampled":
         return mmd2(z, torch.randn_like(z), scales, unbiased=False)
     return torch.stack([mmd2_to_standard_normal(z, scale) for scale in scales]).mean()
-
-
-Number = TypeVar("Number", int, float)
-
-
-def each(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
-    """A number for all names, or a mapping that has each of them."""
-    result = dict(value) if isinstance(value, Mapping) else dict.fromkeys(names, value)
-    if set(result) != set(names):
-        raise ValueError(
-            f"{option} must be one number, or a number for each of {', '.join(names)}, but is {result}; set "
-            f"model.backbone.{option}."
-        )
-    return {name: result[name] for name in names}
 
 
 def choose(option: str, value: str, choices: tuple[str, ...]) -> None:

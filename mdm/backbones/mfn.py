@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.ef_lstm import side_by_side
-from mdm.backbones.layers import Steps, at_last_step, real_steps_first, regressor
+from mdm.backbones.layers import Steps, at_last_step, each, real_steps_first, regressor
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 
@@ -65,17 +65,12 @@ class MFN(Backbone):
                 "MFN compares the modalities step by step, so it needs word-aligned data, but these are unaligned; use aligned "
                 "data, or a model that pools each modality (lmf, tfn)."
             )
-        units = dict(hidden) if isinstance(hidden, Mapping) else dict.fromkeys(spec.modalities, hidden)
-        if set(units) != set(spec.modalities):
-            raise ValueError(
-                f"hidden must be one number, or a number for each of {', '.join(spec.modalities)}, but is {units}; set "
-                "model.backbone.hidden."
-            )
+        units = each("hidden", hidden, spec.modalities)
         widths = {"memory": memory, "attention": attention, "proposal": proposal, "retain": retain, "update": update, "head": head}
         small = {name: n for name, n in (widths | {f"hidden.{m}": n for m, n in units.items()}).items() if n < 1}
         if small:
             raise ValueError(f"Every width of MFN must be at least 1, but {small} came; set model.backbone.*.")
-        self.unimodal_dims = {m: units[m] for m in spec.modalities}
+        self.unimodal_dims = units
         total = sum(units.values())
         self.z_dim = total + memory
         self.lstms = nn.ModuleDict({m: CellStates(f, embedding_dim, units[m]) for m, f in spec.features.items()})

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import Steps, at_last_step, masked_mean, real_steps_first, regressor
-from mdm.backbones.mfm import each
+from mdm.backbones.layers import Steps, at_last_step, each, masked_mean, real_steps_first, regressor
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 

@@ -20,8 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import last_state, regressor
-from mdm.backbones.mfm import each
+from mdm.backbones.layers import each, last_state, regressor
 from mdm.backbones.text import TextEncoder
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import LanguageEncoder, PooledEncoder, regressor
+from mdm.backbones.layers import LanguageEncoder, PooledEncoder, each, regressor
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
 
@@ -57,13 +57,8 @@ class TFN(Backbone):
         embedding_dim: int = 300,
     ):
         super().__init__()
-        others = [m for m in spec.modalities if m != "language"]
-        widths = dict(hidden) if isinstance(hidden, Mapping) else dict.fromkeys(others, hidden)
-        if set(widths) != set(others):
-            raise ValueError(
-                f"hidden must be one number, or a number for each of {', '.join(others)}, but is {widths}; set "
-                "model.backbone.hidden."
-            )
+        others = tuple(m for m in spec.modalities if m != "language")
+        widths = each("hidden", hidden, others)
         if min(z_dim, language_hidden, language_out, *widths.values()) < 1 or output not in ("bounded", "linear"):
             raise ValueError(
                 f"TFN needs z_dim, hidden, language_hidden, language_out >= 1 and output=bounded or linear, but z_dim={z_dim}, "

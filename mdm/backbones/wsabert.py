@@ -5,7 +5,7 @@ the gate of MAG moves e by them. So the modalities need no alignment, but they m
 the cutting into pieces can be done for each modality alone.
 
 Z is what the head reads, BERT's pooler output or the mean over pieces. The paper has no representation of a modality alone;
-here they are, as in `mdm.backbones.mag`, what the gate adds up: the mean over words of e, and the mean over frames of
+here they are, as in `mdm.backbones.mag`, what the gate adds up: the mean over pieces of words of e, and the mean over frames of
 W'_m x + b'_m.
 """
 

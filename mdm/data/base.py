@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -116,6 +116,26 @@ class Segments:
     def features(self) -> dict[str, Ragged]:
         """All ragged arrays by name: text kinds first, then the other modalities."""
         return {**self.text, **self.modalities}
+
+    def rows(self, keep: Int[np.ndarray, " k"]) -> Segments:
+        """Some of the segments, in this order."""
+
+        def of(ragged: Ragged) -> Ragged:
+            sequences = [ragged[i] for i in keep]
+            offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
+            return Ragged(np.concatenate([ragged.values[:0], *sequences]), offsets, ragged.vocabulary)
+
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in keep),
+            fold=self.fold[keep],
+            group=self.group[keep],
+            label=self.label[keep],
+            modalities={name: of(ragged) for name, ragged in self.modalities.items()},
+            text={name: of(ragged) for name, ragged in self.text.items()},
+            marks={name: flags[keep] for name, flags in self.marks.items()},
+            digests={},
+        )
 
     def words(self, i: int) -> str:
         """The words of segment i, for people to read; empty where the data hold none."""

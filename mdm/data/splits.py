@@ -77,7 +77,7 @@ class Splits:
         if max_steps is not None and max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, but is {max_steps}; leave it null to keep all steps.")
         check(segments)
-        fold = segments.fold if folds is None else np.where(segments.fold == UNLABELED, UNLABELED, folds(segments))
+        fold = segments.fold if folds is None else divided(segments, folds)
         rows = {name: np.flatnonzero(fold == name) for name in FOLDS}
         empty = [name for name in FOLDS if len(rows[name]) == 0]
         if empty:
@@ -156,6 +156,7 @@ class Splits:
                 )
             other._views[name] = view.of(ragged)
         other.segments, other._sealed = segments, segments.card_hash == self.segments.card_hash
+        other._lengths, other._unlabeled = None, 0
         other._rows = {fold: np.flatnonzero(segments.fold == fold) for fold in FOLDS}
         other.sizes = {name: len(r) for name, r in other._rows.items()}
         return other
@@ -225,6 +226,19 @@ def choose(segments: Segments, text: str | None, modalities: list[str] | None) -
     return features
 
 
+def divided(segments: Segments, folds: Callable[[Segments], Shaped[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
+    """A division of the labelled segments; the unlabelled stay so, but for those of tested and validated videos, which are left
+    out: they would carry their speakers into training."""
+    labelled = segments.fold != UNLABELED
+    if labelled.all():
+        return folds(segments)
+    fold = np.full(len(segments), UNLABELED)
+    fold[labelled] = folds(segments.rows(np.flatnonzero(labelled)))
+    held_out = segments.group[np.isin(fold, ["valid", "test"])]
+    fold[~labelled & np.isin(segments.group, held_out)] = ""
+    return fold
+
+
 class Fold(Dataset[Batch]):
     """Rows of one fold, read a whole batch at a time."""
 
@@ -291,8 +305,8 @@ class Shuffled(Sampler[list[int]]):
 class Joined(Sampler[list[int]]):
     """Each batch of an order, with ``per`` unlabelled rows for each of its rows behind them.
 
-    labelled: the order of the labelled rows, whose indices are 0 … n−1; the unlabelled ones follow them. The unlabelled pass in
-        random order, all of them before any comes again
+    labelled: the order of the labelled rows, whose indices are 0 … n−1; the unlabelled ones follow them. In an epoch the unlabelled
+        pass in random order, all of them before any comes again; not by length, even where the labelled are
     """
 
     def __init__(self, labelled: Shuffled, unlabeled: int, per: int):

@@ -52,7 +52,7 @@ def write_store(
             partial / "segments.npz",
             allow_pickle=False,
             ids=np.array(segments.ids),
-            fold=segments.fold.astype("U5"),
+            fold=segments.fold.astype(str),
             group=segments.group.astype(str),
             label=segments.label.astype(np.float32),
             **{f"mark.{mark}": flags.astype(bool) for mark, flags in segments.marks.items()},

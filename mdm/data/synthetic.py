@@ -90,7 +90,8 @@ def synthetic(
 
     aligned: one frame per word; else about 5 audio and 3 video frames per word, lengths random
     missing: modality → probability that a segment lacks it, drawn independently (a segment may lack all)
-    unlabeled: further segments of the same law whose labels are withheld
+    unlabeled: further segments of the same law whose labels are withheld. Another number draws all inputs anew: to compare amounts,
+        keep it and vary how many join a batch (data.unlabeled)
     vectors: also give the text as ``vectors``, a fixed random 300-d vector for each word (32 MB by default)
 
     ``truth``, in nats: ``total_correlation`` and its parts, ``total_correlation_shared`` and

@@ -151,6 +151,11 @@ def pairs_of(
         if any(len(pair) != 2 for pair in pairs):
             raise ValueError(f"A pair is [x, y], but the objective's pairs are {[list(pair) for pair in pairs]}; name two in each.")
         result = [(x, y) for x, y in pairs]
+        if not result or len({frozenset(pair) for pair in result}) < len(result) or any(x == y for x, y in result):
+            raise ValueError(
+                "The objective's pairs are of two different representations, each pair once, at least one pair, but "
+                f"{[list(pair) for pair in pairs]} came; correct pairs, or leave it null for all of them."
+            )
     else:
         result = list(combinations(unimodal, 2))
         if shared is not None:
@@ -179,4 +184,6 @@ def standardized(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
     """Each column with mean 0 and variance 1; one that is constant becomes 0."""
     centred = value - value.mean(0)
     variance = centred.square().mean(0)
-    return centred * torch.where(variance > 1e-12, variance, 1.0).rsqrt()
+    # What rounding leaves of a constant column grows with the constant.
+    varies = variance > 1e-12 + 1e-10 * value.square().mean(0)
+    return torch.where(varies, centred * torch.where(varies, variance, 1.0).rsqrt(), 0.0)

@@ -1,7 +1,7 @@
 """Stage three, penalty: orthogonality of representations, the linear counterpart of CLUB (paper 004, Eq. 9; after MISA).
 
-It has no critic: what it lowers is the sum of squared inner products between two blocks of representations. Zero means that
-they are uncorrelated, not that they are independent.
+It has no critic: what it lowers are squared inner products between two blocks of representations. Zero means that they are
+orthogonal, not that they are independent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from mdm.penalties.club import named, pairs_of
 class Orthogonal(Penalty):
     """+λ·Σ over pairs of `estimators.orthogonality`.
 
-    form: ``features`` (default), squared inner products of the d columns, as MISA's code has it: 0 where the two are uncorrelated.
-        ``gram``, of the N rows, as Eq. 9 is printed: 0 where segments lie in orthogonal subspaces, which (t, 0) and (0, t) do
-        although each determines the other; needs equal widths. Both grow with the square of the number of rows, so a weight is
-        one for a batch size, and validation, which reads a whole fold, reports larger values than training
+    form: ``features`` (default), mean squared inner product of the d columns, after each row was centred and brought to length
+        one, as MISA's code has it: 0 where the *directions* of the rows are uncorrelated. ``gram``, squared inner products of the
+        N rows, as Eq. 9 is printed: 0 where segments lie in orthogonal subspaces, which (t, 0) and (0, t) do although each
+        determines the other; needs equal widths. Both grow with the number of rows, squared where the rows are dependent, so
+        a weight is one for a batch size, and validation, which reads a whole fold, reports larger values than training
     pairs, shared: see `mdm.penalties.club.pairs_of`; the order within a pair does not matter
     z_dim: accepted for the common call, not read
 

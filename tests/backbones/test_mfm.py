@@ -134,6 +134,20 @@ def test_every_variant_is_its_equations(variant):
 OWN = ("language", "audio", "video")
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_dropout_is_where_its_option_says(variant):
+    rates = {"y_dropout": 0.11, "head_dropout": 0.22, "m_dropout": three(0.33, 0.44, 0.55)}
+    memory = {"attention": 0.61, "proposal": 0.62, "retain": 0.63, "update": 0.64}
+    backbone = build(variant=variant, **rates, **{f"{name}_dropout": p for name, p in memory.items()})
+    expected = {} if variant == "M_D" else {"head.2": 0.22}
+    if variant not in ("M_B", "M_D"):
+        expected |= {"factors.y.2": 0.11, "memory.attention.2": 0.61, "memory.proposal.2": 0.62}
+        expected |= {"memory.retain.1": 0.63, "memory.update.1": 0.64}
+    own = {"M_A": {"all": 0.33}, "M_C": {}, "M_E": {}}.get(variant, rates["m_dropout"])
+    expected |= {f"factors.{name}.2": p for name, p in own.items()}
+    assert {name: m.p for name, m in backbone.named_modules() if isinstance(m, nn.Dropout)} == expected
+
+
 @pytest.mark.parametrize(
     ("variant", "codes", "reads", "unimodal"),
     [

@@ -193,6 +193,24 @@ def test_published_sizes_have_the_published_numbers_of_parameters(parameters, di
     assert sum(p.numel() for p in backbone.parameters()) == parameters
 
 
+@pytest.mark.parametrize(
+    ("option", "where"),
+    [
+        ("attention_dropout", "memory.attention.2"),
+        ("proposal_dropout", "memory.proposal.2"),
+        ("retain_dropout", "memory.retain.1"),
+        ("update_dropout", "memory.update.1"),
+        ("head_dropout", "head.2"),
+    ],
+)
+def test_every_dropout_is_where_its_option_says(option, where):
+    rates = {"attention_dropout": 0.11, "proposal_dropout": 0.22, "retain_dropout": 0.33, "update_dropout": 0.44}
+    rates["head_dropout"] = 0.55
+    dropouts = {name: m.p for name, m in build(**rates).named_modules() if isinstance(m, nn.Dropout)}
+    assert dropouts[where] == rates[option]
+    assert len(dropouts) == len(rates)
+
+
 def test_dropout_draws_anew_at_every_step():
     """Without cells or biases the only thing that differs between steps is dropout of the gates; all else constant."""
     net = DeltaMemory(4, 3, attention=(5, 0.0), proposal=(5, 0.0), retain=(64, 0.5), update=(6, 0.0)).train()

@@ -124,6 +124,17 @@ def test_published_widths_have_the_published_tensor(size, hidden, language_out):
     assert backbone.after[1].in_features == size
 
 
+@pytest.mark.parametrize("output", ["bounded", "linear"])
+def test_every_dropout_is_where_its_option_says(output):
+    backbone = build(output=output, dropout=0.11, language_dropout=0.22, tensor_dropout=0.33)
+    assert {name: m.p for name, m in backbone.named_modules() if isinstance(m, nn.Dropout)} == {
+        "encoders.language.project.0": 0.22,
+        "encoders.audio.project.0": 0.11,
+        "encoders.video.project.0": 0.11,
+        "after.0": 0.33,
+    }
+
+
 @pytest.mark.parametrize("p", [0.3, 0.5])
 def test_cheap_dropout_is_dropout(p):
     """Each of four coordinates that share a draw is kept with 1 − p, on its own; what is kept is divided by 1 − p."""

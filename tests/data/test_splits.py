@@ -716,6 +716,33 @@ def test_a_division_leaves_the_unlabelled_alone(partly):
     assert all(torch.isfinite(batch.label).all() for batch in splits.in_order("train"))
 
 
+def test_a_division_leaves_out_the_unlabelled_of_held_out_videos(partly):
+    """They would carry speakers that are tested into training."""
+    group = np.array([f"v{i % 7}" for i in range(len(partly))])
+    by_group = lambda s: np.array([{"v0": "test", "v1": "valid"}.get(g, "train") for g in s.group])  # noqa: E731
+    n = len(partly)
+    for last, kept in ((["v0", "v1", "v0"], 0), (["v0", "v3", "v4"], 2), (["v2", "v3", "new"], 3)):
+        segments = replace(partly, group=np.array([*group[: n - 3], *last]))
+        if not kept:
+            with pytest.raises(ValueError, match="has 0 in its fold unlabeled"):
+                Splits(segments, unlabeled=1, folds=by_group)
+            continue
+        splits = Splits(segments, batch_size=4, unlabeled=1, folds=by_group)
+        assert splits.sizes["unlabeled"] == kept
+
+
+def test_a_store_keeps_unlabelled_segments(partly, tmp_path):
+    reopened = open_store(write_store(partly, tmp_path / "store"))
+    np.testing.assert_array_equal(reopened.fold, partly.fold)
+    assert Splits(reopened, unlabeled=1).sizes["unlabeled"] == 3
+
+
+def test_other_segments_read_alike_have_no_order_of_these(partly):
+    splits = Splits(partly, batch_size=4, unlabeled=1, by_length=True)
+    other = splits.like(replace(partly, name="other"))
+    assert sum(len(batch) for batch in other.train()) == splits.sizes["train"]
+
+
 def test_unlabelled_segments_that_are_not_there_are_asked_for(segments):
     with pytest.raises(ValueError, match=r"asks for 2 unlabelled segments .* has 0 in its fold unlabeled; set it to 0"):
         Splits(segments, unlabeled=2)

@@ -269,3 +269,15 @@ def test_a_model_without_two_representations_is_refused():
         build(dims={})
     with pytest.raises(ValueError, match="the model offers language;"):
         build(dims={"language": 3})
+
+
+@pytest.mark.parametrize("pairs", [[], [["a", "a"]], [["a", "b"], ["b", "a"]], [["a", "b"], ["a", "b"]]])
+def test_pairs_are_of_two_and_each_once(pairs):
+    """A variable's information with itself has no bound, and a pair given twice would count twice in the loss and once in the log."""
+    with pytest.raises(ValueError, match="two different representations, each pair once, at least one pair"):
+        pairs_of({"a": 2, "b": 3}, {}, pairs, None)
+
+
+@pytest.mark.parametrize("constant", [0.0, 100.3, 1000.7, -1e6])
+def test_a_constant_column_becomes_zero(constant):
+    assert (standardized(torch.full((33, 2), constant)) == 0).all()
