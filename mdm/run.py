@@ -48,6 +48,10 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError on a config, data or a folder that break a contract, and if a loss is not finite.
     """
+    if "cost" in cfg:
+        raise ValueError(
+            f"{cfg.name} counts what models cost and trains nothing; run `python scripts/cost.py experiment={cfg.name}`."
+        )
     check_numbers(cfg)
     quiet()
     splits = build_splits(cfg)

@@ -1,10 +1,17 @@
 """Counts against sums done by hand."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from mdm.cost import cost_of, counted, one_segment
+from mdm.run import run
+
+ROOT = Path(__file__).resolve().parents[1]
 
 SHAPES = {"language": {"dim": 6, "steps": 7}, "audio": {"dim": 5, "steps": 3}, "video": {"dim": 4, "steps": 3}}
 ALIGNED = {m: {**shape, "steps": 3} for m, shape in SHAPES.items()}
@@ -42,6 +49,27 @@ def test_lstms_attention_and_transformer_layers_are_seen():
         layer(torch.randn(1, 10, 8))
     assert counter.get_total_flops() == 2 * (10 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 10 * 10 * 8)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def printed(*arguments):
+    command = [sys.executable, str(ROOT / "scripts" / "cost.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_table_of_costs_is_printed():
+    """At BERT-base size, beside the paper's numbers."""
+    done = printed("experiment=mird/table2")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split(" | ")[0].strip("| "): line for line in done.stdout.splitlines() if line.startswith("|")}
+    assert {"MISA (B)", "Self-MM", "WSA-BERT", "MIRD"} <= set(rows)
+    assert "| 121 | -0.4 % |" in rows["MIRD"]
+    assert "needs an experiment that has costs" in printed("model=lmf").stderr
+
+
+def test_training_an_experiment_of_costs_is_refused(config):
+    with pytest.raises(ValueError, match="counts what models cost and trains nothing"):
+        run(config("experiment=mird/table2", small=False))
 
 
 def test_lmf_by_hand():

@@ -273,7 +273,7 @@ def test_a_model_without_two_representations_is_refused():
 
 @pytest.mark.parametrize("pairs", [[], [["a", "a"]], [["a", "b"], ["b", "a"]], [["a", "b"], ["a", "b"]]])
 def test_pairs_are_of_two_and_each_once(pairs):
-    """A variable's information with itself has no bound, and a pair given twice would count twice in the loss and once in the log."""
+    """A variable's information with itself has no bound, and a pair given twice would count twice in the loss, once in the log."""
     with pytest.raises(ValueError, match="two different representations, each pair once, at least one pair"):
         pairs_of({"a": 2, "b": 3}, {}, pairs, None)
 
