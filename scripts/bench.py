@@ -139,7 +139,7 @@ def bench_epoch() -> None:
 
 
 def bench_peers() -> None:
-    """Every backbone at MMSA's tuned sizes for MOSI, batch 32; those with a transformer at BERT-base's size, from two steps."""
+    """Every backbone at MMSA's tuned sizes for MOSI, batch 32; those with a transformer at BERT-base's size, from one step."""
     print("\n### Seconds a training epoch at MMSA's tuned sizes (1284 segments of 50 steps, 768/5/20, batch 32)\n")
     print("| model | parameters, M | seconds | MMSA |\n|---|---|---|---|")
     vectors, pieces = mosi_shaped(), mosi_shaped(steps=48, tokens=True)  # and two special pieces
@@ -152,7 +152,7 @@ def bench_peers() -> None:
             cfg.model.backbone.text_encoder = "base"
         splits = Splits(pieces if base else vectors, batch_size=32, text="tokens" if base else "vectors", scale="none")
         parameters = sum(p.numel() for p in runs.build_learner(cfg, splits).backbone.parameters()) / 1e6
-        seconds = epoch_seconds(cfg, splits, epochs=2, batches=2) if base else epoch_seconds(cfg, splits)
+        seconds = epoch_seconds(cfg, splits, epochs=1, batches=1) if base else epoch_seconds(cfg, splits)
         print(f"| {model} | {parameters:.2f} | {seconds:.1f} | {PEERS.get(model, '–')} |", flush=True)
 
 
