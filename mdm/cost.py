@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mdm.backbones.base import Backbone
-from mdm.run import make
+from mdm.run import build_penalty, make
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 
@@ -43,14 +43,7 @@ def cost_of(model: DictConfig, spec: DataSpec, batch: Batch) -> Cost:
     backbone.eval()
     critic = 0
     if model.own_penalty is not None:
-        penalty = make(
-            model.own_penalty.objective,
-            weight=model.own_penalty.weight,
-            z_dim=backbone.z_dim,
-            unimodal_dims=backbone.unimodal_dims,
-            part_dims=backbone.part_dims,
-        )
-        critic = sum(p.numel() for p in penalty.parameters())
+        critic = sum(p.numel() for p in build_penalty(model.own_penalty, backbone).parameters())
     with torch.no_grad(), counted() as counter:
         encoded = backbone.encode(batch)
         fusion = backbone.fuse(encoded)

@@ -26,9 +26,11 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mdm import records
+from mdm.backbones.base import Backbone
 from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, Objective, predict
 from mdm.metrics import evaluate
+from mdm.penalties.base import Penalty
 from mdm.product import shifts
 from mdm.seeds import Stream
 from mdm.types import Batch, DataSpec
@@ -179,13 +181,7 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         if node is None:
             continue
         with Stream(cfg.seed, f"critic {name}").active():
-            penalty = make(
-                node.objective,
-                weight=node.weight,
-                z_dim=backbone.z_dim,
-                unimodal_dims=backbone.unimodal_dims,
-                part_dims=backbone.part_dims,
-            )
+            penalty = build_penalty(node, backbone)
         if penalty.needs_product:
             # The smallest draw that training and validation will make, so that what cannot be drawn is said now.
             batches = [rows for loader in (splits.train(), splits.valid()) for rows in (loader.batch_sampler or [])]
@@ -212,6 +208,18 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
         fresh=splits.train("critic batches") if objectives else None,
     )
+
+
+def build_penalty(node: DictConfig, backbone: Backbone) -> Penalty:
+    """A penalty on what a backbone offers."""
+    penalty: Penalty = make(
+        node.objective,
+        weight=node.weight,
+        z_dim=backbone.z_dim,
+        unimodal_dims=backbone.unimodal_dims,
+        part_dims=backbone.part_dims,
+    )
+    return penalty
 
 
 def maker(node: DictConfig) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mdm.backbones.base import Backbone, require
 from mdm.backbones.layers import masked_mean, regressor
 from mdm.backbones.text import Pieces, TextEncoder, frames_of_pieces, replaced
-from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
@@ -58,17 +58,11 @@ class MAG(Backbone):
         max_pieces: int | None = 50,
     ):
         super().__init__()
-        require(spec, ("language",), "MAG")
-        others = {m: feature for m, feature in spec.features.items() if m != "language"}
+        others = nonverbal(spec, "MAG")
         if others and not spec.aligned:
             raise ValueError(
                 "MAG gives each word its own frames, so it needs word-aligned data, but these are unaligned; use aligned data, or "
                 "a model that aligns by attention."
-            )
-        tokens = [m for m, feature in others.items() if feature.tokens]
-        if tokens:
-            raise ValueError(
-                f"MAG needs vectors for what is not language, but {', '.join(tokens)} comes as tokens; set data.modalities."
             )
         if z not in ("cls", "pooler"):
             raise ValueError(f"MAG reads Z at cls or pooler, but {z!r} came; set model.backbone.z.")
@@ -114,15 +108,7 @@ class MAG(Backbone):
         z = self.text.summary(output.last_hidden_state)
         if self.z == "pooler":
             z = output.pooler_output if self.text.family == "bert" else self.pooler(z)
-        unimodal = {}
-        for m, parts in encoded.items():
-            if m == "language":
-                unimodal[m] = masked_mean(Sequence(before[0], pieces.word >= 0))
-            else:
-                # The map is linear, so its mean is the map of the mean; without a frame both are to be zero.
-                there = parts["frames"].mask.any(1, keepdim=True)
-                unimodal[m] = self.gate.project[m](masked_mean(parts["frames"])) * there
-        return Fusion(self.head(z), z, unimodal)
+        return Fusion(self.head(z), z, summands(self.gate, encoded, before[0]))
 
     def _place(self) -> nn.Module:
         """The module whose output the gate changes."""
@@ -172,6 +158,31 @@ class Gate(nn.Module):
         length = torch.where(length == 0, 1.0, length)
         alpha = (self.beta * torch.linalg.vector_norm(e.float(), dim=2, keepdim=True) / (length + 1e-6)).clamp(max=1)
         return self.dropout(self.norm(e + alpha * h))
+
+
+def nonverbal(spec: DataSpec, model: str) -> dict[str, Feature]:
+    """The modalities beside language; ValueError unless there is language and they are vectors."""
+    require(spec, ("language",), model)
+    others = {m: feature for m, feature in spec.features.items() if m != "language"}
+    tokens = [m for m, feature in others.items() if feature.tokens]
+    if tokens:
+        raise ValueError(
+            f"{model} needs vectors for what is not language, but {', '.join(tokens)} comes as tokens; set data.modalities."
+        )
+    return others
+
+
+def summands(gate: Gate, encoded: Encoded, before: Float[Tensor, "batch pieces dim"]) -> dict[str, Float[Tensor, "batch dim"]]:
+    """The unimodal representations: means of what the gate adds up, ``before`` being e; zero where a modality is absent."""
+    unimodal = {}
+    for m, parts in encoded.items():
+        if m == "language":
+            unimodal[m] = masked_mean(Sequence(before, parts["word"] >= 0))
+        else:
+            # The map is linear, so its mean is the map of the mean; without a frame both are to be zero.
+            there = parts["frames"].mask.any(1, keepdim=True)
+            unimodal[m] = gate.project[m](masked_mean(parts["frames"])) * there
+    return unimodal
 
 
 def small(layer: nn.Linear) -> nn.Linear:

@@ -18,8 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import last_state, masked_mean, real_steps_first, regressor
+from mdm.backbones.mag import nonverbal
 from mdm.backbones.text import Pieces, TextEncoder
-from mdm.backbones.wsabert import Injection, check_pooling, nonverbal, read
+from mdm.backbones.wsabert import Injection, check_pooling, read
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 FLOOR = 1e-8

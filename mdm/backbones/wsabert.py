@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mdm.backbones.base import Backbone, require
+from mdm.backbones.base import Backbone
 from mdm.backbones.layers import masked_mean, regressor
-from mdm.backbones.mag import Gate
+from mdm.backbones.mag import Gate, nonverbal, summands
 from mdm.backbones.text import Pieces, TextEncoder, replaced
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -86,27 +86,7 @@ class WSABERT(Backbone):
         pieces = Pieces.of(encoded["language"])
         frames = {m: parts["frames"] for m, parts in encoded.items() if m != "language"}
         z, before = read(self.text, self.injection, pieces, frames, self.pooling)
-        unimodal = {}
-        for m in encoded:
-            if m == "language":
-                unimodal[m] = masked_mean(Sequence(before, pieces.word >= 0))
-            else:
-                # The map is linear, so its mean is the map of the mean; without a frame both are to be zero.
-                there = frames[m].mask.any(1, keepdim=True)
-                unimodal[m] = self.injection.gate.project[m](masked_mean(frames[m])) * there
-        return Fusion(self.head(z), z, unimodal)
-
-
-def nonverbal(spec: DataSpec, model: str) -> dict[str, Feature]:
-    """The modalities beside language; ValueError unless there is language and they are vectors."""
-    require(spec, ("language",), model)
-    others = {m: feature for m, feature in spec.features.items() if m != "language"}
-    tokens = [m for m, feature in others.items() if feature.tokens]
-    if tokens:
-        raise ValueError(
-            f"{model} needs vectors for what is not language, but {', '.join(tokens)} comes as tokens; set data.modalities."
-        )
-    return others
+        return Fusion(self.head(z), z, summands(self.injection.gate, encoded, before))
 
 
 def check_pooling(pooling: str) -> None:

@@ -121,9 +121,7 @@ class Segments:
         """Some of the segments, in this order."""
 
         def of(ragged: Ragged) -> Ragged:
-            sequences = [ragged[i] for i in keep]
-            offsets = np.concatenate([[0], np.cumsum([len(s) for s in sequences])]).astype(np.int64)
-            return Ragged(np.concatenate([ragged.values[:0], *sequences]), offsets, ragged.vocabulary)
+            return Ragged.of([ragged[i] for i in keep], ragged.vocabulary, 0 if ragged.tokens else ragged.dim)
 
         return replace(
             self,

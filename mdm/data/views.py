@@ -24,17 +24,10 @@ class View:
     def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
         self.ragged, self.max_steps = ragged, max_steps
         self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary, unseen_tokens(ragged, train))
-        self.shift = self.factor = None
-        if ragged.tokens:
-            pass
-        elif scale == "standard":
-            mean, std = moments(ragged, train)
-            self.shift, self.factor = mean.astype(np.float32), (1 / np.where(std > 1e-6, std, 1)).astype(np.float32)
-        elif scale == "maxabs":
-            largest = np.max([np.abs(ragged[i]).max(0, initial=0) for i in train], axis=0)
-            self.shift, self.factor = np.zeros(ragged.dim, np.float32), (1 / np.where(largest > 0, largest, 1)).astype(np.float32)
-        elif scale != "none":
-            raise ValueError(f"scale must be standard, maxabs or none, but is {scale!r}; set data.scale.")
+        self.shift: np.ndarray | None = None
+        self.factor: np.ndarray | None = None
+        if not ragged.tokens:
+            self.shift, self.factor = scaling(ragged, train, scale)
 
     def of(self, ragged: Ragged) -> View:
         """Other sequences read in the same way."""
@@ -51,12 +44,27 @@ class View:
         mask = steps < lengths[:, None]
         values = self.ragged.values[np.where(mask, (ends - lengths)[:, None] + steps, 0)]
         release(self.ragged.values)
-        if self.factor is not None:
+        if self.shift is not None and self.factor is not None:
             values = (values - self.shift) * self.factor
         if self.ragged.tokens:
             values = values.astype(np.int64)
         values[~mask] = PADDING
         return Sequence(torch.from_numpy(values), torch.from_numpy(mask))
+
+
+def scaling(
+    ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str
+) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]] | tuple[None, None]:
+    """What to subtract from each feature and what to multiply it with, from these rows; None and None to leave it as it is."""
+    if scale == "standard":
+        mean, std = moments(ragged, train)
+        return mean.astype(np.float32), (1 / np.where(std > 1e-6, std, 1)).astype(np.float32)
+    if scale == "maxabs":
+        largest = np.max([np.abs(ragged[i]).max(0, initial=0) for i in train], axis=0)
+        return np.zeros(ragged.dim, np.float32), (1 / np.where(largest > 0, largest, 1)).astype(np.float32)
+    if scale != "none":
+        raise ValueError(f"scale must be standard, maxabs or none, but is {scale!r}; set data.scale.")
+    return None, None
 
 
 def unseen_tokens(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> frozenset[int]:
