@@ -115,7 +115,7 @@ class Learner(pl.LightningModule):
         self.seed, self.gradient_clip, self.decay, self.schedule, self.fresh = seed, gradient_clip, decay, schedule, fresh
         self.curve: list[dict[str, float]] = []
         parameter_groups(backbone, self.groups, decay)  # complains of a wrong name before anything has begun
-        self._needs_product = any(o.penalty.needs_product for o in objectives.values())
+        self._products = max((o.penalty.products for o in objectives.values()), default=0)
         self._start_epoch(0)
 
     # ---- one epoch
@@ -147,7 +147,7 @@ class Learner(pl.LightningModule):
                 self._fit_critic(name, objective, None)
         encoded = self.backbone.encode(batch)
         fusion = self.backbone.fuse(encoded)
-        here = Here(batch, encoded, fusion, batch_lengths(batch) if self._needs_product else None)
+        here = Here(batch, encoded, fusion, batch_lengths(batch) if self._products else None)
         for name, objective in now.items():
             if objective.critic_batches != "fresh":
                 self._fit_critic(name, objective, here)
@@ -160,12 +160,12 @@ class Learner(pl.LightningModule):
             self.backbone.after_step(batch, fusion.detach(), self.current_epoch)
 
     def _penalty_terms(self, here: Here) -> dict[str, Tensor]:
-        """Stage two's terms; one sample of the product serves all penalties."""
+        """Stage two's terms; the same samples of the product serve all penalties."""
         active = {name: o for name, o in self.objectives.items() if not o.measure_only}
         if not active:
             return {}
         with self._stream.active():
-            view = self._view(here, any(o.penalty.needs_product for o in active.values()))
+            view = self._view(here, max(o.penalty.products for o in active.values()))
             terms: dict[str, Tensor] = {}
             for name, objective in active.items():
                 objective.penalty.requires_grad_(False)
@@ -220,12 +220,12 @@ class Learner(pl.LightningModule):
                 optimizer.step()
             if objective.critic_batches == "replay" and objective.measure_only and here is not None:
                 # No stage two will make this batch's view.
-                self._replayed[name].keep(self._detached_view(here, penalty.needs_product))
+                self._replayed[name].keep(self._detached_view(here, penalty.products))
 
     @torch.no_grad()
     def _critic_view(self, name: str, objective: Objective, here: Here | None) -> View:
         """Detached representations for one critic step."""
-        wants = objective.penalty.needs_product
+        products = objective.penalty.products
         if objective.critic_batches == "replay" and here is not None and self._replayed[name]:
             return self._replayed[name].draw()
         if here is None:
@@ -233,19 +233,20 @@ class Learner(pl.LightningModule):
             batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
             with keeping_buffers(self.backbone):
                 encoded = self.backbone.encode(batch)
-            here = Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if wants else None)
-        return self._detached_view(here, wants)
+            here = Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if products else None)
+        return self._detached_view(here, products)
 
     @torch.no_grad()
-    def _detached_view(self, here: Here, with_product: bool) -> View:
-        return self._view(Here(here.batch, detached(here.encoded), here.fusion.detach(), here.lengths), with_product)
+    def _detached_view(self, here: Here, products: int) -> View:
+        return self._view(Here(here.batch, detached(here.encoded), here.fusion.detach(), here.lengths), products)
 
-    def _view(self, here: Here, with_product: bool) -> View:
-        if not with_product:
+    def _view(self, here: Here, products: int) -> View:
+        """The batch, and so many samples of the product, fused in one call."""
+        if not products:
             return View(here.fusion, None, here.batch.label)
         assert here.lengths is not None
-        paired = product(here.encoded, shifts(here.lengths, self._shifts), here.lengths)
-        return View(here.fusion, self.backbone.fuse(paired), here.batch.label)
+        index = np.concatenate([shifts(here.lengths, self._shifts) for _ in range(products)], axis=1)
+        return View(here.fusion, self.backbone.fuse(product(here.encoded, index, here.lengths)), here.batch.label)
 
     # ---- validation
 
@@ -256,9 +257,9 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         encoded = self.backbone.encode(batch)
-        lengths = batch_lengths(batch) if self._needs_product else None
+        lengths = batch_lengths(batch) if self._products else None
         here = Here(batch, encoded, self.backbone.fuse(encoded), lengths)
-        self._held_out.append(self._view(here, self._needs_product))
+        self._held_out.append(self._view(here, self._products))
 
     def on_validation_epoch_end(self) -> None:
         """Metrics on the whole fold; each penalty's estimate on rows that its critic has not seen."""

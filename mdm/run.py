@@ -91,9 +91,9 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], folder: Path, splits: 
 
     Raises ValueError if a penalty is asked for.
     """
-    if cfg.penalty.objective is not None:
+    if penalties(cfg):
         raise ValueError(
-            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={cfg.penalty.name} came; "
+            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={penalty_name(cfg)} came; "
             "use penalty=none, or another model."
         )
     check_select(cfg.trainer.select, splits.spec)
@@ -128,19 +128,20 @@ NUMBERS = {
     "data.batch_size": (int,),
     "data.max_steps": (int, type(None)),
     "data.unlabeled": (int,),
-    "penalty.weight": (int, float),
-    "penalty.critic_steps": (int, type(None)),
     "trainer.max_epochs": (int,),
     "trainer.patience": (int, type(None)),
     "trainer.gradient_clip": (int, float, type(None)),
     "machine.workers": (int,),
     "machine.threads": (int, type(None)),
 }
+PENALTY_NUMBERS = {"weight": (int, float), "critic_steps": (int, type(None))}
 
 
 def check_numbers(cfg: DictConfig) -> None:
     """Raise ValueError, naming the key, where a word or a fraction stands for a number."""
-    for key, types in NUMBERS.items():
+    nodes = [f"penalty.sum.{name}" for name in cfg.penalty.sum] if "sum" in cfg.penalty else ["penalty"]
+    of_penalties = {f"{node}.{key}": types for node in nodes for key, types in PENALTY_NUMBERS.items()}
+    for key, types in {**NUMBERS, **of_penalties}.items():
         value = OmegaConf.select(cfg, key)
         if not isinstance(value, types) or isinstance(value, bool):
             kind = "a number" if float in types else "a whole number"
@@ -175,14 +176,12 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
     """Backbone, then penalties on what it offers; each initialised by a stream of its own."""
     with Stream(cfg.seed, "weights").active():
         backbone = make(cfg.model.backbone, spec=splits.spec)
-    nodes = {"own": cfg.model.own_penalty, cfg.penalty.name: cfg.penalty if cfg.penalty.objective is not None else None}
+    own = {} if cfg.model.own_penalty is None else {"own": cfg.model.own_penalty}
     objectives = {}
-    for name, node in nodes.items():
-        if node is None:
-            continue
+    for name, node in {**own, **penalties(cfg)}.items():
         with Stream(cfg.seed, f"critic {name}").active():
             penalty = build_penalty(node, backbone)
-        if penalty.needs_product:
+        if penalty.products:
             # The smallest draw that training and validation will make, so that what cannot be drawn is said now.
             batches = [rows for loader in (splits.train(), splits.valid()) for rows in (loader.batch_sampler or [])]
             fewest = min(len(rows) for rows in batches)
@@ -208,6 +207,26 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
         fresh=splits.train("critic batches") if objectives else None,
     )
+
+
+def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
+    """The penalties that were chosen, by name: none, one, or those of ``penalty=sum``.
+
+    Raises ValueError if a sum has no members, or one that is called ``own``, as the model's is.
+    """
+    nodes = cfg.penalty.sum if "sum" in cfg.penalty else {cfg.penalty.name: cfg.penalty}
+    chosen = {str(name): node for name, node in nodes.items() if node.objective is not None}
+    if "sum" in cfg.penalty and (not chosen or "own" in chosen):
+        raise ValueError(
+            "penalty=sum adds up penalties under names of their own, none of them own, which is the model's, but has "
+            f"{', '.join(chosen) or 'none'}; add +penalty@penalty.sum.kl=kl and so on, or use penalty=none."
+        )
+    return chosen
+
+
+def penalty_name(cfg: DictConfig) -> str:
+    """What a record is filed under: the penalty's name, or kl+club for a sum."""
+    return "+".join(cfg.penalty.sum) if "sum" in cfg.penalty else cfg.penalty.name
 
 
 def build_penalty(node: DictConfig, backbone: Backbone) -> Penalty:
@@ -353,7 +372,7 @@ def conclude(
         "name": cfg.name,
         "data": cfg.data.name,
         "model": cfg.model.name,
-        "penalty": cfg.penalty.name,
+        "penalty": penalty_name(cfg),
         "seed": cfg.seed,
         "valid": {key.removeprefix("valid/"): value for key, value in row.items() if key.startswith("valid/")},
         "test": evaluate(prediction, label, spec.label_range, spec.targets),
@@ -409,7 +428,7 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     others = {}
     for override in overrides:
         key = override.lstrip("+~").split("=")[0]
-        if key not in named and key.split(".")[0] not in records.NOT_COMPARED:
+        if key not in named and key.split(".")[0] not in records.NOT_COMPARED and not key.startswith("penalty@"):
             # The value, not its spelling: a grid writes True where a person writes true. A group such as tuned has no value.
             value = OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2]
             number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -417,7 +436,7 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     variant = ",".join(others[key] for key in sorted(others)).replace("/", "_")
     if len(variant) > 150:
         variant = f"{variant[:130]}…{hashlib.sha256(variant.encode()).hexdigest()[:12]}"
-    parts = [cfg.name, cfg.data.name, cfg.model.name, cfg.penalty.name, *([variant] if variant else [])]
+    parts = [cfg.name, cfg.data.name, cfg.model.name, penalty_name(cfg), *([variant] if variant else [])]
     return Path(cfg.paths.outputs).joinpath(*parts, f"seed={cfg.seed}")
 
 

@@ -4,8 +4,9 @@
 the supplement are ``num_layers=2`` and ``bidirectional=true``. ``separate`` (paper 000, section 4.3): each view
 through an LSTM of its own, then concatenated.
 
-Z is the LSTM's top state after the last word (``concat``) or [h_l; h_a; h_v] (``separate``), the latter also the
-unimodal representations.
+Z is the LSTM's top state after the last word (``concat``) or [h_l; h_a; h_v] (``separate``), the latter also the unimodal
+representations. ``concat`` encodes no modality for itself; its unimodal representations are what each adds to the cell's
+candidate on average, W_g,m x̄_m with W_g,m the columns of the first layer's weights that read modality m.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import Steps, last_state, real_steps_first, regressor
+from mdm.backbones.layers import Steps, last_state, masked_mean, real_steps_first, regressor
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 
@@ -73,8 +74,8 @@ class EFLSTM(Backbone):
         if variant == "concat":
             assert isinstance(hidden, int)
             self.lstms = nn.ModuleDict({"all": lstm(sum(widths.values()), hidden)})
-            self.unimodal_dims = {}
             self.z_dim = hidden * directions
+            self.unimodal_dims = dict.fromkeys(widths, self.z_dim)
         else:
             units = dict(hidden) if isinstance(hidden, Mapping) else dict.fromkeys(widths, hidden)
             self.lstms = nn.ModuleDict({m: lstm(width, units[m]) for m, width in widths.items()})
@@ -86,16 +87,28 @@ class EFLSTM(Backbone):
     def encode(self, batch: Batch) -> Encoded:
         steps = {m: embed(batch.sequences[m]) for m, embed in self.steps.items()}
         if self.variant == "concat":
-            return {m: {"steps": sequence} for m, sequence in steps.items()}
+            return {m: {"steps": sequence, "mean": masked_mean(sequence)} for m, sequence in steps.items()}
         return {m: {"state": last_state(self.lstms[m], sequence)} for m, sequence in steps.items()}
 
     def fuse(self, encoded: Encoded) -> Fusion:
         if self.variant == "concat":
             z = last_state(self.lstms["all"], side_by_side([encoded[m]["steps"] for m in self.steps]))
-            return Fusion(self.head(z), z)
+            return Fusion(self.head(z), z, self._shares({m: encoded[m]["mean"] for m in self.steps}))
         unimodal = {m: encoded[m]["state"] for m in self.steps}
         z = torch.cat(list(unimodal.values()), dim=1)
         return Fusion(self.head(z), z, unimodal)
+
+    def _shares(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What each modality's mean step adds to the candidate of the cell, in either direction of the first layer."""
+        lstm, shares = self.lstms["all"], {}
+        assert isinstance(lstm, nn.LSTM)
+        g = slice(2 * lstm.hidden_size, 3 * lstm.hidden_size)  # torch stacks the gates i, f, g, o
+        directions = ("", "_reverse") if lstm.bidirectional else ("",)
+        weights = torch.cat([getattr(lstm, f"weight_ih_l0{direction}")[g] for direction in directions])
+        columns = weights.split([mean.shape[1] for mean in means.values()], dim=1)
+        for (m, mean), weight in zip(means.items(), columns, strict=True):
+            shares[m] = F.linear(mean, weight)
+        return shares
 
 
 def side_by_side(sequences: list[Sequence]) -> Sequence:

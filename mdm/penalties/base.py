@@ -16,7 +16,7 @@ class View:
     """What a penalty may look at.
 
     joint: the fusion of segments as they are
-    product: the fusion of re-paired modalities, a sample of the product of the marginals; None unless asked for
+    product: the fusion of re-paired modalities, samples of the product of the marginals one after the other; None unless asked for
     label: [batch, targets], of the joint rows
     """
 
@@ -32,12 +32,12 @@ class Penalty(nn.Module, ABC):
     """An objective on representations; its parameters are its critic's, and only those.
 
     weight: λ > 0, included in what `forward` returns
-    needs_product: whether views must come with product rows
+    products: how many samples of the product of the marginals (each of as many rows as the batch, or fewer) its views must hold
 
     Raises ValueError if the weight is not a positive number.
     """
 
-    needs_product = False
+    products = 0
 
     def __init__(self, weight: float):
         super().__init__()

@@ -12,7 +12,6 @@ for 30 epochs reads some 13 nats. Only what validation reports is an estimate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import torch
 from jaxtyping import Float
@@ -21,21 +20,20 @@ from torch.nn import functional as F
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
+from mdm.penalties.pairs import named, pairs_of, standardized
 from mdm.types import Fusion
 
 
 class Club(Penalty):
     """+λ·Σ over pairs of the CLUB upper bound: dependence is lowered.
 
-    pairs: [[x, y], …], names of unimodal representations or parts, each read as q(y|x); null: see `pairs_of`
+    pairs: [[x, y], …], names of unimodal representations or parts, or z, each read as q(y|x); null: see `pairs_of`
     shared, direction: for ``pairs: null``, see `pairs_of`
     hidden: width of the two networks of q, mean and log variance, d_x → hidden → d_y each (16 in official code)
     bound: log variances are bound·tanh(·); 1 in official code
     normalize: whether each dimension of x and y is standardised over the batch, by statistics that carry gradient (default).
         Information does not change by it. Without it, as in paper and official code, variances of q between 1/e and e say
         that whatever is small is noise: an encoder that shrinks its output lowers the value and keeps the dependence
-    z_dim: accepted for the common call, not read
-
     Raises ValueError on names that are not there, an unknown direction, fewer than one pair, or numbers out of range.
     """
 
@@ -61,7 +59,7 @@ class Club(Penalty):
         part_dims = part_dims or {}
         self.pairs = pairs_of(unimodal_dims, part_dims, pairs, shared, direction)
         self.normalize = normalize
-        widths = {**part_dims, **unimodal_dims}
+        widths = {"z": z_dim, **part_dims, **unimodal_dims}
         self.conditional = Conditionals([(widths[x], widths[y]) for x, y in self.pairs], hidden, bound)
 
     def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
@@ -122,68 +120,3 @@ class Conditionals(nn.Module):
             both = hidden @ self.second + self.second_bias
         mean, log_variance = (torch.cat([both[i, k, :, :width] for i, width in enumerate(self.widths)], dim=1) for k in (0, 1))
         return mean, self.bound * torch.tanh(log_variance)
-
-
-def pairs_of(
-    unimodal: Mapping[str, int],
-    parts: Mapping[str, int],
-    pairs: Sequence[Sequence[str]] | None,
-    shared: str | None,
-    direction: str = "paper",
-) -> list[tuple[str, str]]:
-    """The pairs (x, y) whose dependence counts, by name; by default each unordered pair once, as the nine networks of paper 004.
-
-    pairs: given, they are these
-    shared: the name of the part that the modalities share. Without it the pairs are every two modalities, the later given the
-        earlier; with it also each modality with that part, and every other part (MIRD's ``raw_terms``), which predicts it
-    direction: of the pairs with the shared part. ``paper``, q(z_S|z_m); ``official``, q(z_m|z_S). With true conditionals both
-        bounds are one number; fitted ones differ by how well q fits
-
-    Raises ValueError on a name that is not there, an unknown direction, what is no pair, or if no pair is left.
-    """
-    if direction not in ("paper", "official"):
-        raise ValueError(
-            f"direction is paper, q(z_S|z_m), or official, q(z_m|z_S), but {direction!r} came; set the objective's direction."
-        )
-    there = [*unimodal, *parts]
-    result: list[tuple[str, str]]
-    if pairs is not None:
-        if any(len(pair) != 2 for pair in pairs):
-            raise ValueError(f"A pair is [x, y], but the objective's pairs are {[list(pair) for pair in pairs]}; name two in each.")
-        result = [(x, y) for x, y in pairs]
-        if not result or len({frozenset(pair) for pair in result}) < len(result) or any(x == y for x, y in result):
-            raise ValueError(
-                "The objective's pairs are of two different representations, each pair once, at least one pair, but "
-                f"{[list(pair) for pair in pairs]} came; correct pairs, or leave it null for all of them."
-            )
-    else:
-        result = list(combinations(unimodal, 2))
-        if shared is not None:
-            result += [(m, shared) if direction == "paper" else (shared, m) for m in unimodal]
-            result += [(p, shared) for p in parts if p != shared]
-    absent = sorted({name for pair in result for name in pair} - set(there))
-    if absent:
-        raise ValueError(
-            f"A pair is of representations that the model has ({', '.join(there) or 'none'}), but {', '.join(absent)} is not among "
-            "them; set the objective's pairs and shared."
-        )
-    if not result:
-        raise ValueError(
-            "Dependence between representations needs at least two of them, but the model offers "
-            f"{', '.join(there) or 'none beside Z'}; choose a model with unimodal representations, or more modalities."
-        )
-    return result
-
-
-def named(fusion: Fusion) -> dict[str, Float[Tensor, "batch d"]]:
-    """Unimodal representations and parts by name."""
-    return {**fusion.parts, **fusion.unimodal}
-
-
-def standardized(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
-    """Each column with mean 0 and variance 1; one that is constant becomes 0."""
-    centred = value - value.mean(0)
-    variance = centred.square().mean(0)
-    # What rounding leaves of a constant column grows with the constant.
-    varies = variance > 1e-12 + 1e-10 * value.square().mean(0)
-    return torch.where(varies, centred * torch.where(varies, variance, 1.0).rsqrt(), 0.0)

@@ -42,7 +42,7 @@ class Dependency(Penalty):
     Raises ValueError on an unknown name or a weight that is not positive.
     """
 
-    needs_product = True
+    products = 1
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.club import named, pairs_of
+from mdm.penalties.pairs import named, pairs_of
 
 
 class Orthogonal(Penalty):
@@ -25,8 +25,7 @@ class Orthogonal(Penalty):
         N rows, as Eq. 9 is printed: 0 where segments lie in orthogonal subspaces, which (t, 0) and (0, t) do although each
         determines the other; needs equal widths. Both grow with the number of rows, squared where the rows are dependent, so
         a weight is one for a batch size, and validation, which reads a whole fold, reports larger values than training
-    pairs, shared: see `mdm.penalties.club.pairs_of`; the order within a pair does not matter
-    z_dim: accepted for the common call, not read
+    pairs, shared: see `pairs_of`; the order within a pair does not matter
 
     Raises ValueError on an unknown form, on names that are not there, and for ``gram`` on pairs of different widths.
     """
@@ -44,7 +43,7 @@ class Orthogonal(Penalty):
         super().__init__(weight)
         if form not in ("features", "gram"):
             raise ValueError(f"Orthogonality is of features or a gram matrix, but {form!r} came; set the objective's form.")
-        widths = {**(part_dims or {}), **unimodal_dims}
+        widths = {"z": z_dim, **(part_dims or {}), **unimodal_dims}
         self.pairs = pairs_of(unimodal_dims, part_dims or {}, pairs, shared)
         unequal = [f"{a} ({widths[a]}) and {b} ({widths[b]})" for a, b in self.pairs if widths[a] != widths[b]]
         if form == "gram" and unequal:

@@ -73,7 +73,7 @@ def test_concat_is_a_loop_of_cells_over_the_real_steps(size):
             steps = torch.cat(list(embedded(backbone, b, row).values()), 1)
             torch.testing.assert_close(fusion.z[row], run_cells(backbone.lstms["all"], steps), atol=1e-5, rtol=1e-5)
     assert backbone.z_dim == (12 if bidirectional else 6)
-    assert backbone.unimodal_dims == fusion.unimodal == {}
+    assert backbone.unimodal_dims == dict.fromkeys(fusion.unimodal, backbone.z_dim)
 
 
 @pytest.mark.parametrize("size", SIZES)

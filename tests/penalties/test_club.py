@@ -254,7 +254,7 @@ def test_numbers_out_of_range_are_refused(option, value):
 
 
 def test_names_that_are_not_there_are_refused():
-    with pytest.raises(ValueError, match=r"the model has \(language, audio, video\), but smell is not"):
+    with pytest.raises(ValueError, match=r"the model has \(z, language, audio, video\), but smell is not"):
         build(pairs=[["language", "smell"]])
     with pytest.raises(ValueError, match=r"A pair is \[x, y\], but the objective's pairs are \[\['language'\]\]"):
         build(pairs=[["language"]])

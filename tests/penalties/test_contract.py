@@ -12,7 +12,7 @@ from mdm.run import make
 from mdm.types import Fusion
 
 CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((Path(__file__).parents[2] / "configs" / "penalty").glob("*.yaml"))}
-PENALTIES = [name for name, node in CONFIGS.items() if node.objective is not None]
+PENALTIES = [name for name, node in CONFIGS.items() if node.get("objective") is not None]
 LOWERS = {"club", "orthogonal"}
 """Penalties that lower what they estimate; all others raise it."""
 
@@ -40,7 +40,7 @@ def view_of(penalty, seed=0, requires_grad=False) -> View:
         return Fusion(z[:, :1], z, unimodal)
 
     joint, product = fusion(True), fusion(False)
-    return View(joint, product if penalty.needs_product else None, torch.randn(ROWS, 1, generator=rng))
+    return View(joint, product if penalty.products else None, torch.randn(ROWS, 1, generator=rng))
 
 
 def leaves(view: View) -> list[torch.Tensor]:
@@ -102,7 +102,7 @@ def test_the_term_pulls_at_joint_and_product_representations(name):
     penalty = fit(build(name)).requires_grad_(False)
     view = view_of(penalty, requires_grad=True)
     total(penalty, view).backward()
-    if penalty.needs_product:
+    if penalty.products:
         for fusion in (view.joint, view.product):
             assert fusion.z.grad is not None
             assert fusion.z.grad.abs().sum() > 0

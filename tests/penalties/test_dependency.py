@@ -194,7 +194,7 @@ def test_options_reach_the_critic():
 def test_parameters_are_the_critics_and_product_rows_are_asked_for():
     penalty = build(unimodal_dims={"language": 3})
     assert {id(p) for p in penalty.parameters()} == {id(p) for p in penalty.critic.parameters()}
-    assert penalty.needs_product
+    assert penalty.products == 1
 
 
 def test_product_rows_that_did_not_come_are_our_own_mistake():

@@ -1,0 +1,138 @@
+"""Distances and dependence by kernels, k(a, b) = e^{−‖a−b‖²/s}; s = 2σ² for a bandwidth σ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mdm.estimators.checks import check_scales, matrices
+
+
+def mmd2(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], scales: Sequence[float], unbiased: bool = True) -> Float[Tensor, ""]:
+    """MMD² for the kernel k(a, b) = mean over scales s of e^{−‖a−b‖²/s} (paper 002, section 2.2; paper 003, Eq. 4).
+
+    unbiased: leave k(x_i, x_i) = 1 out; about half of the values are then negative where the laws are equal, so take no root
+        or logarithm. Kept, the value is ≥ 0 and (1 − E k(x, x'))/n + (1 − E k(y, y'))/m too high in expectation there.
+
+    Paper 002 prints sums without 1/n², which for n ≠ m are not 0 for equal laws.
+
+    Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1 (≥ 2 if unbiased), and scales positive.
+    """
+    x, y = matrices(x=x, y=y)
+    if x.shape[1] != y.shape[1] or (unbiased and min(len(x), len(y)) < 2):
+        raise ValueError(
+            f"MMD² compares samples [n, d] and [m, d], without k(x_i, x_i) of two rows at least, but {list(x.shape)} and "
+            f"{list(y.shape)} came with unbiased={unbiased}; use one width and larger batches, or unbiased=False."
+        )
+    check_scales(scales)
+    within = [_mean_of_pairs(_kernel(_squared_distances(z, z), scales), unbiased) for z in (x, y)]
+    return within[0] + within[1] - 2 * _kernel(_squared_distances(x, y), scales).mean()
+
+
+def median_scale(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None) -> Float[Tensor, ""]:
+    """The median heuristic for a kernel's s: the (lower) median of the squared distances between all rows, of both samples if two.
+
+    It carries no gradient, and is at least 1e-12 where rows coincide.
+
+    Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1, and two rows at least.
+    """
+    rows = matrices(x=x) if y is None else matrices(x=x, y=y)
+    if len({z.shape[1] for z in rows}) > 1 or sum(len(z) for z in rows) < 2:
+        raise ValueError(
+            f"Distances are between two rows at least, of one width, but {' and '.join(str(list(z.shape)) for z in rows)} came; "
+            "give larger batches, or project to one width."
+        )
+    return torch.pdist(torch.cat(rows).detach()).median().square().clamp(min=1e-12)
+
+
+def mmd2_to_standard_normal(z: Float[Tensor, "n d"], scale: float) -> Float[Tensor, ""]:
+    """MMD² between the empirical law of z and N(0, I) itself for k = e^{−‖a−b‖²/s}: no samples of the prior, so no noise.
+
+    (1 + 4/s)^{−d/2} + mean_ij k(z_i, z_j) − 2 (1 + 2/s)^{−d/2} mean_i e^{−‖z_i‖²/(s+2)}; ≥ 0, with k(z_i, z_i) kept.
+
+    Raises ValueError unless z is [n, d] with n, d ≥ 1, and the scale positive.
+    """
+    (z,) = matrices(z=z)
+    check_scales([scale])
+    half = z.shape[1] / 2
+    cross = torch.exp(-z.square().sum(1) / (scale + 2)).mean() * (1 + 2 / scale) ** -half
+    return (1 + 4 / scale) ** -half + _kernel(_squared_distances(z, z), [scale]).mean() - 2 * cross
+
+
+def hsic(
+    x: Float[Tensor, "n d_x"],
+    y: Float[Tensor, "n d_y"],
+    scale_x: float | Float[Tensor, ""] | None = None,
+    scale_y: float | Float[Tensor, ""] | None = None,
+    unbiased: bool = True,
+    normalized: bool = False,
+) -> Float[Tensor, ""]:
+    """HSIC, the squared distance of kernel means of the joint law and of the product of the marginals; 0 iff independent.
+
+    scale_x, scale_y: the kernels' s; None: `median_scale` of the sample itself. A fixed s below the dimension makes K ≈ I, and then
+        the biased normalised value reads 1 for whatever comes (paper 003, supplement F, has σ = 1 for 20 and more dimensions)
+    unbiased: Song et al. (2012), Eq. 5; its mean is 0 for independent rows, so half of the values are negative. Else
+        tr(KHLH)/n², which is ≥ 0 and of the order 1/n there
+    normalized: divided by √(HSIC(x, x)·HSIC(y, y)), in both forms (paper 003, Eq. 5; centred kernel alignment): 1 for y = x up to
+        isometry; 0 where either is constant
+
+    Raises ValueError unless x and y are [n, d_x] and [n, d_y] with n ≥ 2 (≥ 4 if unbiased), and scales positive.
+    """
+    x, y = matrices(x=x, y=y)
+    least = 4 if unbiased else 2
+    if len(x) != len(y) or len(x) < least:
+        raise ValueError(
+            f"HSIC is of the same n rows of x and y, n >= {least} with unbiased={unbiased}, but {list(x.shape)} and "
+            f"{list(y.shape)} came; give both for the same samples, in larger batches."
+        )
+    grams = []
+    for z, scale in ((x, scale_x), (y, scale_y)):
+        s = median_scale(z) if scale is None else scale
+        check_scales([float(s)])
+        grams.append(torch.exp(-_squared_distances(z, z) / s))
+    product = _unbiased_product if unbiased else _centred_product
+    value = product(*grams)
+    if not normalized:
+        return value
+    own = product(grams[0], grams[0]) * product(grams[1], grams[1])
+    varies = own > 1e-12
+    return torch.where(varies, value * torch.where(varies, own, 1.0).rsqrt(), 0.0)
+
+
+def _centred_product(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+    """tr(KHLH)/n², H the centring matrix."""
+    n = len(k)
+    return (k * l).mean() + k.mean() * l.mean() - 2 * (k.sum(1) @ l.sum(1)) / n**3
+
+
+def _unbiased_product(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+    """[tr(K̃L̃) + 1ᵀK̃1·1ᵀL̃1/((n−1)(n−2)) − 2/(n−2)·1ᵀK̃L̃1]/(n(n−3)), the diagonals of K̃ and L̃ zero."""
+    n = len(k)
+    others = 1 - torch.eye(n, dtype=k.dtype, device=k.device)
+    k, l = k * others, l * others  # noqa: E741
+    cross = k.sum(1) @ l.sum(1)
+    return ((k * l).sum() + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)) / (n * (n - 3))
+
+
+def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """‖x_i − y_j‖², by one product of matrices: differences of all pairs would be n·m·d numbers.
+
+    Centred first, so that the squares are no larger than they must be and little is lost between them.
+    """
+    centre = x.detach().mean(0)
+    x, y = x - centre, y - centre
+    with torch.autocast(x.device.type, enabled=False):
+        squares = x.square().sum(1)[:, None] + y.square().sum(1)[None]
+        return torch.addmm(squares, x, y.T, alpha=-2).clamp(min=0)
+
+
+def _kernel(distances: Tensor, scales: Sequence[float]) -> Tensor:
+    return torch.stack([torch.exp(-distances / s) for s in scales]).mean(0)
+
+
+def _mean_of_pairs(gram: Tensor, unbiased: bool) -> Tensor:
+    n = len(gram)
+    return (gram.sum() - gram.diagonal().sum()) / (n * (n - 1)) if unbiased else gram.mean()

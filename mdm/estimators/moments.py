@@ -1,0 +1,101 @@
+"""Distances, dependence and shape by moments."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mdm.estimators.checks import matrices
+
+
+def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], moments: int = 5) -> Float[Tensor, ""]:
+    """‖E x − E y‖ + Σ_{k=2..K} ‖c_k(x) − c_k(y)‖, c_k the k-th central moment of each column (CMD, as MISA has it).
+
+    Made for values in [0, 1]; those of other ranges [a, b] would need (b−a)^{−k} before each term. Marginals of columns only. At
+    equal moments the gradient is zero.
+
+    Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1, and moments ≥ 1.
+    """
+    x, y = matrices(x=x, y=y)
+    if x.shape[1] != y.shape[1] or moments < 1:
+        raise ValueError(
+            f"CMD compares at least one moment of samples [n, d] and [m, d], but {moments} moments of {list(x.shape)} and "
+            f"{list(y.shape)} came; use one width."
+        )
+    means = x.mean(0), y.mean(0)
+    value = torch.linalg.vector_norm(means[0] - means[1])
+    for k in range(2, moments + 1):
+        value = value + torch.linalg.vector_norm((x - means[0]).pow(k).mean(0) - (y - means[1]).pow(k).mean(0))
+    return value
+
+
+def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: str = "features") -> Float[Tensor, ""]:
+    """How far two representations of the same rows are from orthogonal; 0 if they are. What is orthogonal may yet be dependent.
+
+    form: ``features``, mean over all d_a·d_b entries of (ÂᵀB̂)², columns centred, then each row divided by its norm, which carries
+        no gradient (MISA's code; its paper has the plain squared norm ‖AᵀB‖_F²). So 0 says that the directions of the rows are
+        uncorrelated, not the columns themselves. It grows with n for independent rows and with n² for dependent ones.
+        ``gram``, ‖ABᵀ‖_F² over the n × n pairs of rows, as paper 004 prints it (Eq. 9). It is 0 for a = (t, 0), b = (0, t),
+        where each determines the other, and not for uncorrelated columns.
+
+    Raises ValueError unless a and b are [n, d_a] and [n, d_b] with n ≥ 1 (one width for gram), or on an unknown form.
+    """
+    a, b = matrices(a=a, b=b)
+    if form not in ("features", "gram") or len(a) != len(b) or (form == "gram" and a.shape[1] != b.shape[1]):
+        raise ValueError(
+            "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], but "
+            f"form={form!r}, {list(a.shape)} and {list(b.shape)} came; give the same rows of both."
+        )
+    with torch.autocast(a.device.type, enabled=False):
+        if form == "gram":
+            # ‖ABᵀ‖_F² = tr(AᵀA BᵀB): d × d products in the place of n × n.
+            return ((a.T @ a) * (b.T @ b)).sum()
+        return (_rows_of_length_one(a).T @ _rows_of_length_one(b)).square().mean()
+
+
+def mardia_kurtosis(
+    z: Float[Tensor, "n p"],
+    mean: Float[Tensor, " p"] | None = None,
+    covariance: Float[Tensor, "p p"] | None = None,
+    ridge: float = 0.0,
+) -> Float[Tensor, ""]:
+    """κ = mean_i [((z_i − z̄)ᵀ (S + ridge·tr(S)/p·I)⁻¹ (z_i − z̄))²], Mardia's kurtosis (paper 002, sections 2.3 and 4.1).
+
+    p(p+2) for a Gaussian, and p(p+2)(n−1)/(n+1) in expectation for a sample of one with its own S; never below p² with that S,
+    which a sphere attains, and so does any sample of n = p + 1 rows, exactly. Invariant under affine maps with the sample's own
+    moments and no ridge, and under no other choice. In double precision, by Cholesky.
+
+    mean, covariance: z̄ and S; None: those of the rows (1/n)
+    ridge: relative to the mean variance, so that it does not depend on the scale of z
+
+    Raises ValueError unless z is [n, p] with n, p ≥ 1, mean and covariance fit it, the ridge is ≥ 0, and S + ridge is positive
+    definite (with its own S and no ridge that takes n > p).
+    """
+    (z,) = matrices(z=z)
+    p, dtype = z.shape[1], z.dtype
+    double = z.double()
+    centre = double.mean(0) if mean is None else mean.double()
+    if centre.shape != (p,) or (covariance is not None and covariance.shape != (p, p)) or not ridge >= 0:
+        raise ValueError(
+            f"A kurtosis of rows [n, {p}] takes a mean [{p}], a covariance [{p}, {p}] and a ridge >= 0, but {list(centre.shape)}, "
+            f"{None if covariance is None else list(covariance.shape)} and {ridge} came; give moments of the same columns."
+        )
+    centred = double - centre
+    s = centred.T @ centred / len(z) if covariance is None else covariance.double()
+    s = s + ridge * s.diagonal().mean() * torch.eye(p, dtype=torch.float64, device=z.device)
+    try:
+        factor = torch.linalg.cholesky(s)
+    except torch.linalg.LinAlgError:
+        raise ValueError(
+            f"A kurtosis divides by a covariance, but that of these {len(z)} rows of {p} columns is singular or not finite; give "
+            f"more rows than columns, or a larger ridge than {ridge}."
+        ) from None
+    whitened = torch.linalg.solve_triangular(factor, centred.T, upper=False)
+    return whitened.square().sum(0).square().mean().to(dtype)
+
+
+def _rows_of_length_one(a: Tensor) -> Tensor:
+    """Columns centred, then each row divided by its norm, which is as good as given; a row of zeros stays zero."""
+    a = a - a.mean(0)
+    return a / (torch.linalg.vector_norm(a.detach(), dim=1, keepdim=True) + 1e-6)
