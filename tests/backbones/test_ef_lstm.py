@@ -73,7 +73,21 @@ def test_concat_is_a_loop_of_cells_over_the_real_steps(size):
             steps = torch.cat(list(embedded(backbone, b, row).values()), 1)
             torch.testing.assert_close(fusion.z[row], run_cells(backbone.lstms["all"], steps), atol=1e-5, rtol=1e-5)
     assert backbone.z_dim == (12 if bidirectional else 6)
-    assert backbone.unimodal_dims == dict.fromkeys(fusion.unimodal, backbone.z_dim)
+    assert backbone.unimodal_dims == dict.fromkeys(("language", "audio", "video"), backbone.z_dim)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_modalitys_share_is_its_columns_of_the_candidate_on_its_mean_step(bidirectional):
+    """Of 4 · 6 rows the third 6 are g's; of 3 + 5 + 4 columns language has the first 3, and so on."""
+    backbone, b = build(bidirectional=bidirectional), batch([4, 1, 6])
+    columns = {"language": slice(0, 3), "audio": slice(3, 8), "video": slice(8, 12)}
+    with torch.no_grad():
+        fusion = backbone(b)
+        for row in range(3):
+            for m, steps in embedded(backbone, b, row).items():
+                weights = [getattr(backbone.lstms["all"], f"weight_ih_l0{d}") for d in ["", "_reverse"][: 1 + bidirectional]]
+                expected = torch.cat([w[12:18, columns[m]] @ steps.mean(0) for w in weights])
+                torch.testing.assert_close(fusion.unimodal[m][row], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", SIZES)
