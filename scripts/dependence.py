@@ -1,16 +1,19 @@
 """Does a dependency penalty raise the dependence of Z on rows that were never trained on? Paired over seeds.
 
-    python scripts/dependence.py [model=lmf] [penalty=kl] [seeds=5] [any override of train.py …]
+    python scripts/dependence.py [model=lmf] [data=synthetic] [penalty=kl] [critic_batches=fresh,shared,replay] [seeds=5] [jobs=1]
+                                 [any override of train.py …]
 
-Trains ``penalty=none`` and the penalty with the same seeds on ``data=synthetic`` at its defaults (finished runs are reused), then
-probes each chosen checkpoint on new segments of the same population: 16,000 to fit a critic, 3,000 to stop it, 6,000 to measure.
-Writes ``outputs/dependence/…/dependence.csv`` and prints the paired differences with 95 % t intervals.
+Trains ``penalty=none`` and each penalty (several by commas) with each source of critic batches (default: that of its config) on
+the same seeds; finished runs are reused. Then probes each chosen checkpoint on new segments of the same population: 16,000 to
+fit a critic, 3,000 to stop it, 6,000 to measure. ``data`` must be synthetic or gaussian, whose populations can be drawn from again.
+Writes ``outputs/dependence/….csv`` and prints the paired differences to ``none`` with 95 % t intervals.
 """
 
 import sys
 from pathlib import Path
 
-import numpy as np
+import joblib
+import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -20,10 +23,12 @@ from mdm import probe, records
 from mdm import run as runs
 
 SIZES = {"train": 16000, "valid": 3000, "test": 6000}
+DEFAULTS = {"model": "lmf", "data": "synthetic", "penalty": "kl", "critic_batches": "", "seeds": "5", "jobs": "1"}
 
 
-def measure(overrides: list[str]) -> dict[str, float]:
+def measure(arm: str, overrides: list[str]) -> dict[str, object]:
     """Train (or find) one run and probe it."""
+    torch.set_num_threads(1)
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "configs"), version_base="1.3"):
         cfg = compose("train", overrides)
     record = runs.run(cfg, overrides)
@@ -36,34 +41,45 @@ def measure(overrides: list[str]) -> dict[str, float]:
     cfg.data.segments.update({**SIZES, "seed": 10_000 + cfg.data.segments.seed})
     new = splits.like(runs.make(cfg.data.segments))
     fit, stop, held_out = (probe.representations(backbone, new.in_order(fold), cfg.seed) for fold in SIZES)
-    dependence = probe.held_out_dependence(fit, stop, held_out)
-    return {"seed": cfg.seed, "dependence": dependence, "test_mae": record["test"]["mae"], "epoch": record["selected"]["epoch"]}
+    row = {
+        "arm": arm,
+        "seed": cfg.seed,
+        "dependence": probe.held_out_dependence(fit, stop, held_out),
+        "valid_mae": record["valid"]["mae"],
+        "test_mae": record["test"]["mae"],
+        "epoch": record["selected"]["epoch"],
+        "seconds": record["seconds"],
+    }
+    print(row, flush=True)
+    return row
 
 
 def main(arguments: list[str]) -> None:
-    seeds = next((int(a.split("=")[1]) for a in arguments if a.startswith("seeds=")), 5)
-    penalty = next((a.split("=")[1] for a in arguments if a.startswith("penalty=")), "kl")
-    rest = [a for a in arguments if not a.startswith(("seeds=", "penalty="))]
-    if not any(a.startswith("model=") for a in rest):
-        rest.append("model=lmf")
-    rows = []
-    for seed in range(seeds):
-        for name in ("none", penalty):
-            mine = [a for a in rest if name != "none" or not a.startswith("penalty.")]
-            row = {"penalty": name, **measure(["name=dependence", f"penalty={name}", f"seed={seed}", *mine])}
-            rows.append(row)
-            print(row, flush=True)
+    given = dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in DEFAULTS)
+    chosen = {**DEFAULTS, **given}
+    rest = [a for a in arguments if a.split("=", 1)[0] not in DEFAULTS]
+    of_penalties = [a for a in rest if a.startswith("penalty.")]
+    common = ["name=dependence", f"model={chosen['model']}", f"data={chosen['data']}", *(a for a in rest if a not in of_penalties)]
+    arms = {"none": [*common, "penalty=none"]}
+    for penalty in chosen["penalty"].split(","):
+        for source in chosen["critic_batches"].split(","):
+            batches = [f"penalty.critic_batches={source}"] if source else []
+            arms[f"{penalty} {source}".strip()] = [*common, f"penalty={penalty}", *batches, *of_penalties]
+    seeds = range(int(chosen["seeds"]))
+    jobs = [joblib.delayed(measure)(arm, [*overrides, f"seed={s}"]) for s in seeds for arm, overrides in arms.items()]
+    rows = joblib.Parallel(n_jobs=int(chosen["jobs"]))(jobs)
     folder = Path("outputs/dependence")
     folder.mkdir(parents=True, exist_ok=True)
-    records.write_table(folder / f"{'_'.join(rest).replace('/', '.')}_{penalty}.csv", rows)
-    for metric in ("dependence", "test_mae"):
-        none, other = (np.array([r[metric] for r in rows if r["penalty"] == p]) for p in ("none", penalty))
-        difference = other - none
-        interval = stats.t.interval(0.95, seeds - 1, difference.mean(), stats.sem(difference))
-        print(
-            f"{metric}: none {none.mean():.4f}, {penalty} {other.mean():.4f}, difference {difference.mean():+.4f} "
-            f"[{interval[0]:+.4f}, {interval[1]:+.4f}] (95 % t, {seeds} pairs)"
-        )
+    name = "_".join([chosen["model"], chosen["data"], chosen["penalty"], *rest]).replace("/", ".")
+    records.write_table(folder / f"{name}.csv", rows)
+    frame = pd.DataFrame(rows)
+    for metric in ("dependence", "valid_mae", "test_mae"):
+        wide = frame.pivot(index="seed", columns="arm", values=metric)
+        print(f"\n{metric}: none {wide['none'].mean():.4f}; paired differences to it, 95 % t interval, {len(wide)} seeds")
+        for arm in list(arms)[1:]:
+            difference = wide[arm] - wide["none"]
+            low, high = stats.t.interval(0.95, len(wide) - 1, difference.mean(), stats.sem(difference))
+            print(f"  {arm:20} {wide[arm].mean():.4f}  {difference.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
 
 
 if __name__ == "__main__":
