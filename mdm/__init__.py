@@ -16,6 +16,7 @@ The package is the path of a video segment to a number that can be believed, a s
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
     cost        a model → its parameters and multiply–accumulates
     probe       after a run: the dependence of its Z on rows that nothing was fitted on
+    estimation  before any: what the critics make of Gaussians, whose dependence is known
 
 Imports go only back along this path.
 """

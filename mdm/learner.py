@@ -123,7 +123,7 @@ class Learner(pl.LightningModule):
     def _start_epoch(self, epoch: int) -> None:
         self._stream = Stream(derive(self.seed, "penalty", epoch), "dropout")
         self._shifts = np.random.default_rng(derive(self.seed, "shifts", epoch))
-        self._replayed = {name: Replay(derive(self.seed, name, epoch)) for name in self.objectives}
+        self._replayed = {name: Replay(derive(self.seed, f"replay {name}", epoch)) for name in self.objectives}
         for objective in self.objectives.values():
             objective.penalty.start_epoch()
         self._fresh_batches = endless(self.fresh, epoch) if self.fresh is not None else None
@@ -165,14 +165,15 @@ class Learner(pl.LightningModule):
         if not active:
             return {}
         with self._stream.active():
-            view = self._view(here, max(o.penalty.products for o in active.values()))
+            most = max(o.penalty.products for o in active.values())
+            view = self._view(here, most)
             terms: dict[str, Tensor] = {}
             for name, objective in active.items():
-                objective.penalty.requires_grad_(False)
-                terms |= {f"{name}/{part}": value for part, value in objective.penalty(view).items()}
-        for name, objective in self.objectives.items():
-            if objective.critic_batches == "replay" and objective.trains and not objective.measure_only:
-                self._replayed[name].keep(view.detach())
+                penalty = objective.penalty.requires_grad_(False)
+                its = samples(view, 0, penalty.products, most)
+                terms |= {f"{name}/{part}": value for part, value in penalty(its).items()}
+                if objective.critic_batches == "replay" and objective.trains:
+                    self._replayed[name].keep(its.detach())
         return terms
 
     def _step(self, terms: dict[str, Tensor]) -> None:
@@ -184,7 +185,8 @@ class Learner(pl.LightningModule):
                 f"Every loss term must be finite, but {', '.join(bad) or 'their sum'} is not, in epoch {self.current_epoch}; no "
                 "weight was changed by it. Lower model.optimizer.lr or penalty.weight, or look at the data card."
             )
-        optimizer = self._optimizers()[0]
+        optimizers = self.optimizers()
+        optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
         if self.schedule is not None:
             step = self.current_epoch * self.trainer.num_training_batches + self._batches
             factor = self.schedule(step / (self.trainer.max_epochs * self.trainer.num_training_batches))  # type: ignore[operator]
@@ -202,39 +204,55 @@ class Learner(pl.LightningModule):
     # ---- critics
 
     def _fit_critic(self, name: str, objective: Objective, here: Here | None) -> None:
-        """Stage one for one objective, on the current batch, or on fresh ones where ``here`` is None."""
-        optimizer = self._optimizers()[1 + self._trained().index(name)]
+        """Stage one for one objective, on the current batch, or on fresh ones where ``here`` is None.
+
+        Critics step past Lightning, whose hooks around each step cost half as much as the step. So ``global_step`` counts the
+        backbone's steps alone, and half precision does not scale a critic's loss, which is computed in full.
+        """
+        optimizer = self.trainer.optimizers[1 + self._trained().index(name)]
         penalty = objective.penalty.requires_grad_(True)
+        losses = []
         with self._stream.active():
-            for _ in range(objective.critic_steps):
-                view = self._critic_view(name, objective, here)
+            for view in self._critic_views(name, objective, here):
                 loss = penalty.critic_loss(view)
-                if not torch.isfinite(loss):
-                    raise ValueError(
-                        f"A critic's loss must be finite, but that of {name} is not, in epoch {self.current_epoch}. An "
-                        "unbounded critic diverges at strong dependence: use penalty.objective.output=tanh or a smaller "
-                        "penalty.optimizer.lr."
-                    )
                 optimizer.zero_grad()
-                self.manual_backward(loss)
+                loss.backward()
                 optimizer.step()
+                losses.append(loss.detach())
             if objective.critic_batches == "replay" and objective.measure_only and here is not None:
                 # No stage two will make this batch's view.
                 self._replayed[name].keep(self._detached_view(here, penalty.products))
+        # Asked once, because a device has to finish before it can answer.
+        if not torch.stack(losses).isfinite().all():
+            raise ValueError(
+                f"A critic's loss must be finite, but that of {name} is not, in epoch {self.current_epoch}. An "
+                "unbounded critic diverges at strong dependence: use penalty.objective.output=tanh or a smaller "
+                "penalty.optimizer.lr."
+            )
 
     @torch.no_grad()
-    def _critic_view(self, name: str, objective: Objective, here: Here | None) -> View:
-        """Detached representations for one critic step."""
-        products = objective.penalty.products
-        if objective.critic_batches == "replay" and here is not None and self._replayed[name]:
-            return self._replayed[name].draw()
+    def _critic_views(self, name: str, objective: Objective, here: Here | None) -> Iterator[View]:
+        """Detached representations for each critic step."""
+        steps, products = objective.critic_steps, objective.penalty.products
         if here is None:
-            assert self._fresh_batches is not None, "run.py gives the learner a loader of fresh batches"
-            batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
-            with keeping_buffers(self.backbone):
-                encoded = self.backbone.encode(batch)
-            here = Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if products else None)
-        return self._detached_view(here, products)
+            for _ in range(steps):
+                yield self._detached_view(self._fresh(products), products)
+        elif objective.critic_batches == "replay" and self._replayed[name]:
+            for _ in range(steps):
+                yield self._replayed[name].draw()
+        else:
+            # The re-pairings of all steps are fused in one call.
+            view = self._detached_view(here, steps * products)
+            for step in range(steps):
+                yield samples(view, step * products, (step + 1) * products, steps * products)
+
+    def _fresh(self, products: int) -> Here:
+        """The next fresh batch; it leaves no trace in the backbone."""
+        assert self._fresh_batches is not None, "run.py gives the learner a loader of fresh batches"
+        batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
+        with keeping_buffers(self.backbone):
+            encoded = self.backbone.encode(batch)
+        return Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if products else None)
 
     @torch.no_grad()
     def _detached_view(self, here: Here, products: int) -> View:
@@ -288,10 +306,6 @@ class Learner(pl.LightningModule):
 
     def _trained(self) -> list[str]:
         return [name for name, objective in self.objectives.items() if objective.trains]
-
-    def _optimizers(self) -> list[Any]:
-        optimizers = self.optimizers()
-        return optimizers if isinstance(optimizers, list) else [optimizers]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device, non_blocking=True)
@@ -391,6 +405,14 @@ def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]
             divided.append({**group, "params": [p for p in group["params"] if id(p) in vectors], "weight_decay": 0.0})
         result = divided
     return [group for group in result if group["params"]]
+
+
+def samples(view: View, first: int, stop: int, held: int) -> View:
+    """A view with the samples first … stop − 1 of the ``held`` samples of the product that it has."""
+    if view.product is None or first == stop:
+        return View(view.joint, None, view.label)
+    size = len(view.product.z) // held
+    return View(view.joint, view.product[first * size : stop * size], view.label)
 
 
 def gather(views: list[View]) -> View:

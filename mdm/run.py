@@ -54,6 +54,8 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ValueError(
             f"{cfg.name} counts what models cost and trains nothing; run `python scripts/cost.py experiment={cfg.name}`."
         )
+    if "estimate" in cfg:
+        raise ValueError(f"{cfg.name} trains critics and no model; run `python scripts/estimate.py experiment={cfg.name}`.")
     check_numbers(cfg)
     quiet()
     splits = build_splits(cfg)
@@ -139,7 +141,7 @@ PENALTY_NUMBERS = {"weight": (int, float), "critic_steps": (int, type(None))}
 
 def check_numbers(cfg: DictConfig) -> None:
     """Raise ValueError, naming the key, where a word or a fraction stands for a number."""
-    nodes = [f"penalty.sum.{name}" for name in cfg.penalty.sum] if "sum" in cfg.penalty else ["penalty"]
+    nodes = [f"penalty.sum.{name}" for name in penalties(cfg)] if "sum" in cfg.penalty else ["penalty"]
     of_penalties = {f"{node}.{key}": types for node in nodes for key, types in PENALTY_NUMBERS.items()}
     for key, types in {**NUMBERS, **of_penalties}.items():
         value = OmegaConf.select(cfg, key)
@@ -210,23 +212,35 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
 
 
 def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
-    """The penalties that were chosen, by name: none, one, or those of ``penalty=sum``.
+    """The penalties that were chosen, by name: none, one, or those of ``penalty=sum``, in the order of their names.
 
-    Raises ValueError if a sum has no members, or one that is called ``own``, as the model's is.
+    Raises ValueError if a sum has no members, one that is called ``own``, as the model's is, or one that is no penalty, and if
+    members were added to what is no sum.
     """
-    nodes = cfg.penalty.sum if "sum" in cfg.penalty else {cfg.penalty.name: cfg.penalty}
-    chosen = {str(name): node for name, node in nodes.items() if node.objective is not None}
-    if "sum" in cfg.penalty and (not chosen or "own" in chosen):
+    if "sum" not in cfg.penalty:
+        return {} if cfg.penalty.objective is None else {cfg.penalty.name: cfg.penalty}
+    members = {name: cfg.penalty.sum[name] for name in sorted(cfg.penalty.sum)}
+    if cfg.penalty.name != "sum":
+        raise ValueError(
+            f"Only penalty=sum has members, but penalty={cfg.penalty.name} came with {', '.join(members)}; use penalty=sum and add "
+            f"+penalty@penalty.sum.{cfg.penalty.name}={cfg.penalty.name} to them."
+        )
+    whole = all(isinstance(node, DictConfig) and "objective" in node for node in members.values())
+    chosen = {name: node for name, node in members.items() if not whole or node.objective is not None}
+    if not whole or not chosen or "own" in chosen:
         raise ValueError(
             "penalty=sum adds up penalties under names of their own, none of them own, which is the model's, but has "
-            f"{', '.join(chosen) or 'none'}; add +penalty@penalty.sum.kl=kl and so on, or use penalty=none."
+            f"{', '.join(chosen) or 'none'}; add each whole, as +penalty@penalty.sum.kl=kl, or use penalty=none."
         )
     return chosen
 
 
 def penalty_name(cfg: DictConfig) -> str:
-    """What a record is filed under: the penalty's name, or kl+club for a sum."""
-    return "+".join(cfg.penalty.sum) if "sum" in cfg.penalty else cfg.penalty.name
+    """What a record is filed under: the penalty's name, or kl+club for a sum, or a=kl+b=kl where members have other names."""
+    if "sum" not in cfg.penalty:
+        return str(cfg.penalty.name)
+    members = [(name, cfg.penalty.sum[name].name) for name in sorted(cfg.penalty.sum)]
+    return "+".join(name if name == of else f"{name}={of}" for name, of in members)
 
 
 def build_penalty(node: DictConfig, backbone: Backbone) -> Penalty:

@@ -1,16 +1,20 @@
 """The training loop against a bare PyTorch loop, and what a penalty may and may not touch."""
 
 import copy
+from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from mdm import learner as learners
 from mdm import run as runs
 from mdm.data.splits import InOrder
-from mdm.learner import Objective, Replay, keeping_buffers, parameter_groups, predict
+from mdm.learner import Here, Objective, Replay, keeping_buffers, parameter_groups, predict, samples
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
+from mdm.product import batch_lengths
 from mdm.seeds import derive
 from mdm.types import Fusion
 
@@ -136,6 +140,128 @@ def test_steps_per_epoch(config, tmp_path):
         assert counts["critic"] == 12
 
 
+def test_lightning_counts_the_steps_of_the_backbone_alone(config, tmp_path):
+    """Two epochs of three batches, whatever the critics do between them."""
+    learner, _ = fit(config("model=lmf", "penalty=kl"), tmp_path)
+    assert learner.trainer.global_step == 6
+
+
+# ---- samples of the product
+
+
+def built(config, *overrides):
+    """A learner, its first training batch, and what the backbone makes of it."""
+    cfg = config("model=lmf", *overrides)
+    splits = runs.build_splits(cfg)
+    learner = runs.build_learner(cfg, splits)
+    batch = next(iter(splits.train()))
+    with torch.no_grad():
+        encoded = learner.backbone.encode(batch)
+        return learner, Here(batch, encoded, learner.backbone.fuse(encoded), batch_lengths(batch))
+
+
+@pytest.mark.parametrize("missing", ["null", "{audio: 0.3}"])
+def test_three_samples_of_the_product_are_three_re_pairings_without_old_partners(config, monkeypatch, missing):
+    """One after the other, of one size, also where a modality is missing from some rows."""
+    learner, here = built(config, "penalty=kl", "penalty.objective.shifts=3", f"data.segments.missing={missing}")
+    seen = []
+    monkeypatch.setattr(learners, "product", lambda encoded, index, lengths: seen.append(index) or encoded)
+    learner._view(here, learner.penalties["kl"].products)
+    (index,) = seen
+    three = np.split(index, 3, axis=1)
+    present = here.lengths > 0
+    assert present.all() == (missing == "null")
+    assert all((one[0] == three[0][0]).all() for one in three), "the first modality stays where it is"
+    for one in three:
+        assert all((np.sort(rows) == np.sort(one[0])).all() for rows in one), "each modality is a permutation"
+        for a, b in combinations(range(3), 2):
+            both = present[a, one[0]] & present[b, one[0]]
+            assert both.any()
+            assert (one[a] != one[b])[both].all()
+    assert not any((a == b).all() for a, b in combinations(three, 2))
+
+
+def watched(learner, name):
+    """What one penalty is given: (rows of Z, rows of Z of product samples), for critic and for stage two."""
+    critic, term, penalty = [], [], learner.penalties[name]
+    for views, method in ((critic, "critic_loss"), (term, "forward")):
+        inner = getattr(penalty, method)
+        setattr(penalty, method, lambda view, views=views, inner=inner: views.append(view.detach()) or inner(view))
+    return critic, term
+
+
+@pytest.mark.parametrize("batches", ["fresh", "shared", "replay"])
+def test_every_view_has_as_many_samples_as_its_penalty_asks_for(config, tmp_path, batches):
+    """32 joint rows and 3 · 32 of the product, in each of 2 critic steps and in stage two of 3 batches."""
+    seen = {}
+    cfg = config(
+        "model=lmf",
+        "penalty=kl",
+        "penalty.objective.shifts=3",
+        "penalty.critic_steps=2",
+        f"penalty.critic_batches={batches}",
+        "trainer.max_epochs=1",
+    )
+    learner, _ = fit(cfg, tmp_path, lambda learner: seen.update(kl=watched(learner, "kl")))
+    critic, term = seen["kl"]
+    assert [(len(v.joint.z), len(v.product.z)) for v in critic] == [(32, 96)] * 6
+    assert [(len(v.joint.z), len(v.product.z)) for v in term] == [(32, 96)] * 3
+    assert [len(v.product.z) for v in learner._replayed["kl"].views] == ([96] * 3 if batches == "replay" else [])
+
+
+def test_shared_batches_are_re_paired_for_every_step_and_fused_at_once(config):
+    """Four steps of three samples: 4 · 3 · 32 rows through one call, all parts different, each as `fuse` makes it alone."""
+    learner, here = built(config, "penalty=kl", "penalty.objective.shifts=3", "penalty.critic_steps=4")
+    learner.eval()  # no dropout, so that rows can be compared
+    calls, fuse = [], learner.backbone.fuse
+    learner.backbone.fuse = lambda encoded: calls.append(fuse(encoded)) or calls[-1]
+    views = list(learner._critic_views("kl", learner.objectives["kl"], here))
+    (fused,) = calls
+    assert len(fused.z) == 4 * 96
+    assert torch.equal(torch.cat([v.product.z for v in views]), fused.z)
+    assert all(v.joint.z is views[0].joint.z and len(v.product.z) == 96 for v in views)
+    assert not any(torch.equal(a.product.z, b.product.z) for a, b in combinations(views, 2))
+
+
+def test_penalties_that_ask_for_different_numbers_get_what_they_ask_for(config, tmp_path):
+    """One wants three samples, one the first of these, and one none at all."""
+    seen = {}
+    cfg = config(
+        "model=lmf",
+        "penalty=sum",
+        "+penalty@penalty.sum.one=kl",
+        "+penalty@penalty.sum.three=f",
+        "+penalty@penalty.sum.none=club",
+        "penalty.sum.three.objective.shifts=3",
+        "trainer.max_epochs=1",
+    )
+    learner, _ = fit(cfg, tmp_path, lambda learner: seen.update({n: watched(learner, n) for n in learner.penalties}))
+    for views in zip(*(seen[name][1] for name in ("one", "three", "none")), strict=True):
+        one, three, none = views
+        assert none.product is None
+        assert len(three.product.z) == 96
+        assert torch.equal(one.product.z, three.product.z[:32])
+        assert torch.equal(one.product.prediction, three.product.prediction[:32])
+    for name, rows in (("one", 32), ("three", 96)):
+        assert {len(v.product.z) for v in seen[name][0]} == {rows}
+        assert [len(v.product.z) for v in learner._replayed[name].views] == [rows] * 3
+    assert all(v.product is None for v in seen["none"][0])
+
+
+def test_samples_of_a_view():
+    z = torch.arange(12.0)[:, None]
+    view = View(Fusion(z[:4], z[:4]), Fusion(z, z, {"m": 2 * z}), z[:4])
+    part = samples(view, 1, 3, 6)
+    assert part.product.z.flatten().tolist() == [2, 3, 4, 5]
+    assert part.product.unimodal["m"].flatten().tolist() == [4, 6, 8, 10]
+    assert part.joint is view.joint
+    assert samples(view, 0, 0, 6).product is None
+    assert samples(View(view.joint, None, view.label), 0, 1, 1).product is None
+
+
+# ---- what can go wrong
+
+
 def test_a_term_that_is_not_finite_stops_before_any_weight_changes(config, tmp_path):
     cfg = config()
     splits = runs.build_splits(cfg)
@@ -151,7 +277,8 @@ def test_a_critic_that_diverges_is_named(config, tmp_path):
     cfg = config("penalty=kl")
     splits = runs.build_splits(cfg)
     learner = runs.build_learner(cfg, splits)
-    learner.penalties["kl"].critic_loss = lambda view: view.joint.z.sum() * float("inf")
+    weight = next(learner.penalties["kl"].parameters())
+    learner.penalties["kl"].critic_loss = lambda view: weight.sum() * float("inf")
     with pytest.raises(ValueError, match="A critic's loss must be finite, but that of kl is not"):
         runs.build_trainer(cfg, tmp_path, splits.spec).fit(learner, splits.train(), splits.valid())
 
@@ -209,7 +336,7 @@ def test_a_schedule_sets_every_learning_rate_before_each_step(config, tmp_path):
 
         def watched(terms):
             step(terms)
-            rates.append([group["lr"] for group in learner._optimizers()[0].param_groups])
+            rates.append([group["lr"] for group in learner.trainer.optimizers[0].param_groups])
 
         learner._step = watched
 

@@ -133,7 +133,7 @@ def test_one_modality_and_too_few_rows_are_refused():
 @pytest.mark.parametrize("dim", [None, 3])
 def test_stretching_reads_evenly_spaced_steps(have, want, steps, dim):
     before = sequence([7, have], dim=dim)
-    after = stretch(before, torch.tensor([2, want]))
+    after = stretch(before, torch.arange(2), torch.tensor([2, want]))
     assert after.lengths.tolist() == [2, len(steps)]
     torch.testing.assert_close(real(after, 1), before.values[1, steps])
 
@@ -141,13 +141,13 @@ def test_stretching_reads_evenly_spaced_steps(have, want, steps, dim):
 @pytest.mark.parametrize("dim", [None, 2])
 def test_stretching_to_the_own_length_changes_nothing(dim):
     before = sequence([3, 0, 5, 1], dim=dim)
-    after = stretch(before, before.lengths)
+    after = stretch(before, torch.arange(4), before.lengths)
     assert torch.equal(after.mask, before.mask)
     assert torch.equal(after.values[after.mask], before.values[before.mask])
 
 
 def test_nothing_but_empty_sequences_stays_nothing():
-    after = stretch(sequence([0, 0], time=3, dim=2), torch.tensor([4, 2]))
+    after = stretch(sequence([0, 0], time=3, dim=2), torch.arange(2), torch.tensor([4, 2]))
     assert not after.mask.any()
     assert after.values.shape[0] == 2
 

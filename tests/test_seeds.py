@@ -9,7 +9,19 @@ import torch
 
 from mdm.seeds import Stream, derive, generator, global_state, set_global_state
 
-NAMES = ("weights", "order", "critic batches", "critic kl", "critic own", "penalty", "shifts", "dropout", "validation", "kl", "own")
+NAMES = (
+    "weights",
+    "order",
+    "critic batches",
+    "critic kl",
+    "critic own",
+    "penalty",
+    "shifts",
+    "dropout",
+    "validation",
+    "replay kl",
+    "replay own",
+)
 
 
 def from_manual_seed(seed, n):

@@ -25,6 +25,7 @@ ORDER = [
     "records",
     "run",
     "probe",
+    "estimation",
     "cost",
 ]
 ONLY = {

@@ -35,14 +35,14 @@ class Divergence(NamedTuple):
 
 
 DIVERGENCES = {
-    "kl": Divergence(lambda v: 1 + v, lambda t: torch.exp(t - 1), torch.exp, torch.isfinite, "T finite"),
+    "kl": Divergence(lambda v: 1 + v, lambda t: torch.exp(t - 1), torch.exp, torch.isfinite, "any T"),
     "reverse_kl": Divergence(lambda v: -torch.exp(-v), lambda t: -1 - torch.log(-t), lambda v: v - 1, lambda t: t < 0, "T < 0"),
     "pearson": Divergence(
         lambda v: 2 * torch.expm1(v),
         lambda t: t.square() / 4 + t,
         lambda v: torch.expm1(2 * v),
         torch.isfinite,
-        "T finite",
+        "any T",
     ),
     "squared_hellinger": Divergence(
         lambda v: -torch.expm1(-v / 2), lambda t: t / (1 - t), lambda v: torch.expm1(v / 2), lambda t: t < 1, "T < 1"
@@ -70,7 +70,7 @@ def donsker_varadhan(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -
 
     Raises ValueError unless both are non-empty vectors.
     """
-    critic_values(joint, product)
+    joint, product = critic_values(joint, product)
     return joint.mean() - (torch.logsumexp(product, 0) - math.log(len(product)))
 
 
@@ -82,7 +82,7 @@ def nwj(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> Float[Tenso
 
     Raises ValueError unless both are non-empty vectors.
     """
-    critic_values(joint, product)
+    joint, product = critic_values(joint, product)
     return joint.mean() - torch.exp(product - 1).mean()
 
 
@@ -96,19 +96,22 @@ def f_divergence(
     log_ratio: the values are read as v = log p/q and T = f'(e^v), which is in the domain for every v and tight at the true one
         (total variation: T = ½ tanh(v/2), tight as |v| → ∞)
 
-    Raises ValueError unless both are non-empty vectors, on an unknown divergence, or on a T out of its domain.
+    In single precision the value with log_ratio is finite for |v| ≤ 88 (``pearson``: 44; ``squared_hellinger``: 176), and may be −∞
+    or NaN beyond; for ``jensen_shannon`` and ``total_variation`` it is always finite.
+
+    Raises ValueError unless both are non-empty vectors, on an unknown divergence, or on a T that is infinite or out of its domain.
     """
-    critic_values(joint, product)
+    joint, product = critic_values(joint, product)
     if divergence not in DIVERGENCES:
         raise ValueError(f"A divergence is {', '.join(DIVERGENCES)}, but {divergence!r} came; choose one of these.")
     f = DIVERGENCES[divergence]
     if log_ratio:
         return f.critic(joint).mean() - f.of_log_ratio(product).mean()
-    if not f.allowed(joint).all() or not f.allowed(product).all():
+    values = torch.cat([joint, product]).detach()
+    if not (torch.isfinite(values) & f.allowed(values)).all():
         raise ValueError(
-            f"The conjugate of {divergence} takes critic values with {f.domain}, but the values reach from "
-            f"{float(torch.cat([joint, product]).min())} to {float(torch.cat([joint, product]).max())}; bound the critic's output, "
-            "or give log p/q with log_ratio=True."
+            f"The conjugate of {divergence} takes finite critic values, {f.domain}, but these reach from {float(values.min())} to "
+            f"{float(values.max())}; bound the critic's output, or give log p/q with log_ratio=True."
         )
     return joint.mean() - f.conjugate(product).mean()
 
@@ -121,7 +124,7 @@ def kantorovich_rubinstein(joint: Float[Tensor, " n"], product: Float[Tensor, " 
 
     Raises ValueError unless both are non-empty vectors.
     """
-    critic_values(joint, product)
+    joint, product = critic_values(joint, product)
     return joint.mean() - product.mean()
 
 
@@ -133,7 +136,7 @@ def logistic_loss(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> F
 
     Raises ValueError unless both are non-empty vectors.
     """
-    critic_values(joint, product)
+    joint, product = critic_values(joint, product)
     return softplus(-joint).mean() + softplus(product).mean()
 
 

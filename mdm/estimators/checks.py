@@ -38,10 +38,11 @@ def alike(**named: Tensor) -> list[Tensor]:
     return tensors
 
 
-def critic_values(joint: Tensor, product: Tensor) -> None:
+def critic_values(joint: Tensor, product: Tensor) -> list[Tensor]:
     for name, values in (("joint", joint), ("product", product)):
         if values.ndim != 1 or len(values) == 0:
             raise ValueError(
                 f"An estimator takes one critic value per sample, a non-empty vector, but {name} has shape {list(values.shape)}; "
                 "squeeze the critic's last axis."
             )
+    return full(joint, product)

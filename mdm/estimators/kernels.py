@@ -33,9 +33,10 @@ def mmd2(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], scales: Sequence[floa
 
 
 def median_scale(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None) -> Float[Tensor, ""]:
-    """The median heuristic for a kernel's s: the (lower) median of the squared distances between all rows, of both samples if two.
+    """The median heuristic for a kernel's s: the (lower) median of the squared distances between rows, of both samples if two.
 
-    It carries no gradient, and is at least 1e-12 where rows coincide.
+    Of rows that differ, as Gretton's code has it: segments that lack a modality are one point and may be most of the rows, and with
+    a median of 0 no two others would be alike. 1 if all rows coincide. It carries no gradient.
 
     Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1, and two rows at least.
     """
@@ -45,7 +46,11 @@ def median_scale(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
             f"Distances are between two rows at least, of one width, but {' and '.join(str(list(z.shape)) for z in rows)} came; "
             "give larger batches, or project to one width."
         )
-    return torch.pdist(torch.cat(rows).detach()).median().square().clamp(min=1e-12)
+    distances = torch.pdist(torch.cat(rows).detach())
+    distances = distances[distances > 0]
+    if not len(distances):
+        return rows[0].new_ones(())
+    return distances.median().square().clamp(min=torch.finfo(distances.dtype).tiny)
 
 
 def mmd2_to_standard_normal(z: Float[Tensor, "n d"], scale: float) -> Float[Tensor, ""]:
@@ -77,7 +82,8 @@ def hsic(
     unbiased: Song et al. (2012), Eq. 5; its mean is 0 for independent rows, so half of the values are negative. Else
         tr(KHLH)/n², which is ≥ 0 and of the order 1/n there
     normalized: divided by √(HSIC(x, x)·HSIC(y, y)), in both forms (paper 003, Eq. 5; centred kernel alignment): 1 for y = x up to
-        isometry; 0 where either is constant
+        isometry; 0 where either kernel varies by no more than rounding. Both forms are inner products of centred matrices, so
+        the quotient is a cosine and never beyond ±1, however small the denominator
 
     Raises ValueError unless x and y are [n, d_x] and [n, d_y] with n ≥ 2 (≥ 4 if unbiased), and scales positive.
     """
@@ -88,33 +94,34 @@ def hsic(
             f"HSIC is of the same n rows of x and y, n >= {least} with unbiased={unbiased}, but {list(x.shape)} and "
             f"{list(y.shape)} came; give both for the same samples, in larger batches."
         )
-    grams = []
+    grams, varies, same = [], [], torch.eye(len(x), dtype=torch.bool, device=x.device)
     for z, scale in ((x, scale_x), (y, scale_y)):
         s = median_scale(z) if scale is None else scale
         check_scales([float(s)])
-        grams.append(torch.exp(-_squared_distances(z, z) / s))
-    product = _unbiased_product if unbiased else _centred_product
-    value = product(*grams)
+        distances = _squared_distances(z, z).masked_fill(same, 0)
+        # k − 1 in the place of k: centring takes constants away, and of a wide kernel the digits stay.
+        gram = _centred(torch.expm1(-distances / s), unbiased)
+        # The distances are as good as the squares that they are made of.
+        largest = (z.detach() - z.detach().mean(0)).square().sum(1).max()
+        rounding = 16 * torch.finfo(gram.dtype).eps * (largest / s).clamp(max=1)
+        grams.append(gram)
+        varies.append(gram.detach().square().mean().sqrt() > rounding)
+    n, product = len(x), (grams[0] * grams[1]).sum()
     if not normalized:
-        return value
-    own = product(grams[0], grams[0]) * product(grams[1], grams[1])
-    varies = own > 1e-12
-    return torch.where(varies, value * torch.where(varies, own, 1.0).rsqrt(), 0.0)
+        return product / (n * (n - 3) if unbiased else n**2)
+    both = varies[0] & varies[1]
+    norms = [torch.where(both, gram.square().sum(), 1.0).rsqrt() for gram in grams]
+    return torch.where(both, product * norms[0] * norms[1], 0.0)
 
 
-def _centred_product(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
-    """tr(KHLH)/n², H the centring matrix."""
+def _centred(k: Tensor, unbiased: bool) -> Tensor:
+    """HKH; or for Song's estimate the U-centred K (Székely and Rizzo 2014), whose rows sum to 0 without the diagonal."""
     n = len(k)
-    return (k * l).mean() + k.mean() * l.mean() - 2 * (k.sum(1) @ l.sum(1)) / n**3
-
-
-def _unbiased_product(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
-    """[tr(K̃L̃) + 1ᵀK̃1·1ᵀL̃1/((n−1)(n−2)) − 2/(n−2)·1ᵀK̃L̃1]/(n(n−3)), the diagonals of K̃ and L̃ zero."""
-    n = len(k)
+    if not unbiased:
+        return k - k.mean(0) - k.mean(1, keepdim=True) + k.mean()
     others = 1 - torch.eye(n, dtype=k.dtype, device=k.device)
-    k, l = k * others, l * others  # noqa: E741
-    cross = k.sum(1) @ l.sum(1)
-    return ((k * l).sum() + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)) / (n * (n - 3))
+    rows = (k * others).sum(1)
+    return (k - (rows[:, None] + rows) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))) * others
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:

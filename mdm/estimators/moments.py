@@ -70,7 +70,7 @@ def mardia_kurtosis(
     ridge: relative to the mean variance, so that it does not depend on the scale of z
 
     Raises ValueError unless z is [n, p] with n, p ≥ 1, mean and covariance fit it, the ridge is ≥ 0, and S + ridge is positive
-    definite (with its own S and no ridge that takes n > p).
+    definite beyond rounding, 1e-10 of each variance (with its own S and no ridge that takes n > p).
     """
     (z,) = matrices(z=z)
     p, dtype = z.shape[1], z.dtype
@@ -84,13 +84,14 @@ def mardia_kurtosis(
     centred = double - centre
     s = centred.T @ centred / len(z) if covariance is None else covariance.double()
     s = s + ridge * s.diagonal().mean() * torch.eye(p, dtype=torch.float64, device=z.device)
-    try:
-        factor = torch.linalg.cholesky(s)
-    except torch.linalg.LinAlgError:
+    factor, failed = torch.linalg.cholesky_ex(s)
+    # A singular S rarely fails: rounding makes a pivot of what should be 0, and the value is what that divides.
+    pivots = factor.diagonal().square() / s.diagonal()
+    if (covariance is None and ridge == 0 and len(z) <= p) or failed or not (pivots > 1e-10).all():
         raise ValueError(
             f"A kurtosis divides by a covariance, but that of these {len(z)} rows of {p} columns is singular or not finite; give "
-            f"more rows than columns, or a larger ridge than {ridge}."
-        ) from None
+            f"more rows than columns, none constant and none the sum of others, or a larger ridge than {ridge}."
+        )
     whitened = torch.linalg.solve_triangular(factor, centred.T, upper=False)
     return whitened.square().sum(0).square().mean().to(dtype)
 

@@ -13,7 +13,7 @@ from mdm.types import Fusion
 
 CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((Path(__file__).parents[2] / "configs" / "penalty").glob("*.yaml"))}
 PENALTIES = [name for name, node in CONFIGS.items() if node.get("objective") is not None]
-LOWERS = {"club", "orthogonal"}
+LOWERS = {"club", "orthogonal", "synergy_kl", "synergy_mmd"}
 """Penalties that lower what they estimate; all others raise it."""
 
 ROWS, DIM = 48, 8

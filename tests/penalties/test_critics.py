@@ -1,11 +1,11 @@
-"""The statistics network: Table 4 as printed, ranges, slopes, and the gradient penalty's closed form."""
+"""The statistics network: Table 4 as printed, ranges, slopes and what holds them, and the gradient penalty's closed form."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mdm.penalties.critics import Critic, gradient_penalty
+from mdm.penalties.critics import Critic, MaxMin, gradient_penalty, orthonormal
 
 
 def build(dim=16, **options):
@@ -45,9 +45,9 @@ def test_plain_has_two_hidden_layers_and_no_dropout():
 
 @pytest.mark.parametrize("architecture", ["plain", "table4"])
 @pytest.mark.parametrize("output", ["linear", "tanh", "sigmoid"])
-@pytest.mark.parametrize("spectral", [False, True])
-def test_one_value_per_row_in_the_range_of_the_output(architecture, output, spectral):
-    critic = build(architecture=architecture, output=output, bound=3.0, normalize=False, spectral=spectral)
+@pytest.mark.parametrize("maps", ["free", "spectral_norm", "orthonormal"])
+def test_one_value_per_row_in_the_range_of_the_output(architecture, output, maps):
+    critic = build(architecture=architecture, output=output, bound=3.0, normalize=False, maps=maps)
     low, high = {"linear": (-float("inf"), float("inf")), "tanh": (-3.0, 3.0), "sigmoid": (0.0, 1.0)}[output]
     for scale in (1e-3, 1.0, 1e3, 1e6):
         value = critic(rows(scale=scale))
@@ -75,7 +75,17 @@ def test_rows_are_scored_alone():
     [
         ({"architecture": "deep"}, "deep"),
         ({"output": "relu"}, "relu"),
+        ({"maps": "clipped"}, "free, spectral_norm or orthonormal, but 'clipped'"),
         ({"dim": 3, "architecture": "table4"}, "d >= 4, but d = 3"),
+        ({"dim": 2}, "d >= 3, but d = 2"),
+        ({"hidden": 0}, "hidden=0"),
+        ({"dropout": 1.0}, r"dropout=1\.0"),
+        ({"dropout": -0.1}, r"dropout=-0\.1"),
+        ({"bound": 0.0}, r"bound=0\.0"),
+        ({"bound": float("inf")}, "bound=inf"),
+        ({"bound": float("nan")}, "bound=nan"),
+        ({"noise": -1.0}, r"noise=-1\.0"),
+        ({"noise": float("nan")}, "noise=nan"),
     ],
 )
 def test_what_cannot_be_built_is_refused(options, words):
@@ -133,7 +143,7 @@ def test_spectral_norm_makes_the_critic_one_lipschitz(architecture, output):
 
     Power iteration meets the norm from below, hence many train-mode calls and 0.1 % to spare. Dropout would rescale: in eval.
     """
-    critic = build(architecture=architecture, output=output, spectral=True, normalize=False)
+    critic = build(architecture=architecture, output=output, maps="spectral_norm", normalize=False)
     with torch.no_grad():
         for layer in critic.layers:
             if isinstance(layer, nn.Linear):
@@ -220,19 +230,160 @@ def test_gradient_penalty_leaves_the_mode_alone_and_sees_no_dropout(training):
     assert values[0] == values[1] == values[2]
 
 
-def test_gradient_penalty_restores_the_mode_after_an_error():
-    critic = build(architecture="table4").train()
-    critic.layers[-1] = nn.Linear(3, 1)  # does not fit
-    with pytest.raises(RuntimeError):
-        gradient_penalty(critic, rows(), rows(seed=1))
-    assert all(m.training for m in critic.modules())
+@pytest.mark.parametrize("architecture", ["plain", "table4"])
+@pytest.mark.parametrize("output", ["linear", "tanh", "sigmoid"])
+def test_slopes_are_those_of_autograd(architecture, output):
+    """∇T, and the derivative of a penalty on it by every weight, against going through the graph twice."""
+    critic = build(architecture=architecture, output=output, bound=0.5, normalize=False).double().eval()
+    points = rows(20).double().requires_grad_()
+    (expected,) = torch.autograd.grad(critic.score(points).sum(), points, create_graph=True)
+    slopes = critic.slopes(points.detach())
+    torch.testing.assert_close(slopes, expected)
+    weights = list(critic.parameters())
+    pulls = [
+        torch.autograd.grad(((s.norm(dim=1) - 1) ** 2).mean(), weights, materialize_grads=True, allow_unused=True)
+        for s in (slopes, expected)
+    ]
+    assert any(float(pull.abs().max()) > 1e-3 for pull in pulls[0])
+    for mine, other in zip(*pulls, strict=True):
+        torch.testing.assert_close(mine, other)
 
 
-def test_gradient_penalty_is_on_the_normalised_input():
-    """Lipschitz claims are about T of the prepared representation, so the penalty does not see its scale."""
-    critic = build(normalize=True)
+def test_slopes_of_held_maps_are_our_own_mistake():
+    with pytest.raises(AssertionError, match="no other maps"):
+        build(maps="orthonormal").slopes(rows())
+    with pytest.raises(AssertionError, match="only orthonormal maps"):
+        build().tighten()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_gradient_penalty_of_unequal_numbers_of_rows_takes_as_many_of_each(noise):
+    critic = build(noise=noise)
     values = []
-    for scale in (1.0, 100.0):
+    for extra in (rows(seed=1), torch.cat([rows(seed=1), 100 * rows(seed=2)])):
         torch.manual_seed(0)
-        values.append(float(gradient_penalty(critic, rows(scale=scale), rows(scale=scale, seed=1)).detach()))
-    assert values[0] == pytest.approx(values[1], rel=1e-3)
+        values.append(float(gradient_penalty(critic, rows(), extra).detach()))
+    assert values[0] == values[1]
+
+
+# ---- orthonormal maps
+
+
+def singular_values(w):
+    return torch.linalg.svdvals(w.detach().double())
+
+
+def maps_of(critic):
+    return [layer for layer in critic.layers if isinstance(layer, nn.Linear)]
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (9, 4), (4, 9), (1, 7), (7, 1)])
+def test_an_iteration_takes_each_singular_value_to_a_polynomial_of_it(shape):
+    """s → s(3 − s²)/2 with the singular vectors unchanged; W by its singular values."""
+    k = min(shape)
+    u, v = (torch.linalg.qr(rows(n, k, seed=n)).Q.double() for n in shape)
+    s = torch.tensor([0.9, 1.1, 1.0, 0.8, 1.2, 0.95][:k], dtype=torch.float64)
+    expected = u @ torch.diag(s * (3 - s**2) / 2) @ v.T
+    torch.testing.assert_close(orthonormal(u @ torch.diag(s) @ v.T), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 0.3, 1.0, 3.0, 1e4])
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30), (1, 30)])
+def test_no_matrix_is_taken_above_norm_one(shape, scale):
+    """Also those whose singular values exceed √3, where the polynomial alone would blow up."""
+    w = scale * rows(*shape)
+    assert float(singular_values(orthonormal(w)).max()) <= 1 + 1e-6
+    for _ in range(60):
+        w = orthonormal(w)
+    if scale:  # and again and again leads to an orthonormal one
+        assert float((singular_values(w) - 1).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("units", [1, 2, 5, 8])
+def test_maxmin_moves_units_about_and_a_slope_keeps_its_norm(units):
+    x = rows(50, units).requires_grad_()
+    y = MaxMin()(x)
+    assert torch.equal(y.detach().sort(1).values, x.detach().sort(1).values)
+    half = units // 2
+    assert (y[:, :half] >= y[:, half : 2 * half]).all()
+    back = rows(50, units, seed=1)
+    (slope,) = torch.autograd.grad(y, x, back)
+    torch.testing.assert_close(slope.norm(dim=1), back.norm(dim=1))
+
+
+@pytest.mark.parametrize("steps", [0, 40])
+@pytest.mark.parametrize(("architecture", "dim"), [("plain", 6), ("table4", 18)])
+def test_orthonormal_maps_stay_so_under_an_optimiser_and_make_the_critic_one_lipschitz(architecture, dim, steps):
+    """|T(x) − T(y)| ≤ ‖x − y‖ (1 + 10⁻⁵), near and far, in double precision; each map within 10⁻³ of orthonormal."""
+    critic = build(dim, architecture=architecture, maps="orthonormal", normalize=False, hidden=15)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3)
+    for step in range(steps):
+        critic.tighten()
+        optimizer.zero_grad()
+        (critic(rows(dim=dim, seed=step)) * rows(dim=1, seed=step + 1)[:, 0]).sum().backward()
+        optimizer.step()
+    for layer in maps_of(critic):
+        values = singular_values(layer.weight)
+        assert float(values.max()) <= 1 + 1e-6
+        assert float(values.min()) >= 1 - 1e-3
+    critic = critic.double().eval()
+    for scale in (1e-4, 1.0, 100.0):
+        x = rows(3000, dim, seed=1).double()
+        y = x + scale * rows(3000, dim, seed=2).double()
+        quotient = (critic.score(x) - critic.score(y)).abs() / (x - y).norm(dim=1)
+        assert float(quotient.detach().max()) <= 1 + 1e-5
+
+
+def test_slopes_have_norm_one_where_no_map_widens():
+    """Orthonormal rows from 16 to 8 to 8 to 1 and permutations between: ∇T has norm 1 everywhere, where LeakyReLU shrinks it."""
+    for maps, least in (("orthonormal", 1 - 1e-5), ("spectral_norm", 0.0)):
+        points = rows(100).requires_grad_()
+        critic = build(16, hidden=8, maps=maps, normalize=False).eval()
+        (slopes,) = torch.autograd.grad(critic.score(points).sum(), points)
+        norms = slopes.norm(dim=1)
+        assert least <= float(norms.min())
+        assert float(norms.max()) <= 1 + 1e-3
+    assert float(norms.max()) < 0.9  # what is lost without
+
+
+def test_tightening_changes_the_weights_that_the_optimiser_moves_and_hardly_the_map():
+    critic = build(maps="orthonormal")
+    with torch.no_grad():
+        for layer in maps_of(critic):
+            layer.parametrizations.weight.original += 0.003 * torch.randn_like(layer.weight)
+    before = [singular_values(layer.parametrizations.weight.original) for layer in maps_of(critic)]
+    assert all(0.002 < (b - 1).abs().max() < 0.3 for b in before)
+    z = rows()
+    value = critic(z).detach()
+    critic.tighten()
+    after = [singular_values(layer.parametrizations.weight.original) for layer in maps_of(critic)]
+    assert all((a - 1).abs().max() < 0.5 * (b - 1).abs().max() for a, b in zip(after, before, strict=True))
+    torch.testing.assert_close(critic(z).detach(), value, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("maps", ["free", "orthonormal"])
+def test_under_autocast_values_are_those_without(maps):
+    critic = build(maps=maps)
+    expected = critic(rows()).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = critic(rows()).detach()
+    assert value.dtype == torch.float32
+    assert torch.equal(value, expected)
+
+
+def test_dropout_of_table4_is_off_in_evaluation_and_breaks_the_slope_in_training():
+    """What dropout keeps it divides by 1 − p, five times over: a claim about slopes is one about evaluation mode."""
+    critic = build(architecture="table4", maps="orthonormal", dropout=0.4, normalize=False)
+    x, y = rows(2000, seed=1), 1e-3 * rows(2000, seed=2)
+
+    def quotient():
+        values = []
+        for z in (x, x + y):
+            torch.manual_seed(0)  # the same dropout for both
+            values.append(critic(z).detach())
+        return float(((values[1] - values[0]).abs() / y.norm(dim=1)).max())
+
+    assert quotient() > 1.1
+    critic.eval()
+    assert quotient() <= 1 + 1e-3  # single precision at a distance of 10⁻³
+    assert torch.equal(critic(x), critic(x))

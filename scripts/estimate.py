@@ -1,0 +1,197 @@
+"""What estimators of dependence make of Gaussians whose dependence is known: a figure, a table and its numbers.
+
+    python scripts/estimate.py experiment=mdm/figure1      paper 000, Figure 1: kl, f and wasserstein against the truth
+    python scripts/estimate.py experiment=mdm/critics      kl and f: which way of training a critic survives minibatches
+    python scripts/estimate.py experiment=mdm/lipschitz    wasserstein: which way of bounding a critic's slope attains the distance
+
+The experiment file says which critics, on which laws, from which rows. Any of its keys can be set; for half a minute, say:
+
+    … experiment=mdm/figure1 estimate.seeds=1 estimate.cell.marks=[300] estimate.laws.two.rhos=[0,0.5] ~estimate.laws.three
+
+Prints a table and writes outputs/<name>/: figure.pdf, figure.png, estimates.csv (every seed and mark) and table.md.
+Without data or models; estimate.jobs critics train at once, each on one core, and the numbers do not depend on how many.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from rich.console import Console
+from rich.progress import track
+
+from mdm import records
+from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
+from mdm.run import plain, quiet
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
+"""Okabe and Ito's, which people of any colour vision tell apart."""
+
+NAMES = {"kl": "KL (Donsker–Varadhan)", "f": "f (NWJ)", "wasserstein": "Wasserstein-1"}
+UNITS = {"kl": "nats", "f": "nats", "wasserstein": "distance"}
+
+
+def main(overrides: list[str]) -> None:
+    if {"-h", "--help"} & set(overrides):
+        print(__doc__)
+        return
+    quiet()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", overrides)
+    if "estimate" not in cfg:
+        raise SystemExit("estimate.py needs an experiment that has estimates, such as experiment=mdm/figure1.")
+    options = plain(cfg.estimate)
+    cells = plan(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
+    progress = track(all_measured(cells, options["jobs"]), cfg.name, len(cells), console=Console(stderr=True))
+    rows = [row for of_cell in progress for row in of_cell]
+    folder = Path(cfg.paths.outputs) / cfg.name
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_table(folder / "estimates.csv", rows)
+    report(folder, options)
+
+
+def report(folder: Path, options: Mapping[str, Any]) -> None:
+    """Table and figure from the numbers on disk."""
+    found = over_seeds(pd.read_csv(folder / "estimates.csv").to_dict("records"))
+    text = f"{options['title']}; mean ± standard deviation of {options['seeds']} seeds.\n\n{tables(found, options)}"
+    records.write_atomically(folder / "table.md", text)
+    print(text)
+    # TrueType fonts, so that the text of a PDF can be edited and searched.
+    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = drawn(found, options)
+        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
+        figure.savefig(folder / "figure.png", dpi=200)
+
+
+# ---- table
+
+
+def tables(found: pd.DataFrame, options: Mapping[str, Any]) -> str:
+    """A Markdown table for each setting, measure and M. Where rows are fixed, what a critic reads on its batches stands beside."""
+    parts = []
+    for (setting, measure, modalities), group in found.groupby(["setting", "measure", "modalities"], sort=False):
+        laws = group.drop_duplicates("rho").sort_values("rho")
+        extra = [c for c in ("slope_mean", "slope_max", "ms_per_step") if group[c].notna().any()]
+        lines = [[*(f"ρ = {rho:g}" for rho in laws.rho), *(c.replace("_", " ") for c in extra)]]
+        names = ["", "truth"]
+        lines.append([between(*pair) for pair in zip(laws.truth, laws.truth_upper, strict=True)])
+        if laws.exact.notna().any():
+            names.append("log p/q on the same rows")
+            lines.append([short(value) for value in laws.exact])
+        for name, mine in group.groupby("name", sort=False):
+            names.append(options["critics"][name]["label"])
+            cells = [f"{short(r['mean'])} ± {short(r['std'])}" for _, r in mine.sort_values("rho").iterrows()]
+            if options["settings"][setting].get("rows", options["cell"]["rows"]) is not None:
+                cells = [f"{c} (batch {short(t)})" for c, t in zip(cells, mine.sort_values("rho").train, strict=True)]
+            lines.append([*cells, *(short(mine[c].max() if c == "slope_max" else mine[c].mean()) for c in extra)])
+        width = len(lines[0])
+        text = [
+            f"| {name} | " + " | ".join([*line, *[""] * (width - len(line))]) + " |"
+            for name, line in zip(names, lines, strict=True)
+        ]
+        where = f"M = {modalities}, {options['settings'][setting]['label']}, after {laws.step.iloc[0]:,} steps"
+        title = f"**{NAMES[measure]}, {UNITS[measure]}, {where}**"
+        parts.append("\n".join([title, "", text[0], "|---" * (width + 1) + "|", *text[1:]]))
+    return "\n\n".join(parts) + "\n"
+
+
+def short(value: float) -> str:
+    """Two decimals, or two digits of what is large; no sign before a zero."""
+    return "–" if np.isnan(value) else f"{value + 0.0:.2f}".replace("-0.00", "0.00") if abs(value) < 1000 else f"{value:.2g}"
+
+
+def between(lower: float, upper: float) -> str:
+    return short(lower) if short(lower) == short(upper) else f"{short(lower)}–{short(upper)}"
+
+
+# ---- figure
+
+
+def drawn(found: pd.DataFrame, options: Mapping[str, Any]) -> Figure:
+    """Small multiples of estimate against ρ, a row and a column for each value of the frame's columns that ``figure`` names."""
+    shown = [name for name, critic in options["critics"].items() if critic.get("show", True)]
+    found = found[found.name.isin(shown)]
+    for key, value in options["figure"].get("only", {}).items():
+        found = found[found[key] == value]
+    by = [options["figure"]["rows"], options["figure"]["columns"]]
+    places = [[tuple(values) for values in found[keys].drop_duplicates().to_numpy()] for keys in by]
+    shape = [len(values) for values in places]
+    figure = Figure(figsize=(7.0, 0.75 + 1.9 * shape[0]), layout="constrained")
+    grid: Any = figure.subplots(shape[0], shape[1], squeeze=False, sharex="col")
+    marks: set[str] = set()
+    for i, j in np.ndindex(*shape):
+        panel, axes = found, grid[i, j]
+        for keys, values in zip(by, (places[0][i], places[1][j]), strict=True):
+            for key, value in zip(keys, values, strict=True):
+                panel = panel[panel[key] == value]
+        marks |= draw_panel(axes, panel, options)
+        axes.set_title(said(by[1], places[1][j], options) if i == 0 else "", fontsize=8)
+        axes.set_xlabel("correlation ρ" if i == shape[0] - 1 else "")
+        unit = UNITS[panel.measure.iloc[0]]
+        label = f"{said(by[0], places[0][i], options)}\nestimate, {unit}" if j == 0 else unit if "measure" in by[1] else ""
+        axes.set_ylabel(label)
+    handles = [Line2D([], [], color="black", lw=1.2, label="truth")]
+    for name in shown:
+        colour, line = style(options["critics"][name])
+        handles.append(Line2D([], [], color=colour, ls=line, marker="o", ms=2.5, lw=1.1, label=options["critics"][name]["label"]))
+    if "caps" in marks:
+        handles.append(Line2D([], [], color="0.45", lw=1, ls=":", label="most that a critic in [0, 1] can read"))
+    if "batch" in marks:
+        handles.append(Line2D([], [], color="0.3", lw=0.7, ls=":", label="what it reads on its own batches"))
+    if "off" in marks:
+        handles.append(Line2D([], [], color="0.3", ls="", marker="v", ms=4, label="off the scale"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=7.5)
+    return figure
+
+
+def draw_panel(axes: Axes, panel: pd.DataFrame, options: Mapping[str, Any]) -> set[str]:
+    """One law and measure: truth, caps, every critic with the range of its seeds. Names what of these the legend must explain."""
+    measure, modalities, dim = panel.measure.iloc[0], int(panel.modalities.iloc[0]), options["cell"]["dim"]
+    layout, marks = options["figure"], set[str]()
+    fine = np.linspace(panel.rho.min(), panel.rho.max(), 61)
+    known = np.array([truth(measure, rho, dim, modalities)[0] for rho in fine])
+    axes.plot(fine, known, color="black", lw=1.2, zorder=5)
+    top = 1.15 * known.max()
+    if layout["caps"]:
+        marks.add("caps")
+        caps = [sigmoid_caps(rho, dim, modalities, 20_000)[measure] for rho in fine[::2]]
+        axes.plot(fine[::2], caps, color="0.45", lw=1, ls=":")
+    bottom = -0.1 * top
+    for name, mine in panel.groupby("name", sort=False):
+        mine, (colour, line) = mine.sort_values("rho"), style(options["critics"][name])
+        axes.plot(mine.rho, mine["mean"], color=colour, ls=line, marker="o", ms=2.5, lw=1.1)
+        axes.fill_between(mine.rho, mine["min"], mine["max"], color=colour, alpha=0.18, lw=0)
+        if options["settings"][mine.setting.iloc[0]].get("rows") is not None:
+            marks.add("batch")
+            axes.plot(mine.rho, mine.train, color=colour, ls=":", lw=0.7)
+        for rho, value in zip(mine.rho, mine["mean"], strict=True):
+            if not bottom <= value <= top:
+                marks.add("off")
+                end, marker = (top, "^") if value > top else (bottom, "v")
+                axes.plot(rho, end, color=colour, marker=marker, ms=4, clip_on=False, ls="", zorder=6)
+    axes.set_ylim(bottom, top)
+    axes.grid(color="0.92", lw=0.5)
+    return marks
+
+
+def style(critic: Mapping[str, Any]) -> tuple[str, str]:
+    return COLOURS[critic["colour"]], critic.get("line", "-")
+
+
+def said(keys: Sequence[str], values: Sequence[Any], options: Mapping[str, Any]) -> str:
+    """A panel's values in words."""
+    words = {**NAMES, **{name: setting["label"] for name, setting in options["settings"].items()}}
+    return "\n".join(f"M = {value}" if key == "modalities" else words[value] for key, value in zip(keys, values, strict=True))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

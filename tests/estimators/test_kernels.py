@@ -1,0 +1,355 @@
+"""Distances and dependence by kernels, against other libraries' kernels, closed forms for Gaussians, and sums written out."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.stats import chi2, norm
+from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
+
+from mdm.estimators import hsic, median_scale, mmd2, mmd2_to_standard_normal
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# ---- MMD
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_mmd2_is_its_definition_with_another_librarys_kernels(unbiased):
+    x, y, scales = normal(9, 3), normal(6, 3, seed=1) + 0.5, (0.5, 2.0, 7.0)
+    within = []
+    for z in (x, y):
+        gram = np.mean([rbf_kernel(z, gamma=1 / s) for s in scales], axis=0)
+        n = len(z)
+        within.append((gram.sum() - np.trace(gram)) / (n * (n - 1)) if unbiased else gram.mean())
+    between = np.mean([rbf_kernel(x, y, gamma=1 / s) for s in scales], axis=0).mean()
+    assert float(mmd2(x, y, scales, unbiased)) == pytest.approx(within[0] + within[1] - 2 * between, rel=1e-9)
+    far = float(mmd2((x + 300).float(), (y + 300).float(), scales, unbiased))  # far from the origin, in single precision
+    assert far == pytest.approx(within[0] + within[1] - 2 * between, abs=1e-4)
+
+
+@pytest.mark.parametrize(("mean", "variance", "truth"), [(1.0, 1.0, 0.05945), (0.0, 4.0, 0.16939)])
+def test_mmd2_of_gaussians_has_its_closed_form(mean, variance, truth):
+    """N(0, I_5) and N(μ, vI_5), s = 2σ² = 10: E(0, 2) + E(0, 2v) − 2E(μ, 1 + v), E(Δ, S) = (1 + S/σ²)^{−d/2} e^{−Δ²/2(σ² + S)}."""
+    d, sigma2 = 5, 5.0
+
+    def e(delta, s):
+        return (1 + s / sigma2) ** (-d / 2) * math.exp(-(delta**2) / (2 * (sigma2 + s)))
+
+    assert e(0, 2) + e(0, 2 * variance) - 2 * e(mean, 1 + variance) == pytest.approx(truth, abs=1e-5)
+    x, y = normal(3000, d), math.sqrt(variance) * normal(3000, d, seed=1)
+    y[:, 0] += mean
+    assert float(mmd2(x, y, [2 * sigma2])) == pytest.approx(truth, rel=0.1)
+
+
+def test_unbiased_mmd2_has_mean_zero_for_equal_laws_and_the_other_its_bias():
+    """1000 pairs of samples of 8 and 12: (1 − E k)(1/8 + 1/12) with E k = (1 + 4/s)^{−d/2} for N(0, I); four standard errors."""
+    d, s, n, m, draws = 3, 6.0, 8, 12, 1000
+    z = normal(draws, n + m, d)
+    for unbiased, truth in ((True, 0.0), (False, (1 - (1 + 4 / s) ** (-d / 2)) * (1 / n + 1 / m))):
+        values = torch.stack([mmd2(rows[:n], rows[n:], [s], unbiased) for rows in z])
+        error = float(values.std()) / math.sqrt(draws)
+        assert error < 0.004
+        assert float(values.mean()) == pytest.approx(truth, abs=4 * error)
+        negative = float((values < 0).double().mean())
+        assert 0.3 < negative < 0.8 if unbiased else negative == 0
+
+
+@pytest.mark.parametrize("d", [1, 8])
+@pytest.mark.parametrize("scale", [1.0, 16.0, 64.0])
+def test_mmd2_to_standard_normal_is_the_limit_of_many_samples_of_it(d, scale):
+    """Against 60 000 samples of the prior, its own term from 30 000 pairs of them: within four standard errors."""
+    z = 1.5 * normal(12, d) + 0.3
+    prior = normal(60_000, d, seed=1)
+    gamma = 1 / scale
+    cross = rbf_kernel(z, prior, gamma=gamma).mean(0)
+    own = np.exp(-gamma * ((prior[:30_000] - prior[30_000:]) ** 2).sum(1).numpy())
+    value = own.mean() + rbf_kernel(z, gamma=gamma).mean() - 2 * cross.mean()
+    error = math.sqrt(own.var() / 30_000 + 4 * cross.var() / 60_000)
+    assert float(mmd2_to_standard_normal(z, scale)) == pytest.approx(value, abs=4 * error)
+    assert error < 0.01
+
+
+def test_mmd2_to_standard_normal_by_integration():
+    """One dimension, two points: ∬ k dN dN + mean k(z_i, z_j) − 2 mean ∫ k(z_i, g) dN(g), each integral by quadrature.
+
+    The difference of two standard normal draws is N(0, 2).
+    """
+    s, z = 1.7, [0.4, -1.3]
+    own = quad(lambda g: math.exp(-(g**2) / s) * norm.pdf(g, scale=math.sqrt(2)), -12, 12)[0]
+    cross = np.mean([quad(lambda g, a=a: math.exp(-((a - g) ** 2) / s) * norm.pdf(g), -12, 12)[0] for a in z])
+    pairs = (2 + 2 * math.exp(-(1.7**2) / s)) / 4
+    value = mmd2_to_standard_normal(torch.tensor(z, dtype=torch.float64).unsqueeze(1), s)
+    assert float(value) == pytest.approx(own + pairs - 2 * cross, abs=1e-9)
+
+
+def test_mmd2_to_standard_normal_of_official_scale_prefers_collapse():
+    """The scale d² of paper 003's code at d = 80: all rows at 0 (.0005) beat 64 true samples (.0008); 2d does not."""
+    zero, sample = torch.zeros(64, 80, dtype=torch.float64), normal(64, 80)
+    assert float(mmd2_to_standard_normal(zero, 80.0**2)) < float(mmd2_to_standard_normal(sample, 80.0**2))
+    assert float(mmd2_to_standard_normal(zero, 160.0)) > 5 * float(mmd2_to_standard_normal(sample, 160.0))
+
+
+def test_median_scale_is_the_median_of_squared_distances():
+    x, y = normal(5, 3), normal(6, 3, seed=1)
+    pooled = torch.cat([x, y])
+    distances = euclidean_distances(pooled, squared=True)[np.triu_indices(11, 1)]  # 55 of them, so the median is one
+    assert float(median_scale(x, y)) == pytest.approx(np.median(distances), rel=1e-9)
+    big = normal(4000, 5)
+    assert float(median_scale(big[:600], big[600:1200])) == pytest.approx(2 * chi2(5).median(), rel=0.03)  # ‖a − b‖² ~ 2χ²_5
+    scale = median_scale(x.requires_grad_(), y)
+    assert not scale.requires_grad
+    same = torch.ones(4, 3)
+    assert float(mmd2(same, same, [float(median_scale(same, same))])) == 0
+
+
+def test_median_scale_of_one_sample_is_of_its_own_pairs():
+    x = normal(11, 3)  # 55 pairs, so the median is one of them
+    assert float(median_scale(x)) == pytest.approx(
+        np.median(euclidean_distances(x, squared=True)[np.triu_indices(11, 1)]), rel=1e-9
+    )
+    assert float(median_scale(x)) == float(median_scale(x[:4], x[4:]))
+    assert float(median_scale(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))) == 25
+    assert float(median_scale(torch.tensor([[0.0], [1.0], [3.0]]))) == 4
+    assert float(median_scale(torch.tensor([[0.0], [1.0], [3.0], [7.0]]))) == 9  # of 1, 4, 9, 16, 36, 49 the lower middle
+    with pytest.raises(ValueError, match=r"two rows at least, of one width, but \[1, 3\] came"):
+        median_scale(x[:1])
+
+
+def test_median_scale_is_of_rows_that_differ():
+    """Segments without a modality are one point; here 15 of 28 distances are 0, and the others would be alike to no one."""
+    x = normal(8, 3)
+    x[:6] = 0
+    distances = euclidean_distances(x, squared=True)[np.triu_indices(8, 1)]
+    assert np.median(distances) < 1e-12
+    assert float(median_scale(x)) == pytest.approx(np.median(distances[distances > 1e-9]), rel=1e-9)
+    assert float(median_scale(torch.zeros(5, 3))) == 1
+    assert float(median_scale(torch.full((5, 3), 0.1))) == 1
+
+
+def test_mmd2_to_standard_normal_sees_blocks_that_are_copies_only_jointly():
+    """z_a = z_y ~ N(0, I₄): each block alone is normal, together they are not. s = 2·8 for 8 dimensions:
+
+    E k(z, z') = ∏ (1 + 4λ/s)^{−½}, E k(z, g) = ∏ (1 + 2(λ + 1)/s)^{−½} over the covariance's eigenvalues λ = 2 and 0, four each.
+    """
+    s = 16.0
+
+    def mean(*terms):
+        return math.prod((1 + 2 * t / s) ** (-4 / 2) for t in terms)
+
+    joint = mean(2, 2) + mean(4, 0) - 2 * mean(3, 1)
+    assert joint == pytest.approx(0.0182, abs=1e-4)
+    half = normal(2000, 4)
+    both = float(mmd2_to_standard_normal(torch.cat([half, half], 1), s))
+    alone = float(mmd2_to_standard_normal(half, s))
+    assert both == pytest.approx(joint, abs=3e-3)
+    assert alone < 1e-3 < 0.01 < joint
+
+
+@pytest.mark.parametrize(("scale", "cost", "floor"), [(32.0**2, 1.0e-3, 3.8e-3), (2 * 32.0, 0.157, 0.0388)])
+def test_collapse_is_cheaper_than_sampling_noise_at_the_official_scale(scale, cost, floor):
+    """d = 32: all rows at 0 cost 1 + (1 + 4/s)^{−16} − 2(1 + 2/s)^{−16}, and two samples of 32 of one law 2(1 − E k)/32."""
+    zero = torch.zeros(32, 32, dtype=torch.float64)
+    assert float(mmd2_to_standard_normal(zero, scale)) == pytest.approx(cost, rel=0.03)
+    values = [float(mmd2(normal(32, 32, seed=i), normal(32, 32, seed=i + 100), [scale], unbiased=False)) for i in range(40)]
+    assert 2 * (1 - (1 + 4 / scale) ** -16) / 32 == pytest.approx(floor, rel=0.01)
+    assert np.mean(values) == pytest.approx(floor, abs=4 * np.std(values) / math.sqrt(40))
+    assert (cost < floor) == (scale == 32.0**2)
+
+
+# ---- HSIC
+
+
+def gram(z, s):
+    return rbf_kernel(z, gamma=1 / s)
+
+
+def pair(n, rho, seed=0, d=1):
+    x, noise = normal(2, n, d, seed=seed)
+    return x, rho * x + math.sqrt(1 - rho**2) * noise
+
+
+def test_biased_hsic_is_the_trace_of_centred_kernels():
+    """tr(KHLH)/n² with another library's kernels; normalised by ‖HKH‖·‖HLH‖."""
+    x, y, s_x, s_y = normal(9, 3), normal(9, 2, seed=1) + normal(9, 1), 2.5, 0.7
+    h = np.eye(9) - 1 / 9
+    k, l = h @ gram(x, s_x) @ h, h @ gram(y, s_y) @ h  # noqa: E741
+    assert float(hsic(x, y, s_x, s_y, unbiased=False)) == pytest.approx(np.trace(k @ l) / 81, rel=1e-9)
+    cosine = (k * l).sum() / np.linalg.norm(k) / np.linalg.norm(l)
+    assert float(hsic(x, y, s_x, s_y, unbiased=False, normalized=True)) == pytest.approx(cosine, rel=1e-9)
+    scales = [float(median_scale(z)) for z in (x, y)]
+    assert float(hsic(x, y, unbiased=False)) == pytest.approx(float(hsic(x, y, *scales, unbiased=False)), rel=1e-12)
+
+
+def u_statistic(k, l):  # noqa: E741
+    """E[k₁₂l₁₂ + k₁₂l₃₄ − 2k₁₂l₁₃] over all ordered choices of four different rows."""
+    terms = [k[a, b] * (l[a, b] + l[c, d] - 2 * l[a, c]) for a, b, c, d in itertools.permutations(range(len(k)), 4)]
+    return np.mean(terms)
+
+
+@pytest.mark.parametrize("n", [4, 5, 7])
+def test_unbiased_hsic_is_the_u_statistic_over_all_fours_of_rows(n):
+    """And Song et al.'s Eq. 5, with the diagonals of K and L 0."""
+    x, y, s_x, s_y = normal(n, 3), normal(n, 2, seed=1) + normal(n, 1), 2.5, 0.7
+    k, l = gram(x, s_x), gram(y, s_y)  # noqa: E741
+    value = float(hsic(x, y, s_x, s_y))
+    assert value == pytest.approx(u_statistic(k, l), rel=1e-9, abs=1e-15)
+    off = 1 - np.eye(n)
+    k, l, one = k * off, l * off, np.ones(n)  # noqa: E741
+    song = np.trace(k @ l) + one @ k @ one * (one @ l @ one) / ((n - 1) * (n - 2)) - 2 / (n - 2) * (one @ k @ l @ one)
+    assert value == pytest.approx(song / (n * (n - 3)), rel=1e-9, abs=1e-15)
+    if n > 4:
+        own = math.sqrt(u_statistic(gram(x, s_x), gram(x, s_x)) * u_statistic(gram(y, s_y), gram(y, s_y)))
+        assert float(hsic(x, y, s_x, s_y, normalized=True)) == pytest.approx(value / own, rel=1e-9)
+
+
+def test_biased_hsic_is_the_mmd_between_joint_and_product_samples():
+    """Under the product of both kernels, the n rows (x_i, y_i) against all n² rows (x_i, y_j), each divided by √s."""
+    x, y, s_x, s_y = normal(8, 3), normal(8, 2, seed=1) + normal(8, 1), 2.5, 0.7
+    a, b = x / math.sqrt(s_x), y / math.sqrt(s_y)
+    product = torch.cat([a.repeat_interleave(8, 0), b.repeat(8, 1)], 1)
+    distance = mmd2(torch.cat([a, b], 1), product, [1.0], unbiased=False)
+    assert float(hsic(x, y, s_x, s_y, unbiased=False)) == pytest.approx(float(distance), rel=1e-9)
+
+
+def h(rho, s):
+    """HSIC of standard normals with correlation ρ, k = e^{−(a−b)²/2s} for both.
+
+    E[k₁₂l₁₂] + E[k₁₂]E[l₁₂] − 2E[k₁₂l₁₃], each from E e^{−vᵀv/2s} = det(I + Cov(v)/s)^{−½}, v the differences in question.
+    """
+    cov = [2 * np.array([[1, rho], [rho, 1]]), np.diag([2.0, 2.0]), np.array([[2, rho], [rho, 2]])]
+    both, apart, shared = (np.linalg.det(np.eye(2) + c / s) ** -0.5 for c in cov)
+    return both + apart - 2 * shared
+
+
+@pytest.mark.parametrize(("rho", "normalised"), [(0.0, 0.0), (0.5, 0.1466), (0.9, 0.6964), (-0.9, 0.6964)])
+def test_hsic_of_gaussians_has_its_closed_form(rho, normalised):
+    s = 1.0
+    assert h(rho, s) / h(1, s) == pytest.approx(normalised, abs=1e-4)
+    written = ((1 + 2 / s) ** 2 - (2 * rho / s) ** 2) ** -0.5 + 1 / (1 + 2 / s)
+    written -= 2 * (s / (1 + s)) * ((1 + 1 / (1 + s)) ** 2 - (rho / (1 + s)) ** 2) ** -0.5
+    assert h(rho, s) == pytest.approx(written, abs=1e-12)
+    samples = [pair(200, rho, seed=i) for i in range(40)]
+    for options, truth in (({}, h(rho, s)), ({"normalized": True}, normalised)):
+        values = torch.stack([hsic(x, y, 2 * s, 2 * s, **options) for x, y in samples])
+        error = float(values.std()) / math.sqrt(len(values))
+        assert error < 0.01
+        assert float(values.mean()) == pytest.approx(truth, abs=4 * error + 1e-4)
+    for sign in (1, -1):
+        assert float(hsic(samples[0][0], sign * samples[0][0], 2.0, 2.0, normalized=True)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("rho", "n"), [(0.0, 5), (0.8, 5), (0.0, 12)])
+def test_unbiased_hsic_is_unbiased_and_the_other_is_too_high(rho, n):
+    """800 samples. Biased under independence: (1 − Ek)²·(n − 1)/n² in expectation, E k = 3^{−½} at s = 1."""
+    samples = [pair(n, rho, seed=i) for i in range(800)]
+    for unbiased in (True, False):
+        values = torch.stack([hsic(x, y, 2.0, 2.0, unbiased) for x, y in samples])
+        error = float(values.std()) / math.sqrt(len(values))
+        assert error < 0.005
+        if unbiased:
+            assert float(values.mean()) == pytest.approx(h(rho, 1.0), abs=4 * error)
+        elif rho == 0:
+            assert float(values.mean()) == pytest.approx((1 - 3**-0.5) ** 2 * (n - 1) / n**2, abs=4 * error)
+        if rho == 0:
+            negative = float((values < 0).double().mean())
+            assert 0.3 < negative < 0.8 if unbiased else negative == 0
+
+
+@pytest.mark.parametrize("d", [5, 20, 300])
+def test_a_bandwidth_far_below_the_dimension_sees_nothing(d):
+    """Paper 003's σ = 1 on 686 independent rows: .11 at d = 5, then 1; with σ² = d .56 at d = 300; debiased about 0."""
+    x, y = normal(2, 686, d).float()
+    literal = {5: 0.108, 20: 1.0, 300: 1.0}
+    assert float(hsic(x, y, 2.0, 2.0, unbiased=False, normalized=True)) == pytest.approx(literal[d], abs=0.01)
+    if d == 300:
+        assert float(hsic(x, y, 2.0 * d, 2.0 * d, unbiased=False, normalized=True)) == pytest.approx(0.563, abs=0.01)
+    for scale in (2.0 * d, None):
+        assert abs(float(hsic(x, y, scale, scale, normalized=True))) < 0.02
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_hsic_is_one_for_the_same_geometry_and_zero_for_a_constant(unbiased):
+    x = normal(30, 4)
+    turn, _ = torch.linalg.qr(normal(4, 4, seed=1))
+    options = {"unbiased": unbiased, "normalized": True}
+    for other in (x, x @ turn + 3, torch.cat([x, torch.zeros(30, 2)], 1)):
+        assert float(hsic(x, other, 3.0, 3.0, **options)) == pytest.approx(1, abs=1e-9)
+    assert float(hsic(x, 7 * x @ turn - 3, **options)) == pytest.approx(1, abs=1e-9)  # the median turns with the unit
+    for constant in (torch.zeros(30, 2), torch.full((30, 2), 1e5) / 3):
+        for scale in (None, 1.0):
+            for dtype in (torch.float32, torch.float64):
+                a, b = (v.to(dtype).clone().requires_grad_() for v in (x, constant))
+                value = hsic(a, b, None, scale, **options)
+                assert float(value.detach()) == 0
+                assert float(hsic(b, b, scale, scale, **options).detach()) == 0
+                assert float(hsic(a, b, None, scale, unbiased).detach()) == pytest.approx(0, abs=1e-9)
+                assert all((g == 0).all() for g in torch.autograd.grad(value, [a, b]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_hsic_of_wide_kernels_is_that_of_linear_ones(dtype):
+    """s → ∞: k = 1 − ‖a − b‖²/s, centred 2·aᵀb/s, so 4‖XᵀY‖²_F/(n²·s²), X and Y centred; normalised, linear CKA.
+
+    In single precision k itself would be 1 for all.
+    """
+    x, y, s = normal(40, 5), normal(40, 3, seed=1), 1e8
+    y[:, 0] += x[:, 0]
+    a, b = x - x.mean(0), y - y.mean(0)
+    norms = [float((p.T @ q).square().sum()) for p, q in ((a, b), (a, a), (b, b))]
+    x, y = x.to(dtype), y.to(dtype)
+    assert float(hsic(x, y, s, s, unbiased=False)) == pytest.approx(4 * norms[0] / (40 * s) ** 2, rel=1e-4)
+    cka = float(hsic(x, y, s, s, unbiased=False, normalized=True))
+    assert cka == pytest.approx(norms[0] / math.sqrt(norms[1] * norms[2]), rel=1e-4)
+
+
+def test_normalised_hsic_is_a_cosine():
+    """Also debiased, also of four rows, where it is the inner product of U-centred matrices."""
+    for seed in range(100):
+        n = 4 + seed % 5
+        x, y = normal(n, 2, seed=seed), normal(n, 3, seed=seed + 1000)
+        for unbiased in (True, False):
+            assert abs(float(hsic(x.float(), y.float(), unbiased=unbiased, normalized=True))) <= 1 + 1e-5
+
+
+def test_a_scale_may_be_a_tensor_and_medians_carry_no_gradient():
+    x, y = pair(8, 0.5, d=3)
+    s = median_scale(x)
+    assert float(hsic(x, y, s, None)) == float(hsic(x, y, float(s), None)) == float(hsic(x, y))
+    x.requires_grad_()
+    gradients = [torch.autograd.grad(hsic(x, y, scale, normalized=True), x)[0] for scale in (None, float(s))]
+    torch.testing.assert_close(*gradients)
+    assert torch.autograd.gradcheck(lambda x: hsic(x, y, 3.0, 3.0, normalized=True), x)
+    assert torch.autograd.gradcheck(lambda x: hsic(x, y, 3.0, 3.0, unbiased=False), x)
+
+
+def test_rows_of_a_missing_modality_do_not_hide_the_others():
+    """20 of 60 segments have audio, the others one and the same vector: the kernel still has a width among those that have it."""
+    x, y = pair(60, 0.95, d=4)
+    x[20:] = 0
+    y = y.clone().requires_grad_()
+    scale = median_scale(x)
+    assert 1 < float(scale) < 20
+    x.requires_grad_()
+    value = hsic(x, y, normalized=True)
+    (gradient,) = torch.autograd.grad(value, x)
+    assert gradient[:20].abs().max() > 1e-4
+
+
+def test_hsic_refuses_what_it_cannot_compare():
+    x = normal(5, 2)
+    with pytest.raises(ValueError, match=r"the same n rows of x and y, n >= 4 with unbiased=True, but \[3, 2\] and \[3, 2\] came"):
+        hsic(x[:3], x[:3])
+    with pytest.raises(ValueError, match="n >= 2 with unbiased=False"):
+        hsic(x[:1], x[:1], unbiased=False)
+    for scale in (0.0, -1.0, math.nan, torch.tensor(0.0)):
+        with pytest.raises(ValueError, match="scales are positive numbers"):
+            hsic(x, x, 1.0, scale)
+        with pytest.raises(ValueError, match="scales are positive numbers"):
+            hsic(x, x, scale)

@@ -1,0 +1,107 @@
+"""``penalty=sum``: several penalties in one run, each with its own terms, critic, estimate and streams."""
+
+import copy
+
+import pytest
+import torch
+
+from mdm import run as runs
+
+KL, CLUB = "+penalty@penalty.sum.kl=kl", "+penalty@penalty.sum.club=club"
+BOTH = ("model=lmf", "penalty=sum", KL, CLUB)
+
+
+def moved(a, b):
+    """Whether every parameter differs."""
+    return all(not torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_sum_trains_all_its_critics_and_reports_all_its_terms(config):
+    cfg = config(*BOTH, "penalty.sum.kl.critic_steps=2", "penalty.sum.club.critic_steps=2")
+    record = runs.run(cfg, BOTH)
+    folder = runs.record_folder(cfg, BOTH)
+    assert folder.parts[-2:] == ("club+kl", "seed=0")
+    assert record["penalty"] == "club+kl"
+    state = torch.load(folder / "best.ckpt", weights_only=True)
+    learner = runs.build_learner(cfg, runs.build_splits(cfg))
+    start = copy.deepcopy(learner.penalties)
+    learner.load_state_dict(state["state_dict"])
+    assert record["parameters"]["critics"] == sum(p.numel() for p in start.parameters())
+    assert all(moved(start[name], learner.penalties[name]) for name in ("kl", "club"))
+    for row in state["curve"]:
+        assert {"train/kl/term", "train/club/term", "valid/kl/estimate", "valid/club/language_audio"} <= set(row)
+        assert all(torch.isfinite(torch.tensor(value)) for value in row.values())
+
+
+def test_a_step_goes_down_the_sum_of_all_terms(config):
+    """The gradient of the backbone is that of task + kl + club, each at its own weight."""
+    cfg = config(*BOTH, "penalty.sum.kl.weight=2.0", "penalty.sum.club.weight=0.5")
+    learner = runs.build_learner(cfg, runs.build_splits(cfg))
+    assert {name: objective.penalty.weight for name, objective in learner.objectives.items()} == {"kl": 2.0, "club": 0.5}
+    given = []
+    learner._step = given.append
+    learner._fit_critic = lambda *_: None
+    learner.training_step(next(iter(runs.build_splits(cfg).train())), 0)
+    assert list(given[0]) == ["task", "club/term", "kl/term"]
+    assert all(term.requires_grad for term in given[0].values())
+
+
+def test_a_member_starts_as_it_would_alone(config):
+    """Critics have streams by name, so that a sum and its parts are pairs."""
+
+    def built(*overrides):
+        cfg = config("model=lmf", *overrides)
+        return runs.build_learner(cfg, runs.build_splits(cfg))
+
+    together, alone = built("penalty=sum", CLUB, KL), built("penalty=kl")
+    for a, b in ((together.backbone, alone.backbone), (together.penalties["kl"], alone.penalties["kl"])):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_the_order_of_members_says_nothing(config):
+    one, other = config("penalty=sum", KL, CLUB), config("penalty=sum", CLUB, KL)
+    assert list(runs.penalties(one)) == list(runs.penalties(other)) == ["club", "kl"]
+    assert runs.penalty_name(one) == runs.penalty_name(other) == "club+kl"
+
+
+def test_members_of_other_names_are_filed_under_both(config):
+    """So two members of one name are two folders, and one penalty may be there twice."""
+    assert runs.penalty_name(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=club")) == "a=kl+b=club"
+    assert runs.penalty_name(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=kl")) == "a=kl+b=kl"
+    assert runs.penalty_name(config("penalty=sum", KL, "+penalty@penalty.sum.b=none")) == "b=none+kl"
+
+
+def test_what_is_set_of_a_member_is_part_of_the_folder(config):
+    overrides = [*BOTH, "penalty.sum.kl.weight=2"]
+    assert runs.record_folder(config(*overrides), overrides).parts[-3:] == ("club+kl", "penalty.sum.kl.weight=2", "seed=0")
+
+
+def test_none_adds_nothing_to_a_sum(config):
+    assert list(runs.penalties(config("penalty=sum", KL, "+penalty@penalty.sum.b=none"))) == ["kl"]
+
+
+def test_the_models_own_penalty_joins_the_sum(config):
+    cfg = config("model=mmim", "penalty=sum", KL)
+    assert list(runs.build_learner(cfg, runs.build_splits(cfg)).objectives) == ["own", "kl"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["penalty=sum"], "none of them own, which is the model's, but has none; add each whole"),
+        (["penalty=sum", "+penalty@penalty.sum.none=none"], "but has none; add each whole"),
+        (["penalty=sum", "+penalty@penalty.sum.own=kl"], "but has own; add each whole"),
+        (["penalty=sum", "+penalty.sum.kl=kl"], r"but has kl; add each whole, as \+penalty@penalty\.sum\.kl=kl"),
+        (["penalty=sum", "+penalty.sum.kl.weight=1"], "but has kl; add each whole"),
+        (["penalty=sum", "+penalty@penalty.sum.s=sum"], "but has s; add each whole"),
+        (["penalty=kl", CLUB], r"Only penalty=sum has members, but penalty=kl came with club; .* \+penalty@penalty\.sum\.kl=kl"),
+        (["penalty=sum", KL, "penalty.sum.kl.weight=much"], r"penalty\.sum\.kl\.weight must be a number, but is 'much'"),
+        (["penalty=sum", KL, "penalty.sum.kl.critic_steps=0.5"], r"penalty\.sum\.kl\.critic_steps must be a whole number"),
+        (["penalty=sum", KL, "penalty.sum.kl.weight=-1"], "weight must be a positive number, but is -1"),
+        (["penalty=sum", KL, "model=baseline"], "model=baseline has none, but penalty=kl came"),
+    ],
+)
+def test_what_is_no_sum_is_refused_before_anything_is_written(config, tmp_path, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        runs.run(config(*overrides), overrides)
+    assert not (tmp_path / "outputs").exists()
