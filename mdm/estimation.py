@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -202,8 +203,14 @@ class Cell:
 
 def draw(cell: Cell, n: int, rng: torch.Generator) -> Float[Tensor, "n modalities dim"]:
     """Rows of P. The normals depend on the stream alone, not on ρ."""
-    factor = torch.linalg.cholesky(correlation(cell.rho, cell.modalities)).float()
-    return torch.einsum("ij,njd->nid", factor, torch.randn(n, cell.modalities, cell.dim, generator=rng))
+    normals = torch.randn(n, cell.modalities, cell.dim, generator=rng)
+    return torch.einsum("ij,njd->nid", factor(cell.rho, cell.modalities), normals)
+
+
+@cache
+def factor(rho: float, modalities: int) -> Float[Tensor, "m m"]:
+    """R = factor factorᵀ."""
+    return torch.linalg.cholesky(correlation(rho, modalities)).float()
 
 
 def view_of(x: Float[Tensor, "n modalities dim"], products: int, rng: torch.Generator) -> View:

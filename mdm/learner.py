@@ -123,7 +123,7 @@ class Learner(pl.LightningModule):
     def _start_epoch(self, epoch: int) -> None:
         self._stream = Stream(derive(self.seed, "penalty", epoch), "dropout")
         self._shifts = np.random.default_rng(derive(self.seed, "shifts", epoch))
-        self._replayed = {name: Replay(derive(self.seed, f"replay {name}", epoch)) for name in self.objectives}
+        self._recent = {name: Recent(derive(self.seed, f"replay {name}", epoch)) for name in self.objectives}
         for objective in self.objectives.values():
             objective.penalty.start_epoch()
         self._fresh_batches = endless(self.fresh, epoch) if self.fresh is not None else None
@@ -161,19 +161,20 @@ class Learner(pl.LightningModule):
 
     def _penalty_terms(self, here: Here) -> dict[str, Tensor]:
         """Stage two's terms; the same samples of the product serve all penalties."""
-        active = {name: o for name, o in self.objectives.items() if not o.measure_only}
-        if not active:
+        if not self.objectives:
             return {}
         with self._stream.active():
-            most = max(o.penalty.products for o in active.values())
+            most = max((o.penalty.products for o in self.objectives.values() if not o.measure_only), default=0)
             view = self._view(here, most)
             terms: dict[str, Tensor] = {}
-            for name, objective in active.items():
-                penalty = objective.penalty.requires_grad_(False)
-                its = samples(view, 0, penalty.products, most)
-                terms |= {f"{name}/{part}": value for part, value in penalty(its).items()}
-                if objective.critic_batches == "replay" and objective.trains:
-                    self._replayed[name].keep(its.detach())
+            for name, objective in self.objectives.items():
+                penalty = objective.penalty
+                if objective.measure_only:
+                    its = self._detached_view(here, penalty.products)
+                else:
+                    its = samples(view, 0, penalty.products, most)
+                    terms |= {f"{name}/{part}": value for part, value in penalty.requires_grad_(False)(its).items()}
+                self._recent[name].keep(its.detach())
         return terms
 
     def _step(self, terms: dict[str, Tensor]) -> None:
@@ -185,7 +186,7 @@ class Learner(pl.LightningModule):
                 f"Every loss term must be finite, but {', '.join(bad) or 'their sum'} is not, in epoch {self.current_epoch}; no "
                 "weight was changed by it. Lower model.optimizer.lr or penalty.weight, or look at the data card."
             )
-        optimizers = self.optimizers()
+        optimizers: Any = self.optimizers()
         optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
         if self.schedule is not None:
             step = self.current_epoch * self.trainer.num_training_batches + self._batches
@@ -219,15 +220,12 @@ class Learner(pl.LightningModule):
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.detach())
-            if objective.critic_batches == "replay" and objective.measure_only and here is not None:
-                # No stage two will make this batch's view.
-                self._replayed[name].keep(self._detached_view(here, penalty.products))
         # Asked once, because a device has to finish before it can answer.
         if not torch.stack(losses).isfinite().all():
             raise ValueError(
                 f"A critic's loss must be finite, but that of {name} is not, in epoch {self.current_epoch}. An "
-                "unbounded critic diverges at strong dependence: use penalty.objective.output=tanh or a smaller "
-                "penalty.optimizer.lr."
+                "unbounded critic diverges at strong dependence: use penalty.objective.training=logistic, output=tanh, or a "
+                "smaller penalty.optimizer.lr."
             )
 
     @torch.no_grad()
@@ -237,9 +235,9 @@ class Learner(pl.LightningModule):
         if here is None:
             for _ in range(steps):
                 yield self._detached_view(self._fresh(products), products)
-        elif objective.critic_batches == "replay" and self._replayed[name]:
+        elif objective.critic_batches == "replay" and self._recent[name]:
             for _ in range(steps):
-                yield self._replayed[name].draw()
+                yield self._recent[name].draw()
         else:
             # The re-pairings of all steps are fused in one call.
             view = self._detached_view(here, steps * products)
@@ -280,7 +278,7 @@ class Learner(pl.LightningModule):
         self._held_out.append(self._view(here, self._products))
 
     def on_validation_epoch_end(self) -> None:
-        """Metrics on the whole fold; each penalty's estimate on rows that its critic has not seen."""
+        """Metrics on the whole fold; each penalty's estimate on rows that its critic has not seen, and on as many that it has."""
         view = gather(self._held_out)
         metrics = evaluate(to_numpy(view.joint.prediction), to_numpy(view.label), self.spec.label_range, self.spec.targets)
         row = {"epoch": float(self.current_epoch)}
@@ -288,7 +286,11 @@ class Learner(pl.LightningModule):
             row |= {f"train/{name}": float(value) / self._batches for name, value in self._sums.items()}
         row |= {f"valid/{name}": value for name, value in metrics.items()}
         for name, objective in self.objectives.items():
-            row |= {f"valid/{name}/{part}": float(value) for part, value in objective.penalty.estimate(view).items()}
+            looked_at = {"valid": view}
+            if self._batches:
+                looked_at["train"] = self._recent[name].last(len(view.label))
+            for fold, rows in looked_at.items():
+                row |= {f"{fold}/{name}/{part}": float(value) for part, value in objective.penalty.estimate(rows).items()}
         row["seconds"] = time.monotonic() - self._started
         self._held_out = []
         self.log_dict({name: value for name, value in row.items() if name != "epoch"}, on_epoch=True)
@@ -327,8 +329,8 @@ class Here:
     lengths: np.ndarray | None
 
 
-class Replay:
-    """The last views of an epoch, drawn at random for critic steps; begins empty in each epoch."""
+class Recent:
+    """The last views of an epoch, as they were when the backbone stepped on them; begins empty in each epoch."""
 
     size = 16
 
@@ -343,7 +345,12 @@ class Replay:
         self.views = [*self.views[-self.size + 1 :], view]
 
     def draw(self) -> View:
+        """One of them, for a critic step."""
         return self.views[self.rng.integers(len(self.views))]
+
+    def last(self, rows: int) -> View:
+        """The latest ones together, of about so many rows, or as many as there are."""
+        return gather(self.views[-max(1, round(rows / len(self.views[-1].label))) :])
 
 
 class keeping_buffers:

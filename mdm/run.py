@@ -469,7 +469,7 @@ class Progress(Callback):
         records.write_table(self.folder / records.CURVE, curve)
         row, best = curve[-1], self.pick(curve, key=lambda r: r[self.monitor])
         estimates = [key for key in row if key.startswith("valid/") and key.count("/") == 2]
-        parts = "  ".join(f"{key.removeprefix('valid/')} {row[key]:.3f}" for key in estimates)
+        parts = "  ".join(f"{key.removeprefix('valid/')} {row[key]:.3f} (train {row[f'train/{key[6:]}']:.3f})" for key in estimates)
         log.info(
             "epoch %3d  train %.3f  %s %.4f  %s%s(%.1f s)",
             row["epoch"],

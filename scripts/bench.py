@@ -2,8 +2,9 @@
 
     python scripts/bench.py [epoch] [peers] [penalty] [framework] [help] [memory]     all of them if none is named
 
-``models=mfn,tfn`` measures these only. Times are medians over repetitions in one process on one thread (``threads=2`` for
-two); quote ratios rather than seconds, and nothing at all from a busy machine. Prints Markdown.
+``models=mfn,tfn`` and ``penalties=kl,club`` measure these only. Times are medians over repetitions in one process on one thread
+(``threads=2`` for two), of the CPU's seconds where there is one thread: a busy machine disturbs these less than the clock's, though
+not little. Quote ratios rather than seconds. Prints Markdown.
 """
 
 import subprocess
@@ -32,7 +33,13 @@ MODELS = sorted(p.stem for p in (ROOT / "configs" / "model").glob("*.yaml") if "
 PEERS = {"eflstm": "5", "lmf": "2.4", "tfn": "9", "mfn": "16–21"}
 """Seconds an epoch that MMSA 2.2.1 took on one thread of a busy machine, at its tuned sizes and batch 32."""
 VOCABULARY = 30520  # word pieces of BERT, less the two that a random encoder adds
-PENALTIES = ("none", "kl", "f", "wasserstein")
+PENALTIES = sorted(p.stem for p in (ROOT / "configs" / "penalty").glob("*.yaml") if p.stem not in ("none", "sum"))
+SOURCES = ("fresh", "shared", "replay")
+
+
+def now() -> float:
+    """Seconds of the CPU on one thread, else of the clock."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -75,10 +82,10 @@ def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3, batches: int
 
     class Clock(pl.Callback):
         def on_train_epoch_start(self, *_: object) -> None:
-            self.start = time.perf_counter()
+            self.start = now()
 
         def on_train_batch_end(self, *_: object) -> None:
-            self.end = time.perf_counter()
+            self.end = now()
 
         def on_validation_start(self, *_: object) -> None:
             clock.append(self.end - self.start)
@@ -107,7 +114,7 @@ def bare_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
     for epoch in range(epochs + 1):
         torch.manual_seed(derive(0, "dropout", epoch))
         loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
-        start = time.perf_counter()
+        start = now()
         for batch in loader:
             encoded = backbone.encode(batch)
             fusion = backbone.fuse(encoded)
@@ -116,7 +123,7 @@ def bare_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        clock.append(time.perf_counter() - start)
+        clock.append(now() - start)
     return median(clock[1:])
 
 
@@ -127,15 +134,12 @@ def splits_of(cfg: DictConfig, segments: Segments | None = None) -> Splits:
 
 
 def bench_epoch() -> None:
-    """Every backbone × penalty on the synthetic default."""
+    """Every backbone on the synthetic default."""
     print("\n### Seconds a training epoch (synthetic default, 1284 segments, batch 32)\n")
-    print("| model | " + " | ".join(PENALTIES) + " |\n|---" + "|---" * len(PENALTIES) + "|")
+    print("| model | seconds |\n|---|---|")
     for model in MODELS:
-        cells = []
-        for penalty in PENALTIES:
-            cfg = composed(f"model={model}", f"penalty={penalty}")
-            cells.append(epoch_seconds(cfg, splits_of(cfg)))
-        print(f"| {model} | " + " | ".join(f"{c:.2f}" for c in cells) + " |", flush=True)
+        cfg = composed(f"model={model}")
+        print(f"| {model} | {epoch_seconds(cfg, splits_of(cfg)):.2f} |", flush=True)
 
 
 def bench_peers() -> None:
@@ -157,18 +161,35 @@ def bench_peers() -> None:
 
 
 def bench_penalty() -> None:
-    """Ratio of kl to none for each source of critic batches."""
-    modes = ("fresh", "shared", "replay")
-    print("\n### Cost of `penalty=kl` relative to none, by critic_batches (critic_steps 10)\n")
-    print("| model | " + " | ".join(modes) + " |\n|---" + "|---" * len(modes) + "|")
+    """Every backbone × penalty as its config has it; those with samples of the product by every source of critic batches."""
+    print("\n### Training time of each penalty, relative to none\n")
+    ratios({penalty: [f"penalty={penalty}"] for penalty in PENALTIES})
+    by_source = [p for p in ("kl", "wasserstein") if p in PENALTIES]
+    if by_source:
+        print("\n### The same by penalty.critic_batches\n")
+        ratios({f"{p} {s}": [f"penalty={p}", f"penalty.critic_batches={s}"] for p in by_source for s in SOURCES})
+
+
+def ratios(columns: dict[str, list[str]]) -> None:
+    """A table of models × overrides: time of an epoch over that without penalty, all of them in turn, three times."""
+    print("| model | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
     for model in MODELS:
-        cfg = composed(f"model={model}")
-        none = epoch_seconds(cfg, splits_of(cfg))
-        ratios = []
-        for mode in modes:
-            cfg = composed(f"model={model}", "penalty=kl", f"penalty.critic_batches={mode}")
-            ratios.append(epoch_seconds(cfg, splits_of(cfg)) / none)
-        print(f"| {model} | " + " | ".join(f"{r:.2f}" for r in ratios) + " |", flush=True)
+        arms = {"none": composed(f"model={model}")}
+        arms |= {name: composed(f"model={model}", *overrides) for name, overrides in columns.items()}
+        splits = splits_of(arms["none"])
+        built = {name: cfg for name, cfg in arms.items() if is_built(cfg, splits)}
+        rounds = [{name: epoch_seconds(cfg, splits, 1) for name, cfg in built.items()} for _ in range(3)]
+        cells = [f"{median(r[name] / r['none'] for r in rounds):.2f}" if name in built else "–" for name in columns]
+        print(f"| {model} | " + " | ".join(cells) + " |", flush=True)
+
+
+def is_built(cfg: DictConfig, splits: Splits) -> bool:
+    """Whether this model takes this penalty."""
+    try:
+        runs.build_learner(cfg, splits)
+    except ValueError:
+        return False
+    return True
 
 
 def bench_framework() -> None:
@@ -248,8 +269,11 @@ def main(arguments: list[str]) -> None:
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
     threads = int(options.get("threads", 1))
     torch.set_num_threads(threads)
-    if "models" in options:
-        MODELS[:] = options["models"].split(",")
+    for name, known in (("models", MODELS), ("penalties", PENALTIES)):
+        wanted = options.get(name, ",".join(known)).split(",")
+        if not set(wanted) <= set(known):
+            raise SystemExit(f"bench.py knows the {name} {', '.join(known)}, but {', '.join(wanted)} came.")
+        known[:] = wanted
     parts: dict[str, Callable[[], None]] = {
         "epoch": bench_epoch,
         "peers": bench_peers,

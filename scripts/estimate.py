@@ -24,6 +24,7 @@ from hydra import compose, initialize_config_dir
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from rich.console import Console
 from rich.progress import track
 
@@ -160,24 +161,34 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, options: Mapping[str, Any]) -> s
     fine = np.linspace(panel.rho.min(), panel.rho.max(), 61)
     known = np.array([truth(measure, rho, dim, modalities)[0] for rho in fine])
     axes.plot(fine, known, color="black", lw=1.2, zorder=5)
-    top = 1.15 * known.max()
+    top = min(1.15 * known.max(), layout["top"])
     if layout["caps"]:
         marks.add("caps")
         caps = [sigmoid_caps(rho, dim, modalities, 20_000)[measure] for rho in fine[::2]]
         axes.plot(fine[::2], caps, color="0.45", lw=1, ls=":")
     bottom = -0.1 * top
     for name, mine in panel.groupby("name", sort=False):
-        mine, (colour, line) = mine.sort_values("rho"), style(options["critics"][name])
-        axes.plot(mine.rho, mine["mean"], color=colour, ls=line, marker="o", ms=2.5, lw=1.1)
-        axes.fill_between(mine.rho, mine["min"], mine["max"], color=colour, alpha=0.18, lw=0)
+        critic, mine = options["critics"][name], mine.sort_values("rho")
+        colour, line = style(critic)
+        rho, mean = mine.rho.to_numpy(), mine["mean"].to_numpy()
+        inside = (bottom <= mean) & (mean <= top)
+        # Up to the edge, but no line between two values beyond it, which would say something about what lies between.
+        for k in np.flatnonzero(inside[1:] | inside[:-1]):
+            axes.plot(rho[k : k + 2], mean[k : k + 2].clip(bottom, top), color=colour, ls=line, lw=1.1)
+        axes.plot(rho[inside], mean[inside], color=colour, ls="", marker="o", ms=2.5)
+        axes.fill_between(rho, mine["min"], mine["max"], where=inside, color=colour, alpha=0.18, lw=0)
         if options["settings"][mine.setting.iloc[0]].get("rows") is not None:
             marks.add("batch")
-            axes.plot(mine.rho, mine.train, color=colour, ls=":", lw=0.7)
-        for rho, value in zip(mine.rho, mine["mean"], strict=True):
-            if not bottom <= value <= top:
-                marks.add("off")
-                end, marker = (top, "^") if value > top else (bottom, "v")
-                axes.plot(rho, end, color=colour, marker=marker, ms=4, clip_on=False, ls="", zorder=6)
+            axes.plot(rho, mine.train, color=colour, ls=":", lw=0.7)
+        for x, value in zip(rho[~inside], mean[~inside], strict=True):
+            marks.add("off")
+            high = value > top
+            axes.plot(x, top if high else bottom, color=colour, marker="^" if high else "v", ms=4, clip_on=False, ls="", zorder=6)
+            if critic.get("values", True):
+                end, shift = (top, -9) if high else (bottom, 5)
+                text = f"{value:,.0f}".replace("-", "−")
+                note = axes.annotate(text, (x, end), (0, shift), textcoords="offset points", ha="center", fontsize=6, color=colour)
+                note.set(zorder=7, path_effects=[withStroke(linewidth=2, foreground="white")])
     axes.set_ylim(bottom, top)
     axes.grid(color="0.92", lw=0.5)
     return marks

@@ -11,7 +11,7 @@ from torch import nn
 from mdm import learner as learners
 from mdm import run as runs
 from mdm.data.splits import InOrder
-from mdm.learner import Here, Objective, Replay, keeping_buffers, parameter_groups, predict, samples
+from mdm.learner import Here, Objective, Recent, keeping_buffers, parameter_groups, predict, samples
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.product import batch_lengths
@@ -110,7 +110,7 @@ def test_replay_remembers_different_batches(config, tmp_path, measure_only):
     """Whether or not there is a stage two to make the views."""
     cfg = config("penalty=kl", "penalty.critic_batches=replay", f"penalty.measure_only={measure_only}", "trainer.max_epochs=1")
     learner, _ = fit(cfg, tmp_path)
-    labels = [tuple(view.label.flatten().tolist()) for view in learner._replayed["kl"].views]
+    labels = [tuple(view.label.flatten().tolist()) for view in learner._recent["kl"].views]
     assert len(labels) == len(set(labels)) == 3
 
 
@@ -206,7 +206,7 @@ def test_every_view_has_as_many_samples_as_its_penalty_asks_for(config, tmp_path
     critic, term = seen["kl"]
     assert [(len(v.joint.z), len(v.product.z)) for v in critic] == [(32, 96)] * 6
     assert [(len(v.joint.z), len(v.product.z)) for v in term] == [(32, 96)] * 3
-    assert [len(v.product.z) for v in learner._replayed["kl"].views] == ([96] * 3 if batches == "replay" else [])
+    assert [len(v.product.z) for v in learner._recent["kl"].views] == [96] * 3
 
 
 def test_shared_batches_are_re_paired_for_every_step_and_fused_at_once(config):
@@ -244,7 +244,7 @@ def test_penalties_that_ask_for_different_numbers_get_what_they_ask_for(config, 
         assert torch.equal(one.product.prediction, three.product.prediction[:32])
     for name, rows in (("one", 32), ("three", 96)):
         assert {len(v.product.z) for v in seen[name][0]} == {rows}
-        assert [len(v.product.z) for v in learner._replayed[name].views] == [rows] * 3
+        assert [len(v.product.z) for v in learner._recent[name].views] == [rows] * 3
     assert all(v.product is None for v in seen["none"][0])
 
 
@@ -395,14 +395,14 @@ def test_keeping_buffers():
     assert all(torch.equal(before[k], v) for k, v in norm.state_dict().items())
 
 
-def test_replay_forgets_the_oldest():
-    replay = Replay(0)
+def test_recent_views_forget_the_oldest():
+    recent = Recent(0)
     z = torch.zeros(1, 1)
-    views = [View(Fusion(z, z), None, z + i) for i in range(Replay.size + 3)]
+    views = [View(Fusion(z, z), None, z + i) for i in range(Recent.size + 3)]
     for view in views:
-        replay.keep(view)
-    assert [v.label.item() for v in replay.views] == list(range(3, Replay.size + 3))
-    assert any(replay.draw() is view for view in replay.views)
+        recent.keep(view)
+    assert [v.label.item() for v in recent.views] == list(range(3, Recent.size + 3))
+    assert any(recent.draw() is view for view in recent.views)
 
 
 @pytest.mark.parametrize(

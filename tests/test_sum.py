@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mdm import run as runs
+from mdm.seeds import Stream
 
 KL, CLUB = "+penalty@penalty.sum.kl=kl", "+penalty@penalty.sum.club=club"
 BOTH = ("model=lmf", "penalty=sum", KL, CLUB)
@@ -33,17 +34,24 @@ def test_a_sum_trains_all_its_critics_and_reports_all_its_terms(config):
         assert all(torch.isfinite(torch.tensor(value)) for value in row.values())
 
 
-def test_a_step_goes_down_the_sum_of_all_terms(config):
-    """The gradient of the backbone is that of task + kl + club, each at its own weight."""
-    cfg = config(*BOTH, "penalty.sum.kl.weight=2.0", "penalty.sum.club.weight=0.5")
-    learner = runs.build_learner(cfg, runs.build_splits(cfg))
-    assert {name: objective.penalty.weight for name, objective in learner.objectives.items()} == {"kl": 2.0, "club": 0.5}
-    given = []
-    learner._step = given.append
-    learner._fit_critic = lambda *_: None
-    learner.training_step(next(iter(runs.build_splits(cfg).train())), 0)
-    assert list(given[0]) == ["task", "club/term", "kl/term"]
-    assert all(term.requires_grad for term in given[0].values())
+def test_every_term_enters_at_its_own_weight(config):
+    """In the first step, before anything has moved: twice and half the weight are twice and half the term."""
+
+    def terms(kl, club):
+        cfg = config(*BOTH, f"penalty.sum.kl.weight={kl}", f"penalty.sum.club.weight={club}")
+        splits, given = runs.build_splits(cfg), []
+        learner = runs.build_learner(cfg, splits)
+        learner._step, learner._fit_critic = given.append, lambda *_: None
+        learner.training_step(next(iter(splits.train())), 0)
+        assert list(given[0]) == ["task", "club/term", "kl/term"]
+        assert all(term.requires_grad for term in given[0].values())
+        return torch.stack(list(given[0].values())).detach()
+
+    with Stream(0, "dropout").active():
+        one = terms(1.0, 1.0)
+    with Stream(0, "dropout").active():
+        other = terms(2.0, 0.5)
+    torch.testing.assert_close(other, one * torch.tensor([1.0, 0.5, 2.0]))
 
 
 def test_a_member_starts_as_it_would_alone(config):

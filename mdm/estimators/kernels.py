@@ -115,13 +115,16 @@ def hsic(
 
 
 def _centred(k: Tensor, unbiased: bool) -> Tensor:
-    """HKH; or for Song's estimate the U-centred K (Székely and Rizzo 2014), whose rows sum to 0 without the diagonal."""
+    """HKH; or for Song's estimate the U-centred K (Székely and Rizzo 2014), whose rows sum to 0 without the diagonal.
+
+    The diagonal of k is 0.
+    """
     n = len(k)
     if not unbiased:
         return k - k.mean(0) - k.mean(1, keepdim=True) + k.mean()
-    others = 1 - torch.eye(n, dtype=k.dtype, device=k.device)
-    rows = (k * others).sum(1)
-    return (k - (rows[:, None] + rows) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))) * others
+    rows = k.sum(1)
+    centred = k - (rows[:, None] + rows) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))
+    return centred.masked_fill(torch.eye(n, dtype=torch.bool, device=k.device), 0)
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ class InfoNCE(Penalty):
     temperature: τ. Inner products learn their own scale
     direction: ``xy``, x finds its y among the y_j (Eq. 11); ``yx``, the reverse (the official code); ``both`` (default), their mean
     dim: width of g and h
-    hidden: width of their one hidden layer; null: they are linear, and then log p(y|x)/p(y) of Gaussians, which has squares, is
-        not among the scores
+    hidden: width of their one hidden layer; null (default): they are linear, and then log p(y|x)/p(y) of Gaussians, which has
+        squares, is not among the scores. But a critic with a hidden layer is sooner certain of the rows that it trains on
     block: rows are divided into blocks of about this many (between ⅔ and ½ as many again), and each anchor finds its partner in its
         own block alone; null: among all rows. The value grows with the number of candidates, so that a fold read at once would
         stand beside batches of 32 with another bound and another cap: set it to data.batch_size. A block takes every so-manieth
@@ -57,7 +57,7 @@ class InfoNCE(Penalty):
         temperature: float = 1.0,
         direction: str = "both",
         dim: int = 16,
-        hidden: int | None = 64,
+        hidden: int | None = None,
         block: int | None = 32,
         normalize: bool = True,
     ):
@@ -100,11 +100,10 @@ class InfoNCE(Penalty):
                 g, h = F.normalize(g, dim=2, eps=1e-3), F.normalize(h, dim=2, eps=1e-3)
             blocks = 1 if self.block is None else max(1, round(len(fusion.z) / self.block))
             scores = [g[:, i::blocks] @ h[:, i::blocks].mT / self.temperature for i in range(blocks)]
-        return [torch.stack(of_pair).mean() for of_pair in zip(*(self._bounds(block) for block in scores), strict=True)]
-
-    def _bounds(self, scores: Float[Tensor, "pairs n n"]) -> list[Float[Tensor, ""]]:
-        directions = [scores.mT if transposed else scores for transposed in self.transposed]
-        return [torch.stack([estimators.info_nce(s[i]) for s in directions]).mean() for i in range(len(self.pairs))]
+            directions = [one.mT if transposed else one for one in scores for transposed in self.transposed]
+            # One call for all pairs.
+            bounds = [torch.vmap(estimators.info_nce)(one) for one in directions]
+        return list(torch.stack(bounds).mean(0))
 
     def _prepared(self, value: Tensor) -> Tensor:
         value = value.float()

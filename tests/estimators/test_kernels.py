@@ -1,5 +1,6 @@
 """Distances and dependence by kernels, against other libraries' kernels, closed forms for Gaussians, and sums written out."""
 
+import inspect
 import itertools
 import math
 
@@ -131,6 +132,15 @@ def test_median_scale_is_of_rows_that_differ():
     assert float(median_scale(x)) == pytest.approx(np.median(distances[distances > 1e-9]), rel=1e-9)
     assert float(median_scale(torch.zeros(5, 3))) == 1
     assert float(median_scale(torch.full((5, 3), 0.1))) == 1
+    tiny = 1e-21 * normal(5, 3).float()  # a scale whose inverse is finite
+    assert float(median_scale(tiny)) >= torch.finfo(torch.float32).tiny
+
+
+def test_distances_that_rounding_makes_negative_are_none():
+    """Rows come twice, 10⁴ from the centre, so that ‖x − x'‖² is a difference of 10⁸s; at s = .01 e^{−(…)/s} would be infinite."""
+    x = (1e4 * normal(20, 5)).float().repeat(2, 1)
+    for unbiased in (True, False):
+        assert -2 <= float(mmd2(x, x + 1, [0.01], unbiased)) <= 2
 
 
 def test_mmd2_to_standard_normal_sees_blocks_that_are_copies_only_jointly():
@@ -272,6 +282,8 @@ def test_a_bandwidth_far_below_the_dimension_sees_nothing(d):
         assert float(hsic(x, y, 2.0 * d, 2.0 * d, unbiased=False, normalized=True)) == pytest.approx(0.563, abs=0.01)
     for scale in (2.0 * d, None):
         assert abs(float(hsic(x, y, scale, scale, normalized=True))) < 0.02
+    if d == 300:  # all distances are alike to the last digit: what rounding leaves of the centred kernels is not compared
+        assert float(hsic(x, y, 2.0, 2.0, normalized=True)) == 0
 
 
 @pytest.mark.parametrize("unbiased", [False, True])
@@ -289,6 +301,7 @@ def test_hsic_is_one_for_the_same_geometry_and_zero_for_a_constant(unbiased):
                 value = hsic(a, b, None, scale, **options)
                 assert float(value.detach()) == 0
                 assert float(hsic(b, b, scale, scale, **options).detach()) == 0
+                assert float(hsic(b, a, scale, None, **options).detach()) == 0
                 assert float(hsic(a, b, None, scale, unbiased).detach()) == pytest.approx(0, abs=1e-9)
                 assert all((g == 0).all() for g in torch.autograd.grad(value, [a, b]))
 
@@ -307,6 +320,22 @@ def test_hsic_of_wide_kernels_is_that_of_linear_ones(dtype):
     assert float(hsic(x, y, s, s, unbiased=False)) == pytest.approx(4 * norms[0] / (40 * s) ** 2, rel=1e-4)
     cka = float(hsic(x, y, s, s, unbiased=False, normalized=True))
     assert cka == pytest.approx(norms[0] / math.sqrt(norms[1] * norms[2]), rel=1e-4)
+    assert float(hsic(x + 1000, y - 1000, s, s, unbiased=False, normalized=True)) == pytest.approx(cka, rel=1e-3)
+
+
+def test_hsic_of_equidistant_rows_is_zero_and_not_what_rounding_leaves():
+    """Corners of a simplex: all off-diagonal k are one number, which debiased centring takes away."""
+    for n in (5, 17, 64):
+        corners = 3 * torch.eye(n) + 0.1
+        for other in (corners, normal(n, 3).float()):
+            assert float(hsic(corners, other, 7.0, normalized=True)) == 0
+            assert float(hsic(corners, other, 7.0)) == pytest.approx(0, abs=1e-7)
+
+
+def test_a_row_is_its_own_neighbour_however_far_out_it_is():
+    """Rows some 10⁴ apart, s = 2: K = I, and 1 for whatever comes, if the diagonal is not what rounding leaves of ‖x‖² − xᵀx."""
+    x, y = (1e4 * normal(2, 40, 30)).float()
+    assert float(hsic(x, y, 2.0, 2.0, unbiased=False, normalized=True)) == pytest.approx(1, abs=1e-6)
 
 
 def test_normalised_hsic_is_a_cosine():
@@ -346,6 +375,8 @@ def test_hsic_refuses_what_it_cannot_compare():
     x = normal(5, 2)
     with pytest.raises(ValueError, match=r"the same n rows of x and y, n >= 4 with unbiased=True, but \[3, 2\] and \[3, 2\] came"):
         hsic(x[:3], x[:3])
+    with pytest.raises(ValueError, match=r"the same n rows .* but \[4, 2\] and \[5, 2\] came"):
+        inspect.unwrap(hsic)(x[:4], x)
     with pytest.raises(ValueError, match="n >= 2 with unbiased=False"):
         hsic(x[:1], x[:1], unbiased=False)
     for scale in (0.0, -1.0, math.nan, torch.tensor(0.0)):

@@ -112,7 +112,7 @@ def test_cosines_have_their_range(temperature):
     most = math.log(n) - math.log(1 + (n - 1) * math.exp(-n / ((n - 1) * temperature)))
     assert most == pytest.approx(0.9773, abs=1e-3) if temperature == 1 else most > 3.4
     x = torch.randn(n, 3, generator=torch.Generator().manual_seed(0))
-    penalty = build({"x": 3, "y": 3}, scores="cosine", temperature=temperature, dim=40)
+    penalty = build({"x": 3, "y": 3}, scores="cosine", temperature=temperature, dim=40, hidden=64)
     optimizer = torch.optim.Adam(penalty.parameters(), lr=1e-2)
     for _ in range(150):
         optimizer.zero_grad()
@@ -137,7 +137,7 @@ def test_directions_and_their_mean():
 
 def test_a_fold_reads_what_its_batches_read():
     """The value grows with the candidates: of 512 rows at once it would stand beside batches of 32 with another bound."""
-    penalty = fitted(build({"x": 4, "y": 4}, block=32), 0.9, dim=4, rows=32)
+    penalty = fitted(build({"x": 4, "y": 4}, block=32, hidden=64), 0.9, dim=4, rows=32)
     x, y = gaussians(512, 0.9, 4)
     batches = [one(penalty, x[i::16], y[i::16]) for i in range(16)]
     fold = one(penalty, x, y)

@@ -19,7 +19,7 @@ Z = 6
 ALONE = {
     "l2": {"alignment": 0, "kurtosis": 0},
     "alignment": {"l2": 0, "kurtosis": 0},
-    "kurtosis": {"l2": 0, "alignment": 0},
+    "kurtosis": {"l2": 0, "alignment": 0, "kurtosis": 1},
 }
 
 
@@ -77,9 +77,9 @@ def test_terms_are_weight_times_gamma_times_the_parts(divergence):
     v = random_view()
     with torch.no_grad():
         estimate, terms = penalty.estimate(v), penalty(v)
-    assert list(terms) == list(estimate) == ["l2", "alignment", "kurtosis"]
+    assert [name.removesuffix("_term") for name in terms] == list(estimate) == ["l2", "alignment", "kurtosis"]
     for part, gamma in (("l2", 1.0), ("alignment", 2.0), ("kurtosis", 0.5)):
-        torch.testing.assert_close(terms[part], 0.3 * gamma * estimate[part])
+        torch.testing.assert_close(terms[f"{part}_term"], 0.3 * gamma * estimate[part])
 
 
 @pytest.mark.parametrize("mode", ["corrected", "literal"])
@@ -87,12 +87,12 @@ def test_terms_are_weight_times_gamma_times_the_parts(divergence):
 @pytest.mark.parametrize("part", ALONE)
 def test_a_part_alone_is_that_part_and_builds_no_other(part, divergence, mode):
     options = {"divergence": divergence, "mode": mode}
-    whole, alone = build(**options).eval(), build(part=part, **options).eval()
+    whole, alone = build(kurtosis=1, **options).eval(), build(part=part, **options).eval()
     alone.load_state_dict({key: value for key, value in whole.state_dict().items() if key in alone.state_dict()})
     v = random_view()
     with torch.no_grad():
-        assert set(alone(v)) == {part}
-        torch.testing.assert_close(alone(v)[part], whole(v)[part])
+        assert set(alone(v)) == {f"{part}_term"}
+        torch.testing.assert_close(total(alone, v), whole(v)[f"{part}_term"])
     owners = {"l2": {"q"}, "alignment": {"projections", "g", "t"}, "kurtosis": {"moments"}}
     assert {key.split(".")[0] for key in alone.state_dict()} <= owners[part]
     trained = {"l2": True, "kurtosis": False, "alignment": divergence == "kl" or mode == "literal"}
@@ -587,7 +587,7 @@ def test_few_rows_alone_say_nothing_and_the_moving_covariance_does(n):
     for seed in range(30):
         penalty(one_variable(torch.randn(32, 5, generator=torch.Generator().manual_seed(seed)))[1])
     v.joint.z.requires_grad_()
-    value = penalty(v)["kurtosis"]
+    value = penalty(v)["kurtosis_term"]
     value.backward()
     if n > 2:  # two standardised rows are ±1
         assert abs(float(value.detach()) - 5 / 7) > 0.01
@@ -598,13 +598,13 @@ def test_kurtosis_as_printed_has_no_gradient_at_p_plus_one_rows():
     """κ = p² exactly, from a batch of n = p + 1 rows and no ridge; paper 002's batches are 32 or 64."""
     z = torch.randn(9, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     penalty, v = one_variable(z, mode="literal", clip=1e6, ridge=1e-12)
-    value = penalty(v)["kurtosis"]
+    value = penalty(v)["kurtosis_term"]
     value.backward()
     assert float(value.detach()) == pytest.approx(64, rel=1e-4)
     assert z.grad.norm() < 1e-2
     rows = torch.randn(90, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     penalty, v = one_variable(rows, mode="literal", clip=1e6, ridge=1e-12)
-    penalty(v)["kurtosis"].backward()
+    penalty(v)["kurtosis_term"].backward()
     assert rows.grad.norm() > 1, "what it is with rows enough"
 
 
@@ -617,7 +617,7 @@ def test_kurtosis_as_printed_tends_to_a_hundredth_of_itself():
     values = []
     for _ in range(80):
         v = one_variable(torch.randn(1000, 4, generator=rng))[1]
-        values.append((float(literal(v)["kurtosis"]), float(corrected(v)["kurtosis"])))
+        values.append((float(literal(v)["kurtosis_term"]), float(corrected(v)["kurtosis_term"])))
     late = torch.tensor(values[-30:]).mean(0)
     assert values[0][0] == pytest.approx(24, rel=0.1)
     assert float(late[0]) == pytest.approx(0.24, rel=0.05)
@@ -632,7 +632,7 @@ def test_kurtosis_as_printed_shrinks_z_by_4ακ():
         for _ in range(200):
             penalty(v)
         size = torch.ones((), requires_grad=True)
-        value = penalty(view({"language": z[:, :1]}, size * z))["kurtosis"]
+        value = penalty(view({"language": z[:, :1]}, size * z))["kurtosis_term"]
         value.backward()
         want = 4 * 0.9 * float(value.detach()) if mode == "literal" else 0
         assert float(size.grad) == pytest.approx(want, rel=1e-3, abs=1e-5)
@@ -646,7 +646,7 @@ def test_one_outlier_ruins_the_printed_kurtosis_only():
 
     def kurtosis(rows, **options):
         penalty, v = one_variable(rows, **options)
-        return float(penalty(v)["kurtosis"])
+        return float(penalty(v)["kurtosis_term"])
 
     printed = {"mode": "literal", "clip": 10.0, "ridge": 1e-6}
     assert kurtosis(z, **printed) == pytest.approx(24, rel=0.15)
