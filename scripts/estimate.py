@@ -159,17 +159,18 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, options: Mapping[str, Any]) -> s
     measure, modalities, dim = panel.measure.iloc[0], int(panel.modalities.iloc[0]), options["cell"]["dim"]
     layout, marks = options["figure"], set[str]()
     fine = np.linspace(panel.rho.min(), panel.rho.max(), 61)
-    known = np.array([truth(measure, rho, dim, modalities)[0] for rho in fine])
+    of = options["critics"][panel.name.iloc[0]]["penalty"].get("divergence", "kl")
+    known = np.array([truth(measure, rho, dim, modalities, of)[0] for rho in fine], dtype=float)
     axes.plot(fine, known, color="black", lw=1.2, zorder=5)
-    top = min(1.15 * known.max(), layout["top"])
+    finite = known[np.isfinite(known)]
+    top = min(1.15 * (finite.max() if len(finite) else panel["max"].max()), layout["top"]) or 1.0
     if layout["caps"]:
         marks.add("caps")
         caps = [sigmoid_caps(rho, dim, modalities, 20_000)[measure] for rho in fine[::2]]
         axes.plot(fine[::2], caps, color="0.45", lw=1, ls=":")
     bottom = -0.1 * top
     for name, mine in panel.groupby("name", sort=False):
-        critic, mine = options["critics"][name], mine.sort_values("rho")
-        colour, line = style(critic)
+        mine, (colour, line) = mine.sort_values("rho"), style(options["critics"][name])
         rho, mean = mine.rho.to_numpy(), mine["mean"].to_numpy()
         inside = (bottom <= mean) & (mean <= top)
         # Up to the edge, but no line between two values beyond it, which would say something about what lies between.
@@ -184,7 +185,7 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, options: Mapping[str, Any]) -> s
             marks.add("off")
             high = value > top
             axes.plot(x, top if high else bottom, color=colour, marker="^" if high else "v", ms=4, clip_on=False, ls="", zorder=6)
-            if critic.get("values", True):
+            if layout["values"]:
                 end, shift = (top, -9) if high else (bottom, 5)
                 text = f"{value:,.0f}".replace("-", "−")
                 note = axes.annotate(text, (x, end), (0, shift), textcoords="offset points", ha="center", fontsize=6, color=colour)

@@ -341,12 +341,12 @@ def test_means_over_seeds_are_those_after_the_last_step():
 
 
 @pytest.fixture(scope="module")
-def main():
-    """The script's, in this process: starting another imports everything again."""
+def script():
+    """The script, in this process: starting another imports everything again."""
     spec = spec_from_file_location("estimate", ROOT / "scripts" / "estimate.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main
+    return module
 
 
 SMALL = (
@@ -360,8 +360,8 @@ SMALL = (
 )
 
 
-def test_the_figure_and_its_numbers_are_written(main, tmp_path, capsys):
-    main(["experiment=mdm/figure1", f"paths.outputs={tmp_path}", *SMALL])
+def test_the_figure_and_its_numbers_are_written(script, tmp_path, capsys):
+    script.main(["experiment=mdm/figure1", f"paths.outputs={tmp_path}", *SMALL])
     printed = capsys.readouterr().out
     folder = tmp_path / "mdm" / "figure1"
     assert {path.name for path in folder.iterdir()} == {"estimates.csv", "figure.pdf", "figure.png", "table.md"}
@@ -381,9 +381,22 @@ def test_the_figure_and_its_numbers_are_written(main, tmp_path, capsys):
     assert f"| truth | 0.00 | {total_correlation(0.5, 4, 2):.2f} |" in printed
 
 
-def test_help_says_what_there_is(main, capsys):
+def test_a_divergence_without_a_closed_form_is_drawn_without_it(script, tmp_path, capsys):
+    penalty = {"divergence": "jensen_shannon"}
+    critics = {"a": {"measures": ["f"], "penalty": penalty, "label": "logistic", "colour": 0}}
+    settings = {"fresh": {"label": "new rows"}}
+    cells = plan({"two": LAWS["two"]}, settings, critics, SHARED, seeds=2)
+    script.records.write_table(tmp_path / "estimates.csv", [row for one in cells for row in measured(one)])
+    figure = {"rows": ["modalities"], "columns": ["measure"], "caps": False, "top": 20, "values": True}
+    shared = {"title": "Another", "seeds": 2, "cell": SHARED, "settings": settings, "critics": critics, "figure": figure}
+    script.report(tmp_path, shared)
+    assert (tmp_path / "figure.png").exists()
+    assert "| truth | – | – |" in capsys.readouterr().out
+
+
+def test_help_says_what_there_is(script, capsys):
     """Every experiment that has estimates."""
-    main(["--help"])
+    script.main(["--help"])
     printed = capsys.readouterr().out
     experiments = [p for p in (ROOT / "configs" / "experiment").rglob("*.yaml") if "\nestimate:" in p.read_text()]
     assert len(experiments) >= 3
@@ -405,6 +418,6 @@ def test_training_an_experiment_of_estimates_is_refused(config):
         run(config("experiment=mdm/figure1", small=False))
 
 
-def test_other_experiments_are_refused(main):
+def test_other_experiments_are_refused(script):
     with pytest.raises(SystemExit, match="needs an experiment that has estimates"):
-        main(["model=lmf"])
+        script.main(["model=lmf"])

@@ -33,9 +33,11 @@ D, M, RHO, K, WIDTH, VALID, WEIGHT = 5, 3, 0.6, 6, 2, 512, 10.0
 SIGMA = np.kron((1 - RHO) * np.eye(M) + RHO, np.eye(D))  # modality by modality
 MEASURES = ("kl", "f", "wasserstein", "infomax", "hsic", "infonce")
 OPTIONS = {
-    # One pass before each epoch is few steps for a critic that must keep up.
-    "infomax": {"optimizer.lr": 0.01},
+    # One pass at 0.001 before each epoch is too few steps for a critic that must keep up: mirrored, the value then falls without
+    # end because U_m shrinks away from q, and neither way does the closed form follow it.
+    "infomax": {"optimizer.lr": 0.01, "critic_steps": 5},
 }
+EPOCHS = {"infomax": 8, "infonce": 8, "hsic": 4, "club": 4}  # others: 5
 
 
 class LinearFusion(Backbone):
@@ -189,11 +191,7 @@ def train(folder, names, *, measure_only=False, sign=1, epochs=5):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """All measures at once, none of them added to the loss: one map, and what each critic says of it."""
-    return train(tmp_path_factory.mktemp("measured"), (*MEASURES, "club"), measure_only=True)
-
-
-# Of InfoMax's critic one pass an epoch.
-EPOCHS = {"infomax": 14}
+    return train(tmp_path_factory.mktemp("measured"), (*MEASURES, "club"), measure_only=True, epochs=4)
 
 
 @pytest.fixture(scope="module", params=MEASURES)
@@ -212,7 +210,7 @@ def test_measuring_leaves_dependence_to_the_task(measured):
 def test_a_penalty_raises_the_closed_form_and_its_own_estimate(raised, measured):
     name, result = raised
     before, after = result.change(name)
-    assert after > 1.4 * before
+    assert after > 1.3 * before
     assert after > measured.change(name)[1] + 0.12
     assert result.reported(name) > measured.reported(name) + 0.1
     if name == "wasserstein":
@@ -231,7 +229,7 @@ def test_the_mirrored_penalty_lowers_them(name, measured, tmp_path):
 
 
 def test_club_lowers_the_closed_form_and_its_own_estimate(measured, tmp_path):
-    result = train(tmp_path, ("club",))
+    result = train(tmp_path, ("club",), epochs=EPOCHS["club"])
     before, after = result.change("club")
     assert after < 0.5 * before
     assert result.reported("club") < measured.reported("club") - 0.1
