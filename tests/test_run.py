@@ -281,5 +281,7 @@ def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data
 def test_help_is_quick_and_lists_the_choices():
     """No timing here (that is the benchmark's); that it does not import torch is in test_structure."""
     done = subprocess.run([sys.executable, str(ROOT / "train.py"), "--help"], check=True, capture_output=True, text=True)
-    assert "penalty: club, f, hsic, infomax, infonce, kl, none, orthogonal, sum, synergy_kl, synergy_mmd, wasserstein" in done.stdout
+    assert (
+        "penalty: club, f, hsic, infomax, infonce, kl, none, orthogonal, sum, synergy_kl, synergy_mmd, wasserstein" in done.stdout
+    )
     assert "eflstm" in done.stdout
