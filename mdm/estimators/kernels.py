@@ -17,6 +17,8 @@ def mmd2(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], scales: Sequence[floa
     unbiased: leave k(x_i, x_i) = 1 out; about half of the values are then negative where the laws are equal, so take no root
         or logarithm. Kept, the value is ≥ 0 and (1 − E k(x, x'))/n + (1 − E k(y, y'))/m too high in expectation there.
 
+    x and y must be independent of each other: of two representations of the same segments the pairs (x_i, y_i) bias it.
+
     Paper 002 prints sums without 1/n², which for n ≠ m are not 0 for equal laws.
 
     Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1 (≥ 2 if unbiased), and scales positive.
