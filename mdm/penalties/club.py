@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, pairs_of, standardized
+from mdm.penalties.pairs import named, padded, pairs_of, prepared
 from mdm.types import Fusion
 
 
@@ -75,13 +74,10 @@ class Club(Penalty):
 
     def _conditionals(self, fusion: Fusion) -> tuple[Tensor, Tensor, Tensor]:
         """y of all pairs side by side, and the means and log variances of q(y|x)."""
-        values = {name: self._prepared(value) for name, value in named(fusion).items() if any(name in p for p in self.pairs)}
+        wanted = {name for pair in self.pairs for name in pair}
+        values = {name: prepared(value, self.normalize) for name, value in named(fusion).items() if name in wanted}
         y = torch.cat([values[b] for _, b in self.pairs], dim=1)
         return y, *self.conditional([values[a] for a, _ in self.pairs])
-
-    def _prepared(self, value: Tensor) -> Tensor:
-        value = value.float()
-        return standardized(value) if self.normalize else value
 
     def _by_pair(self, side_by_side: Tensor) -> tuple[Tensor, ...]:
         return side_by_side.split(self.conditional.widths, dim=1)
@@ -114,7 +110,7 @@ class Conditionals(nn.Module):
     def forward(self, x: Sequence[Float[Tensor, "batch _"]]) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch d"]]:
         """Mean and log variance of every y, side by side. In fp32: the bound divides by variances."""
         with torch.autocast(x[0].device.type, enabled=False):
-            stacked = torch.stack([F.pad(value, (0, self.dim - value.shape[1])) for value in x])
+            stacked = padded(x, self.dim)
             hidden = torch.baddbmm(self.first_bias, stacked, self.first).relu()
             hidden = hidden.unflatten(2, (2, -1)).transpose(1, 2)
             both = hidden @ self.second + self.second_bias

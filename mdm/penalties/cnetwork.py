@@ -204,7 +204,3 @@ def random_projections(widths: Sequence[int], p: int, k: int, keep_norm: bool) -
     for r, d in zip(result, widths, strict=True):
         r[:d] = torch.randn(d, k) / math.sqrt(k if keep_norm else d)
     return result
-
-
-def padded(values: Sequence[Float[Tensor, "n _"]], p: int) -> Float[Tensor, "v n p"]:
-    return torch.stack([F.pad(value, (0, p - value.shape[1])) for value in values])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, pairs_of, standardized
+from mdm.penalties.pairs import named, pairs_of, prepared
 
 
 class Hsic(Penalty):
@@ -63,7 +63,7 @@ class Hsic(Penalty):
 
     def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
         wanted = {name for pair in self.pairs for name in pair}
-        values = {name: self._prepared(value) for name, value in named(view.joint).items() if name in wanted}
+        values = {name: prepared(value, self.standardize) for name, value in named(view.joint).items() if name in wanted}
         return {f"{a}_{b}": self._of(values[a], values[b]) for a, b in self.pairs}
 
     def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:
@@ -71,7 +71,3 @@ class Hsic(Penalty):
 
     def _of(self, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
         return estimators.hsic(x, y, self.scale, self.scale, self.unbiased, self.normalized)
-
-    def _prepared(self, value: Tensor) -> Tensor:
-        value = value.float()
-        return standardized(value) if self.standardize else value

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, pairs_of, standardized
+from mdm.penalties.pairs import named, padded, pairs_of, prepared
 from mdm.types import Fusion
 
 DIRECTIONS = {"xy": (False,), "yx": (True,), "both": (False, True)}
@@ -93,8 +93,9 @@ class InfoNCE(Penalty):
         """The bound of each pair."""
         values = named(fusion)
         with torch.autocast(fusion.z.device.type, enabled=False):
-            prepared = {name: self._prepared(values[name]) for name in dict.fromkeys(n for pair in self.pairs for n in pair)}
-            g, h = self.encoders([prepared[x] for x, _ in self.pairs] + [prepared[y] for _, y in self.pairs]).chunk(2)
+            wanted = dict.fromkeys(name for pair in self.pairs for name in pair)
+            sides = {name: prepared(values[name], self.normalize) for name in wanted}
+            g, h = self.encoders([sides[x] for x, _ in self.pairs] + [sides[y] for _, y in self.pairs]).chunk(2)
             if self.scores == "cosine":
                 # Not shorter than this, so that a vector of length 0 has a gradient to go by.
                 g, h = F.normalize(g, dim=2, eps=1e-3), F.normalize(h, dim=2, eps=1e-3)
@@ -104,10 +105,6 @@ class InfoNCE(Penalty):
             # One call for all pairs.
             bounds = [torch.vmap(estimators.info_nce)(one) for one in directions]
         return list(torch.stack(bounds).mean(0))
-
-    def _prepared(self, value: Tensor) -> Tensor:
-        value = value.float()
-        return standardized(value) if self.normalize else value
 
 
 class Encoders(nn.Module):
@@ -131,7 +128,7 @@ class Encoders(nn.Module):
                 nn.init.uniform_(bias.data[i], -bound, bound)
 
     def forward(self, x: Sequence[Float[Tensor, "batch _"]]) -> Float[Tensor, "networks batch dim"]:
-        values = torch.stack([F.pad(value, (0, self.width - value.shape[1])) for value in x])
+        values = padded(x, self.width)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = torch.baddbmm(bias, values.relu() if layer else values, weight)
         return values

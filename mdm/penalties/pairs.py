@@ -8,6 +8,7 @@ from itertools import combinations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from mdm.types import Fusion
 
@@ -76,3 +77,14 @@ def standardized(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
     # What rounding leaves of a constant column grows with the constant.
     varies = variance > 1e-12 + 1e-10 * value.square().mean(0)
     return torch.where(varies, centred * torch.where(varies, variance, 1.0).rsqrt(), 0.0)
+
+
+def prepared(value: Float[Tensor, "batch d"], standardize: bool) -> Float[Tensor, "batch d"]:
+    """In single precision, `standardized` if so asked."""
+    value = value.float()
+    return standardized(value) if standardize else value
+
+
+def padded(values: Sequence[Float[Tensor, "n _"]], p: int) -> Float[Tensor, "v n p"]:
+    """Values of unequal widths one over the other, filled up to p columns with zeros."""
+    return torch.stack([F.pad(value, (0, p - value.shape[1])) for value in values])

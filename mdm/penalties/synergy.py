@@ -25,14 +25,13 @@ from mdm.penalties.cnetwork import (
     Moments,
     Predictors,
     PrintedMoments,
-    padded,
     paired_mmd2,
     printed_kl,
     printed_mmd,
     random_projections,
 )
 from mdm.penalties.critics import Critic
-from mdm.penalties.pairs import standardized
+from mdm.penalties.pairs import padded, standardized
 
 FACTORS = (0.25, 1.0, 4.0)
 """The kernel's scales, as multiples of the median squared distance."""

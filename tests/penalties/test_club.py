@@ -8,7 +8,8 @@ from torch import nn
 from torch.distributions import Normal
 
 from mdm.penalties.base import View
-from mdm.penalties.club import Club, Conditionals, pairs_of, standardized
+from mdm.penalties.club import Club, Conditionals
+from mdm.penalties.pairs import pairs_of, standardized
 from mdm.types import Fusion
 
 DIMS = {"language": 4, "audio": 2, "video": 3}
