@@ -37,7 +37,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
 """Okabe and Ito's, which people of any colour vision tell apart."""
 
-NAMES = {"kl": "KL (Donsker–Varadhan)", "f": "f (NWJ)", "wasserstein": "Wasserstein-1"}
+NAMES = {"kl": "KL (Donsker–Varadhan)", "f": "f", "wasserstein": "Wasserstein-1"}
 UNITS = {"kl": "nats", "f": "nats", "wasserstein": "distance"}
 
 
@@ -52,11 +52,12 @@ def main(overrides: list[str]) -> None:
         raise SystemExit("estimate.py needs an experiment that has estimates, such as experiment=mdm/figure1.")
     options = plain(cfg.estimate)
     cells = plan(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
-    progress = track(all_measured(cells, options["jobs"]), cfg.name, len(cells), console=Console(stderr=True))
-    rows = [row for of_cell in progress for row in of_cell]
     folder = Path(cfg.paths.outputs) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
-    records.write_table(folder / "estimates.csv", rows)
+    rows: list[dict[str, Any]] = []
+    for of_cell in track(all_measured(cells, options["jobs"]), cfg.name, len(cells), console=Console(stderr=True)):
+        rows += of_cell
+        records.write_table(folder / "estimates.csv", rows)  # what is killed has left what it had measured
     report(folder, options)
 
 
@@ -100,9 +101,15 @@ def tables(found: pd.DataFrame, options: Mapping[str, Any]) -> str:
             for name, line in zip(names, lines, strict=True)
         ]
         where = f"M = {modalities}, {options['settings'][setting]['label']}, after {laws.step.iloc[0]:,} steps"
-        title = f"**{NAMES[measure]}, {UNITS[measure]}, {where}**"
+        title = f"**{NAMES[measure]}{of(group, options)}, {UNITS[measure]}, {where}**"
         parts.append("\n".join([title, "", text[0], "|---" * (width + 1) + "|", *text[1:]]))
     return "\n\n".join(parts) + "\n"
+
+
+def of(found: pd.DataFrame, options: Mapping[str, Any]) -> str:
+    """Which divergence, or divergences, the critics of ``f`` estimate; nothing for the other measures."""
+    names = {options["critics"][name]["penalty"].get("divergence", "kl") for name in found[found.measure == "f"].name}
+    return f" ({', '.join(sorted(names)).replace('_', ' ')})" if names else ""
 
 
 def short(value: float) -> str:

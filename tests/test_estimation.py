@@ -391,7 +391,21 @@ def test_a_divergence_without_a_closed_form_is_drawn_without_it(script, tmp_path
     shared = {"title": "Another", "seeds": 2, "cell": SHARED, "settings": settings, "critics": critics, "figure": figure}
     script.report(tmp_path, shared)
     assert (tmp_path / "figure.png").exists()
-    assert "| truth | – | – |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| truth | – | – |" in printed
+    assert "**f (jensen shannon), nats," in printed
+
+
+def test_what_is_killed_leaves_what_it_measured(script, tmp_path, monkeypatch):
+    def killed(cells, jobs):
+        yield measured(cells[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "all_measured", killed)
+    with pytest.raises(KeyboardInterrupt):
+        script.main(["experiment=mdm/figure1", f"paths.outputs={tmp_path}", *SMALL])
+    with open(tmp_path / "mdm" / "figure1" / "estimates.csv", encoding="utf-8") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["3"]
 
 
 def test_help_says_what_there_is(script, capsys):
