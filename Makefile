@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check check-style format bench clean
+.PHONY: help install run test test-slow test-slurm check check-style format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -25,10 +25,14 @@ run: $(STAMP) ## train once on the embedded synthetic data: a record under outpu
 	$(BIN)/python train.py model=lmf penalty=kl
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow'
+	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow and not slurm'
 
 test-slow: $(STAMP) ## run the tests that train for minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow and not slurm'
+
+test-slurm: $(STAMP) ## run the tests that need a Slurm: installs Debian's and starts it on this machine (root)
+	which slurmctld munged >/dev/null || apt-get install -y --no-install-recommends slurm-wlm munge
+	$(BIN)/python -m pytest -m slurm
 
 check: check-style test ## format, lint, types, tests
 

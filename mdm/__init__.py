@@ -13,10 +13,19 @@ The package is the path of a video segment to a number that can be believed, a s
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
     records     what a run leaves on disk
+    loggers     beside the record, while it trains: Weights & Biases, TensorBoard
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
     cost        a model → its parameters and multiply–accumulates
     probe       after a run: the dependence of its Z on rows that nothing was fitted on
     estimation  before any: what the critics make of Gaussians, whose dependence is known
+    permutation exact tests by signs and labels that might have fallen otherwise
+    statistics  paired runs → differences, intervals, stars
+    experiment  an experiment file → the cells of its table, each a run per seed
+    search      grids of settings → the best on validation, as a file of configs/tuned      (scripts/search.py)
+    reference   the numbers that the papers print
+    tables      an experiment file, records and printed numbers → Markdown, LaTeX, HTML and CSV     (scripts/table.py)
+    attempt     one run of many: its log, its traceback, its way back into a queue
+    sweep       many runs: what is missing, through any launcher
 
 Imports go only back along this path.
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-CLASSES = (7, 5)
+CLASSES = (7, 5, 3)
 """k of Acc-k; reported where the label range reaches (k − 1)/2 on both sides of its middle."""
 
 
@@ -50,9 +50,12 @@ def evaluate_target(
     """Metrics of one target.
 
     mae, corr: mean absolute error and Pearson correlation over all segments; corr is NaN for a constant prediction
-    acc7, acc5: equal after clipping to ±3, ±2 around the middle and rounding (MISA, MulT, MMSA)
-    acc7_unclipped: the same without clipping (MFN, LMF, TFN)
-    acc2_nonneg, f1_nonneg: ≥ 0 against < 0, zeros kept; weighted F1
+    acc7, acc5, acc3: equal after clipping to ±3, ±2, ±1 around the middle and rounding (MISA, MulT, MMSA). With labels −1, 0, 1
+        (YouTube) acc3 is the accuracy of the three classes. Elsewhere "three classes" may mean other things: MMSA cuts CH-SIMS
+        at ±0.1, and its classification knows the sign alone
+    f1_3: weighted F1 of those three classes
+    acc7_unclipped: acc7 without clipping (MFN, LMF, TFN)
+    acc2_nonneg, f1_nonneg: ≥ 0 against < 0, zeros kept; weighted F1. With labels 0 and 1 these are the accuracy and F1
     acc2_pos, f1_pos: > 0 against < 0, segments with a zero label left out; NaN if none remain
     """
     low, high = label_range
@@ -62,7 +65,9 @@ def evaluate_target(
     for k in CLASSES:
         edge = (k - 1) / 2
         if edge <= half:
-            metrics[f"acc{k}"] = float((np.rint(np.clip(p, -edge, edge)) == np.rint(np.clip(y, -edge, edge))).mean())
+            metrics[f"acc{k}"] = float((classes(p, edge) == classes(y, edge)).mean())
+    if half >= 1:
+        metrics["f1_3"] = weighted_f1(classes(p, 1), classes(y, 1))
     if half >= 3:
         metrics["acc7_unclipped"] = float((np.rint(p) == np.rint(y)).mean())
     metrics["acc2_nonneg"] = float(((p >= 0) == (y >= 0)).mean())
@@ -73,6 +78,11 @@ def evaluate_target(
     return metrics
 
 
+def classes(values: Float[np.ndarray, " n"], edge: float) -> Float[np.ndarray, " n"]:
+    """The whole number that each value rounds to, after clipping to ±edge."""
+    return np.rint(np.clip(values, -edge, edge))
+
+
 def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
     """Pearson correlation; NaN where one side is constant, which is no correlation of 0."""
     if np.ptp(p) == 0 or np.ptp(y) == 0:
@@ -81,10 +91,10 @@ def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
 
 
 def weighted_f1(predicted: np.ndarray, actual: np.ndarray) -> float:
-    """F1 of both classes weighted by how often each *label* occurs (MISA and MulT swap the two arguments)."""
+    """F1 of each class weighted by how often it occurs among the *labels* (MISA and MulT swap the two arguments)."""
     total = 0.0
-    for positive in (True, False):
-        hits = int(((predicted == positive) & (actual == positive)).sum())
-        either = int((predicted == positive).sum() + (actual == positive).sum())
-        total += (actual == positive).mean() * (2 * hits / either if either else 0.0)
+    for one in np.unique(actual):
+        hits = int(((predicted == one) & (actual == one)).sum())
+        either = int((predicted == one).sum() + (actual == one).sum())
+        total += (actual == one).mean() * (2 * hits / either)
     return float(total)

@@ -16,10 +16,12 @@ from typing import Any, Literal
 
 import yaml
 
-NOT_COMPARED = ("machine", "logger", "paths")
-"""Groups of a config that say where and how a run happens, not what it computes."""
+NOT_COMPARED = ("machine", "logger", "paths", "table", "search")
+"""Groups of a config that say where and how a run happens, or how runs are laid out, not what one computes."""
 
 CONFIG, METRICS, PREDICTIONS, CURVE = "config.yaml", "metrics.json", "predictions.csv", "curve.csv"
+ERROR = "error.txt"
+"""The traceback of a run of a sweep that failed."""
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -6,8 +6,10 @@ import hashlib
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -21,14 +23,16 @@ import joblib
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mdm import records
 from mdm.backbones.base import Backbone
 from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, Objective, predict
+from mdm.loggers import Logger, started
 from mdm.metrics import evaluate
 from mdm.penalties.base import Penalty
 from mdm.product import shifts
@@ -59,17 +63,15 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     check_numbers(cfg)
     quiet()
     splits = build_splits(cfg)
-    # Not where the data lie but what they are belongs to a run: paths stay interpolations, the card's hash is compared.
-    config = {**plain(cfg, resolve=False), "paths": plain(cfg.paths), "data_card": splits.segments.card_hash}
-    folder = record_folder(cfg, overrides)
-    found = records.examine(folder, config)
+    folder, config, found = place(cfg, overrides, splits.segments.card_hash)
     if found == "finished":
         log.info("finished already: %s", folder)
         return records.read_record(folder)
     if "baseline" in cfg.model:
         return run_baseline(cfg, config, folder, splits)
     learner = build_learner(cfg, splits)
-    trainer = build_trainer(cfg, folder, splits.spec)
+    loggers = build_loggers(cfg, folder)
+    trainer = build_trainer(cfg, folder, splits.spec, loggers)
     # Whatever is wrong with the config or the data has been said by now, and nothing has been written.
     records.claim(folder, config)
     log.info("%s run: %s", "resuming" if found == "broken" else "new", folder)
@@ -77,13 +79,14 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     last = folder / LAST
     if last.is_file():
         learner.curve = torch.load(last, weights_only=True, map_location="cpu")["curve"]
-    if not trained(learner.curve, cfg.trainer):
-        resumed = str(last) if last.is_file() else None
-        trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed)
+    with started(loggers, **described(cfg, folder, config), curve=learner.curve):
         if not trained(learner.curve, cfg.trainer):
-            raise RuntimeError(f"The run was stopped after {len(learner.curve)} epochs; the same command resumes it.")
-    selection = chosen(learner.curve, cfg.trainer, folder)
-    record = conclude(cfg, folder, splits, selection, learner.curve, restored(learner, selection), sizes(learner))
+            resumed = str(last) if last.is_file() else None
+            trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed)
+            if not trained(learner.curve, cfg.trainer):
+                raise RuntimeError(f"The run was stopped after {len(learner.curve)} epochs; the same command resumes it.")
+        selection = chosen(learner.curve, cfg.trainer, folder)
+        record = conclude(cfg, folder, splits, selection, learner.curve, restored(learner, selection), sizes(learner), loggers)
     last.unlink(missing_ok=True)
     return record
 
@@ -100,17 +103,31 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], folder: Path, splits: 
         )
     check_select(cfg.trainer.select, splits.spec)
     baseline = make(cfg.model.baseline, spec=splits.spec, seed=cfg.seed)
+    loggers = build_loggers(cfg, folder)
     records.claim(folder, config)
     announce(splits)
-    started = time.monotonic()
+    began = time.monotonic()
     curve = baseline.fit(splits.in_order("train"), splits.valid())
     best, metric = best_row(curve, cfg.trainer), f"valid/{cfg.trainer.select.metric}"
-    curve[-1]["seconds"] = time.monotonic() - started
+    curve[-1]["seconds"] = time.monotonic() - began
     joblib.dump(baseline.candidates[best], folder / BEST)
     selection = Selection(folder / BEST, best, metric, curve[best][metric])
-    return conclude(
-        cfg, folder, splits, selection, curve, lambda batches: baseline.predict(best, batches), {"backbone": 0, "critics": 0}
-    )
+    predictor, parameters = partial(baseline.predict, best), {"backbone": 0, "critics": 0}
+    with started(loggers, **described(cfg, folder, config), curve=curve):
+        return conclude(cfg, folder, splits, selection, curve, predictor, parameters, loggers)
+
+
+def place(cfg: DictConfig, overrides: Sequence[str], card_hash: str) -> tuple[Path, dict[str, Any], str]:
+    """A run's folder, the config to be recorded in it, and what it holds (`mdm.records.examine`); nothing is written.
+
+    Raises ValueError if the folder holds a run of another config.
+    """
+    folder = record_folder(cfg, overrides)
+    # Not where the data lie but what they are belongs to a run: paths stay interpolations, the card's hash is compared. How a table
+    # is laid out is no part of its runs.
+    config = {key: value for key, value in plain(cfg, resolve=False).items() if key not in ("table", "search")}
+    config |= {"paths": plain(cfg.paths), "data_card": card_hash}
+    return folder, config, records.examine(folder, config)
 
 
 # ---- build
@@ -260,7 +277,19 @@ def maker(node: DictConfig) -> Callable[..., Any]:
     return lambda parameters: make(node, params=parameters)
 
 
-def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec) -> pl.Trainer:
+def build_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
+    """Dashboards beside the record; they write below the run's folder."""
+    return [make(node, save_dir=str(folder)) for node in cfg.logger.loggers.values()]
+
+
+def described(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What a dashboard is told of a run (`mdm.loggers.started`): the experiment is its group, the rest of its folder its name."""
+    tags = [cfg.model.name, penalty_name(cfg), cfg.data.name, f"seed={cfg.seed}"]
+    name = folder.relative_to(Path(cfg.paths.outputs) / cfg.name).as_posix()
+    return {"name": name, "group": cfg.name, "tags": tags, "config": config}
+
+
+def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec, loggers: Sequence[Logger] = ()) -> pl.Trainer:
     """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
     machine, options = cfg.machine, cfg.trainer
     if options.max_epochs < 1 or (options.patience is not None and options.patience < 1):
@@ -268,7 +297,7 @@ def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec) -> pl.Trainer:
             "trainer.max_epochs and trainer.patience must be at least 1 (patience=null never stops early), but are "
             f"{options.max_epochs} and {options.patience}."
         )
-    if machine.devices != 1:
+    if machine.devices != 1 and not (isinstance(machine.devices, ListConfig) and len(machine.devices) == 1):
         raise ValueError(
             f"A run trains on one device, but machine.devices={machine.devices} came: several would each see the same batches. Use "
             "machine.devices=1 and give each device runs of its own."
@@ -279,7 +308,7 @@ def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec) -> pl.Trainer:
     if machine.threads:
         torch.set_num_threads(machine.threads)
     monitor = f"valid/{options.select.metric}"
-    callbacks: list[Callback] = [Progress(folder, monitor, options.select.mode)]
+    callbacks: list[Callback] = [Progress(folder, monitor, options.select.mode, loggers), Termination()]
     if options.patience is not None:
         # At the end of an epoch, before the checkpoint, so that a checkpoint knows how long the run has waited.
         stopping = EarlyStopping(
@@ -302,13 +331,14 @@ def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec) -> pl.Trainer:
         callbacks.append(RichProgressBar(leave=False))
     return pl.Trainer(
         accelerator=machine.accelerator,
-        devices=machine.devices,
+        devices=machine.devices if isinstance(machine.devices, int) else list(machine.devices),
         strategy=machine.strategy,
         precision=options.precision,
         max_epochs=options.max_epochs,
         callbacks=callbacks,
-        logger=[make(node, save_dir=str(folder)) for node in cfg.logger.loggers.values()],
-        plugins=[AtomicCheckpointIO()],
+        logger=False,  # rows of the curve go to ours, whole; Lightning's would get them as 32-bit floats
+        # One process, whatever variables of a scheduler are set: a run never spans tasks, and is requeued by mdm.sweep.
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         default_root_dir=folder,
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty() and machine.progress,
@@ -376,6 +406,7 @@ def conclude(
     curve: list[dict[str, float]],
     predictor: Predictor,
     parameters: dict[str, int],
+    loggers: Sequence[Logger],
 ) -> dict[str, Any]:
     """Read the test fold once with the chosen predictor, write the record, and say what came out."""
     spec = splits.spec
@@ -395,6 +426,7 @@ def conclude(
         "seconds": sum(r.get("seconds", 0.0) for r in curve),
         "parameters": parameters,
         "folds": splits.sizes,
+        "label_range": list(spec.label_range),
         "modalities": list(spec.modalities),
         "data_card": splits.segments.card_hash,
         "synthetic": bool(splits.segments.truth),
@@ -402,9 +434,13 @@ def conclude(
         **origin(),
     }
     records.write_table(folder / records.CURVE, curve)
-    records.finish(folder, record, prediction_rows(splits, prediction, label))
+    predictions = prediction_rows(splits, prediction, label)
+    records.finish(folder, record, predictions)
     summarize(record, folder)
-    return records.read_record(folder)
+    record = records.read_record(folder)
+    for logger in loggers:
+        logger.conclude(row, record, predictions)
+    return record
 
 
 def prediction_rows(splits: Splits, prediction: np.ndarray, label: np.ndarray) -> list[dict[str, Any]]:
@@ -458,17 +494,20 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
 
 
 class Progress(Callback):
-    """One line per epoch in the log, and the curve so far as CSV."""
+    """One line per epoch in the log and in dashboards, and the curve so far as CSV."""
 
-    def __init__(self, folder: Path, monitor: str, mode: str):
-        self.folder, self.monitor, self.pick = folder, monitor, min if mode == "min" else max
+    def __init__(self, folder: Path, monitor: str, mode: str, loggers: Sequence[Logger]):
+        self.folder, self.monitor, self.pick, self.loggers = folder, monitor, min if mode == "min" else max, loggers
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         curve = pl_module.curve
         records.write_table(self.folder / records.CURVE, curve)
+        for logger in self.loggers:
+            logger.epoch(curve[-1])
         row, best = curve[-1], self.pick(curve, key=lambda r: r[self.monitor])
-        estimates = [key for key in row if key.startswith("valid/") and key.count("/") == 2]
+        # With several targets their metrics are named like that too, but are not measured in training.
+        estimates = [key for key in row if key.startswith("valid/") and key.count("/") == 2 and f"train/{key[6:]}" in row]
         parts = "  ".join(f"{key.removeprefix('valid/')} {row[key]:.3f} (train {row[f'train/{key[6:]}']:.3f})" for key in estimates)
         log.info(
             "epoch %3d  train %.3f  %s %.4f  %s%s(%.1f s)",
@@ -480,6 +519,17 @@ class Progress(Callback):
             "best  " if row is best else "",
             row["seconds"],
         )
+
+
+class Termination(Callback):
+    """Keep the answer to SIGTERM that was there before Lightning's, which ends training as if it were done."""
+
+    def __init__(self) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.before)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -42,6 +42,8 @@ def test_against_scikit_learn_and_scipy(seed):
         "corr": pearsonr(p, y).statistic,
         "acc7": accuracy_score(np.round(np.clip(y, -3, 3)), np.round(np.clip(p, -3, 3))),
         "acc5": accuracy_score(np.round(np.clip(y, -2, 2)), np.round(np.clip(p, -2, 2))),
+        "acc3": accuracy_score(np.round(np.clip(y, -1, 1)), np.round(np.clip(p, -1, 1))),
+        "f1_3": f1_score(np.round(np.clip(y, -1, 1)), np.round(np.clip(p, -1, 1)), average="weighted"),
         "acc7_unclipped": accuracy_score(np.round(y), np.round(p)),
         "acc2_nonneg": accuracy_score(y >= 0, p >= 0),
         "f1_nonneg": f1_score(y >= 0, p >= 0, average="weighted"),
@@ -83,6 +85,7 @@ def test_a_case_worked_by_hand():
     rint p       0    2    2    -0    4    -4   0    -0    1    2     half to even
     clipped ±3   =    =    =    =     =    =    =    =     ≠    ≠     8 of 10 (unclipped: 4 ≠ 3, -4 ≠ -3, so 6)
     clipped ±2   =    =    =    =     =    =    =    =     ≠    =     9 of 10
+    clipped ±1   =    =    =    =     =    =    =    =     =    =     10 of 10
     p ≥ 0        +    +    +    -     +    -    +    -     +    +
     y ≥ 0        +    +    +    +     +    -    +    +     +    +     8 of 10
     F1 of ≥ 0: positive 2·7/(7 + 9), negative 2·1/(3 + 1), weights .9 and .1
@@ -98,6 +101,8 @@ def test_a_case_worked_by_hand():
             "mae": 0.7,
             "acc7": 0.8,
             "acc5": 0.9,
+            "acc3": 1.0,
+            "f1_3": 1.0,
             "acc7_unclipped": 0.6,
             "acc2_nonneg": 0.8,
             "f1_nonneg": 0.9 * 14 / 16 + 0.1 * 2 / 4,
@@ -139,7 +144,7 @@ def test_a_range_of_one_to_five():
     """
     p, y = column(3.5, 4.5, 1, 2.9, 6), column(3, 5, 1, 3, 5)
     metrics = evaluate_target(p, y, (1.0, 5.0))
-    assert set(metrics) == {"mae", "corr", "acc5", "acc2_nonneg", "f1_nonneg", "acc2_pos", "f1_pos"}
+    assert set(metrics) == {"mae", "corr", "acc5", "acc3", "f1_3", "acc2_nonneg", "f1_nonneg", "acc2_pos", "f1_pos"}
     assert metrics["mae"] == pytest.approx((0.5 + 0.5 + 0 + 0.1 + 1) / 5)
     assert (metrics["acc5"], metrics["acc2_nonneg"], metrics["acc2_pos"], metrics["f1_pos"]) == (1.0, 0.8, 1.0, 1.0)
 
@@ -150,11 +155,41 @@ def test_numbers_depend_on_the_distance_from_the_middle_alone():
 
 
 @pytest.mark.parametrize(
-    ("half", "classes"), [(1.0, set()), (2.0, {"acc5"}), (2.5, {"acc5"}), (3.0, {"acc5", "acc7", "acc7_unclipped"})]
+    ("half", "classes"),
+    [
+        (0.5, set()),
+        (1.0, {"acc3", "f1_3"}),
+        (2.0, {"acc3", "f1_3", "acc5"}),
+        (2.5, {"acc3", "f1_3", "acc5"}),
+        (3.0, {"acc3", "f1_3", "acc5", "acc7", "acc7_unclipped"}),
+    ],
 )
 def test_classes_are_reported_where_the_range_reaches_them(half, classes):
-    metrics = evaluate_target(column(0, 0.5, -0.5), column(0.5, 1, -1), (-half, half))
-    assert {name for name in metrics if name.startswith(("acc5", "acc7"))} == classes
+    metrics = evaluate_target(column(0, 0.5, -0.5), column(0.5, 0.5, -0.5), (-half, half))
+    assert {name for name in metrics if name.startswith(("acc3", "acc5", "acc7", "f1_3"))} == classes
+
+
+def test_three_classes_by_hand():
+    """YouTube's labels; rounding is half to even, and 7 is clipped to 1.
+
+    p       −1.4  −.5   .2   .6   7   −.6   .5   0
+    class    −1    0    0    1    1   −1    0    0
+    y        −1   −1    0    1    1    0    0    1      5 of 8
+    F1 of −1: 2·1/(2 + 2), of 0: 2·2/(4 + 3), of 1: 2·2/(2 + 3); weights 2/8, 3/8, 3/8
+    """
+    p, y = column(-1.4, -0.5, 0.2, 0.6, 7, -0.6, 0.5, 0), column(-1, -1, 0, 1, 1, 0, 0, 1)
+    metrics = evaluate_target(p, y, (-1.0, 1.0))
+    assert metrics["acc3"] == 5 / 8
+    assert metrics["f1_3"] == pytest.approx(2 / 8 * 1 / 2 + 3 / 8 * 4 / 7 + 3 / 8 * 4 / 5)
+    assert "acc5" not in metrics
+
+
+def test_labels_of_zero_and_one():
+    """Centred on one half: .5 and .7 are 1, .49 is 0, and no label is neutral, so both conventions count all four."""
+    metrics = evaluate_target(column(0.7, 0.49, 0.5, -3), column(1, 0, 0, 0), (0.0, 1.0))
+    assert metrics["acc2_nonneg"] == 3 / 4
+    assert metrics["acc2_pos"] == 1.0  # of a prediction of exactly one half, which only > tells from 1
+    assert set(metrics) == {"mae", "corr", "acc2_nonneg", "f1_nonneg", "acc2_pos", "f1_pos"}
 
 
 # What is not defined ------------------------------------------------------------------------------------

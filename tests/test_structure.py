@@ -23,17 +23,26 @@ ORDER = [
     "baselines",
     "learner",
     "records",
+    "loggers",
     "run",
     "probe",
     "estimation",
     "cost",
+    "permutation",
+    "statistics",
+    "experiment",
+    "search",
+    "reference",
+    "tables",
+    "attempt",
+    "sweep",
 ]
 ONLY = {
-    "hydra": {"run"},
-    "omegaconf": {"run", "cost"},
+    "hydra": {"run", "experiment", "attempt", "sweep"},
+    "omegaconf": {"run", "cost", "experiment", "search", "tables", "attempt", "sweep"},
     "pytorch_lightning": {"learner", "run", "data"},
     "transformers": {"backbones"},
-    "wandb": set(),
+    "wandb": {"loggers"},
 }
 
 

@@ -44,6 +44,7 @@ class MIRD(Backbone):
     dropout: before the linear maps to z_S and to a BERT's z_L, and in the head
     reconstruction: ``log``, Σ_m log of the batch's mean loss (Eq. 19, default), whose gradient does not depend on the units of the
         features; ``plain``, their sum; ``none``, no decoders (the paper's ablation)
+    reconstruct_unlabeled: whether segments without a label are reconstructed too (Table 6)
     raw_terms: whether ``raw_<modality>``, statistics of what came in, are parts too, for the terms I(X_m; z_S) of Eq. 20: mean and
         standard deviation over frames, mean embedding over words. The paper does not say how a network reads a sequence. Off by
         default: the paper itself finds the model no worse without them, and official code has none
@@ -71,6 +72,7 @@ class MIRD(Backbone):
         gate_dropout: float = 0.5,
         dropout: float = 0.5,
         reconstruction: str = "log",
+        reconstruct_unlabeled: bool = True,
         raw_terms: bool = False,
         max_pieces: int | None = 50,
     ):
@@ -85,6 +87,7 @@ class MIRD(Backbone):
             if value not in values:
                 raise ValueError(f"MIRD's {option} is {' or '.join(values)}, but {value!r} came; set model.backbone.{option}.")
         self.pooling, self.reconstruction, self.raw_terms = pooling, reconstruction, raw_terms
+        self.reconstruct_unlabeled = reconstruct_unlabeled
         language = spec.features["language"]
         self.text = TextEncoder(language, "bert", text_encoder, max_pieces, pooler=pooling == "pooler")
         if shared_init == "random":
@@ -134,18 +137,20 @@ class MIRD(Backbone):
         return Fusion(self.head(z), z, unimodal, {"shared": shared, **raw})
 
     def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
-        """L_recon (Eq. 19) by modality, of all rows whether they have a label or not."""
+        """L_recon (Eq. 19) by modality, of all rows whether they have a label or not, or of those that have."""
+        rows = slice(None if self.reconstruct_unlabeled else batch.labelled)
         terms = {}
         for m, decoder in self.decoders.items():
             assert isinstance(decoder, Decoder)
-            code = torch.cat([fusion.parts["shared"], fusion.unimodal[m]], dim=1)
+            code = torch.cat([fusion.parts["shared"], fusion.unimodal[m]], dim=1)[rows]
             if m == "language":
-                pieces = Pieces.of(encoded[m])
+                whole = Pieces.of(encoded[m])
+                pieces = Pieces(whole.ids[rows], whole.mask[rows], whole.word[rows])
                 states = decoder.states(code, pieces.ids.shape[1])
                 loss = cross_entropy(states[pieces.mask], decoder.project, pieces.ids[pieces.mask])
                 there = pieces.mask.any()
             else:
-                frames = real_steps_first(encoded[m]["frames"])
+                frames = real_steps_first(encoded[m]["frames"][rows])
                 rebuilt = decoder.project(decoder.states(code, frames.mask.shape[1]))
                 loss = mean_squared_error(rebuilt, frames)
                 there = frames.mask.any()

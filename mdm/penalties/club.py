@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.pairs import named, padded, pairs_of, prepared
-from mdm.types import Fusion
 
 
 class Club(Penalty):
@@ -33,6 +32,7 @@ class Club(Penalty):
     normalize: whether each dimension of x and y is standardised over the batch, by statistics that carry gradient (default).
         Information does not change by it. Without it, as in paper and official code, variances of q between 1/e and e say
         that whatever is small is noise: an encoder that shrinks its output lowers the value and keeps the dependence
+    labelled_only: leave out segments without a label (paper 004, Table 6)
     Raises ValueError on names that are not there, an unknown direction, fewer than one pair, or numbers out of range.
     """
 
@@ -48,6 +48,7 @@ class Club(Penalty):
         hidden: int = 16,
         bound: float = 1.0,
         normalize: bool = True,
+        labelled_only: bool = False,
     ):
         super().__init__(weight)
         if hidden < 1 or not bound > 0:
@@ -57,23 +58,24 @@ class Club(Penalty):
             )
         part_dims = part_dims or {}
         self.pairs = pairs_of(unimodal_dims, part_dims, pairs, shared, direction)
-        self.normalize = normalize
+        self.normalize, self.labelled_only = normalize, labelled_only
         widths = {"z": z_dim, **part_dims, **unimodal_dims}
         self.conditional = Conditionals([(widths[x], widths[y]) for x, y in self.pairs], hidden, bound)
 
     def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
-        y, mean, log_variance = (self._by_pair(t) for t in self._conditionals(view.joint))
+        y, mean, log_variance = (self._by_pair(t) for t in self._conditionals(view))
         return {f"{a}_{b}": estimators.club(y[i], mean[i], log_variance[i]) for i, (a, b) in enumerate(self.pairs)}
 
     def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:
         # Bound and likelihood are sums over the dimensions of y, so all pairs side by side are one.
-        return {"term": self.weight * estimators.club(*self._conditionals(view.joint))}
+        return {"term": self.weight * estimators.club(*self._conditionals(view))}
 
     def critic_loss(self, view: View) -> Float[Tensor, ""]:
-        return -estimators.barber_agakov(*self._conditionals(view.joint))
+        return -estimators.barber_agakov(*self._conditionals(view))
 
-    def _conditionals(self, fusion: Fusion) -> tuple[Tensor, Tensor, Tensor]:
+    def _conditionals(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
         """y of all pairs side by side, and the means and log variances of q(y|x)."""
+        fusion = view.joint[~view.label.isnan().any(1)] if self.labelled_only else view.joint
         wanted = {name for pair in self.pairs for name in pair}
         values = {name: prepared(value, self.normalize) for name, value in named(fusion).items() if name in wanted}
         y = torch.cat([values[b] for _, b in self.pairs], dim=1)

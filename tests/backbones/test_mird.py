@@ -104,6 +104,20 @@ def test_reconstruction_is_of_real_steps_by_hand():
         assert float(got["reconstruct_language"]) == pytest.approx(sum(surprise) / len(surprise), rel=1e-5)
 
 
+def test_segments_without_a_label_can_be_left_out_of_the_reconstruction():
+    """Then it is that of the others alone."""
+    whole = batch()
+    few = Batch(whole.ids[:2], {m: s[slice(2)] for m, s in whole.sequences.items()}, whole.label[:2])
+    of_two = Batch(whole.ids, whole.sequences, whole.label, labelled=2)
+    with torch.no_grad():
+        expected = losses(build(), few)
+        found = losses(build(reconstruct_unlabeled=False), of_two)
+        assert {m: float(v) for m, v in found.items()} == {m: pytest.approx(float(v), rel=1e-5) for m, v in expected.items()}
+        all_rows = losses(build(), of_two)
+        assert all_rows == losses(build(), whole)
+        assert all_rows["reconstruct_language"] != found["reconstruct_language"]
+
+
 def test_logarithms_of_the_same_losses_by_default():
     with torch.no_grad():
         plain, log = losses(build(reconstruction="plain"), batch()), losses(build(), batch())

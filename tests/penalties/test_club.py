@@ -214,7 +214,7 @@ def test_each_pair_has_its_direction():
         penalty = build(pairs=pairs)
         assert penalty.conditional.widths == widths
         given = {m: v.clone().requires_grad_() for m, v in values.items()}
-        y, mean, _ = penalty._conditionals(view(given).joint)
+        y, mean, _ = penalty._conditionals(view(given))
         assert mean.shape == y.shape == (ROWS, widths[0])
         mean.sum().backward()
         assert [m for m, v in given.items() if v.grad is not None and v.grad.abs().sum() > 0] == [pairs[0][0]]
@@ -282,3 +282,13 @@ def test_pairs_are_of_two_and_each_once(pairs):
 @pytest.mark.parametrize("constant", [0.0, 100.3, 1000.7, -1e6])
 def test_a_constant_column_becomes_zero(constant):
     assert (standardized(torch.full((33, 2), constant)) == 0).all()
+
+
+def test_segments_without_a_label_can_be_left_out():
+    """Then the bound, its gradient and the critic's loss are those of the others alone."""
+    whole, few = random_values(), {m: v[:8] for m, v in random_values().items()}
+    given = view(whole)
+    given.label[8:] = float("nan")
+    for penalty, expected in ((build(labelled_only=True), view(few)), (build(), view(whole))):
+        assert torch.equal(penalty(given)["term"], penalty(expected)["term"])
+        assert torch.equal(penalty.critic_loss(given), penalty.critic_loss(expected))

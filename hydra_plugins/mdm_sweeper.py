@@ -1,0 +1,47 @@
+"""Hydra's end of `mdm.sweep`: Hydra takes sweepers only from modules of this name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+class Missing(Sweeper):
+    """Launches the runs of an experiment or a grid that have no record yet."""
+
+    def __init__(self, runs_per_task: int, at_once: int):
+        self.runs_per_task, self.at_once = runs_per_task, at_once
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.composed_once, self.context = config, hydra_context
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from mdm.sweep import sweep
+
+        def composed(overrides: list[str]) -> DictConfig:
+            cfg = self.context.config_loader.load_sweep_config(self.composed_once, overrides)
+            with open_dict(cfg):
+                del cfg["hydra"]
+            return cfg
+
+        def launch(jobs: list[list[str]]) -> Any:
+            return self.launcher.launch(jobs, initial_job_idx=0)
+
+        try:
+            return sweep(self.composed_once, arguments, composed, launch, self.runs_per_task, self.at_once)
+        except ValueError as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            print(f"{error}\n(HYDRA_FULL_ERROR=1 shows where.)", file=sys.stderr)
+            sys.exit(2)

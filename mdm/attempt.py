@@ -1,0 +1,129 @@
+"""One run of many: it leaves its log and, if it fails, its traceback, and goes back into the queue of a cluster when it must.
+
+What a launcher calls, in a worker of its own or in this process (`train.py -m`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from mdm import records
+from mdm.run import record_folder, run
+
+log = logging.getLogger(__name__)
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+LOG = "run.log"
+
+
+def attempt(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
+    """A run of a sweep: its log and its traceback go into its folder; its validation MAE, or None if it failed.
+
+    Never raises on what goes wrong in a run: a launcher that sees one exception may give up the rest.
+    """
+    folder = record_folder(cfg, overrides)
+    folder.mkdir(parents=True, exist_ok=True)
+    cfg = cfg.copy()
+    cfg.machine.progress = False
+    cfg.machine.devices = devices(cfg.machine.accelerator, cfg.machine.devices)
+    with logged(folder / LOG):
+        try:
+            (folder / records.ERROR).unlink(missing_ok=True)
+            return float(run(cfg, overrides)["valid"]["mae"])
+        except Exception as error:
+            records.write_atomically(folder / records.ERROR, "".join(traceback.format_exception(error)))
+            log.error("failed: %s", error)
+            return None
+
+
+@contextlib.contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Send what the package logs and prints to a file."""
+    package = logging.getLogger("mdm")
+    with open(path, "a", encoding="utf-8", buffering=1) as file, contextlib.redirect_stdout(file):
+        os.utime(path)  # opened now, though nothing is said yet
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        level, propagate = package.level, package.propagate
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
+        package.propagate = False
+        try:
+            yield
+        finally:
+            package.removeHandler(handler)
+            package.setLevel(level)
+            package.propagate = propagate
+
+
+def devices(accelerator: str, asked: Any) -> Any:
+    """One GPU for each worker of a pool, in turn; what was asked for otherwise."""
+    worker = multiprocessing.current_process().name.rpartition("-")
+    if accelerator != "gpu" or asked != 1 or worker[0] != "LokyProcess":
+        return asked
+    return [(int(worker[2]) - 1) % max(1, torch.cuda.device_count())]
+
+
+def work(path: str | Path) -> None:
+    """All runs of a task (see `mdm.sweep.tasks`), ``at_once`` at a time."""
+    task = json.loads(Path(path).read_text(encoding="utf-8"))
+    if task["at_once"] == 1:
+        for overrides in task["runs"]:
+            composed_attempt(overrides)
+        return
+    joblib.Parallel(n_jobs=task["at_once"])(joblib.delayed(composed_attempt)(overrides, True) for overrides in task["runs"])
+
+
+def composed_attempt(overrides: list[str], in_pool: bool = False) -> None:
+    if in_pool:
+        # The scheduler signals every process of a task; the first one answers for all.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", overrides)
+    attempt(cfg, overrides)
+
+
+# ---- on a cluster
+
+
+def requeue_on_termination() -> None:
+    """In a Slurm task under submitit: answer SIGTERM as the time limit is answered, by going back into the queue.
+
+    Preemption with a grace time sends SIGTERM, which submitit ignores, and a task that ends within the grace time counts as
+    completed. Checkpoints are whole at any moment, so there is nothing to save first. A job that is no longer running was
+    cancelled, or Slurm has requeued it by itself: then it leaves, without a result for submitit. No effect elsewhere.
+    """
+    answer = signal.getsignal(signal.SIGUSR2)
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or "SUBMITIT_EXECUTOR" not in os.environ or not callable(answer):
+        return
+
+    def on_term(number: int, frame: Any) -> None:
+        shown = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, check=False).stdout
+        if "JobState=RUNNING" not in shown.split():
+            os._exit(75)
+        try:
+            answer(signal.SIGUSR2, frame)
+        except subprocess.CalledProcessError as error:
+            print(f"requeued by the scheduler already: {error}", file=sys.stderr, flush=True)
+            os._exit(75)
+
+    signal.signal(signal.SIGTERM, on_term)

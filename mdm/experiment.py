@@ -1,0 +1,200 @@
+"""After the runs that are alone, the grids: an experiment file → the cells of its table, each a run per seed.
+
+An experiment of runs has a section ``table``. The sweep (`python train.py -m experiment=…`) and the table (`python scripts/table.py
+experiment=…`) read it with the same arguments, so they cannot disagree about what belongs to a cell:
+
+    table:
+      title: …
+      paper: {paper: "000", table: T1}          whose printed values stand beside ours (`mdm.reference`)
+      seeds: 10                                 0 to 9 in every cell; seed=… on the command line replaces them
+      data: {synthetic: mosi}                   config → the paper's data set that it is, or stands in for; data=… replaces them
+      metrics: {mae: mae, acc2_pos: acc2}       columns: ours → the paper's. By the paper's data set where they differ
+      primary: mae                              what the tests are about; by the paper's data set where it differs
+      rows:
+        none: {label: EF-LSTM, run: [model=eflstm, penalty=none], paper: {model: EF-LSTM, penalty_or_variant: none}}
+        kl: {label: + KL, run: [model=eflstm, penalty=kl], baseline: none, paper: {model: EF-LSTM, penalty_or_variant: kl}}
+        cited: {label: ICCN, paper: {model: ICCN}}       a system that is not built here: the paper's value alone
+      notes: …                                  what the caption must say
+
+A row's ``tuned`` maps data configs to files under configs/tuned. model=… and penalty=… on the command line choose among the rows;
+every other override is added to every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+CHOOSE = ("model", "penalty")
+"""What on the command line chooses among the rows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    label: as it is printed; paper: the keys of its values in the paper, none if it prints none; note: a remark under the table
+    run: overrides of its runs; None for a system that is not built here
+    tuned: data config → file under configs/tuned
+    baseline: the row that it is tested against; ``only``: the data configs or the paper's data sets that it exists for, all if None
+    """
+
+    name: str
+    label: str
+    run: tuple[str, ...] | None = None
+    tuned: Mapping[str, str] = field(default_factory=dict)
+    baseline: str | None = None
+    only: tuple[str, ...] | None = None
+    paper: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    def runs_on(self, data: str, stands_for: str) -> bool:
+        return self.run is not None and (self.only is None or bool({data, stands_for} & set(self.only)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """The declaration of a table, see the module's docstring; ``metrics`` and ``primary`` by the paper's data set."""
+
+    title: str
+    seeds: int
+    data: Mapping[str, str]
+    metrics: Mapping[str, Mapping[str, str]]
+    primary: Mapping[str, str]
+    rows: Mapping[str, Row]
+    paper: Mapping[str, str] = field(default_factory=dict)
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row on one data set: what its runs share, and their seeds."""
+
+    row: str
+    data: str
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def runs(self) -> list[list[str]]:
+        """The overrides of every run."""
+        return [[*self.overrides, f"seed={seed}"] for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A command line, taken apart. ``data`` and ``seeds`` are None where it does not say."""
+
+    data: tuple[str, ...] | None
+    seeds: tuple[int, ...] | None
+    chosen: Mapping[str, tuple[str, ...]]
+    experiment: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def read_arguments(arguments: Sequence[str]) -> Arguments:
+    """Overrides of an experiment, apart by what they mean.
+
+    Raises ValueError if another key than data, seed, model and penalty is swept, or a seed is no whole number.
+    """
+    values: dict[str, tuple[str, ...]] = {}
+    experiment: list[str] = []
+    others: list[str] = []
+    for given in OverridesParser.create().parse_overrides(list(arguments)):
+        key = given.get_key_element()
+        if key in ("data", "seed", *CHOOSE):
+            swept = given.is_sweep_override()
+            values[key] = tuple(given.sweep_string_iterator()) if swept else (given.get_value_element_as_str(),)
+        elif given.is_sweep_override():
+            raise ValueError(
+                f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, but "
+                f"{given.input_line} came; give {key} one value, or sweep without experiment=."
+            )
+        else:
+            (experiment if key == "experiment" else others).append(str(given.input_line))
+    try:
+        seeds = tuple(int(seed) for seed in values["seed"]) if "seed" in values else None
+    except ValueError:
+        raise ValueError(f"Seeds are whole numbers, but seed={','.join(values['seed'])} came; use seed='range(10)', say.") from None
+    chosen = {key: values[key] for key in CHOOSE if key in values}
+    return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others))
+
+
+def table_of(cfg: DictConfig) -> Table:
+    """The table that a composed experiment declares.
+
+    Raises ValueError, naming the key, if it has none or what it declares does not fit together.
+    """
+    if "table" not in cfg:
+        raise ValueError(
+            f"A table is declared by an experiment, but {cfg.name} has no table; choose one, as experiment=mdm/table1."
+        )
+    raw: Any = OmegaConf.to_container(cfg.table, resolve=True)
+    known = {"title", "seeds", "data", "metrics", "primary", "rows", "paper", "notes"}
+    if set(raw) - known or {"title", "seeds", "data", "metrics", "primary", "rows"} - set(raw):
+        raise ValueError(
+            f"A table has title, seeds, data, metrics, primary and rows, and may have paper and notes, but {cfg.name} has "
+            f"{', '.join(raw)}; correct table in its file."
+        )
+    seeds, data = raw["seeds"], {str(k): str(v) for k, v in raw["data"].items()}
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1 or not data:
+        raise ValueError(f"A table needs at least one seed and one data set, but has seeds={seeds!r} and data={data}; set table.")
+    nested = all(isinstance(value, Mapping) for value in raw["metrics"].values())
+    sets = dict.fromkeys([*data.values(), *(raw["metrics"] if nested else ())])
+    metrics = {name: dict(raw["metrics"].get(name, {}) if nested else raw["metrics"]) for name in sets}
+    primary = {name: str(raw["primary"].get(name) if isinstance(raw["primary"], Mapping) else raw["primary"]) for name in sets}
+    for name in sets:
+        if primary[name] not in metrics[name]:
+            raise ValueError(
+                f"A table's tests are about one of its columns, but of {name} it has {', '.join(metrics[name]) or 'none'} and "
+                f"primary={primary[name]}; set table.metrics and table.primary."
+            )
+    rows = {name: row_of(name, keys) for name, keys in raw["rows"].items()}
+    for row in rows.values():
+        if row.baseline is not None and (row.baseline == row.name or row.baseline not in rows or rows[row.baseline].run is None):
+            raise ValueError(
+                f"A row is compared with another that is run, but table.rows.{row.name}.baseline is {row.baseline!r}; name one of "
+                f"{', '.join(r.name for r in rows.values() if r.run is not None and r is not row) or 'none'}."
+            )
+    return Table(raw["title"], seeds, data, metrics, primary, rows, raw.get("paper") or {}, raw.get("notes") or "")
+
+
+def row_of(name: str, keys: Mapping[str, Any]) -> Row:
+    """One row of ``table.rows``."""
+    if not set(keys) <= set(Row.__dataclass_fields__) - {"name"} or "label" not in keys or not ({"run", "paper"} & set(keys)):
+        raise ValueError(
+            f"A row has a label, a run or the paper's keys, and may have tuned, baseline, only and note, but table.rows.{name} has "
+            f"{', '.join(keys)}; correct it."
+        )
+    lists = {key: tuple(str(value) for value in keys[key]) for key in ("run", "only") if keys.get(key) is not None}
+    return Row(name=name, **{**{key: value for key, value in keys.items() if value is not None}, **lists})
+
+
+def cells(table: Table, arguments: Sequence[str]) -> list[Cell]:
+    """The cells of a table that the command line leaves, data set by data set in the order of the rows.
+
+    Raises ValueError where `read_arguments` does, and if none is left.
+    """
+    given = read_arguments(arguments)
+    data = given.data or tuple(table.data)
+    seeds = given.seeds if given.seeds is not None else tuple(range(table.seeds))
+    found = []
+    for name, row in product(data, table.rows.values()):
+        if not row.runs_on(name, table.data.get(name, name)):
+            continue
+        assert row.run is not None
+        own = dict(override.split("=", 1) for override in row.run if override.split("=", 1)[0] in CHOOSE)
+        if all(own.get(key) in values for key, values in given.chosen.items()):
+            tuned = (f"tuned={row.tuned[name]}",) if name in row.tuned else ()
+            found.append(Cell(row.name, name, (*given.experiment, f"data={name}", *row.run, *tuned, *given.others), seeds))
+    if not found:
+        wanted = ", ".join(f"{key}={','.join(values)}" for key, values in given.chosen.items())
+        raise ValueError(
+            f"No row of this table runs with {wanted or 'these choices'} on {', '.join(data)}; its rows are "
+            + "; ".join(f"{row.name}: {' '.join(row.run)}" for row in table.rows.values() if row.run is not None)
+        )
+    return found

@@ -1,0 +1,104 @@
+"""A printed value by its key."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+
+FILES = ("results", "settings", "systems", "figures")
+KEY = ("paper", "table", "dataset", "target", "model", "penalty_or_variant", "metric")
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A cell of a paper's table.
+
+    value: as printed; unit: percent or absolute; significant: the paper's mark, None where it has none for this cell
+    """
+
+    value: str
+    unit: str
+    significant: bool | None
+    provenance: str
+    note: str
+
+    @property
+    def number(self) -> float:
+        """NaN for a dash, and where the paper prints NaN."""
+        return float(self.value) if self.value else float("nan")
+
+    @property
+    def decimals(self) -> int:
+        """As many as are printed."""
+        return len(self.value.partition(".")[2])
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Why the value is doubtful; empty for nearly all."""
+        return tuple(part.strip(" ;") for part in self.note.split("FLAG:")[1:])
+
+
+@cache
+def read(name: str) -> tuple[dict[str, str], ...]:
+    """The rows of ``results``, ``settings``, ``systems`` or ``figures``; every value the text that is printed.
+
+    Raises ValueError for another name.
+    """
+    if name not in FILES:
+        raise ValueError(f"What the papers print is in {', '.join(FILES)}, but {name} was asked for.")
+    with files(__package__).joinpath(f"{name}.csv").open(encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
+@cache
+def results() -> dict[tuple[str, ...], Printed]:
+    """Every printed cell by its key."""
+    marks = {"true": True, "false": False, "": None}
+    return {
+        tuple(row[key] for key in KEY): Printed(
+            row["value"], row["unit"], marks[row["significant"]], row["provenance"], row["note"]
+        )
+        for row in read("results")
+    }
+
+
+@cache
+def printed_keys(of: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+    """The combinations of these parts of a key that occur."""
+    return frozenset(tuple(row[key] for key in of) for row in read("results"))
+
+
+def value(paper: str, table: str, dataset: str, target: str, model: str, penalty_or_variant: str, metric: str) -> Printed:
+    """The cell of a table where a row and a column meet; its value is empty where the paper prints a dash.
+
+    Raises ValueError, naming the nearest, if the paper has no such table, or the table no such row (model, penalty_or_variant) or
+    column (dataset, target, metric).
+    """
+    asked = dict(zip(KEY, (paper, table, dataset, target, model, penalty_or_variant, metric), strict=True))
+    for of in (("paper", "table"), ("model", "penalty_or_variant"), ("dataset", "target", "metric")):
+        place = tuple(dict.fromkeys(("paper", "table", *of)))
+        if tuple(asked[key] for key in place) not in printed_keys(place):
+            raise ValueError(f"Paper {paper} prints no {said(asked, of)}{within(asked, of)}; {nearest(asked, of)}")
+    return results()[tuple(asked.values())]
+
+
+def said(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
+    return " ".join(f"{key}={asked[key]!r}" for key in of if key != "paper")
+
+
+def within(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
+    return "" if "table" in of else f" in {asked['table']}"
+
+
+def nearest(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
+    """What is printed there and looks most like what was asked for."""
+    fixed = ("paper",) if "table" in of else ("paper", "table")
+    there = {said(row, of): None for row in read("results") if all(row[key] == asked[key] for key in fixed)}
+    if not there:
+        return f"the papers are {', '.join(sorted({row['paper'] for row in read('results')}))}."
+    close = get_close_matches(said(asked, of), there, n=3, cutoff=0) if len(there) > 6 else list(there)
+    return f"{'the nearest are' if len(there) > 6 else 'it prints'} {'; '.join(close)}."

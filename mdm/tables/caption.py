@@ -1,0 +1,180 @@
+"""What must be said of a table's numbers, sentence by sentence, in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from mdm.tables.numbers import Block, Line, Sheet
+from mdm.tables.segments import has_losses
+from mdm.tables.wording import CONVENTIONS, DATASETS, base, heading, listed
+
+UNSAID = ("acc2", "f1")
+"""The papers' metrics of which they do not say what becomes of zeros."""
+
+
+def where(block: Block) -> str:
+    """A block's title."""
+    known = DATASETS.get(block.stands_for, block.stands_for)
+    if block.data == block.stands_for:
+        return known
+    of = "SYNTHETIC, " if block.synthetic else ""
+    return f"{block.data} ({of}stands in for {known})"
+
+
+def caption(sheet: Sheet) -> list[str]:
+    """The sentences under a table, in order of weight; footnotes are apart."""
+    lines = [line for block in sheet.blocks for line in block.lines]
+    said = [f"MIXED, as asked for. Records differ in {what}." for what in sheet.mixed]
+    said += [made_up(block) for block in sheet.blocks if block.synthetic]
+    said += unfinished(sheet.blocks)
+    said.append(cells(lines))
+    said += conventions(sheet.blocks)
+    said += stars(sheet)
+    said += citations(lines)
+    said.append(origin(sheet))
+    if sheet.declared.notes:
+        said.append(" ".join(sheet.declared.notes.split()))
+    return said
+
+
+def made_up(block: Block) -> str:
+    known = DATASETS.get(block.stands_for)
+    return f"{block.data} is SYNTHETIC" + (
+        f" and stands in for {known}: its numbers say nothing about people, and the paper's are shown for the layout."
+        if known
+        else ": its numbers say nothing about people."
+    )
+
+
+def unfinished(blocks: Sequence[Block]) -> list[str]:
+    """Which runs are missing, and why those that failed did."""
+    said = []
+    for state, word in (("failed", "Failed"), ("broken", "Begun and not finished"), ("missing", "Not run")):
+        places = []
+        for block in blocks:
+            for line in block.lines:
+                runs = [run for run in line.runs if run.state == state]
+                if runs:
+                    why = "; ".join(dict.fromkeys(run.error[:160] for run in runs if run.error))
+                    places.append(
+                        f"{line.row.label} on {block.data}, seed {ranges(run.seed for run in runs)}{f' ({why})' if why else ''}"
+                    )
+        if places:
+            said.append(f"{word}: {'; '.join(places)}.")
+    return said
+
+
+def cells(lines: Sequence[Line]) -> str:
+    """How to read a cell."""
+    seeds = sorted({tuple(run.seed for run in line.runs) for line in lines if line.runs})
+    every = "; ".join(f"{len(of)} ({ranges(of)})" for of in seeds)
+    text = f"Cells: test mean ± sample standard deviation over the seeds, n = {every}; checkpoints chosen on validation."
+    if any(entry.printed for line in lines for entry in line.entries.values()):
+        text += " Below, the paper's printed value and, in brackets, ours less it."
+    if any(entry.printed and entry.printed.significant for line in lines for entry in line.entries.values()):
+        text += " †: significant, says the paper."
+    if any(entry.best for line in lines for entry in line.entries.values()):
+        text += " Bold: the best of our means, which is no test."
+    if any(entry.undefined for line in lines for entry in line.entries.values()):
+        text += (
+            " ‡: not defined in some runs (the correlation of a constant, say); mean and deviation are of the others, and tests "
+            "count them as the worst."
+        )
+    return text
+
+
+def conventions(blocks: Sequence[Block]) -> list[str]:
+    """What each column is, and what the paper leaves open about its own."""
+    columns = {column.metric: column for block in blocks for column in block.columns}
+    said = dict.fromkeys(
+        f"{heading(base(name))} is {base(name)}: {CONVENTIONS[base(name)]}" for name in columns if base(name) in CONVENTIONS
+    )
+    text = [f"{'; '.join(said)}."] if said else []
+    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and base(c.metric).endswith(("_pos", "_nonneg"))]
+    if open_:
+        names = listed(list(dict.fromkeys(c.printed.rpartition("/")[2] for c in open_)))
+        text.append(f"The paper does not say what becomes of zeros in its {names}.")
+    return text
+
+
+def stars(sheet: Sheet) -> list[str]:
+    """The rule of the stars, and how far it reaches."""
+    if not sheet.family:
+        return []
+    primary = list(dict.fromkeys(block.primary.metric for block in sheet.blocks))
+    names = listed([heading(name) for name in primary])
+    by_segment = any(has_losses(name) for name in primary)
+    also = (
+        ", and, where there is one, the 95 % bootstrap interval over test segments, whole videos at a time, excludes 0"
+        if by_segment
+        else ""
+    )
+    made = sum(line.contrast is not None and line.contrast.comparison is not None for b in sheet.blocks for line in b.lines)
+    count = f"k = {sheet.family} comparisons of this table"
+    if made < sheet.family:
+        count += f", {sheet.family - made} of which are not there and count with p = 1"
+    text = [
+        f"★ in {names}, declared beforehand: differs from the row's baseline, for better or worse. The exact two-sided sign-flip "
+        f"test on runs paired by seed has p < .05 after Holm's correction for the {count}{also}. No ★ is no evidence, which is not "
+        "evidence of no effect.",
+        "Differences are system − baseline with the 95 % t interval of paired seeds; A12 is the chance that a run of the system is "
+        "better than one of the baseline; Mann–Whitney, unpaired, two-sided and uncorrected, is the test of paper 000.",
+    ]
+    if not all(has_losses(name) for name in primary):
+        without = listed([heading(name) for name in primary if not has_losses(name)])
+        text.append(f"{without} is no mean over segments and has no interval over them.")
+    return text
+
+
+def citations(lines: Sequence[Line]) -> list[str]:
+    """Where the values of systems come from that are not built here."""
+    by_source = dict[str, list[str]]()
+    for line in lines:
+        if not line.runs:
+            sources = {entry.printed.provenance for entry in line.entries.values() if entry.printed}
+            for source in sorted(sources):
+                names = by_source.setdefault(SOURCES.get(source, source.replace("cited:", "cited there from ")), [])
+                if line.row.label not in names:
+                    names.append(line.row.label)
+    told = "; ".join(f"{source}: {', '.join(names)}" for source, names in by_source.items())
+    return [f"Cited, not built here: values are the paper's. By the paper's account, {told}."] if told else []
+
+
+SOURCES = {
+    "": "of unsaid origin",
+    "paper_run": "run by the paper",
+    "reimplemented": "reimplemented by the paper",
+    "from_code": "run by the paper from published code",
+}
+
+
+def origin(sheet: Sheet) -> str:
+    """Code and data that made the numbers, of all records where they differ."""
+    records = [run.record for block in sheet.blocks for line in block.lines for run in line.runs if run.state == "finished"]
+    if not records:
+        return "No run has finished."
+    commits = dict.fromkeys(
+        f"{(record['commit'] or 'unknown')[:7]}{' with uncommitted changes' if record['uncommitted_changes'] else ''}"
+        for record in records
+    )
+    cards = dict.fromkeys(f"{record['data']} {record['data_card'][:8]}" for block in sheet.blocks for record in of_block(block))
+    versions = dict.fromkeys(", ".join(f"{k} {v}" for k, v in record["versions"].items()) for record in records)
+    return f"Code {listed(list(commits))}; data {', '.join(cards)}; {' | '.join(versions)}; {counted_runs(len(records))}."
+
+
+def of_block(block: Block) -> list[dict[str, str]]:
+    return [dict(run.record) for line in block.lines for run in line.runs if run.state == "finished"]
+
+
+def counted_runs(n: int) -> str:
+    return f"{n} run{'s' if n > 1 else ''}"
+
+
+def ranges(seeds: Iterable[int]) -> str:
+    """0 to 9, or 0, 1 and 5 to 7."""
+    parts = []
+    for _, group in groupby(enumerate(sorted(seeds)), lambda pair: pair[1] - pair[0]):
+        run = [seed for _, seed in group]
+        parts.append(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" if len(run) > 2 else f"{run[0]}, {run[-1]}")
+    return ", ".join(parts)

@@ -1,0 +1,131 @@
+"""From cells to what their runs left on disk, and what may not stand side by side in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from mdm import records
+from mdm.experiment import Cell
+
+Placer = Callable[[list[str]], tuple[Path, Mapping[str, Any]]]
+"""Overrides of a run → its folder and its config."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that a cell declares, and what there is of it.
+
+    state: ``finished``; ``failed``: it left its traceback; ``broken``: it began; ``missing``: nothing
+    record: its metrics, empty unless finished; differing: keys of its config that are not as declared
+    error: the last line of its traceback
+    """
+
+    seed: int
+    folder: Path
+    state: Literal["finished", "failed", "broken", "missing"]
+    record: Mapping[str, Any]
+    differing: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A cell and its runs, in the order of its seeds."""
+
+    cell: Cell
+    runs: tuple[Run, ...]
+
+    @property
+    def finished(self) -> dict[int, Run]:
+        return {run.seed: run for run in self.runs if run.state == "finished"}
+
+
+def gather(cells: Iterable[Cell], place: Placer) -> list[Gathered]:
+    """Every cell with its runs. A cell is composed once: the folders of its seeds differ in their last part only."""
+    found = []
+    for cell in cells:
+        folder, config = place(cell.runs()[0])
+        declared, seen = decisive(yaml.safe_load(records.dump(config))), dict[str, tuple[str, ...]]()
+        runs = [look(folder.parent / f"seed={seed}", seed, declared, seen) for seed in cell.seeds]
+        found.append(Gathered(cell, tuple(runs)))
+    return found
+
+
+def look(folder: Path, seed: int, declared: Mapping[str, Any], seen: dict[str, tuple[str, ...]]) -> Run:
+    """One run. ``seen``: configs that were compared already, which in a cell are the same text but for the seed.
+
+    Raises ValueError if the record is not of this seed.
+    """
+    error = folder / records.ERROR
+    if not (folder / records.METRICS).is_file():
+        if error.is_file():
+            lines = error.read_text(encoding="utf-8").strip().splitlines()
+            return Run(seed, folder, "failed", {}, error=lines[-1] if lines else "no traceback")
+        return Run(seed, folder, "broken" if (folder / records.CONFIG).is_file() else "missing", {})
+    record, text = records.read_record(folder), (folder / records.CONFIG).read_text(encoding="utf-8")
+    own = [line for line in text.splitlines() if line.startswith("seed: ")]
+    if own != [f"seed: {seed}"] or record["seed"] != seed:
+        raise ValueError(f"A folder seed={seed} holds the run of that seed, but {folder} holds another; remove it and run again.")
+    others = "\n".join(line for line in text.splitlines() if not line.startswith("seed: "))
+    if others not in seen:
+        seen[others] = tuple(records.differences(decisive(yaml.safe_load(others)), declared))
+    return Run(seed, folder, "finished", record, seen[others])
+
+
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config decides a cell's numbers: neither the seed nor the data's hash, which is compared between records."""
+    return {key: value for key, value in records.compared(config).items() if key not in ("seed", "data_card")}
+
+
+def mixtures(gathered: Sequence[Gathered]) -> list[str]:
+    """What differs between records that stand in one table and ought not to, a line each; empty if nothing does.
+
+    Between all: commit, uncommitted changes, versions of libraries. On one data set: the data's hash and what chose the checkpoint.
+    In one run: a config that is not what the experiment declares now.
+    """
+    runs = [(found.cell, run) for found in gathered for run in found.runs if run.state == "finished"]
+    lines = parted("commit", ((run.record["commit"], run) for _, run in runs))
+    lines += parted("uncommitted_changes", ((run.record["uncommitted_changes"], run) for _, run in runs))
+    for library in dict.fromkeys(name for _, run in runs for name in run.record["versions"]):
+        lines += parted(f"version of {library}", ((run.record["versions"].get(library), run) for _, run in runs))
+    for data in dict.fromkeys(cell.data for cell, _ in runs):
+        here = [run for cell, run in runs if cell.data == data]
+        lines += parted(f"data_card of {data}", ((run.record["data_card"], run) for run in here))
+        choices = ((f"{run.record['selected']['mode']} {run.record['selected']['by']}", run) for run in here)
+        lines += parted(f"checkpoints of {data} chosen by", choices)
+    undeclared = dict[tuple[str, str, str], list[Run]]()
+    for cell, run in runs:
+        for difference in run.differing:
+            undeclared.setdefault((cell.data, cell.row, difference), []).append(run)
+    for (data, row, difference), those in undeclared.items():
+        lines.append(f"config of {row} on {data}, recorded → declared, {difference} ({counted(those)})")
+    return lines
+
+
+def parted(name: str, values: Iterable[tuple[Any, Run]]) -> list[str]:
+    """One line if there are several values: each with its number of runs, in the order in which they occur."""
+    by_value = dict[str, list[Run]]()
+    for value, run in values:
+        by_value.setdefault(str(value), []).append(run)
+    said = "; ".join(f"{value[:40]} ({counted(runs)})" for value, runs in by_value.items())
+    return [f"{name}: {said}"] if len(by_value) > 1 else []
+
+
+def counted(runs: Sequence[Run]) -> str:
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+
+
+def refuse(lines: Sequence[str], gathered: Sequence[Gathered]) -> None:
+    """Raise ValueError, naming what differs, if records may not stand in one table."""
+    if lines:
+        first = next(run.folder for found in gathered for run in found.runs if run.state == "finished")
+        raise ValueError(
+            "A table is of runs of the same code, libraries, data and settings, but these differ:\n  "
+            + "\n  ".join(lines)
+            + f"\nRemove the old records (one is {first}) and run the sweep again, or say mixed=true, and the table will say so."
+        )

@@ -1,0 +1,124 @@
+"""A table as one HTML file without a network, every seed drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from mdm.tables.caption import caption, where
+from mdm.tables.cells import HEADS, contrast_cells, contrasted, heads, shown, size
+from mdm.tables.numbers import Block, Column, Line, Sheet
+from mdm.tables.wording import heading, number
+
+TEMPLATE = "page.html.jinja"
+LEFT, RIGHT = 6.0, 134.0
+"""Ends of an axis in a strip 140 wide; arrows point beyond them."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A column's scale: all of our values, and the printed ones that are no further off than these are apart."""
+
+    low: float
+    high: float
+
+    def x(self, value: float) -> float:
+        """Position in a strip, at its end for what lies beyond."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(LEFT + (RIGHT - LEFT) * min(max(share, 0.0), 1.0), 2)
+
+    def beyond(self, value: float) -> str:
+        """``left`` or ``right`` of the axis, or empty."""
+        return "left" if value < self.low else "right" if value > self.high else ""
+
+
+def axis_of(block: Block, column: Column) -> Axis | None:
+    """The axis of a column; None without a value."""
+    entries = [line.entries[column.metric] for line in block.lines if line.runs]
+    ours = [value for entry in entries for value in entry.defined]
+    if not ours:
+        return None
+    low, high = min(ours), max(ours)
+    reach = (high - low) or 0.05 * abs(high) or 1.0
+    near = [e.printed.number for e in entries if e.printed and low - reach <= e.printed.number <= high + reach]
+    low, high = min([low, *near]), max([high, *near])
+    pad = 0.05 * ((high - low) or reach)
+    return Axis(low - pad, high + pad)
+
+
+def strip(line: Line, column: Column, axis: Axis | None, baseline: float) -> dict[str, Any] | None:
+    """What is drawn in a cell: a dot a seed, our mean, the baseline's, and where the printed value lies. None without a value."""
+    entry = line.entries[column.metric]
+    if axis is None or not entry.defined:
+        return None
+    digits = column.decimals + 2
+    dots = [
+        {"x": axis.x(value), "y": 5 + 4 * (i % 4), "title": f"seed {seed}: {number(value, digits)}"}
+        for i, (seed, value) in enumerate(entry.values.items())
+        if not math.isnan(value)
+    ]
+    drawn: dict[str, Any] = {"dots": dots, "mean": axis.x(entry.mean), "baseline": None, "paper": None}
+    drawn["label"] = (
+        f"{len(dots)} seeds from {number(min(entry.defined), digits)} to {number(max(entry.defined), digits)}, "
+        f"mean {number(entry.mean, digits)}"
+    )
+    if not math.isnan(baseline):
+        drawn["baseline"] = {"x": axis.x(baseline), "title": f"mean of the baseline: {number(baseline, digits)}"}
+    if entry.printed is not None and not math.isnan(entry.printed.number):
+        paper = entry.printed.number
+        drawn["paper"] = {"x": axis.x(paper), "beyond": axis.beyond(paper), "title": f"the paper: {entry.printed.value}"}
+    return drawn
+
+
+def block_view(block: Block) -> dict[str, Any]:
+    """A block as the template reads it."""
+    axes = {column.metric: axis_of(block, column) for column in block.columns}
+    means = {line.row.name: {metric: entry.mean for metric, entry in line.entries.items()} for line in block.lines if line.runs}
+    rows = []
+    for line in block.lines:
+        against = means.get(line.row.baseline or "", {})
+        cells = [
+            {
+                "shown": shown(line, column),
+                "strip": strip(line, column, axes[column.metric], against.get(column.metric, math.nan)),
+            }
+            for column in block.columns
+        ]
+        rows.append({"label": line.row.label, "cited": not line.runs, "marks": line.marks, "size": size(line), "cells": cells})
+    seeds = [
+        [line.row.label, run.seed, run.state, *(seed_value(line, column, run.seed) for column in block.columns)]
+        for line in block.lines
+        for run in line.runs
+    ]
+    return {
+        "title": where(block),
+        "heads": heads(block),
+        "rows": rows,
+        "primary": heading(block.primary.metric),
+        "contrasts": [[line.row.label, *contrast_cells(found, block.primary)] for line, found in contrasted(block)],
+        "seeds": seeds,
+    }
+
+
+def seed_value(line: Line, column: Column, seed: int) -> str:
+    values = line.entries[column.metric].values
+    return number(values[seed], column.decimals + 2) if seed in values else "–"
+
+
+def page(sheet: Sheet) -> str:
+    """The whole table; light or dark as the reader has it."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("mdm.tables").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        title=sheet.declared.title,
+        name=sheet.name,
+        blocks=[block_view(block) for block in sheet.blocks],
+        comparison_heads=HEADS,
+        caption=caption(sheet),
+        footnotes=sheet.footnotes,
+        mixed=bool(sheet.mixed),
+    )

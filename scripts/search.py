@@ -1,0 +1,64 @@
+"""Settings chosen on the validation fold.
+
+    python train.py -m experiment=search/mdm
+    python scripts/search.py experiment=search/mdm
+
+Ranks the points of the search's grid by their validation metric, as far as they have been run, and writes the best of each run to
+configs/tuned/search/<data>/<run>.yaml once all of its runs are there; `tuned=search/<data>/<run>` then uses it.
+
+    model=…, penalty=…, data=…, seed=…    some of the runs; give what train.py was given
+    overwrite=true                        replace a file that says something else
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from mdm.experiment import Cell, read_arguments
+from mdm.run import plain, record_folder
+from mdm.search import Found, best, read, search_of, table, trials, tuned, write
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def main(arguments: list[str], folder: Path = CONFIGS / "tuned") -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    overwrite = "overwrite=true" in arguments
+    arguments = [a for a in arguments if not a.startswith("overwrite=")]
+    given = read_arguments(arguments)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        # The declaration alone: what is set for the runs may belong to their models.
+        cfg = compose("train", [*given.experiment, *(other for other in given.others if other.startswith("search."))])
+        search = search_of(cfg)
+        found: dict[tuple[str, str], list[Found]] = {}
+        configs: dict[Cell, dict[str, Any]] = {}
+        for trial in trials(search, arguments):
+            cell = trial.cell
+            run = compose("train", cell.runs()[0])
+            first = record_folder(run, cell.runs()[0])
+            folders = [first.with_name(f"seed={seed}") for seed in cell.seeds]
+            configs[cell] = plain(run, resolve=False)
+            found.setdefault((cell.data, trial.run), []).append(read(trial, folders, configs[cell], search.metric))
+    problems = []
+    for (data, name), of_run in found.items():
+        print(table(search, of_run))
+        path = folder / "search" / data / f"{name}.yaml"
+        try:
+            chosen = best(of_run, search.mode)
+            write(path, tuned(search, cfg.name, of_run, chosen, configs[chosen.trial.cell]), overwrite)
+            print(f"→ {path}\n")
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(str(error))

@@ -1,0 +1,79 @@
+"""The table of an experiment, beside what its paper prints.
+
+    python scripts/table.py experiment=mdm/table1 [the overrides of its sweep] [mixed=true]
+
+Reads the records that `python train.py -m experiment=mdm/table1 …` left, and nothing else. Prints the table and writes it to
+outputs/<name>/: table.md, table.tex, table.html (every seed drawn), table.csv (a row per cell, every digit), and seeds.csv (a row
+per run). Made again from the same records, they are the same to the byte.
+
+A table of records of different code, libraries, data or settings is refused; mixed=true makes it, and it says what is mixed.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from mdm import records
+from mdm.experiment import cells, read_arguments, table_of
+from mdm.run import plain, quiet, record_folder
+from mdm.tables.build import build
+from mdm.tables.gather import gather, mixtures, refuse
+from mdm.tables.latex import latex
+from mdm.tables.markdown import markdown
+from mdm.tables.page import page
+from mdm.tables.rows import long_rows, seed_rows
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def main(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    quiet()
+    overrides = [argument for argument in arguments if not argument.startswith("mixed=")]
+    said = [argument for argument in arguments if argument.startswith("mixed=")]
+    if set(said) - {"mixed=true", "mixed=false"}:
+        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        tabulate(overrides, mixed=said[-1:] == ["mixed=true"])
+
+
+def tabulate(overrides: list[str], mixed: bool) -> None:
+    """Read, build, write, print.
+
+    Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
+    """
+    given = read_arguments(overrides)
+    cfg = compose("train", [*given.experiment, *given.others])
+    declared = table_of(cfg)
+
+    def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
+        composed = compose("train", run)
+        return record_folder(composed, run), plain(composed, resolve=False)
+
+    gathered = gather(cells(declared, overrides), place)
+    differing = mixtures(gathered)
+    if not mixed:
+        refuse(differing, gathered)
+    sheet = build(cfg.name, declared, gathered, differing)
+    outputs = Path(cfg.paths.outputs)
+    folder, text = outputs / cfg.name, markdown(sheet)
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_atomically(folder / "table.md", text)
+    records.write_atomically(folder / "table.tex", latex(sheet))
+    records.write_atomically(folder / "table.html", page(sheet))
+    records.write_table(folder / "table.csv", long_rows(sheet))
+    records.write_table(folder / "seeds.csv", seed_rows(sheet, outputs))
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, HydraException) as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,162 @@
+"""Stand-ins: the inputs are those of the synthetic data set, the labels follow the law that the module states."""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from mdm.data.base import UNLABELED, check
+from mdm.data.standin import covariance, direction, signal, standin
+from mdm.data.synthetic import latents, synthetic
+from mdm.run import build_splits
+
+SIZES = {"train": 60, "valid": 20, "test": 20}
+TRAITS = {"name": "pom", "targets": ["vivid", "relaxed"], "label_range": [1, 7], "step": 0.5}
+EMOTIONS = {"name": "iemocap", "targets": ["happy", "sad", "angry"], "label_range": [0, 1], "step": 1}
+THREE = {"name": "youtube", "targets": ["sentiment"], "label_range": [-1, 1], "step": 1, "reach": 0.86}
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "data"
+STANDINS = sorted(path.stem for path in CONFIGS.glob("synthetic_*.yaml"))
+
+
+# The law ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("q", [0.0, 0.15, 0.5, 1.0])
+def test_covariance_of_the_valences(q):
+    """A mean of n products of standard normals with |correlation| below 1 has a standard error of at most sqrt(2/n)."""
+    n = 40_000
+    v = latents(n, contradiction=q, seed=3).valence
+    assert np.abs(v.T @ v / n - covariance(q)).max() < 4 * np.sqrt(2 / n)
+
+
+@pytest.mark.parametrize("target", ["vivid", "relaxed", "sentiment"])
+def test_a_signal_has_mean_zero_and_variance_one_and_is_symmetric(target):
+    """Standard errors: 1/sqrt(n) of the mean; of the variance, whose fourth moment is about Gaussian's, sqrt(2/n); of a share,
+    1/(2 sqrt(n))."""
+    n = 40_000
+    s = signal(target, latents(n, seed=4).valence, 0.15, seed=4)
+    assert abs(s.mean()) < 4 / np.sqrt(n)
+    assert abs(s.var() - 1) < 4 * np.sqrt(2 / n)
+    assert abs((s > 0).mean() - 0.5) < 4 / (2 * np.sqrt(n))
+    assert np.linalg.norm(direction(target)) == pytest.approx(1)
+
+
+def test_labels_are_the_stated_function_of_the_valences():
+    """Noise taken away by subtraction: what is left of s is linear in the valences, with coefficients u / sd."""
+    v = latents(100).valence
+    here, there = signal("vivid", v, 0.15, 0), signal("vivid", np.zeros_like(v), 0.15, 0)
+    u = direction("vivid")
+    assert here - there == pytest.approx(v @ u / np.sqrt(u @ covariance(0.15) @ u + 0.25))
+
+    segments = standin(**TRAITS, **SIZES)
+    s = np.stack([signal(t, v, 0.15, 0) for t in TRAITS["targets"]], axis=1)
+    assert segments.label == pytest.approx(np.clip(np.rint(2 * (4 + 1.5 * s)) / 2, 1, 7))
+    assert (standin(**EMOTIONS, **SIZES).label[:, 0] == (signal("happy", v, 0.15, 0) > 0)).all()
+    s = signal("sentiment", v, 0.15, 0)
+    assert standin(**THREE, **SIZES).label[:, 0] == pytest.approx((s > 0.43).astype(int) - (s < -0.43))
+
+
+def test_other_data_settings_reach_the_valences():
+    """Contradiction and widths change the latents that are drawn; labels follow them."""
+    options = {"contradiction": 0.9, "audio_dim": 7, "video_dim": 9, "shared_dim": 2, "rho": 0.3, "seed": 5}
+    v = latents(100, audio_dim=7, video_dim=9, shared_dim=2, rho=0.3, contradiction=0.9, seed=5).valence
+    segments = standin(**EMOTIONS, **SIZES, **options)
+    assert (segments.label[:, 1] == (signal("sad", v, 0.9, 5) > 0)).all()
+    assert segments.source["contradiction"] == 0.9
+
+
+def test_the_population_does_not_move_with_the_seed():
+    """On another seed's segments the same regression finds the same coefficients; those of another target are others."""
+    n = 20_000
+    fits = []
+    for seed, target in ((0, "vivid"), (1, "vivid"), (0, "relaxed")):
+        v = latents(n, seed=seed).valence
+        fits.append(np.linalg.lstsq(v, signal(target, v, 0.15, seed), rcond=None)[0])
+    assert np.abs(fits[0] - fits[1]).max() < 0.03  # a standard error is about .5 / sd / sqrt(n (1 - .64²)) = .005
+    assert np.abs(fits[0] - fits[2]).max() > 0.1
+
+
+def test_a_target_does_not_depend_on_those_beside_it():
+    alone = standin(**{**TRAITS, "targets": ["relaxed"]}, **SIZES)
+    assert (alone.label[:, 0] == standin(**TRAITS, **SIZES).label[:, 1]).all()
+    assert (alone.label != standin(**{**TRAITS, "targets": ["relaxed"]}, **SIZES, seed=1).label).any()
+
+
+# The table of segments ----------------------------------------------------------------------------------
+
+
+def test_inputs_are_those_of_the_synthetic_data():
+    here, there = standin(**TRAITS, **SIZES, audio_dim=7, seed=3), synthetic(**SIZES, audio_dim=7, seed=3)
+    for name, ragged in there.features.items():
+        assert (here.features[name].values == ragged.values).all()
+    assert here.truth == there.truth
+    assert (here.ids, here.aligned) == (there.ids, there.aligned)
+    assert (here.fold == there.fold).all()
+    check(here)
+
+
+def test_the_card_says_what_it_is():
+    segments = standin(**EMOTIONS, **SIZES, seed=7)
+    assert (segments.name, segments.targets, segments.label_range) == ("iemocap", ("happy", "sad", "angry"), (0.0, 1.0))
+    assert segments.truth, "so that a record says that the data are synthetic"
+    told = {"synthetic": True, "stands_in_for": "iemocap", "step": 1, "seed": 7, "train": 60, "reach": 2.0}
+    assert told.items() <= segments.source.items()
+    assert segments.card_hash != standin(**{**EMOTIONS, "reach": 1.0}, **SIZES, seed=7).card_hash
+
+
+def test_unlabelled_segments_have_no_label():
+    segments = standin(**TRAITS, **SIZES, unlabeled=30)
+    free = segments.fold == UNLABELED
+    assert free.sum() == 30
+    assert np.isnan(segments.label[free]).all()
+    assert np.isfinite(segments.label[~free]).all()
+
+
+@pytest.mark.parametrize("name", STANDINS)
+def test_each_stand_in_is_what_its_file_says(config, name):
+    """A real data set of that name, or the base of its name, has a file too; what a stand-in predicts can be learnt."""
+    cfg = config(f"data={name}", small=False)
+    splits = build_splits(cfg)
+    node = cfg.data.segments
+    assert splits.sizes == {fold: node[fold] for fold in ("train", "valid", "test")}
+    segments = splits.segments
+    low, high = segments.label_range
+    label = segments.label[segments.fold != UNLABELED].astype(float)
+    assert label.min() == low
+    assert label.max() == high
+    step = node.get("step", 0.2)
+    assert (label - low) / step == pytest.approx(np.rint((label - low) / step), abs=1e-5)
+    assert set(node) <= {*inspect.signature(standin).parameters, *inspect.signature(synthetic).parameters, "_target_"}
+    v = latents(
+        len(segments), node.audio_dim, node.video_dim, node.get("shared_dim", 3), 0.8, node.contradiction, node.seed
+    ).valence[segments.fold != UNLABELED]
+    for column in label.T:
+        r = np.corrcoef(v @ np.linalg.lstsq(v, column - column.mean(), rcond=None)[0], column)[0, 1]
+        assert r > 0.5
+    real = name.removeprefix("synthetic_").removesuffix("_unlabeled").removesuffix("unlabeled") or "mosi"
+    assert OmegaConf.load(CONFIGS / f"{real}.yaml").segments["_target_"] == "mdm.data.store.open_store"
+
+
+# Bad input ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label_range": [1]}, r"pom: labels run from low to high in whole steps, but label_range=\[1\] and step=0.5 came; set"),
+        ({"label_range": [7, 1]}, r"label_range=\[7, 1\]"),
+        ({"step": 0}, "step=0 came; set data.segments.label_range and data.segments.step"),
+        ({"step": 0.7}, "whole steps"),
+        ({"step": 12}, "whole steps"),
+        ({"targets": []}, r"targets, each once, and reach > 0, but targets=\[\]"),
+        ({"targets": ["vivid", "vivid"]}, r"targets=\['vivid', 'vivid'\]"),
+        ({"reach": 0.0}, "reach=0.0 came; set data.segments.targets and data.segments.reach"),
+        ({"contradiction": 1.5}, "contradiction must be a probability"),
+        ({"train": 0}, "Each fold needs at least 1 segment"),
+    ],
+)
+def test_bad_arguments(change, message):
+    with pytest.raises(ValueError, match=message):
+        standin(**{**TRAITS, **SIZES, **change})

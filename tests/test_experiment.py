@@ -1,0 +1,113 @@
+"""From an experiment file to the cells of its table."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from mdm.experiment import cells, read_arguments, table_of
+
+ROWS = {
+    "none": {"label": "EF-LSTM", "run": ["model=eflstm", "penalty=none"], "paper": {"model": "EF-LSTM"}},
+    "kl": {"label": "+ KL", "run": ["model=eflstm", "penalty=kl"], "baseline": "none"},
+    "lmf": {"label": "LMF", "run": ["model=lmf", "penalty=none"], "tuned": {"mosi": "mmsa/mosi/lmf"}, "only": ["mosi"]},
+    "cited": {"label": "ICCN", "paper": {"model": "ICCN"}},
+}
+TABLE = {
+    "title": "A table",
+    "seeds": 2,
+    "data": {"synthetic": "mosi", "synthetic_mosei": "mosei"},
+    "metrics": {"mae": "mae", "acc2_pos": "acc2"},
+    "primary": "mae",
+    "rows": ROWS,
+}
+EXPERIMENT = "experiment=mdm/table1"
+
+
+def declared(**keys):
+    return table_of(OmegaConf.create({"name": "mdm/table1", "table": {**TABLE, **keys}}))
+
+
+def rows(*arguments):
+    return [(cell.data, cell.row) for cell in cells(declared(), [EXPERIMENT, *arguments])]
+
+
+def test_cells_are_the_rows_that_run_on_each_data_set():
+    """LMF exists for MOSI, or what stands in for it; a cited system does not run."""
+    expected = [
+        ("synthetic", "none"),
+        ("synthetic", "kl"),
+        ("synthetic", "lmf"),
+        ("synthetic_mosei", "none"),
+        ("synthetic_mosei", "kl"),
+    ]
+    assert rows() == expected
+
+
+def test_a_cell_has_a_run_for_every_seed():
+    (cell,) = cells(declared(), [EXPERIMENT, "data=synthetic", "penalty=kl", "trainer.max_epochs=3"])
+    shared = [EXPERIMENT, "data=synthetic", "model=eflstm", "penalty=kl", "trainer.max_epochs=3"]
+    assert cell.runs() == [[*shared, "seed=0"], [*shared, "seed=1"]]
+
+
+def test_what_the_command_line_says_chooses_or_replaces():
+    assert rows("model=lmf") == [("synthetic", "lmf")]
+    assert rows("penalty=kl,none", "data=mosi") == [("mosi", "none"), ("mosi", "kl"), ("mosi", "lmf")]
+    assert {cell.seeds for cell in cells(declared(), ["seed=range(3,6)"])} == {(3, 4, 5)}
+    assert {cell.seeds for cell in cells(declared(), ["seed=7"])} == {(7,)}
+
+
+def test_tuned_values_belong_to_a_data_set():
+    """None for a stand-in."""
+    by_data = {cell.data: cell.overrides for cell in cells(declared(), ["model=lmf", "data=mosi,synthetic"])}
+    assert "tuned=mmsa/mosi/lmf" in by_data["mosi"]
+    assert not any(override.startswith("tuned=") for override in by_data["synthetic"])
+
+
+def test_overrides_keep_their_spelling():
+    given = read_arguments([EXPERIMENT, "data.modalities=[language,audio]", "+a.b='x y'", "~c"])
+    assert given.others == ("data.modalities=[language,audio]", "+a.b='x y'", "~c")
+    assert (given.data, given.seeds, given.chosen, given.experiment) == (None, None, {}, (EXPERIMENT,))
+
+
+def test_metrics_may_differ_between_data_sets():
+    table = declared(metrics={"mosi": {"mae": "mae"}, "mosei": {"corr": "corr"}}, primary={"mosi": "mae", "mosei": "corr"})
+    assert (table.metrics["mosi"], table.primary["mosei"]) == ({"mae": "mae"}, "corr")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trainer.max_epochs=3,5"], "give trainer.max_epochs one value, or sweep without experiment="),
+        (["seed=a"], r"Seeds are whole numbers, but seed=a came; use seed='range\(10\)'"),
+        (["model=tfn"], "No row of this table runs with model=tfn on synthetic, synthetic_mosei; its rows are none: model=eflstm"),
+        (["data=mosei", "model=lmf"], "No row of this table runs with model=lmf on mosei"),
+    ],
+)
+def test_arguments_that_fit_no_cell_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cells(declared(), arguments)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"colour": "red"}, "has title, seeds, data, metrics, primary, rows, colour; correct table in its file"),
+        ({"seeds": 0}, "at least one seed and one data set, but has seeds=0"),
+        ({"seeds": True}, "has seeds=True"),
+        ({"data": {}}, r"data=\{\}; set table"),
+        ({"primary": "corr"}, "of mosi it has mae, acc2_pos and primary=corr"),
+        ({"rows": {"a": {"run": ["model=eflstm"]}}}, r"table\.rows\.a has run; correct it"),
+        ({"rows": {"a": {"label": "A"}}}, r"table\.rows\.a has label; correct it"),
+        ({"rows": {"a": {"label": "A", "run": [], "colour": 1}}}, r"table\.rows\.a has label, run, colour"),
+        ({"rows": {**ROWS, "kl": {**ROWS["kl"], "baseline": "kl"}}}, r"table\.rows\.kl\.baseline is 'kl'; name one of none, lmf"),
+        ({"rows": {**ROWS, "kl": {**ROWS["kl"], "baseline": "cited"}}}, r"table\.rows\.kl\.baseline is 'cited'"),
+        ({"rows": {**ROWS, "kl": {**ROWS["kl"], "baseline": "other"}}}, r"table\.rows\.kl\.baseline is 'other'"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        declared(**keys)
+
+
+def test_an_experiment_without_a_table_has_no_cells():
+    with pytest.raises(ValueError, match="but single has no table; choose one, as experiment=mdm/table1"):
+        table_of(OmegaConf.create({"name": "single"}))

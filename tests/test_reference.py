@@ -1,0 +1,104 @@
+"""The papers' printed values: as they were printed, by keys that exist."""
+
+import csv
+import math
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from mdm.metrics import evaluate_target
+from mdm.reference import read, value
+from mdm.reference.printed import FILES, KEY, results
+
+
+def test_every_file_is_read_as_text():
+    """Row counts of the transcription; a number must not lose its printed decimals."""
+    assert {name: len(read(name)) for name in FILES} == {"results": 1702, "settings": 344, "systems": 107, "figures": 23}
+    for name in FILES:
+        assert all(isinstance(cell, str) for row in read(name) for cell in row.values())
+        with files("mdm.reference").joinpath(f"{name}.csv").open(encoding="utf-8") as file:
+            lengths = {len(line) for line in csv.reader(file)}
+        assert len(lengths) == 1
+
+
+def test_the_key_is_unique():
+    assert len({tuple(row[key] for key in KEY) for row in read("results")}) == len(read("results")) == len(results())
+
+
+def test_a_value_is_as_printed():
+    """Paper 000, Table 1, EF-LSTM on MOSI without penalty: 31.1, 76.1, 1.00, 0.65."""
+    cells = {m: value("000", "T1", "mosi", "sentiment", "EF-LSTM", "none", m) for m in ("acc7", "acc2", "mae", "corr")}
+    assert {name: cell.value for name, cell in cells.items()} == {"acc7": "31.1", "acc2": "76.1", "mae": "1.00", "corr": "0.65"}
+    assert [cells["mae"].number, cells["mae"].decimals, cells["mae"].unit] == [1.0, 2, "absolute"]
+    assert [cells["acc2"].number, cells["acc2"].decimals, cells["acc2"].unit] == [76.1, 1, "percent"]
+    assert cells["mae"].provenance == "paper_run"
+    assert cells["mae"].significant is None
+    assert cells["mae"].flags == ()
+
+
+def test_marks_of_significance():
+    assert value("000", "T1", "mosei", "sentiment", "EF-LSTM", "kl", "mae").significant is True
+    assert value("000", "T1", "mosei", "sentiment", "EF-LSTM", "kl", "acc7").significant is False
+
+
+def test_a_dash_is_not_a_printed_nan():
+    """Paper 003, supplement Table 2 has a dash for RF's MAE; paper 001, Table 4 prints NaN without history data."""
+    dash = value("003", "ST2", "mosi", "sentiment", "RF", "", "mae")
+    nan = value("001", "T4", "mosei", "sentiment", "MMIM", "w/o history data", "mae")
+    assert [dash.value, nan.value] == ["", "NaN"]
+    assert math.isnan(dash.number)
+    assert math.isnan(nan.number)
+
+
+def test_flags_say_what_is_doubtful():
+    """A MAE that contradicts its paper's text, and a row with two flags."""
+    (flag,) = value("000", "T1", "mosi", "sentiment", "EF-LSTM", "f", "mae").flags
+    assert flag.startswith("text sec. 5.1 says a MDM penalty gives stronger performance")
+    two = [row for row in read("results") if row["note"].count("FLAG:") == 2]
+    cell = results()[tuple(two[0][key] for key in KEY)]
+    assert len(cell.flags) == 2
+    assert not any("FLAG" in flag for flag in cell.flags)
+    assert not any(flag.endswith(";") for flag in cell.flags)
+
+
+def test_in_every_table_each_row_meets_each_column():
+    """So a key whose parts all exist has a cell: rows times columns, summed over the tables, are as many as the cells."""
+    cells = 0
+    for table in {(row["paper"], row["table"]) for row in read("results")}:
+        here = [row for row in read("results") if (row["paper"], row["table"]) == table]
+        rows = {(row["model"], row["penalty_or_variant"]) for row in here}
+        columns = {(row["dataset"], row["target"], row["metric"]) for row in here}
+        cells += len(rows) * len(columns)
+    assert cells == len(read("results"))
+
+
+def test_percent_are_accuracies_and_f1():
+    """What `mdm.tables` shows in percent, by the names of our metrics, the papers print in percent too."""
+    ends = np.array([-1.0, 1.0])
+    ours = set(evaluate_target(ends, ends, (-3, 3)))
+    assert {"mae", "corr", "acc7", "acc2_pos", "f1_nonneg"} <= ours
+    for row in read("results"):
+        assert (row["unit"] == "percent") == row["metric"].startswith(("acc", "f1")), row
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"paper": "005"}, r"Paper 005 prints no table='T1'; the papers are 000, 001, 002, 003, 004\."),
+        ({"table": "T9"}, r"Paper 000 prints no table='T9'; it prints table='T1'; table='T2'\."),
+        ({"model": "EFLSTM"}, r"prints no model='EFLSTM' penalty_or_variant='none' in T1; it prints model='EF-LSTM' penalty_or_"),
+        ({"penalty_or_variant": "W"}, r"prints no model='EF-LSTM' penalty_or_variant='W' in T1"),
+        ({"metric": "acc2_pos"}, r"metric='acc2_pos' in T1; the nearest are dataset='mosi' target='sentiment' metric='acc2';"),
+        ({"dataset": "pom"}, r"prints no dataset='pom' target='sentiment' metric='mae' in T1"),
+    ],
+)
+def test_a_key_that_matches_nothing_names_the_nearest(change, message):
+    key = dict(zip(KEY, ("000", "T1", "mosi", "sentiment", "EF-LSTM", "none", "mae"), strict=True))
+    with pytest.raises(ValueError, match=message):
+        value(**{**key, **change})
+
+
+def test_another_file():
+    with pytest.raises(ValueError, match="is in results, settings, systems, figures, but prices was asked for"):
+        read("prices")

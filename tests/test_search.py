@@ -1,0 +1,378 @@
+"""Searches: the papers' grids, equal for all runs; a choice that the test fold cannot move; a file that gives its run again."""
+
+import csv
+import json
+import math
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from mdm import records
+from mdm import run as runs
+from mdm.experiment import Cell
+from mdm.search import (
+    Found,
+    Search,
+    Trial,
+    best,
+    ranked,
+    read,
+    search_cells,
+    search_of,
+    table,
+    trials,
+    tuned,
+    validation,
+    write,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = ["search/mdm", "search/mmim", "search/synergy"]
+
+
+def script():
+    spec = spec_from_file_location("search", ROOT / "scripts" / "search.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def declared(**changes):
+    """A config with a small search."""
+    search = {
+        "title": "A title",
+        "source": "paper 999, page 1",
+        "data": ["synthetic"],
+        "seeds": 2,
+        "runs": {"lmf_none": ["model=lmf", "penalty=none"], "lmf_kl": ["model=lmf", "penalty=kl"]},
+        "grid": {"model.optimizer.lr": [0.01, 0.001], "trainer.gradient_clip": [None, 5.0]},
+        "select": {"metric": "mae", "mode": "min"},
+    } | changes
+    return OmegaConf.create({"name": "search/it", "search": {k: v for k, v in search.items() if v != "absent"}})
+
+
+def found(*points, mode="min", values=(), failed=0, missing=0, cards=("card",), commits=("abc",)):
+    """One outcome at each point, or a list of them with the given values."""
+    cell = Cell("row", "synthetic", (), (0, 1))
+    outcomes = []
+    for point, of_point in zip(points, values, strict=True):
+        trial = Trial("lmf_none", point, cell)
+        outcomes.append(Found(trial, tuple(of_point), failed, missing, frozenset(cards), frozenset(commits)))
+    return outcomes
+
+
+# ---- the files
+
+
+def test_the_searches_are_those_of_the_papers():
+    folder = ROOT / "configs" / "experiment" / "search"
+    assert sorted(f"search/{path.stem}" for path in folder.glob("*.yaml")) == FILES
+
+
+@pytest.fixture(scope="module")
+def printed():
+    """What the papers print about their grids."""
+    with open(ROOT / "mdm" / "reference" / "settings.csv", newline="", encoding="utf-8") as file:
+        return {(row["paper"], row["item"]): row["value"] for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "paper", "item"),
+    [
+        ("search/mdm", "model.optimizer.lr", "000", "learning_rate_grid"),
+        ("search/mmim", "data.batch_size", "001", "grid_batch_size"),
+        ("search/mmim", "model.own_penalty.optimizer.lr", "001", "grid_eta_ld"),
+        ("search/mmim", "model.optimizer.lr", "001", "grid_eta_main"),
+        ("search/mmim", "model.backbone.alpha", "001", "grid_alpha"),
+        ("search/mmim", "model.own_penalty.weight", "001", "grid_beta"),
+        ("search/mmim", "model.backbone.hidden", "001", "grid_hidden_dim"),
+        ("search/mmim", "model.own_penalty.objective.memory", "001", "grid_memory_size_batches"),
+        ("search/synergy", "data.batch_size", "002", "grid_batch_size"),
+        ("search/synergy", "model.optimizer.lr", "002", "grid_learning_rate"),
+    ],
+)
+def test_a_grid_is_the_papers(config, printed, file, key, paper, item):
+    values = printed[paper, item].strip("{}").split(",")
+    assert set(search_of(config(f"experiment={file}", small=False)).grid[key]) == {float(value) for value in values}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_run_of_a_file_composes_and_gets_as_many_tries(config, file):
+    cfg = config(f"experiment={file}", small=False)
+    of_run = {}
+    for trial in trials(search_of(cfg), [f"experiment={file}"]):
+        of_run.setdefault(trial.run, []).append(trial)
+    assert {len(of_it) for of_it in of_run.values()} == {{"search/mdm": 4, "search/mmim": 60, "search/synergy": 10}[file]}
+    assert len({json.dumps([trial.point for trial in of_it]) for of_it in of_run.values()}) == 1, "the same points"
+    for name, of_it in of_run.items():
+        last = of_it[-1]
+        composed = config(*last.cell.runs()[-1], small=False)
+        assert composed.seed == 2
+        assert name == composed.model.name + ("" if file == "search/mmim" else f"_{composed.penalty.name}")
+        for key, value in last.point.items():
+            assert OmegaConf.select(composed, key) == value
+        if "mag" in name:
+            assert composed.model.groups["text.model"].lr == composed.model.optimizer.lr, "one rate, in every trial its own"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_last_run_of_a_file_trains(config, file):
+    cell = search_cells(config(f"experiment={file}", small=False), [f"experiment={file}"])[-1]
+    record = runs.run(config(*cell.runs()[0], "trainer.max_epochs=1", "data.segments.train=64"))
+    assert record["name"] == file
+
+
+# ---- what is to be run
+
+
+def test_the_command_line_chooses():
+    cfg = declared()
+    cells = search_cells(cfg, ["experiment=search/it", "penalty=kl", "data=synthetic,gaussian", "seed=5,7", "trainer.max_epochs=1"])
+    assert [cell.data for cell in cells] == ["synthetic"] * 4 + ["gaussian"] * 4
+    assert cells[0].runs() == [
+        [
+            "experiment=search/it",
+            "data=synthetic",
+            "model=lmf",
+            "penalty=kl",
+            "model.optimizer.lr=0.01",
+            "trainer.gradient_clip=null",
+            "trainer.max_epochs=1",
+            f"seed={seed}",
+        ]
+        for seed in (5, 7)
+    ]
+    assert len({cell.row for cell in search_cells(cfg, [])}) == 8, "a row of its own for every run and point"
+    assert search_cells(cfg, [])[0].seeds == (0, 1)
+
+
+def test_draws_are_distinct_points_and_more_of_them_contain_fewer():
+    grid = {"a.b": list(range(10)), "a.c": list(range(7))}
+    drawn = [search_of(declared(grid=grid, draws=draws)).points() for draws in (5, 20, 70)]
+    as_sets = [{tuple(point.values()) for point in points} for points in drawn]
+    assert [len(points) for points in as_sets] == [5, 20, 70]
+    assert as_sets[0] < as_sets[1] < as_sets[2]
+    whole = search_of(declared(grid=grid)).points()
+    assert drawn[2] == whole
+    assert drawn[1] == [point for point in whole if point in drawn[1]], "in the grid's order"
+    assert drawn[1] != whole[:20]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"source": "absent"},
+            r"A search has data, grid, runs, seeds, select, source, title, and may have draws, but search/it has",
+        ),
+        ({"seeds": 0}, r"needs a seed, a data set and a run, but search/it has seeds=0"),
+        ({"grid": {"lr": [1]}}, r"keys below a group to lists of numbers, words or null, but lr came"),
+        ({"grid": {"a.lr": 0.1}}, r"but an empty one came; set search\.grid"),
+        ({"grid": {"a.lr": [[1]]}}, r"but a\.lr came"),
+        (
+            {"select": {"metric": "mae", "mode": "least"}},
+            r"by the min or max of a validation metric, but .*least.* came; set search\.select",
+        ),
+        ({"draws": 5}, r"drawn among the grid's 4, but draws=5 came; set search\.draws"),
+        ({"runs": {"a": ["model=lmf", "seed=3"]}}, r"search\.runs\.a has seed=3; it could not be written"),
+        ({"runs": {"a": ["+penalty@penalty.sum.kl=kl"]}}, r"search\.runs\.a has \+penalty@penalty\.sum\.kl=kl"),
+        (
+            {"runs": {"a": ["model.optimizer.lr=1"]}},
+            r"keys that are no part of the grid, but search\.runs\.a has model\.optimizer\.lr=1",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_together_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        search_of(declared(**changes))
+
+
+def test_other_refusals(config):
+    with pytest.raises(ValueError, match=r"declared by an experiment, but single has none; choose one"):
+        search_of(config())
+    search = search_of(declared())
+    with pytest.raises(ValueError, match=r"model\.optimizer\.lr is searched, but model\.optimizer\.lr=3 came"):
+        trials(search, ["model.optimizer.lr=3"])
+    with pytest.raises(
+        ValueError, match=r"No run of this search has .*mfn.*; its runs are lmf_none: model=lmf penalty=none; lmf_kl"
+    ):
+        trials(search, ["model=mfn"])
+
+
+# ---- what was found
+
+
+POINTS = [{"model.optimizer.lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)]
+
+
+def test_the_order_by_hand():
+    outcomes = found(*POINTS, values=[(3.0, 1.0), (math.nan, 0.0), (1.0, 1.5), (1.5, 1.0)])
+    # Means 2, none, 1.25, 1.25: of equals the first of the grid; what is not defined is worst in both directions.
+    assert [f.trial.point["model.optimizer.lr"] for f in ranked(outcomes, "min")] == [0.3, 0.4, 0.1, 0.2]
+    assert [f.trial.point["model.optimizer.lr"] for f in ranked(outcomes, "max")] == [0.1, 0.3, 0.4, 0.2]
+    assert best(outcomes, "max") is outcomes[0]
+    # Of 3 and 1: mean 2, squared deviations 1 + 1 over n − 1 = 1.
+    assert outcomes[0].shown == "2.0000 ± 1.4142"
+    assert found(POINTS[0], values=[(2.0,)])[0].shown == "2.0000"
+
+
+def test_a_point_where_a_seed_failed_is_not_chosen():
+    good, bad = found(POINTS[0], values=[(2.0, 2.0)]), found(POINTS[1], values=[(0.0,)], failed=1)
+    assert best(good + bad, "min") is good[0]
+    lines = table(search_of(declared()), bad + good).splitlines()
+    assert lines[4:] == ["| 0.1 | 2.0000 ± 0.0000 | 2 |  |", "| 0.2 | 0.0000 | 1 | 1 failed |"]
+    with pytest.raises(
+        ValueError, match=r"At no point of the grid did all seeds of lmf_none finish with a number; widen search\.grid"
+    ):
+        best(bad, "min")
+
+
+def test_no_choice_is_made_too_early_or_among_different_data():
+    late = found(POINTS[0], values=[(2.0, 2.0)]) + found(POINTS[1], values=[(1.0,)], missing=1)
+    with pytest.raises(ValueError, match=r"among finished runs, but 1 of lmf_none are missing; run the search first"):
+        best(late, "min")
+    mixed = found(POINTS[0], values=[(2.0, 2.0)]) + found(POINTS[1], values=[(1.0, 1.0)], cards=("other",))
+    with pytest.raises(ValueError, match=r"on one data set, but records of lmf_none have 2"):
+        best(mixed, "min")
+
+
+def record_at(folder, **changes):
+    folder.mkdir(parents=True)
+    record = {"valid": {"mae": 0.5, "corr": None}, "data_card": "card", "commit": "a" * 40, "uncommitted_changes": False} | changes
+    (folder / records.METRICS).write_text(json.dumps(record))
+    (folder / records.CONFIG).write_text(
+        records.dump({"seed": 0, "model": {"lr": 1e-05}, "machine": {"threads": 1}, "data_card": "card"})
+    )
+
+
+def test_reading_counts_what_failed_and_what_is_missing(tmp_path):
+    trial = Trial("run", {}, Cell("row", "data", (), (0, 1, 2)))
+    folders = [tmp_path / f"seed={seed}" for seed in trial.cell.seeds]
+    config = {"seed": 9, "model": {"lr": 1e-05}, "machine": {"threads": 2}}
+    record_at(folders[0], uncommitted_changes=True)
+    folders[1].mkdir()
+    (folders[1] / records.ERROR).write_text("Traceback")
+    of_it = read(trial, folders, config, "mae")
+    assert (of_it.values, of_it.failed, of_it.missing) == ((0.5,), 1, 1)
+    assert of_it.commits == {"a" * 12 + " with uncommitted changes"}
+    assert math.isnan(read(trial, folders, config, "corr").values[0]), "null: the metric is not defined"
+    with pytest.raises(ValueError, match=r"has no acc9, but mae, corr; set search\.select\.metric"):
+        read(trial, folders, config, "acc9")
+    with pytest.raises(ValueError, match=r"made with other settings than this search has now:\s+model\.lr: 1e-05 → 0\.1"):
+        read(trial, folders, {**config, "model": {"lr": 0.1}}, "mae")
+
+
+def test_nothing_of_the_test_fold_is_returned(tmp_path):
+    record_at(tmp_path / "a", test={"mae": -1e9}, test_of_train_mean={"mae": 1.0})
+    assert validation(tmp_path / "a") == {
+        "valid": {"mae": 0.5, "corr": None},
+        "data_card": "card",
+        "commit": "a" * 40,
+        "uncommitted_changes": False,
+    }
+    assert validation(tmp_path) is None
+    source = (ROOT / "mdm" / "search.py").read_text()
+    assert source.count("read_record(") == 1, "in validation alone"
+    assert "PREDICTIONS" not in source
+    assert "read_record" not in (ROOT / "scripts" / "search.py").read_text()
+
+
+def test_another_file_is_not_overwritten_silently(tmp_path):
+    path = tmp_path / "search" / "synthetic" / "lmf.yaml"
+    for _ in range(2):
+        write(path, "a: 1\n", overwrite=False)
+    with pytest.raises(ValueError, match=r"lmf\.yaml is another file than this search would write; add overwrite=true"):
+        write(path, "a: 2\n", overwrite=False)
+    assert path.read_text() == "a: 1\n"
+    write(path, "a: 2\n", overwrite=True)
+    assert path.read_text() == "a: 2\n"
+
+
+def composed(folder, *overrides):
+    """A config that also finds options below a folder."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("train", [f"hydra.searchpath=[file://{folder}]", *overrides])
+
+
+def test_a_file_may_begin_with_published_settings(tmp_path):
+    search = Search(
+        "", "", ("synthetic",), 1, {"a": ("tuned=mmsa/mosi/lmf", "penalty=kl")}, {"penalty.weight": (0.5, 2)}, "mae", "min"
+    )
+    outcome = Found(
+        Trial("a", {"penalty.weight": 0.5}, Cell("", "synthetic", (), (0,))), (1.0,), 0, 0, frozenset("c"), frozenset("c")
+    )
+    write(
+        tmp_path / "tuned/search/synthetic/a.yaml",
+        tuned(search, "search/it", [outcome], outcome, {"penalty": {"weight": 0.5}}),
+        False,
+    )
+    cfg = composed(tmp_path, "tuned=search/synthetic/a")
+    theirs = composed(tmp_path, "tuned=mmsa/mosi/lmf", "penalty=kl", "penalty.weight=0.5")
+    assert cfg == theirs
+    assert cfg.model.name == "lmf"
+
+
+def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
+    """Records → ranking → file → the same run again; without the records' test metrics, the same file."""
+    arguments = ["experiment=search/mdm", "model=lmf", "penalty=none", "seed=0,1"]
+    small = [
+        "data.segments.train=64",
+        "data.segments.valid=32",
+        "data.segments.test=32",
+        "trainer.max_epochs=1",
+        "model.backbone.rank=1",
+    ]
+    arguments += [f"paths.outputs={tmp_path}/outputs", *small]
+    valid = {}
+    for cell in search_cells(config("experiment=search/mdm", small=False), arguments):
+        for overrides in cell.runs():
+            cfg = composed(tmp_path, *overrides)
+            valid.setdefault(cfg.model.optimizer.lr, []).append(runs.run(cfg, overrides)["valid"]["mae"])
+    assert {len(values) for values in valid.values()} == {2}
+    capsys.readouterr()
+
+    main = script().main
+    main(arguments, folder=tmp_path / "tuned")
+    path = tmp_path / "tuned" / "search" / "synthetic" / "lmf_none.yaml"
+    chosen = min(valid, key=lambda lr: sum(valid[lr]))
+    said = capsys.readouterr().out
+    order = [line.split(" | ")[0] for line in said.splitlines() if line.startswith("| 0.")]
+    assert order == [f"| {lr}" for lr in sorted(valid, key=lambda lr: sum(valid[lr]))]
+    assert said.rstrip().endswith(f"→ {path}")
+
+    text = path.read_text()
+    first, second = text.splitlines()[:2]
+    assert first == "# @package _global_"
+    assert second.startswith(
+        "# Source: experiment=search/mdm (paper 000, appendix A.1.2) on data=synthetic data.segments.train=64 "
+    )
+    assert "min of validation mae" in second
+    assert "over seeds 0, 1, among 4 points; commit " in second
+    assert "outputs" not in second
+    assert yaml.safe_load(text) == {
+        "defaults": [{"override /model": "lmf"}, {"override /penalty": "none"}],
+        "model": {"optimizer": {"lr": chosen}},
+    }
+
+    cfg = composed(tmp_path, "tuned=search/synthetic/lmf_none", "seed=1", f"paths.outputs={tmp_path}/outputs", *small)
+    assert runs.run(cfg)["valid"]["mae"] == valid[chosen][1], "the chosen run, bit for bit"
+
+    for file in (tmp_path / "outputs" / "search").rglob(records.METRICS):
+        record = json.loads(file.read_text())
+        del record["test"], record["test_of_train_mean"]
+        file.write_text(json.dumps(record))
+        (file.parent / records.PREDICTIONS).unlink()
+    main(arguments, folder=tmp_path / "again")
+    assert (tmp_path / "again/search/synthetic/lmf_none.yaml").read_text() == text
+
+    path.write_text("a: 1\n")
+    with pytest.raises(SystemExit, match=r"another file than this search would write"):
+        main(arguments, folder=tmp_path / "tuned")
+    main([*arguments, "overwrite=true"], folder=tmp_path / "tuned")
+    assert path.read_text() == text
+    with pytest.raises(SystemExit, match=r"among finished runs, but 4 of lmf_none are missing"):
+        main([*arguments[:3], "seed=0,1,2", *arguments[4:]], folder=tmp_path / "tuned")

@@ -1,0 +1,328 @@
+"""Comparisons, intervals and stars, against other libraries, definitions, and cases done by hand."""
+
+import inspect
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mdm.permutation import FLIP_DRAWS, mann_whitney, sign_flip, wilcoxon
+from mdm.statistics import (
+    Comparison,
+    compare,
+    holm,
+    judge,
+    largest_family,
+    segment_interval,
+    smallest_p,
+    t_interval,
+    welch_interval,
+)
+
+TESTS = ("sign_flip", "wilcoxon", "mann_whitney")
+
+
+def array(*values: float) -> np.ndarray:
+    return np.array(values, dtype=np.float64)
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+# ---- compare
+
+
+def test_a_comparison_by_hand():
+    """Errors 1..5 against 2, 4, 6, 8, 10: d = −1..−5, all of one sign, so 2/2⁵; d̄ ± t s/√n = −3 ± 2.7764 √(2.5/5).
+
+    The system's errors are below 5, 4½, 4, 3½ and 3 of the baseline's (a tie is a half): A12 = 20/25.
+    """
+    system, baseline = np.arange(1.0, 6.0), 2 * np.arange(1.0, 6.0)
+    found = compare(system, baseline, lower_is_better=True)
+    half = 2.7764451 * math.sqrt(2.5 / 5)
+    assert found.interval == pytest.approx((-3 - half, -3 + half), abs=1e-6)
+    assert found.a12 == 0.8
+    assert found.cliffs_delta == pytest.approx(0.6)
+    expected = Comparison(5, -3, found.interval, 2 / 32, 2 / 32, mann_whitney(system, baseline), 0.8, found.cliffs_delta, None)
+    assert found == expected
+    other = compare(system, baseline, lower_is_better=False)
+    assert (other.a12, other.cliffs_delta) == (pytest.approx(0.2), pytest.approx(-0.6))
+    assert replace(other, a12=found.a12, cliffs_delta=found.cliffs_delta) == found
+
+
+def test_the_interval_of_segments_is_of_losses_and_turns_with_the_metric():
+    """Errors lower by .1 to .3 are accuracies higher by as much: on the side of the difference both times."""
+    better = array(0.5, 0.6, 0.7)
+    assert compare(better, better + 0.2, lower_is_better=True, items=(-0.3, -0.1)).items == (-0.3, -0.1)
+    assert compare(better + 0.2, better, lower_is_better=False, items=(-0.3, -0.1)).items == (0.1, 0.3)
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_run_that_diverged_is_the_worst_and_is_never_dropped(lost, lower):
+    """Four clear wins and one loss by divergence: not the 2/2⁴ of the four, and no mean. Both diverged at one seed: equal there."""
+    sign = -1 if lower else 1
+    system, baseline = sign * array(5, 6, 7, 8, 9), sign * array(1, 2, 3, 4, 0)
+    assert compare(system, baseline, lower_is_better=lower).sign_flip == 2 / 2**5
+    system[4] = lost
+    found = compare(system, baseline, lower_is_better=lower)
+    assert found.n == 5
+    assert math.isnan(found.difference)
+    assert all(math.isnan(end) for end in found.interval)
+    assert found.sign_flip == 1
+    assert found.a12 == 20 / 25  # the four beat all five, the lost run none
+    worst = sign * array(5, 6, 7, 8, -100)
+    assert found.wilcoxon == wilcoxon(worst, baseline)
+    assert found.mann_whitney == mann_whitney(worst, baseline)
+    baseline[4] = lost
+    both = compare(system, baseline, lower_is_better=lower)
+    assert math.isnan(both.difference)
+    assert both.a12 == 20.5 / 25
+    same = array(5, 6, 7, 8, 0), array(1, 2, 3, 4, 0)
+    assert both.sign_flip == sign_flip(*same).p == 4 / 2**5  # the sign of 0 changes nothing
+    assert both.wilcoxon == wilcoxon(*same)
+    ten = compare(np.full(10, lost), np.arange(10.0), lower_is_better=lower)
+    assert (ten.sign_flip, ten.wilcoxon, ten.a12) == (2 / 2**10, 2 / 2**10, 0)
+    assert judge([ten])[0].star
+
+
+def test_a_single_run_says_nothing():
+    found = compare(array(1), array(1.5), lower_is_better=True)
+    assert (found.n, found.difference, found.sign_flip, found.wilcoxon, found.mann_whitney) == (1, -0.5, 1, 1, 1)
+    assert all(math.isnan(end) for end in found.interval)
+    assert judge([found])[0].reason == "n=1 cannot reach .05 in a family of 1 (smallest p 1)"
+
+
+def test_equal_runs_and_constant_differences():
+    """No difference: p = 1, an interval of no width at 0. One difference at every seed: the smallest p, no width either."""
+    same = compare(np.ones(6), np.ones(6), lower_is_better=True)
+    assert same == Comparison(6, 0, (0, 0), 1, 1, 1, 0.5, 0, None)
+    values = np.arange(6.0)
+    constant = compare(values + 0.5, values, lower_is_better=True)
+    assert (constant.difference, constant.interval, constant.sign_flip, constant.wilcoxon) == (0.5, (0.5, 0.5), 2 / 64, 2 / 64)
+
+
+def test_a_comparison_beyond_forty_seeds_draws_from_the_generator_given():
+    x = np.arange(41.0)
+    assert compare(x, x + 1, lower_is_better=True, generator=generator()).sign_flip == 1 / (1 + FLIP_DRAWS)
+    with pytest.raises(ValueError, match="41 pairs came without a generator"):
+        compare(x, x + 1, lower_is_better=True)
+
+
+def test_comparisons_of_what_is_not_paired_are_refused():
+    bare = inspect.unwrap(compare)
+    with pytest.raises(ValueError, match=r"compare takes .* and the same seeds on both sides, but shapes \[2\] and \[3\] came"):
+        bare(np.ones(2), np.ones(3), lower_is_better=True)
+    with pytest.raises(ValueError, match=r"one run at least .* but shapes \[0\] and \[0\] came; give the seeds that both have"):
+        bare(np.ones(0), np.ones(0), lower_is_better=True)
+
+
+# ---- families
+
+
+def test_holm_against_known_values_and_closed_testing():
+    """Holm's p is the largest of Bonferroni's over all subfamilies with the hypothesis (Marcus, Peritz and Gabriel 1976)."""
+    assert holm(array(0.001, 0.01, 0.03, 0.04, 0.2)) == pytest.approx([0.005, 0.04, 0.09, 0.09, 0.2])
+    assert holm(array()).shape == (0,)
+    assert holm(array(0.7, 0.8)).tolist() == [1, 1]
+    for seed in range(20):
+        p = generator(seed).choice([0.001, 0.004, 0.01, 0.02, 0.3, 1.0], 6)
+        subsets = [s for size in range(1, 7) for s in itertools.combinations(range(6), size)]
+        closed = [max(min(1, len(s) * min(p[list(s)])) for s in subsets if i in s) for i in range(6)]
+        assert holm(p) == pytest.approx(closed)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_the_smallest_p_is_that_of_runs_that_do_not_overlap(test):
+    for n in (1, 2, 3, 5, 6, 8, 10, 20):
+        x = np.arange(float(n))
+        assert getattr(compare(x, x + n, lower_is_better=True), test) == smallest_p(test, n)
+
+
+@pytest.mark.parametrize(
+    ("n", "rank_sum", "flips"), [(1, 0, 0), (3, 0, 0), (5, 6, 0), (6, 23, 1), (8, 321, 6), (10, 4618, 25), (20, 3446163220, 26214)]
+)
+def test_how_many_comparisons_n_runs_allow(n, rank_sum, flips):
+    """.05·C(2n, n)/2 and .05·2ⁿ/2, rounded down."""
+    assert largest_family("mann_whitney", n) == rank_sum == math.comb(2 * n, n) // 40
+    assert largest_family("sign_flip", n) == largest_family("wilcoxon", n) == flips == 2**n // 40
+    assert largest_family("wilcoxon", 10, alpha=2 / 2**10) == 0  # below alpha, not at it
+    assert largest_family("sign_flip", 41) == 4999  # 1/100,000 is the least that draws give
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_a_family_one_larger_than_n_allows_is_given_no_star(test):
+    n = 6
+    clear = compare(np.arange(6.0), np.arange(6.0) + 6, lower_is_better=True)
+    most = largest_family(test, n)
+    assert all(v.star and v.reason == "" for v in judge([clear] * most, test=test))
+    verdicts = judge([clear] * (most + 1), test=test)
+    assert not any(v.star for v in verdicts)
+    smallest = {"mann_whitney": ".00216"}.get(test, ".0312")
+    assert {v.reason for v in verdicts} == {f"n=6 cannot reach .05 in a family of {most + 1} (smallest p {smallest})"}
+
+
+# ---- stars
+
+
+def comparison(p: float, n: int = 10, difference: float = -0.1, items: tuple[float, float] | None = None) -> Comparison:
+    return Comparison(n, difference, (difference, difference), p, p, p, 0.5, 0.0, items)
+
+
+def test_stars_by_hand():
+    """Holm over .002, .02, .04: .006, .04, .04; with a fourth of .5: .008, .06, .08, .5."""
+    three = [comparison(0.02), comparison(0.002), comparison(0.04)]
+    assert [v.adjusted for v in judge(three)] == pytest.approx([0.04, 0.006, 0.04])
+    assert [v.star for v in judge(three)] == [True, True, True]
+    four = judge([*three, comparison(0.5)])
+    assert [v.adjusted for v in four] == pytest.approx([0.06, 0.008, 0.08, 0.5])
+    assert [v.reason for v in four] == ["no evidence at n=10", "", "no evidence at n=10", "no evidence at n=10"]
+    assert [v.p for v in four] == [0.02, 0.002, 0.04, 0.5]
+    assert [v.star for v in judge(three, alpha=0.01)] == [False, True, False]
+    assert judge([]) == []
+
+
+def test_five_runs_cannot_be_starred_by_their_signs():
+    """2/2⁵ = .0625: what a normal approximation calls .043."""
+    x = np.arange(5.0)
+    clear = compare(x, x + 5, lower_is_better=True)
+    assert [v.reason for v in judge([clear] * 24)] == ["n=5 cannot reach .05 in a family of 24 (smallest p .0625)"] * 24
+    assert judge([clear])[0].reason == "n=5 cannot reach .05 in a family of 1 (smallest p .0625)"
+    assert judge([clear], test="mann_whitney")[0].star
+
+
+def test_what_a_family_allows_depends_on_everybodys_n():
+    """Nine runs, .0039 at best, would not do among 24 like them; after twenty of 20 runs are rejected, four remain: .0156 < .05."""
+    many, few = [comparison(1e-5, n=20)] * 20, [comparison(2 / 2**9, n=9)] * 4
+    assert all(v.star for v in judge([*many, *few]))
+    assert not any(v.star for v in judge(few * 6))
+    unclear = judge([*[comparison(0.9, n=20)] * 20, *few])
+    assert {v.reason for v in unclear} == {"no evidence at n=20", "no evidence at n=9"}  # could have, and did not
+    assert judge([*many, comparison(0.0625, n=5)])[20].reason.startswith("n=5 cannot reach .05 in a family of 21")
+
+
+@pytest.mark.parametrize(
+    ("difference", "items", "reason"),
+    [
+        (-0.1, (-0.2, -0.01), ""),
+        (0.1, (0.01, 0.2), ""),
+        (-0.1, (-0.2, 0.01), "test segments: interval includes 0"),
+        (-0.1, (-0.2, 0.0), "test segments: interval includes 0"),
+        (-0.1, (0.1, 0.2), "test segments: interval on the other side of 0"),
+        (0.1, (-0.2, -0.1), "test segments: interval on the other side of 0"),
+        (math.nan, (0.1, 0.2), "test segments: runs diverged and the difference has no side"),
+    ],
+)
+def test_test_segments_must_agree(difference, items, reason):
+    (verdict,) = judge([comparison(0.002, difference=difference, items=items)])
+    assert (verdict.star, verdict.reason) == (not reason, reason)
+    assert judge([comparison(0.2, difference=difference, items=items)])[0].reason == "no evidence at n=10"
+
+
+# ---- intervals
+
+
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_intervals_are_scipys(n):
+    x, y = generator(n).normal(size=n), generator(n + 1).normal(0.3, 2, size=n)
+    paired = stats.ttest_rel(x, y).confidence_interval(0.95)
+    assert t_interval(x, y) == pytest.approx((paired.low, paired.high), rel=1e-9)
+    assert compare(x, y, lower_is_better=True).interval == t_interval(x, y)
+    more = np.append(y, [4.0, 5.0])
+    welch = stats.ttest_ind(x, more, equal_var=False).confidence_interval(0.95)
+    assert welch_interval(x, more) == pytest.approx((welch.low, welch.high), rel=1e-9)
+
+
+def test_intervals_of_one_value_and_of_equal_ones():
+    one, two = array(1), array(2, 2)
+    assert all(math.isnan(end) for end in (*t_interval(one, one), *welch_interval(one, two), *welch_interval(two, one)))
+    assert t_interval(two, two - 1) == welch_interval(two, two - 1) == (1, 1)
+
+
+def test_the_interval_of_segments_is_the_percentile_bootstrap():
+    """Against scipy's of the same seed-averaged differences, and mean ± 1.96 s/√n. A bound of 10,000 draws has an error of
+    √(.025·.975/10,000)/φ(1.96) = .027 standard errors; six of them."""
+    g = generator(3)
+    system, baseline = g.normal(size=(4, 300)), g.normal(0.1, 1, size=(4, 300))
+    d = (system - baseline).mean(0)
+    error = d.std() / math.sqrt(300)
+    found = segment_interval(system, baseline, generator(1))
+    expected = stats.bootstrap((d,), np.mean, method="percentile", n_resamples=10_000, rng=generator(2)).confidence_interval
+    assert found == pytest.approx((expected.low, expected.high), abs=6 * 0.027 * error)
+    assert found == pytest.approx((d.mean() - 1.96 * error, d.mean() + 1.96 * error), abs=6 * 0.027 * error)
+    assert found == segment_interval(system, baseline, generator(1))
+    assert found != segment_interval(system, baseline, generator(4))
+    turned = segment_interval(baseline, system, generator(1))
+    assert turned == pytest.approx((-found[1], -found[0]))
+
+
+def test_whole_groups_are_drawn():
+    """Three videos of means 1, 2 and 4: one of them drawn three times has probability 1/27 > .025, so the ends are 1 and 4."""
+    d = array(1, 2, 2, 4, 3, 5)
+    labels = ["a", "b", "b", "c", "c", "c"]
+    found = segment_interval(d[None] + 1, np.ones((1, 6)), generator(), groups=labels)
+    assert found == pytest.approx((1, 4))
+    # Every segment twice, in groups of two, is as every segment once.
+    d = generator(1).normal(size=(1, 50))
+    zero = np.zeros((1, 50))
+    once = segment_interval(d, zero, generator(2))
+    twice = segment_interval(np.repeat(d, 2, 1), np.repeat(zero, 2, 1), generator(2), groups=np.repeat(np.arange(50), 2))
+    assert twice == pytest.approx(once)
+    assert segment_interval(d, zero, generator(2), groups=[f"video {i:02}" for i in range(50)]) == pytest.approx(once)
+
+
+def test_the_mean_of_drawn_groups_is_over_their_segments():
+    """Groups of 1 and 9: both drawn gives the mean of all ten, (0 + 9·1)/10, not ½; it has half of the draws, 0 and 1 a quarter."""
+    d, groups = np.array([[0.0] + [1.0] * 9]), [0] + [1] * 9
+    means = {segment_interval(d, np.zeros((1, 10)), generator(seed), groups=groups, draws=1)[0] for seed in range(30)}
+    assert means == {0.0, 0.9, 1.0}
+
+
+# ---- refusals
+
+
+def test_what_statistics_cannot_be_made_of_is_refused():
+    two, three = np.ones(2), np.ones(3)
+    with pytest.raises(ValueError, match=r"t_interval takes .* the same seeds on both sides, but shapes \[2\] and \[3\]"):
+        inspect.unwrap(t_interval)(two, three)
+    for interval in (t_interval, welch_interval):
+        with pytest.raises(ValueError, match=f"{interval.__name__} takes a value a run, one run at least"):
+            interval(np.ones(0), np.ones(0))
+        with pytest.raises(ValueError, match=f"{interval.__name__} takes finite values, but infinite ones came"):
+            interval(two, array(1, np.inf))
+        with pytest.raises(ValueError, match=f"{interval.__name__} has no place for NaN"):
+            interval(two, array(1, np.nan))
+    for p in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="Holm's procedure takes p-values between 0 and 1, but"):
+            holm(array(0.5, p))
+    bare = inspect.unwrap(judge)
+    for options in ({"test": "t"}, {"alpha": 0.0}, {"alpha": 1.0}):
+        with pytest.raises(
+            ValueError, match=r"Stars are given by one of sign_flip, wilcoxon, mann_whitney at a level between 0 and 1"
+        ):
+            bare([], **options)
+    for name, n in (("t", 5), ("wilcoxon", 0)):
+        with pytest.raises(ValueError, match=f"A smallest p is that of .* but test='{name}' and n={n} came"):
+            inspect.unwrap(smallest_p)(name, n)
+
+
+def test_segments_that_no_interval_can_be_made_of_are_refused():
+    g, bare = generator(), inspect.unwrap(segment_interval)
+    losses = np.ones((2, 4))
+    for system, options in ((np.ones((2, 5)), {}), (np.ones((3, 4)), {}), (np.ones(4), {}), (losses, {"draws": 0})):
+        with pytest.raises(ValueError, match=r"Segments are drawn at least once, of losses \[seeds, segments\] of two systems"):
+            bare(system, losses, g, **options)
+    with pytest.raises(ValueError, match=r"but \[2, 0\] and \[2, 0\] came with draws=10000"):
+        bare(np.ones((2, 0)), np.ones((2, 0)), g)
+    with pytest.raises(ValueError, match="Losses of test segments must be finite"):
+        bare(losses * np.nan, losses, g)
+    with pytest.raises(ValueError, match="A segment has a group, but 4 segments and 3 groups came"):
+        bare(losses, losses, g, groups=[1, 2, 3])
+    with pytest.raises(ValueError, match="two segments at least, or groups if they are given, but 1 came"):
+        bare(losses, losses, g, groups=[1, 1, 1, 1])
+    with pytest.raises(ValueError, match="two segments at least"):
+        bare(losses[:, :1], losses[:, :1], g)

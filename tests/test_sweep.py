@@ -1,0 +1,340 @@
+"""Many runs: what is missing is run, what fails stops nothing else, and nothing is done twice."""
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
+
+from mdm import attempt, records, sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("data.segments.train=96", "data.segments.valid=32", "data.segments.test=40", "trainer.max_epochs=2")
+
+
+@pytest.fixture
+def composer(tmp_path):
+    def composed(overrides):
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            return compose("train", [f"paths.outputs={tmp_path}/outputs", *SMALL, *overrides])
+
+    return composed
+
+
+@pytest.fixture
+def swept(composer):
+    """arguments → what `sweep` returns, with a launcher that does the runs in turn; ``launched`` is what it was given."""
+
+    def do(*arguments, **options):
+        def launch(jobs):
+            do.launched += jobs
+            for overrides in jobs:
+                attempt.attempt(composer(overrides), overrides)
+
+        do.launched = []
+        return sweep.sweep(composer([]), arguments, composer, launch, **options)
+
+    return do
+
+
+# ---- plan
+
+
+def test_a_grid_is_the_product_of_what_is_swept():
+    found = sweep.wanted(OmegaConf.create({}), ["penalty=none,kl", "seed=range(2)", "model=lmf", "+a.b='x,y'"])
+    shared = ["model=lmf", "+a.b='x,y'"]
+    assert found == [[f"penalty={p}", f"seed={s}", *shared] for p in ("none", "kl") for s in (0, 1)]
+
+
+def test_an_experiment_is_its_cells():
+    table = {
+        "title": "",
+        "seeds": 2,
+        "data": {"synthetic": "mosi"},
+        "metrics": {"mae": "mae"},
+        "primary": "mae",
+        "rows": {"a": {"label": "A", "run": ["model=lmf"]}},
+    }
+    found = sweep.wanted(OmegaConf.create({"name": "x", "table": table}), ["experiment=x"])
+    assert found == [["experiment=x", "data=synthetic", "model=lmf", f"seed={s}"] for s in (0, 1)]
+
+
+def test_an_interval_is_no_grid():
+    with pytest.raises(ValueError, match=r"lists of values, but seed=interval\(0,1\) came; use choice\(…\) or range\(…\)"):
+        sweep.wanted(OmegaConf.create({}), ["seed=interval(0,1)"])
+
+
+def test_runs_that_share_a_folder_are_refused(composer):
+    with pytest.raises(ValueError, match=r"but two have .*seed=1: model=lmf seed=1 and seed=1 model=lmf; remove one"):
+        sweep.plan([["model=lmf", "seed=1"], ["seed=1", "model=lmf"]], composer)
+
+
+def test_a_task_does_at_least_one_run(composer):
+    for numbers in ((0, 1), (1, 2), (2, 0)):
+        with pytest.raises(ValueError, match=f"runs_per_task={numbers[0]} and at_once={numbers[1]} came; set hydra.sweeper"):
+            sweep.sweep(composer([]), [], composer, print, *numbers)
+
+
+# ---- run what is missing
+
+
+def test_finished_runs_are_left_out_and_changed_ones_refused(swept, composer, tmp_path):
+    assert [run.found for run in swept("penalty=none,kl")] == ["new", "new"]
+    assert [run.found for run in swept("penalty=none,kl", "seed=0,1")] == ["finished", "new", "finished", "new"]
+    assert swept.launched == [["penalty=none", "seed=1"], ["penalty=kl", "seed=1"]]
+    (changed,) = (run.folder / records.CONFIG for run in sweep.plan([["penalty=kl", "seed=1"]], composer))
+    changed.write_text(changed.read_text().replace("batch_size: 32", "batch_size: 33"))
+    with pytest.raises(ValueError, match=r"differs from this run in:\n  data.batch_size: 33 → 32"):
+        swept("penalty=none,kl", "seed=1,2")
+    assert swept.launched == []  # nothing of the sweep, not even seed 2
+
+
+def test_a_failure_is_recorded_and_stops_nothing(swept, composer, caplog):
+    """A baseline has no Z for a penalty to act on."""
+    caplog.set_level(logging.INFO, logger="mdm")
+    with pytest.raises(SystemExit) as stopped:
+        swept("model=baseline,lmf", "penalty=kl")
+    assert stopped.value.code == 1
+    failed, done = sweep.plan([["model=baseline", "penalty=kl"], ["model=lmf", "penalty=kl"]], composer)
+    assert (sweep.state(failed.folder), done.found) == ("failed", "finished")
+    error = (failed.folder / records.ERROR).read_text()
+    assert "Traceback" in error
+    assert error.strip().splitlines()[-1].startswith("ValueError: A penalty acts on a fused representation")
+    assert "1 of 2 runs are finished" in caplog.text
+    assert f"{failed.folder / records.ERROR}\n    ValueError: A penalty acts on" in caplog.text
+    assert not (failed.folder / records.CONFIG).exists()
+    assert "epoch   1" in (done.folder / attempt.LOG).read_text()
+    assert "epoch   1" not in caplog.text
+
+
+def test_an_error_does_not_outlive_its_cure(swept, composer, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("mdm.run.build_trainer", lambda *_: 1 / 0)
+        with pytest.raises(SystemExit):
+            swept("model=lmf")
+    (run,) = sweep.plan([["model=lmf"]], composer)
+    assert "ZeroDivisionError" in (run.folder / records.ERROR).read_text()
+    swept("model=lmf")
+    assert sweep.state(run.folder) == "finished"
+    assert not (run.folder / records.ERROR).exists()
+
+
+def test_a_launcher_that_dies_leaves_a_list(composer, caplog):
+    def dies(jobs):
+        attempt.attempt(composer(jobs[0]), jobs[0])
+        raise RuntimeError("a worker was killed")
+
+    caplog.set_level(logging.INFO, logger="mdm")
+    with pytest.raises(SystemExit):
+        sweep.sweep(composer([]), ["model=lmf", "seed=0,1"], composer, dies)
+    assert "a worker was killed" in caplog.text
+    assert "1 of 2 runs are finished" in caplog.text
+    assert "seed=1\n    did not finish" in caplog.text
+
+
+def test_a_run_of_a_sweep_is_the_run_alone(swept, composer, tmp_path):
+    from mdm.run import record_folder, run
+
+    swept("model=lmf", "seed=0,1")
+    second = record_folder(composer(["model=lmf", "seed=1"]), ["model=lmf", "seed=1"]) / records.PREDICTIONS
+    cfg = composer(["model=lmf", "seed=1", f"paths.outputs={tmp_path}/alone"])
+    run(cfg)
+    assert (record_folder(cfg, ()) / records.PREDICTIONS).read_bytes() == second.read_bytes()
+
+
+# ---- several runs a task
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_task_does_all_its_runs(tmp_path, composer, at_once):
+    runs = [[f"paths.outputs={tmp_path}/outputs", *SMALL, "model=lmf", f"seed={s}"] for s in range(3)]
+    first, last = sweep.tasks(runs, 2, at_once, tmp_path)
+    assert first[:-1] == runs[0]
+    assert last[:-1] == runs[2]
+    path = first[-1].removeprefix("+task='").rstrip("'")
+    assert json.loads(Path(path).read_text()) == {"at_once": at_once, "runs": runs[:2]}
+    attempt.work(path)
+    planned = sweep.plan([["model=lmf", f"seed={s}"] for s in range(3)], composer)
+    assert [run.found for run in planned] == ["new"] * 3  # other folders: SMALL is among their overrides
+    assert len(list((tmp_path / "outputs").rglob(records.METRICS))) == 2
+
+
+def test_a_pool_shares_out_the_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert attempt.devices("gpu", 1) == 1
+    found = []
+    for worker in (1, 2, 3):
+        monkeypatch.setattr(multiprocessing.current_process(), "_name", f"LokyProcess-{worker}")
+        found.append(attempt.devices("gpu", 1))
+    assert found == [[0], [1], [0]]
+    assert attempt.devices("cpu", 1) == 1
+    assert attempt.devices("gpu", [3]) == [3]
+
+
+# ---- progress
+
+
+def test_states(tmp_path):
+    now = time.time()
+    assert sweep.state(tmp_path, now) == "left"
+    (tmp_path / attempt.LOG).touch()
+    assert (sweep.state(tmp_path, now - 5), sweep.state(tmp_path, now + 5), sweep.state(tmp_path)) == ("running", "left", "left")
+    (tmp_path / records.ERROR).touch()
+    assert sweep.state(tmp_path, now - 5) == "failed"
+    (tmp_path / records.METRICS).touch()
+    assert sweep.state(tmp_path, now - 5) == "finished"
+
+
+def test_the_estimate_is_what_the_rest_takes_at_this_pace():
+    """Three done in two minutes, 12 to go: eight minutes."""
+    counts = {"finished": 2, "running": 2, "failed": 1, "left": 10}
+    assert sweep.told(counts, 120) == "2 done, 2 running, 1 failed, 10 left, about 8 min"
+    assert sweep.told({**counts, "left": 298}, 120) == "2 done, 2 running, 1 failed, 298 left, about 3.3 h"
+    assert sweep.told({**counts, "finished": 0, "failed": 0}, 120) == "0 done, 2 running, 0 failed, 10 left"
+    assert sweep.told({"finished": 3, "running": 0, "failed": 0, "left": 0}, 120) == "3 done, 0 running, 0 failed, 0 left"
+
+
+def test_progress_is_said_when_it_changes(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="mdm")
+    run = sweep.Planned([], tmp_path, "new")
+    (tmp_path / records.ERROR).touch()
+    with sweep.watched([run], every=0.01, quiet_for=0):
+        time.sleep(0.1)
+        (tmp_path / records.METRICS).touch()
+    said = [record.message for record in caplog.records]
+    assert said == ["0 done, 0 running, 0 failed, 1 left", "1 done, 0 running, 0 failed, 0 left"]
+
+
+# ---- on a cluster
+
+
+@pytest.fixture
+def handlers():
+    """The answers to signals, put back afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    yield
+    for number, answer in before.items():
+        signal.signal(number, answer)
+
+
+@pytest.mark.parametrize(
+    ("shown", "requeued"), [("JobId=1 JobState=RUNNING Reason=None", True), ("JobId=1 JobState=CANCELLED", False)]
+)
+def test_a_preempted_job_goes_back_and_a_cancelled_one_does_not(handlers, monkeypatch, shown, requeued):
+    """Slurm preempts a job that it still calls RUNNING, and cancels one that it calls CANCELLED, both with SIGTERM."""
+    said = []
+    signal.signal(signal.SIGUSR2, lambda number, frame: said.append("requeue"))
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setattr(attempt.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, shown))
+    monkeypatch.setattr(attempt.os, "_exit", lambda status: said.append(status) or sys.exit(status))
+    attempt.requeue_on_termination()
+    if requeued:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert said == ["requeue"]
+    else:
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert said == [75]
+
+
+def test_a_job_that_the_scheduler_requeued_already_leaves_without_a_result(handlers, monkeypatch, capsys):
+    def again(number, frame):
+        raise subprocess.CalledProcessError(1, "scontrol requeue")
+
+    signal.signal(signal.SIGUSR2, again)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setattr(attempt.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "JobState=RUNNING"))
+    monkeypatch.setattr(attempt.os, "_exit", sys.exit)
+    attempt.requeue_on_termination()
+    with pytest.raises(SystemExit) as left:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert left.value.code == 75
+    assert "requeued by the scheduler already" in capsys.readouterr().err
+
+
+def test_outside_a_cluster_nothing_is_changed(handlers, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    attempt.requeue_on_termination()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_lightning_does_not_take_the_answer_to_sigterm(handlers, composer, monkeypatch):
+    """Its own would end the run as if it were done."""
+    from mdm.run import run
+
+    said = []
+
+    def answer(number, frame):
+        said.append(number)
+
+    signal.signal(signal.SIGTERM, answer)
+    from mdm.learner import Learner
+
+    step = Learner.training_step
+
+    def training_step(self, batch, index):
+        assert signal.getsignal(signal.SIGTERM) is answer
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Learner, "training_step", training_step)
+    run(composer(["model=lmf"]))
+    assert signal.getsignal(signal.SIGTERM) is answer
+
+
+# ---- the command
+
+
+def test_hydra_finds_the_sweeper():
+    assert "Missing" in {plugin.__name__ for plugin in Plugins.instance().discover()}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "name"), [("local", "BasicLauncher"), ("joblib", "JoblibLauncher"), ("slurm", "SlurmLauncher")]
+)
+def test_every_launcher_composes(launcher, name):
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", [f"hydra/launcher={launcher}"], return_hydra_config=True).hydra
+    assert cfg.launcher._target_.endswith(f".{name}")
+    assert cfg.sweeper._target_ == "hydra_plugins.mdm_sweeper.Missing"
+
+
+def train(tmp_path, *arguments):
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, f"paths.outputs={tmp_path}", *SMALL]
+    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+
+def test_the_command_runs_what_is_missing_in_a_pool(tmp_path):
+    """Two warm workers; the failure of one run is the exit status of the command, and told once."""
+    result = train(tmp_path, "-m", "model=lmf,baseline", "penalty=kl", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert result.returncode == 1
+    assert "2 runs: 0 finished already, 2 to do" in result.stderr
+    assert "1 of 2 runs are finished" in result.stderr
+    assert result.stderr.count("A penalty acts on a fused representation") == 1
+    assert "Traceback" not in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"single"}
+
+
+def test_wrong_arguments_are_told_in_a_sentence(tmp_path):
+    result = train(tmp_path, "-m", "seed=a,b")
+    assert (result.returncode, result.stdout) == (2, "")
+    said = "Seeds are whole numbers, but seed=a,b came; use seed='range(10)', say.\n(HYDRA_FULL_ERROR=1 shows where.)\n"
+    assert result.stderr == said
+
+
+def test_a_table_is_many_runs(tmp_path):
+    result = train(tmp_path, "experiment=mdm/table1")
+    assert result.returncode == 2
+    assert "mdm/table1 is many runs: python train.py -m experiment=mdm/table1" in result.stderr

@@ -1,0 +1,657 @@
+"""Tables against numbers done by hand, from records that were made up."""
+
+import csv
+import io
+import math
+import re
+from html.parser import HTMLParser
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from scipy import stats
+
+from mdm import records
+from mdm.experiment import Row, Table, cells, table_of
+from mdm.metrics import evaluate
+from mdm.reference import read
+from mdm.run import plain, record_folder
+from mdm.tables.build import build, columns_of
+from mdm.tables.caption import caption, ranges
+from mdm.tables.gather import gather, mixtures, refuse
+from mdm.tables.latex import escaped, latex
+from mdm.tables.markdown import markdown
+from mdm.tables.page import Axis, axis_of, page
+from mdm.tables.rows import long_rows, seed_rows
+from mdm.tables.segments import has_losses, wrong
+from mdm.tables.wording import chance, heading, interval, number, signed
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LABEL = np.array([-2.0, -1.0, 1.0, 2.0] * 3)
+VIDEOS = [f"video{i // 2}" for i in range(len(LABEL))]
+SEEDS = 10
+METRICS = {"mae": "mae", "acc2_pos": "acc2"}
+PAPER = {"paper": "000", "table": "T1"}
+
+
+def rows(**more):
+    """EF-LSTM with and without KL, as paper 000 has them in Table 1."""
+    return {
+        "none": Row("none", "EF-LSTM", ("penalty=none",), paper={"model": "EF-LSTM", "penalty_or_variant": "none"}),
+        "kl": Row("kl", "+ KL", ("penalty=kl",), baseline="none", paper={"model": "EF-LSTM", "penalty_or_variant": "kl"}),
+        **more,
+    }
+
+
+def declared(given=None, **changes):
+    values = {"title": "A title", "seeds": SEEDS, "data": {"synthetic": "mosi"}, "paper": PAPER, **changes}
+    metrics = values.pop("metrics", dict.fromkeys(values["data"].values(), METRICS))
+    return Table(rows=rows() if given is None else given, metrics=metrics, primary=dict.fromkeys(metrics, "mae"), **values)
+
+
+class Outputs:
+    """Records of made-up runs. ``errors``: by row, each seed's error on every segment."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def place(self, run):
+        at = dict(override.split("=", 1) for override in run)
+        config = {
+            "name": "t",
+            "seed": int(at["seed"]),
+            "trainer": {"select": {"metric": "mae"}},
+            "penalty": {"name": at["penalty"]},
+        }
+        return self.root / "t" / at["data"] / at["penalty"] / f"seed={at['seed']}", config
+
+    def write(self, penalty, seed, error, data="synthetic", label=LABEL, config=None, ids=None, test=None, **record):
+        folder, own = self.place([f"data={data}", f"penalty={penalty}", f"seed={seed}"])
+        prediction = (label + error)[:, None]
+        metrics = evaluate(prediction, label[:, None], (-3.0, 3.0), ("sentiment",)) | (test or {})
+        base = {"data": data, "seed": seed, "valid": metrics, "test": metrics, "label_range": [-3.0, 3.0], "synthetic": True}
+        base |= {"selected": {"by": "valid/mae", "mode": "min"}, "data_card": f"{data}-card", "commit": "0123456789"}
+        base |= {"uncommitted_changes": False, "versions": {"python": "3.11", "torch": "2.9"}}
+        folder.mkdir(parents=True)
+        records.write_atomically(folder / records.CONFIG, records.dump({**own, "data_card": f"{data}-card", **(config or {})}))
+        names = ids or [f"s{i}" for i in range(len(label))]
+        table = zip(names, VIDEOS, label.tolist(), prediction[:, 0].tolist(), strict=True)
+        predictions = [dict(zip(("id", "group", "label", "prediction"), values, strict=True)) for values in table]
+        records.finish(folder, base | record, predictions)
+        return folder
+
+    def fill(self, errors, **more):
+        for penalty, of_seeds in errors.items():
+            for seed, error in enumerate(of_seeds):
+                self.write(penalty, seed, error, **more)
+
+    def gathered(self, table, *arguments):
+        return gather(cells(table, arguments), self.place)
+
+    def sheet(self, table, *arguments):
+        return build("t", table, self.gathered(table, *arguments))
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    return Outputs(tmp_path)
+
+
+NONE = [0.80 + 0.01 * seed for seed in range(SEEDS)]
+BETTER = [0.50 + 0.02 * seed for seed in range(SEEDS)]
+SAME = [value + (0.001 if seed % 2 else -0.001) for seed, value in enumerate(NONE)]
+
+
+def lines_of(sheet):
+    return {line.row.name: line for line in sheet.blocks[0].lines}
+
+
+# Numbers ------------------------------------------------------------------------------------------------
+
+
+def test_mean_deviation_and_the_distance_from_the_paper(outputs):
+    """MAE of seed s is .80 + .01 s: mean .845, sample sd .01·√(55/6); the paper prints 1.00. Errors below 1 turn no sign that is
+    negative by 1 or more, and none of a positive: Acc-2 is 100 %, the paper's 76.1."""
+    outputs.fill({"none": NONE})
+    entries = lines_of(outputs.sheet(declared(), "penalty=none"))["none"].entries
+    mae, acc = entries["mae"], entries["acc2_pos"]
+    assert mae.mean == pytest.approx(0.845)
+    assert mae.sd == pytest.approx(0.01 * math.sqrt(55 / 6))
+    assert mae.difference == pytest.approx(0.845 - 1.00)
+    assert (acc.mean, acc.sd, acc.printed.value) == (100.0, 0.0, "76.1")
+    assert acc.difference == pytest.approx(23.9)
+    assert (mae.undefined, len(mae.values)) == (0, SEEDS)
+
+
+def test_a_planted_difference_is_starred(outputs):
+    """All ten seeds are better by .30 − .01 s: sign-flip 2/2¹⁰; Mann–Whitney 2/C(20, 10), as the largest of KL is .68; A12 = 1; on
+    every segment alike, so that no draw of them changes the difference of means, .255."""
+    outputs.fill({"none": NONE, "kl": BETTER})
+    line = lines_of(outputs.sheet(declared()))["kl"]
+    found, verdict = line.contrast.comparison, line.contrast.verdict
+    assert line.star
+    assert (found.n, found.sign_flip, found.a12) == (10, 2 / 2**10, 1.0)
+    assert found.mann_whitney == pytest.approx(2 / math.comb(20, 10))
+    assert verdict.adjusted == found.sign_flip  # a family of one
+    assert found.difference == pytest.approx(-0.255)
+    reference = stats.ttest_rel(BETTER, NONE).confidence_interval(0.95)
+    assert found.interval == pytest.approx((reference.low, reference.high))
+    assert found.items == pytest.approx((-0.255, -0.255))
+    assert lines_of(outputs.sheet(declared()))["none"].contrast is None
+
+
+def test_no_difference_is_not_starred_and_says_why(outputs):
+    outputs.fill({"none": NONE, "kl": SAME})
+    sheet = outputs.sheet(declared())
+    assert not lines_of(sheet)["kl"].star
+    assert lines_of(sheet)["kl"].contrast.reason == "no evidence at n=10"
+    assert "| no evidence at n=10 |" in markdown(sheet)
+
+
+def test_a_difference_of_one_video_is_not_starred(outputs):
+    """In every seed better by 3 in one video of six and worse by .1 in the others: means differ by .42 in every seed, p = 2/2¹⁰,
+    but a draw leaves that video out with probability (5/6)⁶ = .33."""
+    one = np.array([-3.0] * 2 + [0.1] * 10)
+    for seed in range(SEEDS):
+        outputs.write("none", seed, 4.0 + 0.01 * seed)
+        outputs.write("kl", seed, 4.0 + 0.01 * seed + one)
+    contrast = lines_of(outputs.sheet(declared()))["kl"].contrast
+    assert contrast.comparison.sign_flip == 2 / 2**10
+    assert contrast.comparison.difference == pytest.approx((-6 + 1) / 12)
+    assert contrast.comparison.items[0] < 0 < contrast.comparison.items[1]
+    assert contrast.reason == "test segments: interval includes 0"
+
+
+def test_accuracies_are_compared_on_their_side(outputs):
+    """Errors of 1.5 turn the sign of −1 (a quarter of the segments): accuracy 75 %. Without, 100 %: better by 25 points."""
+    table = declared(metrics={"mosi": {"acc2_pos": "acc2", "mae": "mae"}})
+    table = Table(**{**vars(table), "primary": {"mosi": "acc2_pos"}})
+    outputs.fill({"none": [1.5] * SEEDS, "kl": [0.5] * SEEDS})
+    line = lines_of(outputs.sheet(table))["kl"]
+    assert (line.contrast.comparison.difference, line.contrast.comparison.a12) == (25.0, 1.0)
+    assert line.contrast.comparison.items[0] > 0
+    assert line.star
+    assert "Acc-2 (pos), points:" in markdown(outputs.sheet(table))
+
+
+def test_the_best_is_the_lowest_error_and_the_highest_accuracy(outputs):
+    """KL has the lower error in the mean but, with errors of 1.5 in seed 0 only, the lower accuracy; a row alone is no best."""
+    outputs.fill({"none": [0.9] * SEEDS, "kl": [1.5, *[0.1] * (SEEDS - 1)]})
+    best = {
+        name: [m for m, entry in line.entries.items() if entry.best] for name, line in lines_of(outputs.sheet(declared())).items()
+    }
+    assert best == {"none": ["acc2_pos"], "kl": ["mae"]}
+    alone = lines_of(outputs.sheet(declared(), "penalty=none"))["none"]
+    assert not any(entry.best for entry in alone.entries.values())
+
+
+def test_the_family_is_what_is_declared(outputs):
+    """Four comparisons, one of which has run: Holm's p is 4·2/2¹⁰, whether the others were chosen or are yet to come."""
+    three = {n: Row(n, n, (f"penalty={n}",), baseline="none") for n in ("f", "wasserstein", "infonce")}
+    outputs.fill({"none": NONE, "kl": BETTER})
+    for arguments in ([], ["penalty=none,kl"]):
+        sheet = outputs.sheet(declared(rows(**three)), *arguments)
+        assert sheet.family == 4
+        assert lines_of(sheet)["kl"].contrast.verdict.adjusted == pytest.approx(4 * 2 / 2**10)
+        assert any("k = 4 comparisons of this table, 3 of which are not there" in said for said in caption(sheet))
+
+
+def test_five_seeds_reach_no_star(outputs):
+    outputs.fill({"none": NONE[:5], "kl": BETTER[:5]})
+    contrast = lines_of(outputs.sheet(declared(seeds=5)))["kl"].contrast
+    assert "cannot reach .05" in contrast.reason
+    assert not contrast.star
+
+
+# What is missing ----------------------------------------------------------------------------------------
+
+
+def test_missing_runs_are_shown_and_cost_the_star(outputs):
+    """Seeds 0 to 6 of KL: compared on these seven only, p = 2/2⁷, and no star."""
+    outputs.fill({"none": NONE, "kl": BETTER[:7]})
+    sheet = outputs.sheet(declared())
+    line = lines_of(sheet)["kl"]
+    assert (line.finished, line.contrast.comparison.n, line.contrast.comparison.sign_flip) == (7, 7, 2 / 2**7)
+    assert line.contrast.reason == "incomplete: 7 of 10 seeds in both"
+    assert not line.star
+    assert "| 7/10 |" in markdown(sheet)
+    assert "Not run: + KL on synthetic, seed 7 to 9." in caption(sheet)
+    assert not any(entry.best for line in lines_of(sheet).values() for entry in line.entries.values())
+
+
+def test_a_row_without_runs_shows_dashes(outputs):
+    outputs.fill({"none": NONE})
+    sheet = outputs.sheet(declared())
+    contrast = lines_of(sheet)["kl"].contrast
+    assert (contrast.comparison, contrast.reason) == (None, "0 of 10 seeds in both")
+    assert re.search(r"\| \+ KL +\| 0/10 +\| – ", markdown(sheet))
+    assert re.search(r"\| \+ KL +\| EF-LSTM +\| – .*\| 0 of 10 seeds in both +\|", markdown(sheet))
+
+
+def test_nothing_has_run(outputs):
+    sheet = outputs.sheet(declared())
+    assert "No run has finished." in caption(sheet)
+    assert all("–" in text or "0/10" in text for text in (markdown(sheet), latex(sheet), page(sheet)))
+
+
+def test_a_baseline_that_was_not_chosen(outputs):
+    outputs.fill({"kl": BETTER})
+    contrast = lines_of(outputs.sheet(declared(), "penalty=kl"))["kl"].contrast
+    assert (contrast.comparison, contrast.reason) == (None, "none is not in this table")
+
+
+def test_failed_and_broken_runs_are_listed(outputs):
+    outputs.fill({"none": NONE, "kl": BETTER[:8]})
+    for seed, name, text in ((8, "error.txt", "Traceback\n  a line\nValueError: loss nan\n"), (9, "config.yaml", "name: t\n")):
+        folder = outputs.place(["data=synthetic", "penalty=kl", f"seed={seed}"])[0]
+        folder.mkdir(parents=True)
+        (folder / name).write_text(text)
+    sheet = outputs.sheet(declared())
+    assert "Failed: + KL on synthetic, seed 8 (ValueError: loss nan)." in caption(sheet)
+    assert "Begun and not finished: + KL on synthetic, seed 9." in caption(sheet)
+    assert [run.state for run in lines_of(sheet)["kl"].runs][7:] == ["finished", "failed", "broken"]
+    assert not lines_of(sheet)["kl"].star
+
+
+def test_an_undefined_metric_counts_as_the_worst_and_is_said(outputs):
+    """Null in seed 0 of KL, whose nine others are better by far: the sign-flip test cannot have p = 2/2¹⁰, and the mean difference
+    is not defined."""
+    outputs.fill({"none": NONE})
+    for seed, error in enumerate(BETTER):
+        outputs.write("kl", seed, error, test={"mae": None} if seed == 0 else None)
+    sheet = outputs.sheet(declared())
+    line = lines_of(sheet)["kl"]
+    assert line.entries["mae"].undefined == 1
+    assert line.entries["mae"].mean == pytest.approx(np.mean(BETTER[1:]))
+    assert math.isnan(line.contrast.comparison.difference)
+    assert line.contrast.comparison.sign_flip > 2 / 2**10
+    assert line.contrast.comparison.a12 == pytest.approx(0.9)
+    assert "‡" in markdown(sheet)
+    assert any("‡: not defined in some runs" in said for said in caption(sheet))
+
+
+# What may not stand in one table ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"commit": "fedcba9876"}, "commit: 0123456789 (19 runs); fedcba9876 (1 run)"),
+        ({"uncommitted_changes": True}, "uncommitted_changes: False (19 runs); True (1 run)"),
+        ({"versions": {"python": "3.11", "torch": "3.0"}}, "version of torch: 2.9 (19 runs); 3.0 (1 run)"),
+        ({"data_card": "other"}, "data_card of synthetic: synthetic-card (19 runs); other (1 run)"),
+        (
+            {"selected": {"by": "valid/corr", "mode": "max"}},
+            "checkpoints of synthetic chosen by: min valid/mae (19 runs); max valid/",
+        ),
+        (
+            {"config": {"trainer": {"select": {"metric": "mae"}, "max_epochs": 3}}},
+            "config of kl on synthetic, recorded → declared, trainer.max_epochs: 3 → (absent) (1 run)",
+        ),
+    ],
+)
+def test_other_code_data_or_settings_are_refused_unless_told(outputs, change, named):
+    outputs.fill({"none": NONE, "kl": BETTER[:9]})
+    assert mixtures(outputs.gathered(declared())) == []
+    outputs.write("kl", 9, BETTER[9], **change)
+    gathered = outputs.gathered(declared())
+    found = mixtures(gathered)
+    assert len(found) == 1
+    assert found[0].startswith(named)
+    with pytest.raises(ValueError, match=f"but these differ:\n  {re.escape(named)}(?s:.)*or say mixed=true"):
+        refuse(found, gathered)
+    sheet = build("t", declared(), gathered, found)
+    assert caption(sheet)[0].startswith(f"MIXED, as asked for. Records differ in {named}")
+    assert "MIXED" in latex(sheet)
+    assert 'class="mixed"' in page(sheet)
+
+
+def test_nothing_is_refused_of_records_that_agree(outputs):
+    outputs.fill({"none": NONE})
+    gathered = outputs.gathered(declared())
+    refuse(mixtures(gathered), gathered)
+
+
+def test_other_test_segments_are_refused(outputs):
+    outputs.fill({"none": NONE, "kl": BETTER[:9]})
+    outputs.write("kl", 9, BETTER[9], ids=[f"other{i}" for i in range(len(LABEL))])
+    with pytest.raises(ValueError, match=r"same test segments, but the ids in predictions\.csv of .*seed=0 and .*seed=9 differ"):
+        outputs.sheet(declared())
+
+
+def test_other_test_segments_of_the_baseline_are_refused(outputs):
+    outputs.fill({"none": NONE})
+    outputs.fill({"kl": BETTER}, ids=[f"other{i}" for i in range(len(LABEL))])
+    with pytest.raises(ValueError, match=r"the ids in predictions\.csv of kl and none differ"):
+        outputs.sheet(declared())
+
+
+def test_predictions_of_another_run_are_refused(outputs):
+    outputs.fill({"none": NONE, "kl": BETTER[:9]})
+    outputs.write("kl", 9, BETTER[9], test={"mae": 0.1})
+    with pytest.raises(ValueError, match=r"records mae 0\.1 and its predictions\.csv gives 0\.68; remove the folder"):
+        outputs.sheet(declared())
+
+
+def test_an_accuracy_needs_the_range_of_labels(outputs):
+    outputs.fill({"none": NONE, "kl": BETTER})
+    for path in outputs.root.rglob(records.METRICS):
+        path.write_text(path.read_text().replace("label_range", "another"))
+    table = Table(**{**vars(declared()), "primary": {"mosi": "acc2_pos"}})
+    with pytest.raises(ValueError, match=r"seed=0 records no label_range, as earlier code did; remove the folder and run again"):
+        outputs.sheet(table)
+    assert lines_of(outputs.sheet(declared()))["kl"].star  # a MAE needs none
+
+
+def test_a_folder_with_another_seed_is_refused(outputs):
+    folder = outputs.write("none", 0, 0.5)
+    folder.rename(folder.with_name("seed=1"))
+    with pytest.raises(ValueError, match=r"holds the run of that seed, but .*seed=1 holds another"):
+        outputs.gathered(declared())
+
+
+def test_a_metric_that_was_not_measured(outputs):
+    outputs.fill({"none": NONE})
+    with pytest.raises(ValueError, match=r"seed=0 has no happy/corr, but mae, corr, .*: set table\.metrics"):
+        outputs.sheet(declared(metrics={"mosi": {"mae": "mae", "happy/corr": ""}}))
+
+
+# The paper's side ---------------------------------------------------------------------------------------
+
+
+def test_systems_that_are_not_built_show_what_was_printed(outputs):
+    """Paper 001, Table 2, MOSI: ICCN is cited from Hazarika et al. there."""
+    table = declared(
+        {"none": Row("none", "ours", ("penalty=none",)), "iccn": Row("iccn", "ICCN", paper={"model": "ICCN"})},
+        paper={"paper": "001", "table": "T2"},
+        metrics={"mosi": {"mae": "mae", "acc2_pos": "acc2_pos"}},
+    )
+    outputs.fill({"none": NONE})
+    sheet = outputs.sheet(table)
+    line = lines_of(sheet)["iccn"]
+    printed = {
+        r["metric"]: r["value"]
+        for r in read("results")
+        if (r["paper"], r["table"], r["dataset"], r["model"]) == ("001", "T2", "mosi", "ICCN")
+    }
+    assert re.search(rf"\| \*ICCN\* +\| cited \| {printed['mae']} +\| {printed['acc2_pos']} ", markdown(sheet))
+    assert line.contrast is None
+    assert any("cited there from Hazarika et al. (2020): ICCN" in said for said in caption(sheet))
+    assert "\\textit{ICCN}" in latex(sheet)
+    assert 'class="cited"' in page(sheet)
+
+
+def test_doubtful_values_have_footnotes(outputs):
+    """A MAE of paper 000 with a flag of its own; a row of 003's supplement all of whose values are flagged has it on its name."""
+    f = Row("f", "+ f", ("penalty=f",), paper={"model": "EF-LSTM", "penalty_or_variant": "f"}, note="a note of the row")
+    outputs.fill({"none": NONE, "kl": BETTER, "f": BETTER})
+    sheet = outputs.sheet(declared(rows(f=f)))
+    line = lines_of(sheet)["f"]
+    assert (line.marks, line.entries["mae"].marks, line.entries["acc2_pos"].marks) == ((1,), (2,), ())
+    assert sheet.footnotes[0] == "a note of the row"
+    assert sheet.footnotes[1].startswith("text sec. 5.1 says")
+    text = markdown(sheet)
+    assert re.search(r"\| \+ f \[1\]", text)
+    assert re.search(r"1\.02 \(−0\.430\) \[2\]", text)
+    assert "[2] text sec. 5.1" in text
+    assert "$^{2}$text sec. 5.1" in latex(sheet)
+
+
+def test_a_flag_of_all_values_of_a_row_is_on_its_name(outputs):
+    """Paper 002, Table 2: every cell of the MFN row is flagged for its likeness to paper 000, with one text."""
+    mfn = Row("mfn", "MFN", paper={"model": "MFN", "penalty_or_variant": "none"})
+    table = declared({"none": Row("none", "ours", ("penalty=none",)), "mfn": mfn}, paper={"paper": "002", "table": "T2"})
+    line = lines_of(outputs.sheet(table))["mfn"]
+    assert line.marks == (1,)
+    assert all(entry.marks == () for entry in line.entries.values())
+    assert re.search(r"\| \*MFN\* \[1\] +\| cited \| 1\.01 +\| 76\.6 ", markdown(outputs.sheet(table)))
+
+
+def test_significance_that_the_paper_claims_is_marked(outputs):
+    """Paper 000, Table 1 underlines the MAE of KL on MOSEI, .70."""
+    outputs.fill({"none": NONE, "kl": BETTER})
+    text = markdown(outputs.sheet(declared(data={"synthetic": "mosei"})))
+    assert "0.70† (−0.110)" in text
+    assert "†: significant, says the paper." in text
+
+
+@pytest.mark.parametrize(
+    ("paper", "message"),
+    [
+        ({"model": "EFLSTM"}, r"table\.rows\.none\.paper: Paper 000 prints no model='EFLSTM'"),
+        ({"penalty_or_variant": "none"}, r"but table\.paper and table\.rows\.none\.paper lack model; correct them"),
+        ({"model": "EF-LSTM", "colour": "red"}, r"have also colour; correct them"),
+    ],
+)
+def test_keys_that_match_nothing(outputs, paper, message):
+    with pytest.raises(ValueError, match=message):
+        outputs.sheet(declared({"none": Row("none", "x", ("penalty=none",), paper=paper)}))
+
+
+def test_columns_of_data_that_are_not_declared():
+    """One set of columns for all stands for any data; of several, nobody knows which."""
+    same = declared(data={"synthetic": "mosi", "synthetic_mosei": "mosei"})
+    stands_for, columns = columns_of(same, "gaussian")
+    assert (stands_for, [(c.metric, c.printed) for c in columns]) == ("gaussian", [("mae", ""), ("acc2_pos", "")])
+    assert [c.printed for c in columns_of(same, "mosei")[1]] == ["mae", "acc2"]
+    other = declared(metrics={"mosi": METRICS, "pom": {"mae": "mae"}})
+    with pytest.raises(ValueError, match=r"declared for mosi, pom and differ, so those of data=gaussian are not known"):
+        columns_of(other, "gaussian")
+
+
+def test_a_row_that_exists_for_other_data_is_left_out(outputs):
+    only = Row("pom", "for POM", ("penalty=f",), only=("pom",), paper={"model": "nowhere"})
+    outputs.fill({"none": NONE, "kl": BETTER})
+    assert list(lines_of(outputs.sheet(declared(rows(pom=only))))) == ["none", "kl"]
+
+
+# Words --------------------------------------------------------------------------------------------------
+
+
+def test_numbers_read_as_they_should():
+    assert [number(-0.5, 1), number(-0.04, 1), number(float("nan"), 3), number(12.345, 2)] == ["−0.5", "0.0", "–", "12.35"]
+    assert [signed(0.5, 1), signed(-0.5, 1), signed(0.01, 1), signed(float("nan"), 1)] == ["+0.5", "−0.5", "0.0", "–"]
+    assert interval((-1.0, 0.5), 1) == "[−1.0, +0.5]"
+    assert interval((float("nan"), float("nan")), 1) == "–"
+    assert [chance(0.0312), chance(1.08e-5)] == ["0.031", "1.1e-05"]
+    assert ranges([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
+    names = ("mae", "acc2_pos", "acc7_unclipped", "happy/f1_nonneg", "voice_pleasant/corr")
+    assert [heading(n) for n in names] == ["MAE", "Acc-2 (pos)", "Acc-7 (unclipped)", "happy F1 (nonneg)", "voice pleasant Corr"]
+
+
+@pytest.mark.parametrize("label_range", [(-3.0, 3.0), (1.0, 5.0), (0.0, 1.0)])
+def test_losses_of_segments_are_the_accuracies_of_metrics(label_range):
+    """Their means are 1 − what `mdm.metrics` computes, by every convention."""
+    rng = np.random.default_rng(0)
+    low, high = label_range
+    label = np.rint(rng.uniform(low, high, 200) * 2) / 2
+    prediction = label + rng.normal(0, (high - low) / 3, 200)
+    metrics = evaluate(prediction[:, None], label[:, None], label_range, ("sentiment",))
+    middle = (low + high) / 2
+    p, y = prediction - middle, label - middle
+    accuracies = [name for name in metrics if has_losses(name) and name != "mae"]
+    assert {"acc2_nonneg", "acc2_pos"} <= set(accuracies)
+    for name in accuracies:
+        kept = y != 0 if name.endswith("_pos") else slice(None)
+        assert 1 - wrong(name, p[kept], y[kept]).mean() == pytest.approx(metrics[name]), name
+
+
+# Formats ------------------------------------------------------------------------------------------------
+
+
+class Balanced(HTMLParser):
+    """Tags that are closed in order; what the page would load; numbers of elements."""
+
+    VOID = ("meta", "line", "path", "br")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loads, self.count = [], [], {}
+
+    def handle_starttag(self, tag, attributes):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        self.loads += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.count[tag] = self.count.get(tag, 0) + 1
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_draws_every_seed_and_loads_nothing(outputs):
+    """2 rows × 2 metrics × 10 seeds, and one dot in the legend."""
+    outputs.fill({"none": NONE, "kl": BETTER})
+    text = page(outputs.sheet(declared(rows(x=Row("x", "<b>&", ("penalty=f",))), notes="a < b")))
+    parser = Balanced()
+    parser.feed(text.removeprefix("<!doctype html>"))
+    assert parser.open == []
+    assert parser.loads == []
+    assert "http" not in text
+    assert "@import" not in text
+    assert parser.count["circle"] == 2 * 2 * SEEDS + 1
+    assert "<title>seed 3: 0.56000</title>" in text
+    assert "&lt;b&gt;&amp;" in text
+    assert "a &lt; b" in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_an_axis_holds_our_values_and_what_is_printed_near_by(outputs):
+    """MAE from .50 to .89; the paper's 1.00 is nearer than these are apart, its 76.1 % is not near 100 %."""
+    outputs.fill({"none": NONE, "kl": BETTER})
+    block = outputs.sheet(declared()).blocks[0]
+    mae, acc = (axis_of(block, column) for column in block.columns)
+    assert mae.low == pytest.approx(0.50 - 0.05 * 0.50)
+    assert mae.high == pytest.approx(1.00 + 0.05 * 0.50)
+    assert (acc.beyond(76.1), acc.beyond(100.0), acc.beyond(101.0 + acc.high)) == ("left", "", "right")
+    assert (Axis(0.0, 2.0).x(1.0), Axis(0.0, 2.0).x(-5.0), Axis(0.0, 2.0).x(9.0)) == (70.0, 6.0, 134.0)
+
+
+def test_latex_has_whole_rows_and_escapes(outputs):
+    outputs.fill({"none": NONE, "kl": BETTER})
+    text = latex(outputs.sheet(declared(rows(x=Row("x", "50 % & L_λ^{2}~#", ("penalty=f",))), notes="α → ∞")))
+    assert r"50 \% \& L\_$\lambda$\textasciicircum{}\{2\}\textasciitilde{}\#" in text
+    assert r"$\alpha$ $\rightarrow$ $\infty$" in text
+    assert re.sub(r"\\[{}]", "", text).count("{") == re.sub(r"\\[{}]", "", text).count("}")
+    assert text.count(r"\begin") == text.count(r"\end")
+    tables = re.findall(r"\\begin{tabular}{(l r*|lr*)}\n\\toprule\n(.*?)\\bottomrule", text, re.DOTALL)
+    assert len(tables) == 2
+    for columns, body in tables:
+        widths = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body.splitlines() if line.endswith(r"\\")}
+        assert widths == {len(columns)}
+    assert r"\textbf{0.590 $\pm$ 0.061}$^{\star}$" in text
+
+
+def test_latex_can_set_whatever_a_table_may_say():
+    """Labels and notes of every experiment, and of the reference."""
+    said = "".join(row["note"] + row["provenance"] + row["value"] for row in read("results"))
+    said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "configs" / "experiment").rglob("*.yaml"))
+    said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mdm" / "tables").glob("*.py") if path.stem != "latex")
+    left = {character for character in escaped(said) if ord(character) > 0xFF}
+    assert left == set()
+
+
+def test_csv_has_every_digit(outputs, tmp_path):
+    outputs.fill({"none": NONE, "kl": BETTER[:9]})
+    sheet = outputs.sheet(declared())
+    found = {(row["row"], row["metric"]): row for row in long_rows(sheet)}
+    kl = found["kl", "mae"]
+    assert kl["mean"] == np.mean(
+        [records.read_record(outputs.place(["data=synthetic", "penalty=kl", f"seed={s}"])[0])["test"]["mae"] for s in range(9)]
+    )
+    assert (kl["n"], kl["declared"], kl["paper"], kl["unit"], kl["baseline"]) == (9, 10, "1.00", "absolute", "EF-LSTM")
+    assert (kl["pairs"], kl["p_sign_flip"], kl["star"]) == (9, 2 / 2**9, False)
+    assert found["kl", "acc2_pos"]["p_sign_flip"] == ""
+    assert found["none", "mae"]["baseline"] == ""
+    assert found["none", "acc2_pos"]["unit"] == "percent"
+
+    of_seeds = seed_rows(sheet, tmp_path)
+    assert [(r["row"], r["seed"], r["state"]) for r in of_seeds][-2:] == [("kl", 8, "finished"), ("kl", 9, "missing")]
+    assert of_seeds[3]["folder"] == "t/synthetic/none/seed=3"
+    assert of_seeds[3]["test/mae"] == pytest.approx(0.83)
+    assert of_seeds[3]["valid/acc2_pos"] == 1.0
+    assert of_seeds[-1]["test/mae"] is None
+
+
+def test_markdown_tables_are_whole(outputs):
+    outputs.fill({"none": NONE, "kl": BETTER})
+    text = markdown(outputs.sheet(declared(rows(x=Row("x", "a|b*", ("penalty=f",))))))
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(line) for line in table.splitlines()}) == 1
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+    assert "**0.590 ± 0.061** ★" in text
+    assert r"| a\|b\* " in text
+    assert "synthetic is SYNTHETIC and stands in for CMU-MOSI: its numbers say nothing about people" in text
+    assert "The paper does not say what becomes of zeros in its acc2." in text
+
+
+# The script ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = spec_from_file_location("table", ROOT / "scripts" / "table.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+EXPERIMENT = ("experiment=mdm/table1", "data=synthetic", "penalty=none,kl", "seed=range(3)")
+FILES = ("table.md", "table.tex", "table.html", "table.csv", "seeds.csv")
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """Records as a sweep of a real experiment would leave them, made up."""
+    root = tmp_path / "outputs"
+    outputs = Outputs(root)
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", ["experiment=mdm/table1"])
+        for cell in cells(table_of(cfg), [f"paths.outputs={root}", *EXPERIMENT]):
+            composed = compose("train", cell.runs()[0])
+            folder = record_folder(composed, cell.runs()[0]).parent
+            for seed in cell.seeds:
+                made = outputs.write(cell.row, seed, 0.5 + 0.1 * seed, config={**plain(composed, resolve=False), "seed": seed})
+                (folder / f"seed={seed}").parent.mkdir(parents=True, exist_ok=True)
+                made.rename(folder / f"seed={seed}")
+    return root
+
+
+def test_the_script_prints_and_writes_the_same_bytes_twice(script, swept, capsys):
+    arguments = [*EXPERIMENT, f"paths.outputs={swept}"]
+    script.main(arguments)
+    first, printed = {name: (swept / "mdm/table1" / name).read_bytes() for name in FILES}, capsys.readouterr().out
+    assert printed == first["table.md"].decode()
+    assert "EF-LSTM" in printed
+    assert "cannot reach .05" in printed
+    script.main([*arguments, "mixed=true"])
+    assert {name: (swept / "mdm/table1" / name).read_bytes() for name in FILES} == first
+    (row, *_) = csv.DictReader(io.StringIO(first["table.csv"].decode()))
+    assert (row["data"], row["stands_for"], row["row"], row["n"]) == ("synthetic", "mosi", "none", "3")
+    assert str(swept) not in "".join(text.decode() for text in first.values())
+
+
+def test_the_script_refuses_records_of_other_settings(script, swept, capsys):
+    arguments = [*EXPERIMENT, f"paths.outputs={swept}"]
+    config = next(swept.rglob("kl/**/seed=1/config.yaml"))
+    config.write_text(config.read_text().replace("batch_size: 32", "batch_size: 16"))
+    with pytest.raises(ValueError, match=r"config of kl on synthetic, recorded → declared, data\.batch_size: 16 → 32"):
+        script.main(arguments)
+    assert not (swept / "mdm/table1/table.md").exists()
+    script.main([*arguments, "mixed=true"])
+    assert "MIXED, as asked for. Records differ in config of kl on synthetic" in capsys.readouterr().out
+
+
+def test_what_the_script_does_not_know(script, capsys):
+    with pytest.raises(ValueError, match="mixed is true or false, but mixed=maybe came"):
+        script.main(["experiment=mdm/table1", "mixed=maybe"])
+    with pytest.raises(ValueError, match="single has no table"):
+        script.main([])
+    script.main(["--help"])
+    assert "mixed=true" in capsys.readouterr().out
