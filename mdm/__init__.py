@@ -16,6 +16,7 @@ The package is the path of a video segment to a number that can be believed, a s
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
     cost        a model → its parameters and multiply–accumulates
+    trained     after a run: its model back in one line, for new segments and for studies
     probe       after a run: the dependence of its Z on rows that nothing was fitted on
     estimation  before any: what the critics make of Gaussians, whose dependence is known
     permutation exact tests by signs and labels that might have fallen otherwise
@@ -27,5 +28,21 @@ The package is the path of a video segment to a number that can be believed, a s
     attempt     one run of many: its log, its traceback, its way back into a queue
     sweep       many runs: what is missing, through any launcher
 
+
 Imports go only back along this path.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mdm.trained import Trained
+
+
+def load(folder: str | Path) -> Trained:
+    """The run that finished in a folder: its model, its data and how it reads new segments (`mdm.trained`)."""
+    from mdm import trained  # torch takes seconds to import
+
+    return trained.load(folder)

@@ -28,7 +28,8 @@ from mdm.experiment import cells, table_of
 from mdm.run import build_splits, place
 from mdm.search import search_cells
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("sweep")
+"""Not below the package's, whose messages are those of a run and go into its folder."""
 
 Composer = Callable[[list[str]], DictConfig]
 """Overrides → a run's config."""

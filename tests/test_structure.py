@@ -25,6 +25,7 @@ ORDER = [
     "records",
     "loggers",
     "run",
+    "trained",
     "probe",
     "estimation",
     "cost",
@@ -39,7 +40,7 @@ ORDER = [
 ]
 ONLY = {
     "hydra": {"run", "experiment", "attempt", "sweep"},
-    "omegaconf": {"run", "cost", "experiment", "search", "tables", "attempt", "sweep"},
+    "omegaconf": {"run", "trained", "cost", "experiment", "search", "tables", "attempt", "sweep"},
     "pytorch_lightning": {"learner", "run", "data"},
     "transformers": {"backbones"},
     "wandb": {"loggers"},
@@ -116,6 +117,8 @@ def test_the_learner_cannot_reach_the_test_fold():
         for path in [p for p in FILES if stage(p) == name]:
             assert "open_test" not in path.read_text(), path
     source = (PACKAGE / "run.py").read_text()
+    opens = {str(path.relative_to(PACKAGE)) for path in FILES if "open_test(" in path.read_text()}
+    assert opens == {"data/splits.py", "run.py", "trained.py"}  # the last opens finished records only
     assert source.count("open_test(") == 1
     conclude = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "conclude")
     assert "open_test(" in ast.unparse(conclude)

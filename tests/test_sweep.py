@@ -101,7 +101,7 @@ def test_finished_runs_are_left_out_and_changed_ones_refused(swept, composer, tm
 
 def test_a_failure_is_recorded_and_stops_nothing(swept, composer, caplog):
     """A baseline has no Z for a penalty to act on."""
-    caplog.set_level(logging.INFO, logger="mdm")
+    caplog.set_level(logging.INFO, logger="sweep")
     with pytest.raises(SystemExit) as stopped:
         swept("model=baseline,lmf", "penalty=kl")
     assert stopped.value.code == 1
@@ -134,7 +134,7 @@ def test_a_launcher_that_dies_leaves_a_list(composer, caplog):
         attempt.attempt(composer(jobs[0]), jobs[0])
         raise RuntimeError("a worker was killed")
 
-    caplog.set_level(logging.INFO, logger="mdm")
+    caplog.set_level(logging.INFO, logger="sweep")
     with pytest.raises(SystemExit):
         sweep.sweep(composer([]), ["model=lmf", "seed=0,1"], composer, dies)
     assert "a worker was killed" in caplog.text
@@ -205,7 +205,7 @@ def test_the_estimate_is_what_the_rest_takes_at_this_pace():
 
 
 def test_progress_is_said_when_it_changes(tmp_path, caplog):
-    caplog.set_level(logging.INFO, logger="mdm")
+    caplog.set_level(logging.INFO, logger="sweep")
     run = sweep.Planned([], tmp_path, "new")
     (tmp_path / records.ERROR).touch()
     with sweep.watched([run], every=0.01, quiet_for=0):
@@ -213,6 +213,19 @@ def test_progress_is_said_when_it_changes(tmp_path, caplog):
         (tmp_path / records.METRICS).touch()
     said = [record.message for record in caplog.records]
     assert said == ["0 done, 0 running, 0 failed, 1 left", "1 done, 0 running, 0 failed, 0 left"]
+
+
+def test_progress_is_told_outside_of_the_run_that_is_at_work(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="sweep")
+    with attempt.logged(tmp_path / "run.log"):
+        sweep.log.info("two done")
+        attempt.log.info("epoch 1")
+        print("a table")
+    assert [record.message for record in caplog.records] == ["two done"]
+    said = (tmp_path / "run.log").read_text()
+    assert "epoch 1" in said
+    assert "a table" in said
+    assert "two done" not in said
 
 
 # ---- on a cluster

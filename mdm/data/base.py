@@ -161,13 +161,14 @@ class Segments:
                 if len(present)
                 else None,
             }
+        known = self.label[np.isfinite(self.label)]
         return {
             "name": self.name,
             "segments": len(self),
             "folds": folds,
             "targets": list(self.targets),
             "label_range": list(self.label_range),
-            "label_observed": [float(np.nanmin(self.label)), float(np.nanmax(self.label))],
+            "label_observed": [float(known.min()), float(known.max())] if len(known) else None,
             "label_mean_train": [float(x) for x in self.label[self.fold == "train"].mean(0)] if folds["train"] else None,
             "aligned": list(self.aligned),
             "features": features,

@@ -161,6 +161,20 @@ class Splits:
         other.sizes = {name: len(r) for name, r in other._rows.items()}
         return other
 
+    def every(self) -> DataLoader[Batch]:
+        """All segments once, in order, whichever fold they are in: for new ones (`like`).
+
+        Raises ValueError for the run's own, among which are those of the test fold.
+        """
+        if self._sealed:
+            raise ValueError(
+                "The test fold opens only after a checkpoint was chosen on validation, so a run's own data are read fold by fold; "
+                "use batches(fold)."
+            )
+        rows = np.arange(len(self.segments))
+        order = InOrder(len(rows), max(self.batch_size, 256))
+        return self._batches(rows, len(rows), order)
+
     def valid(self) -> DataLoader[Batch]:
         """The validation fold, in order."""
         return self.in_order("valid")
@@ -188,8 +202,11 @@ class Splits:
 
     def _loader(self, fold: str, order: Sampler[list[int]], joined: str | None = None) -> DataLoader[Batch]:
         rows = self._rows[fold] if joined is None else np.concatenate([self._rows[fold], self._rows[joined]])
+        return self._batches(rows, len(self._rows[fold]), order)
+
+    def _batches(self, rows: Int[np.ndarray, " rows"], labelled: int, order: Sampler[list[int]]) -> DataLoader[Batch]:
         return DataLoader(
-            Fold(self.segments, self._views, rows, labelled=len(self._rows[fold])),
+            Fold(self.segments, self._views, rows, labelled),
             batch_sampler=order,
             collate_fn=as_is,
             num_workers=self.workers,

@@ -1,0 +1,133 @@
+"""After a run: what it trained, with all that it needs to read segments, in one line.
+
+    trained = mdm.load("outputs/single/synthetic/lmf/kl/seed=0")
+    trained.predict(trained.segments(language=[["a", "lovely", "film"]], audio=[frames], video=[frames]))
+
+Opens finished records only, so nothing is chosen any more: what studies of robustness and explanations read of the test fold, they
+read after the choice (DESIGN: one of the two places that open it; the other is `mdm.run.conclude`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+from mdm import records
+from mdm.backbones.base import Backbone
+from mdm.data.base import UNKNOWN, UNLABELED, Ragged, Segments
+from mdm.data.splits import Selection, Splits
+from mdm.learner import Learner, predict
+from mdm.run import BEST, build_learner, build_splits, check_numbers, quiet
+from mdm.types import Batch
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its config, record and data; its backbone and penalties at the chosen checkpoint (CPU, evaluation mode)."""
+
+    folder: Path
+    cfg: DictConfig
+    record: Mapping[str, Any]
+    splits: Splits
+    learner: Learner
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.learner.backbone
+
+    def batches(self, fold: str) -> DataLoader[Batch]:
+        """A fold of the run's own data, in order."""
+        if fold != "test":
+            return self.splits.in_order(fold)
+        chosen = self.record["selected"]
+        metric = chosen["by"].removeprefix("valid/")
+        return self.splits.open_test(Selection(self.folder / BEST, chosen["epoch"], chosen["by"], self.record["valid"][metric]))
+
+    def predict(self, segments: Segments) -> Float[np.ndarray, "n targets"]:
+        """Predictions for new segments, in their order, in the units of the labels.
+
+        Raises ValueError if they lack a modality of the run or have other features, and for the run's own data.
+        """
+        return predict(self.backbone, self.splits.like(segments).every())[0]
+
+    def segments(self, **sequences: Sequence[Any]) -> Segments:
+        """New segments, without labels.
+
+        sequences: modality → one sequence a segment: words as a list of strings where the run reads words, token ids where it
+            reads those, else frames [time, dim] as they come from the extractor that made the training data (the run scales
+            them). An empty sequence says that a segment lacks the modality
+
+        Raises ValueError unless there is a sequence a segment of every modality of the run.
+        """
+        counts = {m: len(each) for m, each in sequences.items()}
+        wanted = self.splits.spec.features
+        if set(counts) != set(wanted) or len(set(counts.values())) != 1 or 0 in counts.values():
+            raise ValueError(
+                f"Each segment needs a sequence of {', '.join(wanted)}, but {counts} came; give every modality for every segment, "
+                "an empty sequence where it is missing."
+            )
+        text, modalities = {}, {}
+        for m, feature in wanted.items():
+            each = [ids(words, feature.vocabulary) for words in sequences[m]] if feature.vocabulary else sequences[m]
+            arrays = [np.asarray(values, dtype=np.int32 if feature.tokens else np.float32) for values in each]
+            ragged = Ragged.of(arrays, feature.vocabulary, 0 if feature.tokens else feature.dim)
+            if m == "language":
+                text[str(self.cfg.data.text)] = ragged
+            else:
+                modalities[m] = ragged
+        n, spec = next(iter(counts.values())), self.splits.spec
+        aligned = (*text, *modalities) if spec.aligned and len(wanted) > 1 else ()
+        return Segments(
+            name="new segments",
+            ids=tuple(str(i) for i in range(n)),
+            fold=np.full(n, UNLABELED),
+            group=np.array([str(i) for i in range(n)]),
+            label=np.full((n, len(spec.targets)), np.nan, np.float32),
+            targets=spec.targets,
+            label_range=spec.label_range,
+            modalities=modalities,
+            text=text,
+            aligned=aligned,
+        )
+
+
+def ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
+    """Words as ids; those that the vocabulary has not are one unknown word."""
+    index = {word: i for i, word in enumerate(vocabulary)}
+    return [index.get(word, UNKNOWN) for word in words]
+
+
+def load(folder: str | Path) -> Trained:
+    """The run that finished in a folder.
+
+    Raises ValueError if none did, if it was a baseline without a checkpoint of weights, and if its data are not there any more or
+    have changed.
+    """
+    folder = Path(folder)
+    record = records.read_record(folder)
+    config = yaml.safe_load((folder / records.CONFIG).read_text(encoding="utf-8"))
+    card = config.pop("data_card")
+    cfg = OmegaConf.create(config)
+    assert isinstance(cfg, DictConfig)
+    if "baseline" in cfg.model:
+        raise ValueError(f"{folder} is a baseline, which has no weights; load a run of another model.")
+    check_numbers(cfg)
+    quiet()
+    splits = build_splits(cfg)
+    if splits.segments.card_hash != card:
+        raise ValueError(
+            f"A run is read with the data that it was trained on, whose card is {card[:12]}, but {cfg.data.name} is now "
+            f"{splits.segments.card_hash[:12]}; restore that store, or train again."
+        )
+    learner = build_learner(cfg, splits)
+    learner.load_state_dict(torch.load(folder / BEST, weights_only=True, map_location="cpu")["state_dict"])
+    return Trained(folder, cfg, record, splits, learner.eval())
