@@ -13,8 +13,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,8 @@ def attempt(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
     cfg = cfg.copy()
     cfg.machine.progress = False
     cfg.machine.devices = devices(cfg.machine.accelerator, cfg.machine.devices)
+    if in_pool():
+        die_with_parent()
     with logged(folder / LOG):
         try:
             (folder / records.ERROR).unlink(missing_ok=True)
@@ -73,12 +78,34 @@ def logged(path: Path) -> Iterator[None]:
             package.propagate = propagate
 
 
+def in_pool() -> bool:
+    """Whether this process is a worker of joblib's."""
+    return multiprocessing.current_process().name.startswith("LokyProcess-")
+
+
+@cache
+def die_with_parent() -> None:
+    """From now on, end this process when the one that started it has ended.
+
+    A worker that outlived its sweep, or its task, which is back in the queue, would write into a folder in which another process
+    resumes the run.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(75)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def devices(accelerator: str, asked: Any) -> Any:
     """One GPU for each worker of a pool, in turn; what was asked for otherwise."""
-    worker = multiprocessing.current_process().name.rpartition("-")
-    if accelerator != "gpu" or asked != 1 or worker[0] != "LokyProcess":
+    if accelerator != "gpu" or asked != 1 or not in_pool():
         return asked
-    return [(int(worker[2]) - 1) % max(1, torch.cuda.device_count())]
+    number = int(multiprocessing.current_process().name.rpartition("-")[2])
+    return [(number - 1) % max(1, torch.cuda.device_count())]
 
 
 def work(path: str | Path) -> None:
@@ -88,12 +115,12 @@ def work(path: str | Path) -> None:
         for overrides in task["runs"]:
             composed_attempt(overrides)
         return
-    joblib.Parallel(n_jobs=task["at_once"])(joblib.delayed(composed_attempt)(overrides, True) for overrides in task["runs"])
+    joblib.Parallel(n_jobs=task["at_once"])(joblib.delayed(composed_attempt)(overrides) for overrides in task["runs"])
 
 
-def composed_attempt(overrides: list[str], in_pool: bool = False) -> None:
-    if in_pool:
-        # The scheduler signals every process of a task; the first one answers for all.
+def composed_attempt(overrides: list[str]) -> None:
+    if in_pool():
+        # The scheduler signals every process of a task; the first one answers for all, and they end with it.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

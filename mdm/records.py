@@ -16,7 +16,9 @@ from typing import Any, Literal
 
 import yaml
 
-NOT_COMPARED = ("machine", "logger", "paths", "table", "search")
+DECLARED = ("table", "search", "robustness", "study")
+"""Sections of an experiment that say what is made of its runs; no part of any of them."""
+NOT_COMPARED = ("machine", "logger", "paths", *DECLARED)
 """Groups of a config that say where and how a run happens, or how runs are laid out, not what one computes."""
 
 CONFIG, METRICS, PREDICTIONS, CURVE = "config.yaml", "metrics.json", "predictions.csv", "curve.csv"

@@ -125,7 +125,7 @@ def place(cfg: DictConfig, overrides: Sequence[str], card_hash: str) -> tuple[Pa
     folder = record_folder(cfg, overrides)
     # Not where the data lie but what they are belongs to a run: paths stay interpolations, the card's hash is compared. How a table
     # is laid out is no part of its runs.
-    config = {key: value for key, value in plain(cfg, resolve=False).items() if key not in ("table", "search")}
+    config = {key: value for key, value in plain(cfg, resolve=False).items() if key not in records.DECLARED}
     config |= {"paths": plain(cfg.paths), "data_card": card_hash}
     return folder, config, records.examine(folder, config)
 

@@ -35,6 +35,11 @@ ORDER = [
     "search",
     "reference",
     "tables",
+    "explanation",
+    "traces",
+    "robustness",
+    "disentanglement",
+    "report",
     "attempt",
     "sweep",
 ]

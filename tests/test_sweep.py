@@ -181,6 +181,46 @@ def test_a_pool_shares_out_the_gpus(monkeypatch):
     assert attempt.devices("gpu", [3]) == [3]
 
 
+POOL = """
+import os, sys, time
+import joblib
+from mdm.attempt import die_with_parent, in_pool
+
+def work(i):
+    assert in_pool()
+    die_with_parent()
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+joblib.Parallel(n_jobs=2)(joblib.delayed(work)(i) for i in range(2))
+"""
+
+
+def test_workers_do_not_outlive_what_started_them(tmp_path):
+    """Killed outright, so that nothing could be told to them."""
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    parent = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 20
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < end, "a worker lives on"
+        time.sleep(0.1)
+    parent.stdout.close()
+
+
+def alive(pid):
+    """Neither gone nor a zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 # ---- progress
 
 

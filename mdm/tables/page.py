@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mdm.tables.caption import caption, where
 from mdm.tables.cells import HEADS, contrast_cells, contrasted, heads, shown, size
 from mdm.tables.numbers import Block, Column, Line, Sheet
 from mdm.tables.wording import heading, number
 
-TEMPLATE = "page.html.jinja"
 LEFT, RIGHT = 6.0, 134.0
 """Ends of an axis in a strip 140 wide; arrows point beyond them."""
 
@@ -109,16 +107,26 @@ def seed_value(line: Line, column: Column, seed: int) -> str:
     return number(values[seed], column.decimals + 2) if seed in values else "–"
 
 
+def environment() -> Environment:
+    """Templates by their paths in the package; other pages include ``tables/sheet.html.jinja`` and give it a `sheet_view`."""
+    return Environment(
+        loader=PackageLoader("mdm", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def sheet_view(sheet: Sheet, level: int) -> dict[str, Any]:
+    """What ``tables/sheet.html.jinja`` reads; headings of data sets are of this level."""
+    return {
+        "level": level,
+        "blocks": [block_view(block) for block in sheet.blocks],
+        "comparison_heads": HEADS,
+        "caption": caption(sheet),
+        "footnotes": sheet.footnotes,
+        "mixed": bool(sheet.mixed),
+    }
+
+
 def page(sheet: Sheet) -> str:
     """The whole table; light or dark as the reader has it."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("mdm.tables").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
-        title=sheet.declared.title,
-        name=sheet.name,
-        blocks=[block_view(block) for block in sheet.blocks],
-        comparison_heads=HEADS,
-        caption=caption(sheet),
-        footnotes=sheet.footnotes,
-        mixed=bool(sheet.mixed),
-    )
+    view = sheet_view(sheet, level=2)
+    return environment().get_template("tables/page.html.jinja").render(title=sheet.declared.title, name=sheet.name, **view)

@@ -1,0 +1,128 @@
+"""All that an experiment left, as one HTML file without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mdm.report import charts, curves, provenance, studies
+from mdm.report.differences import compared, forest, told
+from mdm.tables.caption import where
+from mdm.tables.gather import Gathered
+from mdm.tables.numbers import Block, Line, Sheet
+from mdm.tables.page import environment, sheet_view
+from mdm.tables.wording import is_percent
+
+TEMPLATE = "report/page.html.jinja"
+
+ELSEWHERE = ("paths.", "machine.", "logger.")
+"""Overrides that say where and how, not what; commands that the page shows go without them."""
+
+
+def page(sheet: Sheet, gathered: Sequence[Gathered], folder: Path, arguments: Sequence[str]) -> str:
+    """The report.
+
+    folder: where the experiment's studies lie, each in a folder of its name
+    arguments: of the sweep, for the commands that the page shows
+
+    Raises ValueError if a run has no curve or a study lacks a column.
+    """
+    done, declared = provenance.counts(sheet)
+    series = {name: i for i, name in enumerate(name for name, row in sheet.declared.rows.items() if row.run is not None)}
+    labels = {name: row.label for name, row in sheet.declared.rows.items()}
+    return (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            title=sheet.declared.title,
+            name=sheet.name,
+            done=done,
+            declared=declared,
+            facts=facts(sheet),
+            told=[(where(block), told(block)) for block in sheet.blocks if any(line.contrast for line in block.lines)],
+            forests=[(where(block), forest(block)) for block in sheet.blocks if compared(block)],
+            sheet=sheet_view(sheet, level=3),
+            training=[training(i, block, series) for i, block in enumerate(sheet.blocks) if provenance.runs_of(block)],
+            drops=studies.drops(folder / "robustness", series),
+            drop_heads=studies.DROP_HEADS,
+            explained=studies.explanations(folder / "explanation", series, labels),
+            score_heads=studies.SCORE_HEADS,
+            arguments=" ".join(quoted(argument) for argument in arguments if not argument.startswith(ELSEWHERE)),
+            data=[(where(block), provenance.data_facts(block)) for block in sheet.blocks if provenance.runs_of(block)],
+            protocol=provenance.protocol(sheet, gathered),
+            code=provenance.code(sheet),
+            run_heads=provenance.RUN_HEADS,
+            runs=[(where(block), provenance.run_rows(block)) for block in sheet.blocks],
+            absent=provenance.absent(sheet),
+            settings=[(where(block), found) for block in sheet.blocks if (found := provenance.settings(block, gathered))],
+        )
+    )
+
+
+def quoted(argument: str) -> str:
+    """As a shell takes it."""
+    return f"'{argument}'" if set(argument) & set("()[]{} *,$") else argument
+
+
+def facts(sheet: Sheet) -> list[tuple[str, str]]:
+    """The experiment in a line: number and what it counts."""
+    runs = provenance.finished(sheet)
+    done, declared = provenance.counts(sheet)
+    said = [(f"{done}/{declared}" if done < declared else str(done), "runs finished")]
+    said.append((str(len(sheet.blocks)), "data set" if len(sheet.blocks) == 1 else "data sets"))
+    said.append((str(max((len(line.runs) for block in sheet.blocks for line in block.lines), default=0)), "seeds a row"))
+    if runs:
+        said.append((provenance.duration(sum(run.record["seconds"] for run in runs)), "of training in all"))
+        stars = sum(line.star for block in sheet.blocks for line in block.lines)
+        if sheet.family:
+            said.append((f"{stars}/{sheet.family}", "comparisons starred"))
+    return said
+
+
+# ---- training curves
+
+
+def training(i: int, block: Block, series: dict[str, int]) -> dict[str, Any]:
+    """The curves of a data set: all rows together by quantity, then each row seed by seed. i: its place, for ids."""
+    lines = [line for line in block.lines if line.finished]
+    read = {line.row.name: [curves.read_curve(run) for run in line.runs if run.state == "finished"] for line in lines}
+    records = [run.record for run in provenance.runs_of(block)]
+    measured = list(dict.fromkeys(metric for record in records for metric in record["test_of_train_mean"]))
+    chosen_by = [record["selected"]["by"].removeprefix("valid/") for record in records]
+    metrics = list(dict.fromkeys([*chosen_by, *(column.metric for column in block.columns)]))
+    everywhere = curves.quantities([curve for each in read.values() for curve in each], metrics, measured)
+    overview = []
+    for name, columns in everywhere.items():
+        # Terms and estimates of one penalty are of no other row: they are below, row by row.
+        with_it = [line for line in lines if any(columns[0] in curve.columns for curve in read[line.row.name])]
+        if len(with_it) > 1 or len(lines) == 1:
+            drawn = [band(line, series, read[line.row.name], columns[0]) for line in with_it]
+            overview.append(charts.bands(curves.called(name, measured), drawn))
+    rows = []
+    for line in lines:
+        mine = read[line.row.name]
+        own = [
+            charts.traces(curves.called(name, measured), series[line.row.name], folds(mine, columns))
+            for name, columns in curves.quantities(mine, metrics, measured).items()
+        ]
+        rows.append({"id": f"curves-{i}-{series[line.row.name]}", "label": line.row.label, "charts": own})
+    legend = [{"label": line.row.label, "series": series[line.row.name]} for line in lines]
+    percent = any(is_percent(metric) for metric in metrics)
+    return {"id": f"curves-{i}", "title": where(block), "overview": overview, "rows": rows, "legend": legend, "percent": percent}
+
+
+def band(line: Line, series: dict[str, int], mine: Sequence[curves.Curve], column: str) -> charts.Band:
+    found = curves.over_seeds(mine, column)
+    return charts.Band(line.row.label, series[line.row.name], found["epoch"], found["mean"], found["low"], found["high"])
+
+
+def folds(mine: Sequence[curves.Curve], columns: Sequence[str]) -> dict[str, list[charts.Trace]]:
+    """A quantity's folds, with the chosen epochs on the first of them."""
+    found = {}
+    for i, column in enumerate(columns):
+        those = [curve for curve in mine if column in curve.columns]
+        found["validation rows" if column.startswith("valid/") else "training rows"] = [
+            charts.Trace(c.seed, c.epochs, c.columns[column], None if i else (float(c.chosen), c.at_chosen(column))) for c in those
+        ]
+    return found

@@ -1,0 +1,186 @@
+"""Records → how it was run: data, protocol, time, code, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mdm import records
+from mdm.tables.caption import ranges, where
+from mdm.tables.gather import Gathered, Run
+from mdm.tables.numbers import Block, Sheet
+from mdm.tables.wording import heading, is_percent, listed, number
+
+Facts = list[tuple[str, str]]
+"""Name and value, as a page lists them."""
+
+
+def finished(sheet: Sheet) -> list[Run]:
+    return [run for block in sheet.blocks for run in runs_of(block)]
+
+
+def runs_of(block: Block) -> list[Run]:
+    return [run for line in block.lines for run in line.runs if run.state == "finished"]
+
+
+def counts(sheet: Sheet) -> tuple[int, int]:
+    """Runs that finished, and runs that are declared."""
+    return len(finished(sheet)), sum(len(line.runs) for block in sheet.blocks for line in block.lines)
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3.5 min, 2.1 h."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def spread(values: Iterable[float], digits: int = 0) -> str:
+    """The value that all share, or the lowest, the median and the highest."""
+    each = np.array(list(values))
+    if each.min() == each.max():
+        return f"{each[0]:,.{digits}f}"
+    median = float(np.median(each))
+    of_whole = 1 if digits == 0 and not median.is_integer() else digits  # the median of whole numbers may lie between two
+    return f"{median:,.{of_whole}f} ({each.min():,.{digits}f} to {each.max():,.{digits}f})"
+
+
+def several(values: Iterable[Any]) -> str:
+    return listed([str(value) for value in dict.fromkeys(values)])
+
+
+# ---- data
+
+
+def data_facts(block: Block) -> Facts:
+    """The data card, as the runs recorded it. Empty before one finished."""
+    runs = runs_of(block)
+    if not runs:
+        return []
+    record = runs[0].record
+    facts = [
+        ("kind", "SYNTHETIC: drawn from a stated model, no people" if record["synthetic"] else "real segments"),
+        ("segments", ", ".join(f"{fold} {size:,}" for fold, size in record["folds"].items())),
+        ("modalities", ", ".join(record["modalities"])),
+        ("labels", f"{record['label_range'][0]:g} to {record['label_range'][1]:g}"),
+    ]
+    facts += [(f"planted {name.replace('_', ' ')}", worth(value)) for name, value in (record.get("truth") or {}).items()]
+    floor = record.get("test_of_train_mean") or {}
+    shown = [column.metric for column in block.columns if column.metric in floor]
+    if shown:
+        said = (f"{heading(metric)} {of_metric(floor[metric], metric)}" for metric in shown)
+        facts.append(("floor: always the training mean", ", ".join(said)))
+    return [*facts, ("card (hash)", several(run.record["data_card"][:12] for run in runs))]
+
+
+def worth(value: Any) -> str:
+    """A planted truth: nats to two decimals, anything else as it is."""
+    return f"{value:.2f} nats" if isinstance(value, float) else str(value)
+
+
+def of_metric(value: float | None, metric: str) -> str:
+    if value is None:
+        return "not defined"
+    return f"{number(100 * value, 1)} %" if is_percent(metric) else number(value, 3)
+
+
+# ---- protocol, code
+
+
+def protocol(sheet: Sheet, gathered: Sequence[Gathered]) -> Facts:
+    """How checkpoints were chosen and how long runs trained. Empty before one finished."""
+    runs = finished(sheet)
+    if not runs:
+        return []
+    trainers = [config_of(found)["trainer"] for found in gathered if found.finished]
+    most = max(trainer["max_epochs"] for trainer in trainers)
+    chosen = [run.record["selected"] for run in runs]
+    last = sum(one["epoch"] + 1 == one["epochs"] == most for one in chosen)
+    facts = [
+        ("checkpoint chosen by", several(f"{one['mode']} {one['by']}" for one in chosen)),
+        ("test fold", "opened after that choice, never before"),
+        ("epochs at most", several(trainer["max_epochs"] for trainer in trainers)),
+        ("patience", several(trainer["patience"] for trainer in trainers)),
+        ("epochs trained", spread(one["epochs"] for one in chosen)),
+        ("epoch chosen, from 0", spread(one["epoch"] for one in chosen)),
+    ]
+    if last:
+        facts.append(("chosen at the very end", f"{last} of {len(runs)} runs: with more epochs they might have gone further"))
+    seeds = {run.seed for found in gathered for run in found.runs}
+    return [*facts, ("seeds", f"{ranges(seeds)}; a seed's runs are pairs: same weights, same batches, same dropout")]
+
+
+def code(sheet: Sheet) -> Facts:
+    """Commit, versions, machines, seconds. Empty before a run finished."""
+    runs = finished(sheet)
+    if not runs:
+        return []
+    each = [run.record for run in runs]
+    dirty = sum(bool(record["uncommitted_changes"]) for record in each)
+    commits = several((record["commit"] or "unknown")[:12] for record in each)
+    return [
+        ("commit", commits + (f", with uncommitted changes in {dirty} of {len(each)} runs" if dirty else "")),
+        ("versions", " | ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in each))),
+        ("machine", " | ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in r["machine"].items()) for r in each))),
+        ("time of all runs together", duration(sum(record["seconds"] for record in each))),
+        ("seconds a run", spread((record["seconds"] for record in each), 1)),
+    ]
+
+
+def config_of(found: Gathered) -> dict[str, Any]:
+    """The config of a cell's first finished run."""
+    run = next(iter(found.finished.values()))
+    return yaml.safe_load((run.folder / records.CONFIG).read_text(encoding="utf-8"))
+
+
+# ---- runs
+
+
+RUN_HEADS = ("", "runs", "epochs", "chosen", "seconds", "backbone", "critics")
+
+
+def run_rows(block: Block) -> list[list[str]]:
+    """A row's runs under ``RUN_HEADS``: how many, how long, how large."""
+    rows = []
+    for line in block.lines:
+        runs = [run.record for run in line.runs if run.state == "finished"]
+        if not line.runs:
+            continue
+        size = f"{len(runs)}/{len(line.runs)}"
+        if not runs:
+            rows.append([line.row.label, size, *["–"] * (len(RUN_HEADS) - 2)])
+            continue
+        counted = [spread(record["parameters"].get(of, 0) for record in runs) for of in ("backbone", "critics")]
+        trained = [spread(record["selected"][key] for record in runs) for key in ("epochs", "epoch")]
+        rows.append([line.row.label, size, *trained, spread((record["seconds"] for record in runs), 1), *counted])
+    return rows
+
+
+def absent(sheet: Sheet) -> list[list[str]]:
+    """Runs that have no record: row, data, seed, state, last line of the traceback."""
+    return [
+        [line.row.label, where(block), str(run.seed), run.state, run.error or "–"]
+        for block in sheet.blocks
+        for line in block.lines
+        for run in line.runs
+        if run.state != "finished"
+    ]
+
+
+def settings(block: Block, gathered: Sequence[Gathered]) -> dict[str, Any]:
+    """The whole config of the first row that ran, and what is otherwise in each of the others. Empty before one finished."""
+    labels = {line.row.name: line.row.label for line in block.lines}
+    here = [found for found in gathered if found.cell.data == block.data and found.finished]
+    if not here:
+        return {}
+    whole = records.compared(config_of(here[0]))
+    others = []
+    for found in here[1:]:
+        own = records.compared(config_of(found))
+        lines = [line for line in records.differences(whole, own) if not line.startswith("seed: ")]
+        others.append((labels[found.cell.row], lines))
+    return {"first": labels[here[0].cell.row], "whole": records.dump(whole), "others": others}

@@ -1,0 +1,187 @@
+"""A sweep as a picture: what a table's columns do along its rows (paper 004, Figures 6 and 7).
+
+    python scripts/grid.py experiment=mird/figure6 [the overrides of its sweep] [mixed=true]
+    python scripts/grid.py experiment=mird/figure7
+
+Rows of the table, in their order, are the values that were swept; a panel a column, a dot a seed, the mean and its 95 % t interval,
+and where the paper prints a number, that number. Any experiment with a table can be drawn. Reads finished records only, as table.py
+does, and writes outputs/<name>/grid/: figure.pdf, figure.png, runs.csv (a row per run and column), summary.md.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mdm import records
+from mdm.experiment import cells, read_arguments, table_of
+from mdm.run import plain, quiet, record_folder
+from mdm.statistics import t_interval
+from mdm.tables.build import build
+from mdm.tables.gather import gather, mixtures, refuse
+from mdm.tables.numbers import Sheet
+from mdm.tables.wording import heading, is_percent, lower_is_better
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+OURS, BEST, PRINTED = "#0072B2", "#D55E00", "0.35"
+
+
+def main(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    quiet()
+    overrides = [argument for argument in arguments if not argument.startswith("mixed=")]
+    said = [argument for argument in arguments if argument.startswith("mixed=")]
+    if set(said) - {"mixed=true", "mixed=false"}:
+        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        draw(overrides, mixed=said[-1:] == ["mixed=true"])
+
+
+def draw(overrides: list[str], mixed: bool) -> None:
+    """Read, draw, write, print.
+
+    Raises ValueError if no run has finished, and where `table_of`, `gather`, `refuse` and `build` do.
+    """
+    given = read_arguments(overrides)
+    cfg = compose("train", [*given.experiment, *given.others])
+    declared = table_of(cfg)
+
+    def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
+        composed = compose("train", run)
+        return record_folder(composed, run), plain(composed, resolve=False)
+
+    gathered = gather(cells(declared, overrides), place)
+    if not any(found.finished for found in gathered):
+        raise ValueError(
+            f"A sweep is drawn from finished runs, but of {cfg.name} none has finished; run `python train.py -m "
+            f"{' '.join(overrides)}` first."
+        )
+    differing = mixtures(gathered)
+    if not mixed:
+        refuse(differing, gathered)
+    sheet = build(cfg.name, declared, gathered, differing)
+    missing = sum(len(found.runs) - len(found.finished) for found in gathered)
+    notes = [f"{missing} runs have not finished and are left out."] if missing else []
+    notes += [f"Mixed: {line}." for line in differing]
+    folder = Path(cfg.paths.outputs) / cfg.name / "grid"
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_table(folder / "runs.csv", values(sheet))
+    text = "\n\n".join([f"# {declared.title}", *summary(sheet), *notes]) + "\n"
+    records.write_atomically(folder / "summary.md", text)
+    print(text, end="")
+    # TrueType fonts, so that the text of a PDF can be edited and searched.
+    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = drawn(sheet)
+        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
+        figure.savefig(folder / "figure.png", dpi=200)
+
+
+def values(sheet: Sheet) -> list[dict[str, Any]]:
+    """A row per run and column."""
+    return [
+        {"data": block.data, "row": line.row.name, "label": line.row.label, "metric": metric, "seed": seed, "value": value}
+        for block in sheet.blocks
+        for line in block.lines
+        for metric, entry in line.entries.items()
+        for seed, value in entry.values.items()
+    ]
+
+
+def summary(sheet: Sheet) -> list[str]:
+    """Markdown: a table a data set, means with intervals, the paper's number in brackets behind."""
+    parts = []
+    for block in sheet.blocks:
+        head = ["", *(f"{heading(c.metric)}{', %' if is_percent(c.metric) else ''}" for c in block.columns)]
+        lines = [head, ["---"] * len(head)]
+        for line in block.lines:
+            texts = []
+            for column in block.columns:
+                entry, digits = line.entries[column.metric], column.decimals
+                low, high = around(entry.defined)
+                text = "–" if not entry.defined else f"{entry.mean:.{digits}f}"
+                text += "" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+                texts.append(text + (f" (paper {entry.printed.value})" if entry.printed is not None else ""))
+            lines.append([line.row.label, *texts])
+        parts.append(f"**{block.data}, for {block.stands_for}: mean and 95 % t interval over seeds**")
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return parts
+
+
+def around(defined: list[float]) -> tuple[float, float]:
+    """95 % t interval of a mean; NaN for fewer than two values."""
+    x = np.array(defined, dtype=np.float64)
+    return t_interval(x, np.zeros_like(x)) if len(x) > 1 else (np.nan, np.nan)
+
+
+def drawn(sheet: Sheet) -> Figure:
+    """A row of panels for each data set, one for each column."""
+    widest = max(len(block.columns) for block in sheet.blocks)
+    figure = Figure(figsize=(max(3.6, 2.4 * widest), 0.5 + 2.2 * len(sheet.blocks)), layout="constrained")
+    grid: Any = figure.subplots(len(sheet.blocks), widest, squeeze=False)
+    for i, block in enumerate(sheet.blocks):
+        for j in range(widest):
+            if j >= len(block.columns):
+                grid[i, j].set_visible(False)
+                continue
+            column = block.columns[j]
+            draw_panel(grid[i, j], block.lines, column.metric)
+            better = "lower is better" if lower_is_better(column.metric) else "higher is better"
+            grid[i, j].set_ylabel(f"{heading(column.metric)}{', %' if is_percent(column.metric) else ''}")
+            grid[i, j].set_title(f"{block.data}\n{better}" if j == 0 else f"\n{better}", fontsize=7.5)
+    handles = [
+        Line2D([], [], color=OURS, marker="o", ms=4, lw=1.1, label="mean, 95 % interval over seeds"),
+        Line2D([], [], color=BEST, ls="", marker="o", ms=4, label="best mean"),
+        Line2D([], [], color=OURS, ls="", marker=".", ms=4, alpha=0.5, label="a seed"),
+        Line2D([], [], color=PRINTED, ls="", marker="x", ms=4, label="the paper, one run on real data (▾▴ beyond the scale)"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=7)
+    return figure
+
+
+def draw_panel(axes: Axes, lines: Any, metric: str) -> None:
+    """Rows on x: seeds, mean and interval. A printed value outside ours by more than their range is an arrow with its number."""
+    frame = pd.DataFrame(
+        [
+            {"x": x, "mean": entry.mean, "low": around(entry.defined)[0], "high": around(entry.defined)[1]}
+            for x, entry in enumerate(line.entries[metric] for line in lines)
+        ]
+    )
+    best = frame["mean"].idxmin() if lower_is_better(metric) else frame["mean"].idxmax()
+    axes.plot(frame.x, frame["mean"], color=OURS, lw=0.8, alpha=0.5)
+    for x, line in enumerate(lines):
+        seeds = line.entries[metric].defined
+        axes.plot([x + 0.12] * len(seeds), seeds, color=OURS, ls="", marker=".", ms=4, alpha=0.5, mec="none")
+        axes.plot([x, x], [frame.low[x], frame.high[x]], color=OURS, lw=1.2)
+        axes.plot(x, frame["mean"][x], color=BEST if x == best else OURS, marker="o", ms=4, zorder=4)
+    bottom, top = axes.get_ylim()
+    for x, line in enumerate(lines):
+        printed = line.entries[metric].printed
+        if printed is None or not printed.value:
+            continue
+        inside = bottom - (top - bottom) <= printed.number <= top + (top - bottom)
+        at = printed.number if inside else (top if printed.number > top else bottom)
+        marker = "x" if inside else ("^" if printed.number > top else "v")
+        axes.plot(x, at, color=PRINTED, ls="", marker=marker, ms=4, clip_on=False, zorder=5)
+        axes.annotate(printed.value, (x, at), (-3, 4), textcoords="offset points", ha="right", fontsize=6, color=PRINTED)
+    axes.set_xticks(range(len(lines)), [line.row.label for line in lines])
+    axes.set_xlim(-0.5, len(lines) - 0.5)
+    axes.grid(axis="y", color="0.92", lw=0.5)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, HydraException) as error:
+        raise SystemExit(str(error)) from None

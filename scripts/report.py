@@ -1,0 +1,74 @@
+"""One HTML page of an experiment: table, training curves, studies, and how it was run. For a browser, without a network.
+
+    python scripts/report.py experiment=mdm/table1 [the overrides of its sweep] [mixed=true]
+
+Reads what `python train.py -m experiment=mdm/table1 …` left, and the numbers of scripts/robustness.py and scripts/explain.py for
+the same experiment, where there are any. Writes outputs/<name>/report.html. Made again from the same
+files, it is the same to the byte.
+
+Records of different code, libraries, data or settings are refused; mixed=true shows them, and the page says what is mixed.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from mdm import records
+from mdm.experiment import cells, read_arguments, table_of
+from mdm.report.page import page
+from mdm.report.provenance import counts
+from mdm.run import plain, quiet, record_folder
+from mdm.tables.build import build
+from mdm.tables.gather import gather, mixtures, refuse
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def main(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    quiet()
+    overrides = [argument for argument in arguments if not argument.startswith("mixed=")]
+    said = [argument for argument in arguments if argument.startswith("mixed=")]
+    if set(said) - {"mixed=true", "mixed=false"}:
+        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        print(written(overrides, mixed=said[-1:] == ["mixed=true"]))
+
+
+def written(overrides: list[str], mixed: bool) -> str:
+    """Read, draw, write; what was written, in a line.
+
+    Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
+    """
+    given = read_arguments(overrides)
+    cfg = compose("train", [*given.experiment, *given.others])
+    declared = table_of(cfg)
+
+    def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
+        composed = compose("train", run)
+        return record_folder(composed, run), plain(composed, resolve=False)
+
+    gathered = gather(cells(declared, overrides), place)
+    differing = mixtures(gathered)
+    if not mixed:
+        refuse(differing, gathered)
+    sheet = build(cfg.name, declared, gathered, differing)
+    folder = Path(cfg.paths.outputs) / cfg.name
+    text = page(sheet, gathered, folder, overrides)
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_atomically(folder / "report.html", text)
+    done, wanted = counts(sheet)
+    return f"{folder / 'report.html'}: {done} of {wanted} runs, {len(text.encode()) / 1000:,.0f} kB"
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, HydraException) as error:
+        raise SystemExit(str(error)) from None

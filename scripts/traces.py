@@ -1,0 +1,146 @@
+"""The losses of runs while they trained, every part apart, with the best epoch marked (paper 001, Figure 2).
+
+    python scripts/traces.py experiment=mmim/figure2  [the overrides of its sweep]
+    python scripts/traces.py folder=outputs/single/synthetic/lmf/kl/seed=0
+
+Any run that was trained, of any model and penalty. Prints, for every loss, whether it is lowest where the best epoch ends. Writes
+figure.pdf, figure.png, lowest.csv (a row per run and loss) and summary.md to outputs/<name>/traces/, or to traces/ in the run's
+folder. The numbers of the figure are the curve.csv of each run.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mdm import records
+from mdm.experiment import cells, read_arguments, table_of
+from mdm.explanation import over_seeds
+from mdm.run import plain, quiet, record_folder
+from mdm.tables.gather import gather
+from mdm.traces import lowest, traced
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+"""Okabe and Ito's, which people of any colour vision tell apart."""
+
+Runs = list[tuple[str, str, int, Path]]
+"""(label, data, seed, folder)"""
+
+
+def main(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    quiet()
+    alone = [Path(a.removeprefix("folder=")) for a in arguments if a.startswith("folder=")]
+    if alone:
+        record = records.read_record(alone[-1])
+        label = f"{record['model']} · {record['penalty']}"
+        trace(f"{label} on {record['data']}", alone[-1] / "traces", [(label, record["data"], record["seed"], alone[-1])])
+        return
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        given = read_arguments(arguments)
+        cfg = compose("train", [*given.experiment, *given.others])
+        table = table_of(cfg)
+
+        def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
+            composed = compose("train", run)
+            return record_folder(composed, run), plain(composed, resolve=False)
+
+        gathered = gather(cells(table, arguments), place)
+    runs = [(table.rows[g.cell.row].label, g.cell.data, seed, run.folder) for g in gathered for seed, run in g.finished.items()]
+    if not runs:
+        raise ValueError(f"Finished runs are traced, but {cfg.name} has none; run python train.py -m {' '.join(arguments)}.")
+    trace(table.title, Path(cfg.paths.outputs) / cfg.name / "traces", runs)
+
+
+def trace(title: str, folder: Path, runs: Runs) -> None:
+    """Numbers, summary and figure of some runs."""
+    found, panels = [], []
+    for label, data, seed, place in runs:
+        curve, chosen = pd.read_csv(place / records.CURVE), records.read_record(place)["selected"]
+        keys = {"data": data, "row": label, "seed": seed}
+        found += [{**keys, **row} for row in lowest(curve, chosen["by"], chosen["epoch"])]
+        panels.append((keys, chosen["epoch"], curve.epoch, traced(curve, chosen["by"])))
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_table(folder / "lowest.csv", found)
+    text = f"# {title}: losses\n\n{summary(pd.DataFrame(found))}\n"
+    records.write_atomically(folder / "summary.md", text)
+    print(text, end="")
+    # TrueType fonts, so that the text of a PDF can be edited and searched.
+    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = drawn(panels)
+        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
+        figure.savefig(folder / "figure.png", dpi=200)
+
+
+def summary(found: pd.DataFrame) -> str:
+    heads = ["", "loss", "runs", "lowest at the best epoch", "epochs from the best to the lowest"]
+    heads += ["share of other epochs where lower", "at the best", "lowest", "last"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for (data, row, loss), of in found.groupby(["data", "row", "loss"], sort=False):
+        later = of.lowest_epoch - of.chosen_epoch
+        values = (f"{of[name].mean():.3f}" for name in ("at_chosen", "lowest", "last"))
+        cells = [f"{row} on {data}", loss, str(len(of)), f"{int((later == 0).sum())} of {len(of)}", over(later), over(of["rank"])]
+        lines.append("| " + " | ".join([*cells, *values]) + " |")
+    return "\n".join(lines) + "\n\nMeans of epochs, weights and signs included; mean and 95 % t interval over seeds."
+
+
+def over(values: Any) -> str:
+    mean, low, high = over_seeds(list(values))
+    return "–" if pd.isna(mean) else f"{mean:.2f}" if pd.isna(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+# ---- figure
+
+
+def drawn(runs: list[Any]) -> Figure:
+    """A column for each kind of loss, a row for each row of the table; a line a seed, a dot where its best epoch ends."""
+    rows = list(dict.fromkeys((keys["data"], keys["row"]) for keys, *_ in runs))
+    kinds = list(dict.fromkeys(kind for *_, panels in runs for kind in panels))
+    figure = Figure(figsize=(0.6 + 2.3 * len(kinds), 0.5 + 2.1 * len(rows)), layout="constrained")
+    grid: Any = figure.subplots(len(rows), len(kinds), squeeze=False, sharex=True)
+    for i, (data, row) in enumerate(rows):
+        mine = [run for run in runs if (run[0]["data"], run[0]["row"]) == (data, row)]
+        for j, kind in enumerate(kinds):
+            axes = grid[i, j]
+            if any(kind in panels for *_, panels in mine):
+                draw_panel(axes, mine, kind)
+            else:
+                axes.set_axis_off()
+            axes.set_title(kind if i == 0 else "", fontsize=8)
+            axes.set_xlabel("epoch" if i == len(rows) - 1 else "")
+        grid[i, 0].set_ylabel(f"{row}, {data}")
+    dot = Line2D([], [], color="black", marker="o", ms=3.5, ls="", label="the best epoch, chosen on validation; a line a seed")
+    figure.legend(handles=[dot], loc="outside lower center", frameon=False, fontsize=7.5)
+    return figure
+
+
+def draw_panel(axes: Axes, runs: list[Any], kind: str) -> None:
+    names = list(dict.fromkeys(name for *_, panels in runs for name in panels.get(kind, {})))
+    for k, name in enumerate(names):
+        colour = "black" if name == "sum" else COLOURS[k % len(COLOURS)]
+        for n, (_, chosen, epochs, panels) in enumerate(runs):
+            line = panels.get(kind, {}).get(name)
+            if line is not None:
+                axes.plot(epochs, line, color=colour, lw=1, alpha=0.7, label=name if n == 0 else "")
+                axes.plot(epochs[epochs == chosen], line[epochs == chosen], color=colour, marker="o", ms=3.5, ls="")
+    axes.grid(color="0.92", lw=0.5)
+    axes.legend(frameon=False, fontsize=6.5)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, HydraException) as error:
+        raise SystemExit(str(error)) from None

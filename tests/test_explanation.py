@@ -1,0 +1,329 @@
+"""What critics and contrastive heads say of segments: by hand, against independent libraries, and the script."""
+
+import csv
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
+
+import mdm
+from mdm.backbones.base import Backbone
+from mdm.data.gaussian import gaussian
+from mdm.data.synthetic import synthetic
+from mdm.explanation import (
+    auc,
+    cases,
+    chance,
+    dependence,
+    drawn_again,
+    energy,
+    examples,
+    explained,
+    known,
+    moved,
+    over_seeds,
+    ranking,
+    spearman,
+)
+from mdm.run import record_folder, run
+from mdm.types import Batch, Fusion, Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = [
+    *("data.segments.train=96", "data.segments.valid=32", "data.segments.test=40"),
+    *("trainer.max_epochs=1", "data.segments.contradiction=0.4"),
+]
+
+
+def finished(root, *overrides):
+    """The folder of a small run."""
+    given = [*overrides, *SMALL]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", [*given, f"paths.outputs={root}"])
+    run(cfg, given)
+    return record_folder(cfg, given)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("explained")
+
+
+@pytest.fixture(scope="module")
+def critic(outputs):
+    """Two rows of Table 3, one seed."""
+    folders = [
+        finished(outputs, "experiment=mdm/table3", "data=synthetic", "model=lmf", "penalty=kl", *more)
+        for more in (["penalty.measure_only=true"], [])
+    ]
+    return folders[1]
+
+
+@pytest.fixture(scope="module")
+def heads(outputs):
+    return finished(outputs, "model=mmim", "data.segments.missing={audio: 0.3}")
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = spec_from_file_location("explain", ROOT / "scripts" / "explain.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- segments
+
+
+def test_a_row_for_each_test_segment(critic):
+    """The record's own ids, labels and predictions, and T by its formula: 8·tanh(layers(Z normalised)/8)."""
+    trained = mdm.load(critic)
+    rows = explained(trained)
+    with open(critic / "predictions.csv", encoding="utf-8") as file:
+        recorded = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [row["id"] for row in recorded]
+    for name in ("label", "prediction"):
+        assert [row[name] for row in rows] == [float(row[name]) for row in recorded]
+    assert [row["contradictory"] for row in rows] == [row["contradictory"] == "True" for row in recorded]
+    with torch.no_grad():
+        z = torch.cat([trained.backbone(batch).z for batch in trained.batches("test")]).double()
+        z = (z - z.mean(1, keepdim=True)) / (z.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+        value = trained.learner.penalties["kl"].critic.layers(z.float()).squeeze(1)
+    assert [row["T"] for row in rows] == pytest.approx((8 * torch.tanh(value / 8)).tolist(), abs=1e-4)
+    place = {name: i for i, name in enumerate(trained.splits.segments.ids)}
+    assert [row["words"] for row in rows] == [trained.splits.segments.words(place[row["id"]]) for row in rows]
+    assert set(rows[0]) == {
+        *("id", "words", "label", "prediction", "T", "energy_audio", "energy_video", "contradictory", "agreement", "best_T")
+    }
+
+
+def test_new_segments_are_of_the_same_population_and_are_others(critic):
+    trained = mdm.load(critic)
+    again = drawn_again(trained.splits.segments, 50)
+    rows = explained(trained, again)
+    assert len(rows) == 50
+    assert again.truth == trained.splits.segments.truth
+    assert {row["words"] for row in rows}.isdisjoint(trained.splits.segments.words(i) for i in range(168))
+    assert drawn_again(gaussian(train=20, valid=10, test=10), 50) is None
+
+
+def test_a_run_that_explains_nothing_is_refused(outputs):
+    trained = mdm.load(finished(outputs, "model=lmf", "penalty=none"))
+    with pytest.raises(ValueError, match=r"is explained by the critic of a dependency penalty, .* has neither; choose runs with"):
+        explained(trained)
+
+
+def test_energy_is_the_mean_square_of_real_steps():
+    """(1 + 4 + 9 + 16)/4 = 7.5; what lies behind a sequence does not count, and an absent one has none."""
+    values = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], [[0.0, 0.0]] * 3])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    found = energy(Sequence(values, mask))
+    assert found[0] == 7.5
+    assert torch.isnan(found[1])
+
+
+# ---- MMIM
+
+
+def test_scores_are_cosines_with_own_and_other_segments(heads):
+    trained = mdm.load(heads)
+    rows = explained(trained)
+    (batch,) = trained.batches("test")
+    with torch.no_grad():
+        fusion = trained.backbone(batch)
+        predicted = {m: predict(fusion.z).numpy() for m, predict in trained.backbone.cpc.items()}
+    there = batch.sequences["audio"].mask.any(1).numpy()
+    assert 0 < there.sum() < len(there)
+    for m, kept in (("audio", there), ("language", np.ones(40, bool))):
+        cosines = cosine_similarity(predicted[m], fusion.unimodal[m].numpy())
+        others = [np.mean([cosines[i, j] for j in np.flatnonzero(kept) if j != i]) for i in range(40)]
+        for name, expected in ((f"s_{m}", cosines.diagonal()), (f"s_{m}_other", np.array(others))):
+            found = np.array([row[name] for row in rows])
+            assert np.array_equal(np.isnan(found), ~kept)
+            assert found[kept] == pytest.approx(expected[kept], abs=1e-5)
+    assert all(row["moved_language"] > 0 for row in rows)
+    measured = dependence(rows, "audio")
+    own, shift = (np.array([row[f"{name}_audio"] for row in rows]) for name in ("s", "moved"))
+    assert measured["score"] == pytest.approx(own[there].mean())
+    assert measured["rank_moved"] == pytest.approx(spearmanr(own, shift, nan_policy="omit").statistic)
+
+
+class Sum(Backbone):
+    """prediction = a + 2 v."""
+
+    def encode(self, batch):
+        raise NotImplementedError
+
+    def fuse(self, encoded):
+        prediction = encoded["a"]["h"] + 2 * encoded["v"]["h"]
+        return Fusion(prediction, prediction)
+
+
+def test_how_far_a_prediction_moves_by_hand():
+    """Three segments, so each has two partners. a = 0, 1, 5: 0 becomes 5 and 1, 1 becomes 0 and 5, 5 becomes 1 and 0."""
+    h = torch.tensor([[0.0], [1.0], [5.0]])
+    encoded = {"a": {"h": h}, "v": {"h": h}}
+    step = Sequence(torch.zeros(3, 1, 1), torch.ones(3, 1, dtype=torch.bool))
+    batch = Batch(("x", "y", "z"), {"a": step, "v": step}, torch.zeros(3, 1))
+    assert moved(Sum(), encoded, batch, "a").tolist() == [3.0, 2.5, 4.5]
+    assert moved(Sum(), encoded, batch, "v").tolist() == [6.0, 5.0, 9.0]
+
+
+def test_a_prediction_alone_has_no_other_to_move_to():
+    encoded = {"a": {"h": torch.ones(1, 1)}, "v": {"h": torch.ones(1, 1)}}
+    step = Sequence(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool))
+    assert torch.isnan(moved(Sum(), encoded, Batch(("x",), {"a": step, "v": step}, torch.zeros(1, 1)), "a")).all()
+
+
+# ---- what is known of synthetic segments
+
+
+def test_the_best_critic_s_mean_is_the_total_correlation():
+    segments = synthetic(train=20_000, valid=10, test=10, shared_dim=1, rho=0.5, contradiction=0.3)
+    best = known(segments)["best_T"]
+    assert best.mean() == pytest.approx(segments.truth["total_correlation"], abs=5 * best.std() / len(best) ** 0.5)
+
+
+def test_agreement_is_negative_where_segments_contradict():
+    segments = synthetic(train=500, valid=10, test=10, contradiction=0.3)
+    found = known(segments)
+    assert np.array_equal(found["agreement"] < 0, segments.marks["contradictory"])
+
+
+def test_the_best_critic_finds_every_contradiction_where_nothing_else_is_shared():
+    """With ρ = 0 log p/q is log 4(1 − q) or log 4q; with much else shared it finds but some of them."""
+    alone, beside = (synthetic(train=2000, valid=10, test=10, rho=rho, contradiction=0.2) for rho in (0.0, 0.8))
+    assert auc(-known(alone)["best_T"], alone.marks["contradictory"]) == 1
+    assert set(known(alone)["best_T"].round(6)) == {round(np.log(3.2), 6), round(np.log(0.8), 6)}
+    assert 0.55 < auc(-known(beside)["best_T"], beside.marks["contradictory"]) < 0.85
+
+
+def test_of_other_data_nothing_is_known():
+    assert known(gaussian(train=20, valid=10, test=10)) == {}
+
+
+# ---- what it is worth
+
+
+def test_auc_and_rank_correlation_against_libraries():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, 200).astype(float), rng.normal(size=200)  # x has ties
+    assert auc(x, y > 0.5) == pytest.approx(roc_auc_score(y > 0.5, x))
+    assert spearman(x, x + y) == pytest.approx(spearmanr(x, x + y).statistic)
+    y[3] = np.nan
+    assert spearman(x, y) == pytest.approx(spearmanr(x, y, nan_policy="omit").statistic)
+
+
+def test_what_cannot_be_ranked_is_nan():
+    x = np.arange(4.0)
+    assert np.isnan(auc(x, np.zeros(4, bool)))
+    assert np.isnan(auc(x, np.ones(4, bool)))
+    assert np.isnan(auc(np.array([0, 1, np.nan, 2]), x > 1))
+    assert np.isnan(spearman(x, np.ones(4)))
+    assert np.isnan(spearman(x[:2], x[:2]))
+    assert np.isnan(chance(0, 5))
+
+
+def test_chance_against_scores_that_know_nothing():
+    """AUC = (sum of the ranks of 12 of 60 − 12·13/2)/(12·48), ranks in random order."""
+    ranks = np.random.default_rng(0).permuted(np.tile(np.arange(1, 61), (20_000, 1)), axis=1)
+    assert chance(12, 48) == pytest.approx(1.96 * np.std((ranks[:, :12].sum(1) - 78) / 576), rel=0.02)
+
+
+def test_ranking_by_hand():
+    """T and best T are low for the two contradictory segments, one of which has a small prediction, and neither a large error."""
+    names = ("contradictory", "T", "best_T", "agreement", "label", "prediction")
+    values = [(True, -2, -1, -1, 0, 0.1), (True, -1, -2, -2, 2, 2.1), (False, 1, 3, 1, 1, 2), (False, 2, 4, 2, -1, 1)]
+    rows = [{"id": "a", "words": "b", **dict(zip(names, value, strict=True))} for value in values]
+    found = ranking(rows, "T", (-3.0, 3.0))
+    assert (found["segments"], found["contradictory"]) == (4, 2)
+    assert (found["auc_T"], found["auc_best"]) == (1, 1)
+    # |prediction| 0.1, 2.1 against 2, 1: three of four pairs the right way, less one; errors 0.1, 0.1 against 1, 2: none.
+    assert (found["auc_prediction"], found["auc_error"]) == (0.5, 0)
+    assert found["rank_agreement"] == pytest.approx(spearmanr([-2, -1, 1, 2], [-1, -2, 1, 2]).statistic)
+    real = [{name: row[name] for name in ("id", "words", "T", "label", "prediction")} for row in rows]
+    found = ranking(real, "T", (-3.0, 3.0))
+    assert np.isnan([found[name] for name in ("auc_T", "auc_best", "chance", "rank_agreement")]).all()
+    assert np.isfinite(found["rank_error"])
+
+
+def test_mean_and_interval_over_seeds():
+    """t of 0.975 at 2 degrees of freedom is 4.3027; the standard error of 1, 2, 3 is 1/√3."""
+    mean, low, high = over_seeds([1, 2, 3])
+    assert (mean, low, high) == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    assert over_seeds([0.7])[0] == 0.7
+    assert np.isnan(over_seeds([0.7])[1:]).all()
+    assert np.isnan(over_seeds([0.7, np.nan])).all()
+
+
+# ---- examples
+
+
+def test_examples_are_the_extremes():
+    rows = [{"id": str(i), "T": float(t)} for i, t in enumerate([3, 0, 5, 1, 4, 2])]
+    assert [(row["end"], row["T"]) for row in examples(rows, "T", 2)] == [("L", 0), ("L", 1), ("H", 5), ("H", 4)]
+    for k in (0, 4):
+        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, but examples={k} came; use 1 to 3"):
+            examples(rows, "T", k)
+
+
+def test_cases_follow_their_rule():
+    pairs = [(2.0, 1.0), (1.0, 0.9), (-1.0, -1.5), (0.1, 0.1), (0.0, 3.0), (-2.0, 0.0)]
+    rows = [{"label": label, "prediction": prediction} for label, prediction in pairs]
+    found = [(row["case"], row["label"]) for row in cases(rows, (-3.0, 3.0))]
+    assert found == [("positive", 1.0), ("negative", -1.0), ("neutral", 0.1), ("worst", 0.0)]
+    assert [row["case"] for row in cases(rows[:2], (-3.0, 3.0))] == ["positive", "worst"]
+
+
+# ---- script
+
+
+def test_the_experiment_is_explained(script, critic, outputs, capsys):
+    script.main(["experiment=mdm/table3", "model=lmf", *SMALL, f"paths.outputs={outputs}", "examples=2", "new=60", "mixed=true"])
+    folder = outputs / "mdm" / "table3" / "explanation"
+    assert {path.name for path in folder.iterdir()} == {
+        *("segments.csv", "rankings.csv", "examples.csv", "summary.md", "figure.pdf", "figure.png")
+    }
+    printed = capsys.readouterr().out
+    assert printed == (folder / "summary.md").read_text(encoding="utf-8")
+    assert "| LMF, L_kl | 1 |" in printed
+    assert "23 declared runs have not finished" in printed
+    assert "(LMF, L_kl measured only)" in printed
+    assert len(pd.read_csv(folder / "segments.csv")) == 2 * 40
+    rankings = pd.read_csv(folder / "rankings.csv")
+    assert rankings[["row", "on"]].to_numpy().tolist() == [
+        [row, on] for row in ("lmf_kl", "lmf_kl_measured") for on in ("test", "new")
+    ]
+    of_test = pd.read_csv(folder / "segments.csv").groupby("row", sort=False)
+    expected = [roc_auc_score(mine.contradictory, -mine["T"]) for _, mine in of_test]
+    assert rankings[rankings.on == "test"].auc_T.tolist() == pytest.approx(expected)
+    assert pd.read_csv(folder / "examples.csv").end.tolist() == ["L", "L", "H", "H"] * 2
+
+
+def test_a_run_of_mmim_is_explained(script, heads, capsys):
+    script.main([f"folder={heads}", "new=0"])
+    printed = capsys.readouterr().out
+    assert "## The paper's cases (001, Table 5)" in printed
+    assert "| case A | 0.67 / **0.96** / 0.43 | +0.6663 | +0.6667 |" in printed
+    assert {path.name for path in (heads / "explanation").iterdir()} == {
+        *("segments.csv", "scores.csv", "examples.csv", "summary.md", "figure.pdf", "figure.png")
+    }
+    assert pd.read_csv(heads / "explanation" / "scores.csv").modality.tolist() == ["language", "audio", "video"]
+
+
+def test_what_the_script_refuses(script, outputs, capsys):
+    with pytest.raises(
+        ValueError, match=r"Finished runs are explained, but mdm/table5 has none; run python train\.py -m experiment"
+    ):
+        script.main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
+    with pytest.raises(ValueError, match=r"examples and new are whole numbers and mixed is true or false, but .*'new': 'few'"):
+        script.main(["experiment=mdm/table3", "new=few"])
+    script.main(["--help"])
+    assert "experiment=mdm/table3" in capsys.readouterr().out

@@ -1,0 +1,516 @@
+"""The report against numbers done by hand, from records that were made up, and in a real browser where there is one."""
+
+import html
+import json
+import math
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mdm import records
+from mdm.experiment import Row, Table, cells
+from mdm.metrics import evaluate
+from mdm.report import charts, curves, provenance, studies
+from mdm.report.differences import forest, told
+from mdm.report.page import page, quoted
+from mdm.robustness import over_seeds as settings_of
+from mdm.tables.build import build
+from mdm.tables.gather import Run, gather
+
+ROOT = Path(__file__).resolve().parents[1]
+SEEDS = 6
+LABEL = np.array([-2.0, -1.0, 1.0, 2.0] * 3)
+ERRORS = {"none": [0.80 + 0.01 * s for s in range(SEEDS)], "kl": [0.50 + 0.02 * s for s in range(SEEDS)]}
+ROWS = {
+    "none": Row("none", "<b>plain</b> & simple", ("penalty=none",)),
+    "kl": Row("kl", "+ KL", ("penalty=kl",), baseline="none"),
+}
+
+
+def curve(seed, epochs, penalty):
+    """Losses fall by a tenth an epoch; a penalty reads 5 on its rows and −5 on others, whose difference must not be lost."""
+    for epoch in range(epochs):
+        row = {"epoch": float(epoch), "train/task": 1.5 - 0.1 * epoch + 0.01 * seed}
+        if penalty == "kl":
+            row |= {"train/kl/term": -0.5 * epoch}
+        row |= {"valid/mae": 1.4 - 0.1 * epoch + 0.01 * seed, "valid/corr": 0.5, "valid/acc2_pos": 0.75}
+        if penalty == "kl":
+            row |= {"valid/kl/estimate": -5.0, "train/kl/estimate": 5.0}
+        yield {**row, "seconds": 1.0}
+
+
+class Outputs:
+    """Records of an experiment ``t`` with two rows. Seed s trains 5 + s epochs; the last of them is chosen."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def place(self, run):
+        at = dict(override.split("=", 1) for override in run)
+        config = {"name": "t", "seed": int(at["seed"]), "trainer": {"max_epochs": 8, "patience": 3}, "penalty": at["penalty"]}
+        return self.root / "t" / at["data"] / at["penalty"] / f"seed={at['seed']}", config
+
+    def write(self, penalty, seed, data="synthetic"):
+        folder, config = self.place([f"data={data}", f"penalty={penalty}", f"seed={seed}"])
+        prediction = (LABEL + ERRORS[penalty][seed])[:, None]
+        metrics = evaluate(prediction, LABEL[:, None], (-3.0, 3.0), ("sentiment",))
+        epochs = min(5 + seed, 8)
+        record = {"data": data, "seed": seed, "test": metrics, "test_of_train_mean": {**metrics, "corr": None}, "synthetic": True}
+        record |= {"valid": metrics | ({"kl/estimate": -5.0} if penalty == "kl" else {}), "label_range": [-3.0, 3.0]}
+        record |= {"selected": {"by": "valid/mae", "mode": "min", "epoch": epochs - 1, "epochs": epochs}, "seconds": 30.0 + seed}
+        record |= {
+            "folds": {"train": 400, "valid": 100, "test": 12},
+            "modalities": ["language", "audio"],
+            "commit": "0123456789abc",
+        }
+        record |= {
+            "parameters": {"backbone": 1234, "critics": 0 if penalty == "none" else 56},
+            "truth": {"total_correlation": 4.3586},
+        }
+        record |= {
+            "uncommitted_changes": False,
+            "versions": {"torch": "2.9"},
+            "machine": {"threads": 1},
+            "data_card": f"{data}-card",
+        }
+        folder.mkdir(parents=True)
+        records.write_atomically(folder / records.CONFIG, records.dump({**config, "data_card": f"{data}-card"}))
+        records.write_table(folder / records.CURVE, list(curve(seed, epochs, penalty)))
+        table = zip([f"s{i}" for i in range(len(LABEL))], LABEL.tolist(), prediction[:, 0].tolist(), strict=True)
+        found = [{"id": i, "group": i, "label": label, "prediction": value} for i, label, value in table]
+        records.finish(folder, record, found)
+        return folder
+
+    def read(self):
+        declared = Table("A <title>", SEEDS, {"synthetic": "mosi"}, {"mosi": {"mae": "mae", "acc2_pos": ""}}, {"mosi": "mae"}, ROWS)
+        gathered = gather(cells(declared, ()), self.place)
+        return build("t", declared, gathered), gathered
+
+    def page(self):
+        return page(*self.read(), self.root / "t", ["experiment=t", "seed=range(6)", "paths.outputs=/some/where"])
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """All runs of both rows, with both studies."""
+    made = Outputs(tmp_path_factory.mktemp("outputs"))
+    for penalty in ERRORS:
+        for seed in range(SEEDS):
+            made.write(penalty, seed)
+    drop(made.root / "t" / "robustness")
+    explain(made.root / "t" / "explanation")
+    return made
+
+
+@pytest.fixture(scope="module")
+def text(outputs):
+    return outputs.page()
+
+
+def drop(folder):
+    """Without language .6 of Acc-2 is left to ``none``, .7 to ``kl``; the seeds of both lie ±.01 about that."""
+    folder.mkdir(parents=True)
+    rows = []
+    for row in ROWS.values():
+        for seed in range(SEEDS):
+            base = {
+                "data": "synthetic",
+                "row": row.name,
+                "label": row.label,
+                "seed": seed,
+                "mae": 1.0,
+                "corr": 0.5,
+                "constant": False,
+                "majority": 0.5,
+            }
+            rows.append({**base, "kept": "language+audio", "corruption": "none", "level": 0.0, "acc2_pos": 1.0, "ratio": 1.0})
+            for corruption, level in (("absent", 1.0), ("noise", 0.5), ("noise", 1.0)):
+                ratio = (0.6 if row.name == "none" else 0.7) + (0.01 if seed % 2 else -0.01)
+                own = {"kept": "audio", "corruption": corruption, "level": level, "acc2_pos": ratio, "ratio": ratio}
+                rows.append({**base, **own})
+    records.write_table(folder / "runs.csv", rows)
+    found = settings_of(pd.DataFrame(rows), {"none": None, "kl": "none"})
+    records.write_table(folder / "settings.csv", found.to_dict("records"))
+
+
+def explain(folder):
+    folder.mkdir(parents=True)
+    run = {"data": "synthetic", "row": "kl", "seed": 0}
+    ends = (("L", -3.0, "bad good", True), ("H", 4.0, "<i>fine</i>", False))
+    shown = [
+        {
+            **run,
+            "by": "T",
+            "end": end,
+            "words": words,
+            "label": 1.0,
+            "prediction": 0.5,
+            "T": t,
+            "energy_audio": 1.2,
+            "contradictory": mark,
+        }
+        for end, t, words, mark in ends
+    ]
+    records.write_table(folder / "examples.csv", shown)
+    ranks = {"critic": "T", "on": "test", "segments": 12, "contradictory": 4, "auc_best": 0.8, "chance": 0.3, "rank_error": -0.1}
+    records.write_table(folder / "rankings.csv", [{**run, **ranks, "seed": s, "auc_T": 0.6 + 0.02 * s} for s in range(3)])
+
+
+# Curves -------------------------------------------------------------------------------------------------
+
+
+def a_curve(seed, chosen, **columns):
+    values = {name.replace("__", "/"): np.array(value, dtype=np.float64) for name, value in columns.items()}
+    return curves.Curve(seed, chosen, np.arange(len(next(iter(values.values()))), dtype=np.float64), values)
+
+
+def test_means_end_where_the_first_seed_stopped():
+    """Losses 4, 2 and 2, 0, 8: after epoch 1 only the run that went on is left, and it is no mean of both."""
+    found = curves.over_seeds([a_curve(0, 1, train__task=[4, 2]), a_curve(1, 2, train__task=[2, 0, 8])], "train/task")
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "epoch": [0, 1],
+        "mean": [3, 1],
+        "low": [2, 0],
+        "high": [4, 2],
+    }
+    assert not len(curves.over_seeds([a_curve(0, 1, train__task=[4, 2])], "train/other")["mean"])
+
+
+def test_estimates_are_shown_on_both_folds_and_metrics_only_if_chosen():
+    """A record's validation numbers hold the penalties' estimates too; taken for metrics, training would pass for validation."""
+    one = a_curve(
+        0, 0, train__kl__estimate=[5], valid__kl__estimate=[-5], valid__mae=[1], valid__corr=[1], train__task=[1], seconds=[1]
+    )
+    found = curves.quantities([one, a_curve(1, 0, train__cpc_audio=[1])], ["mae"], ["mae", "corr"])
+    assert found == {
+        "task": ("train/task",),
+        "mae": ("valid/mae",),
+        "cpc_audio": ("train/cpc_audio",),
+        "kl/estimate": ("valid/kl/estimate", "train/kl/estimate"),
+    }
+    names = [curves.called(name, ["mae", "acc2_pos"]) for name in ("task", "mae", "acc2_pos", "cpc_audio", "kl/term", "own/a_b")]
+    assert names[:3] == ["task loss on training batches", "validation MAE", "validation Acc-2 (pos), %"]
+    assert names[3:] == ["cpc audio: the model's own term", "kl: term of the loss", "own: a b"]
+
+
+def a_run(folder, epoch=1):
+    return Run(0, folder, "finished", {"selected": {"epoch": epoch}})
+
+
+def test_a_curve_is_read_as_tables_show_it(tmp_path):
+    """Accuracies in percent; what diverged is a gap, not the end of the scale."""
+    records.write_table(
+        tmp_path / records.CURVE, [{"epoch": float(e), "valid/acc2_pos": 0.5, "train/task": math.inf} for e in (0, 1)]
+    )
+    found = curves.read_curve(a_run(tmp_path))
+    assert found.at_chosen("valid/acc2_pos") == 50.0
+    assert np.isnan(found.columns["train/task"]).all()
+    with pytest.raises(ValueError, match=r"A curve has the chosen epoch, but .*curve\.csv has no epoch 7; remove the folder"):
+        curves.read_curve(a_run(tmp_path, epoch=7))
+    with pytest.raises(ValueError, match=r"A finished run has a curve\.csv, but .* has none; remove the folder and run again"):
+        curves.read_curve(a_run(tmp_path / "nowhere"))
+
+
+# Charts -------------------------------------------------------------------------------------------------
+
+
+def test_a_chart_belongs_to_a_page():
+    """It is XML, without matplotlib's colours and style; whatever is referred to is in it, and no text was changed."""
+    drawn = charts.bands("a & b: 1; 2", [charts.Band("x: <y>", 1, *(np.array([0.0, 1.0, 2.0]) for _ in range(4)))])
+    root = ET.fromstring(drawn)
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == "a & b: 1; 2 by epoch: x: <y>"
+    assert not {e.tag.split("}")[1] for e in root.iter()} & {"style", "metadata", "script", "image"}
+    ids = {e.get("id") for e in root.iter()} - {None}
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', drawn)) == ids
+    assert not [placeholder for placeholder in charts.PLACEHOLDERS.values() if placeholder in drawn]
+    assert set(re.findall(r"#[0-9a-f]{6}\b", drawn)) <= {"#ffffff", "#000000"}
+    assert "a & b: 1; 2" in [e.text for e in root.iter()]
+    (line,) = [e for e in root.iter() if "row-1" in e.get("class", "") and e.find("{*}title") is not None]
+    assert line.find("{*}title").text == "x: <y>: 0 in the first epoch, 2 in epoch 2"
+    place = [float(v) for v in re.findall(r"[\d.]+", line.find("{*}path").get("d"))]
+    assert place[2] - place[0] == pytest.approx(place[4] - place[2], abs=0.11)  # equal steps to the right,
+    assert place[1] - place[3] == pytest.approx(place[3] - place[5], abs=0.11)  # and upwards
+    assert place[5] < place[3] < place[1]
+
+
+def test_no_two_charts_share_an_id_unless_they_are_the_same(text):
+    found = re.findall(r' id="([^"]+)"', text)
+    assert len(found) == len(set(found))
+
+
+def test_beyond_eight_rows_lines_are_dashed():
+    assert charts.colour(0) == charts.colour(8) != charts.colour(1)
+    assert (charts.dash(0), charts.dash(8)) == ("-", "--")
+
+
+# Words and numbers --------------------------------------------------------------------------------------
+
+
+def test_differences_are_the_tables(outputs):
+    """MAE .50 + .02 s less .80 + .01 s; the interval by scipy. Six seeds can be starred in a family of one: 2/2⁶ < .05."""
+    sheet, _ = outputs.read()
+    low, high = stats.ttest_rel(ERRORS["kl"], ERRORS["none"]).confidence_interval(0.95)
+    said = f"−0.275 [−{-low:.3f}, −{-high:.3f}]"
+    assert told(sheet.blocks[0]) == f"★ in MAE: + KL is better than its baseline ({said})."
+    drawn = html.unescape(forest(sheet.blocks[0]))
+    assert f"95 % over seeds [−{-low:.4f}, −{-high:.4f}]" in drawn
+    assert "left of the line is better" in drawn
+    assert "★ + KL" in drawn
+
+
+def test_without_comparisons_there_is_no_picture_of_them(tmp_path):
+    made = Outputs(tmp_path)
+    made.write("none", 0)
+    block = made.read()[0].blocks[0]
+    assert forest(block) == ""
+    assert told(block) == "No row can be compared with a baseline yet."
+
+
+def test_what_shows_no_difference_is_said_so(tmp_path, monkeypatch):
+    made = Outputs(tmp_path)
+    monkeypatch.setitem(ERRORS, "kl", [value + (0.01 if s % 2 else -0.01) for s, value in enumerate(ERRORS["none"])])
+    for penalty in ERRORS:
+        for seed in range(SEEDS):
+            made.write(penalty, seed)
+    assert told(made.read()[0].blocks[0]) == "No evidence in MAE that + KL differs from the baseline."
+
+
+def test_how_it_was_run(outputs):
+    """Seeds 3 to 5 of either row train all 8 epochs and choose the last: 6 of 12 runs. Seconds: 30 to 35, twice: 390."""
+    sheet, gathered = outputs.read()
+    protocol, code, data = provenance.protocol(sheet, gathered), provenance.code(sheet), provenance.data_facts(sheet.blocks[0])
+    assert ("checkpoint chosen by", "min valid/mae") in protocol
+    assert ("epochs trained", "7.5 (5 to 8)") in protocol
+    assert ("chosen at the very end", "6 of 12 runs: with more epochs they might have gone further") in protocol
+    assert ("time of all runs together", "6.5 min") in code
+    assert ("seconds a run", "32.5 (30.0 to 35.0)") in code
+    assert ("planted total correlation", "4.36 nats") in data
+    assert ("segments", "train 400, valid 100, test 12") in data
+    assert ("floor: always the training mean", "MAE 0.800, Acc-2 (pos) 100.0 %") in data
+    assert provenance.run_rows(sheet.blocks[0])[1] == [
+        "+ KL",
+        "6/6",
+        "7.5 (5 to 8)",
+        "6.5 (4 to 7)",
+        "32.5 (30.0 to 35.0)",
+        "1,234",
+        "56",
+    ]
+    settings = provenance.settings(sheet.blocks[0], gathered)
+    assert settings["others"] == [("+ KL", ["penalty: none → kl"])]
+    assert [provenance.duration(s) for s in (3.21, 89, 91, 5000, 6000)] == ["3.2 s", "89 s", "1.5 min", "83.3 min", "1.7 h"]
+
+
+def test_missing_and_failed_runs_are_on_the_page(tmp_path):
+    made = Outputs(tmp_path)
+    made.write("none", 0)
+    folder = made.place(["data=synthetic", "penalty=kl", "seed=2"])[0]
+    folder.mkdir(parents=True)
+    (folder / records.ERROR).write_text("Traceback\nValueError: it <broke>\n")
+    text = made.page()
+    assert "<b>11 of 12 runs have no record.</b>" in text
+    assert "ValueError: it &lt;broke&gt;" in text
+    assert text.count("scripts/robustness.py experiment=t") == 1
+    assert text.count("scripts/explain.py experiment=t &#39;seed=range(6)&#39;") == 1
+    assert "/some/where" not in text
+
+
+def test_with_no_run_at_all_there_is_still_a_page(tmp_path):
+    text = Outputs(tmp_path).page()
+    assert "12 of 12 runs have no record." in text
+    assert "No run has finished." in text
+
+
+# Studies ------------------------------------------------------------------------------------------------
+
+
+def test_modality_drop(outputs):
+    """Kept ratio .6 and .7, equal deviations: a difference of .1 in every pair, so its interval is a point and p is 2/2⁶."""
+    (part,) = studies.drops(outputs.root / "t" / "robustness", {"none": 0, "kl": 1})
+    assert part["rows"][3] == ["+ KL", "absent", "audio", "6", "0.700", "[0.689, 0.711]", "+0.100", "[+0.100, +0.100]", "0.031"]
+    assert part["rows"][0][6:] == ["–", "–", "–"]
+    assert len(part["charts"]) == 3  # absent, noise at its highest level, noise by its level
+    assert part["charts"][0].count("seed ") == 2 * SEEDS
+    assert html.unescape(part["charts"][0]).count("+ KL, audio kept: 0.700 [+0.689, +0.711]") == 2
+
+
+def test_studies_that_are_not_there(tmp_path):
+    assert studies.drops(tmp_path, {"none": 0}) == []
+    assert studies.explanations(tmp_path, {"none": 0}, {"none": "x"}) == {}
+
+
+def test_a_study_of_other_columns_is_refused(tmp_path):
+    for name in ("runs", "settings", "examples"):
+        (tmp_path / f"{name}.csv").write_text("data,row\n")
+    with pytest.raises(ValueError, match=r"runs\.csv is written by scripts/robustness\.py and has .*, but lacks label, seed, kept"):
+        studies.drops(tmp_path, {"none": 0})
+    with pytest.raises(ValueError, match=r"examples\.csv .* but lacks seed, by, words; run that script again"):
+        studies.explanations(tmp_path, {"none": 0}, {"none": "x"})
+
+
+def test_explained_examples(outputs):
+    """AUCs .60, .62 and .64: mean .62 ± 4.303 · .02/√3."""
+    found = studies.explanations(outputs.root / "t" / "explanation", {"none": 0, "kl": 1}, {"none": "x", "kl": "+ KL"})
+    (part,) = found["examples"]
+    assert part["heads"] == ["", "words", "T", "label", "prediction", "energy audio"]
+    assert part["rows"][0] == {"kind": "lowest", "words": "bad good", "marked": True, "cells": ["−3.00", "1.00", "0.50", "1.20"]}
+    assert [row["kind"] for row in part["rows"]] == ["lowest", "highest"]
+    half = 4.302652729911275 * 0.02 / math.sqrt(3)
+    assert f"+ KL: 0.620 [+{0.62 - half:.3f}, +{0.62 + half:.3f}]" in found["charts"][0]
+    assert studies.over(pd.Series([1.0, math.nan])) == "–"
+    assert studies.over(pd.Series([1.0])) == "1.000"
+
+
+# The page -----------------------------------------------------------------------------------------------
+
+
+def test_the_page_loads_nothing_and_escapes_everything(text):
+    assert "default-src 'none'" in text
+    assert not re.findall(r'(?:src|href)="(?!#)', text)
+    assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert "url(" not in re.sub(r"url\(#", "", text)
+    assert "@import" not in text
+    assert "<b>plain" not in text
+    assert "<i>fine" not in text
+    assert "A &lt;title&gt;" in text
+
+
+def test_the_page_has_every_part(text):
+    for heading in ("Results", "Training", "Modality drop", "Explained examples", "How it was run"):
+        assert f"<h2>{heading}</h2>" in text
+    titles = [html.unescape(label) for label in re.findall(r'aria-label="([^"]+ a line a seed[^"]*)"', text)]
+    assert sum("kl: estimate" in title for title in titles) == 1
+    assert sum("kl: term of the loss" in title for title in titles) == 1
+    assert sum("task loss" in title for title in titles) == 2
+    assert text.count(": epoch 4 chosen") >= 2  # seed 0 of either row
+
+
+def test_made_again_it_is_the_same_to_the_byte(outputs, text):
+    assert outputs.page() == text
+
+
+def test_arguments_as_a_shell_takes_them():
+    assert [quoted(a) for a in ("data=mosi", "seed=range(3)", "a=[1,2]", "a={b:1}")] == [
+        "data=mosi",
+        "'seed=range(3)'",
+        "'a=[1,2]'",
+        "'a={b:1}'",
+    ]
+
+
+# In a browser -------------------------------------------------------------------------------------------
+
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+PROBE = """<script>
+const root = document.documentElement;
+const out = {width: innerWidth, client: root.clientWidth, scroll: root.scrollWidth, shown: 0, empty: []};
+for (const chart of document.querySelectorAll("svg.chart")) {
+  if (!chart.getClientRects().length) continue;
+  const box = chart.getBBox();
+  if (box.width > 50 && box.height > 30 && chart.querySelectorAll("path").length > 3) out.shown++;
+  else out.empty.push(chart.getAttribute("aria-label"));
+}
+const rows = () => [...document.querySelectorAll(".row")].filter(row => !row.hidden).map(row => row.id);
+const select = document.querySelector(".chooser select");
+out.before = rows();
+select.value = select.options[1].value;
+select.dispatchEvent(new Event("change", {bubbles: true}));
+out.row = rows();
+const key = document.querySelector(".keys button"), mark = document.querySelector(".curves ." + key.dataset.row);
+key.click();
+out.toggled = [key.getAttribute("aria-pressed"), getComputedStyle(mark).display];
+key.click();
+out.again = [key.getAttribute("aria-pressed"), getComputedStyle(mark).display !== "none"];
+const paint = getComputedStyle(document.body);
+out.dark = matchMedia("(prefers-color-scheme: dark)").matches;
+out.page = paint.backgroundColor;
+out.chart = getComputedStyle(document.querySelector("svg.chart text")).fill;
+out.requests = performance.getEntriesByType("resource").map(entry => entry.name);
+parent.document.documentElement.dataset.found = JSON.stringify(out);
+</script></body>"""
+
+
+def looked_at(path, text, profile, extra="", flags=()):
+    """What a browser makes of a page 390 pixels wide, and what it says on its console.
+
+    The page is a frame, as no window of the browser is narrower than 500.
+    """
+    framed = html.escape(text.replace("</body>", extra + PROBE))
+    frame = f'<iframe style="width: 390px; height: 844px; border: 0" srcdoc="{framed}"></iframe>'
+    path.write_text(f'<!doctype html><html><head><meta charset="utf-8"></head><body>{frame}</body></html>', encoding="utf-8")
+    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=800,900", f"--user-data-dir={profile}"]
+    command += ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=2000", "--dump-dom", *flags, path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r'data-found="([^"]*)"', done.stdout)
+    assert found, done.stderr[-2000:]
+    return json.loads(html.unescape(found[1])), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
+def test_in_a_browser_on_a_phone(text, tmp_path):
+    found, console = looked_at(tmp_path / "page.html", text, tmp_path / "profile")
+    assert console == []
+    assert found["requests"] == []
+    assert found["width"] == 390
+    assert found["scroll"] == found["client"]
+    assert found["empty"] == []
+    # 1 of differences, 3 together, 3 of the first row alone, 3 of modality drop, 1 of the critic
+    assert found["shown"] == 11
+    assert (found["before"], found["row"]) == (["curves-0-0"], ["curves-0-1"])
+    assert (found["toggled"], found["again"]) == (["false", "none"], ["true", True])
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
+def test_dark_where_the_reader_has_it_dark(text, tmp_path):
+    """Page and text of charts change places: light on dark by more than half of the scale, and the other way round."""
+    for name, setting, sign in (("dark", 0, 1), ("light", 1, -1)):
+        flags = [f"--blink-settings=preferredColorScheme={setting}"]
+        found, _ = looked_at(tmp_path / f"{name}.html", text, tmp_path / name, flags=flags)
+        page, chart = ([int(v) for v in re.findall(r"\d+", found[what])[:3]] for what in ("page", "chart"))
+        assert found["dark"] == (name == "dark")
+        assert sign * (np.mean(chart) - np.mean(page)) > 128
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
+def test_the_browser_would_see_what_is_wrong(text, tmp_path):
+    """The test above can fail: an error, a request and something wide are planted."""
+    bad = '<div style="width: 2000px">wide</div><img src="http://127.0.0.1:9/x.png"><script>nowhere.to();</script>'
+    found, console = looked_at(tmp_path / "page.html", text, tmp_path / "profile", bad)
+    assert found["scroll"] > found["client"]
+    assert any("nowhere is not defined" in line for line in console)
+    assert any("Content Security Policy" in line for line in console)
+
+
+# The script ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = spec_from_file_location("report_script", ROOT / "scripts" / "report.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_script_writes_one_file(script, tmp_path, capsys):
+    script.main(["experiment=mdm/table1", "data=synthetic", "seed=0,1", f"paths.outputs={tmp_path}"])
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == ["mdm/table1/report.html"]
+    assert "report.html: 0 of 8 runs" in capsys.readouterr().out
+    assert "'seed=0,1'" in html.unescape((tmp_path / "mdm/table1/report.html").read_text())
+
+
+def test_the_script_refuses_what_it_does_not_know(script, tmp_path):
+    with pytest.raises(ValueError, match="mixed is true or false, but mixed=perhaps came"):
+        script.main(["experiment=mdm/table1", "mixed=perhaps"])
+    with pytest.raises(ValueError, match="A table is declared by an experiment, but single has no table"):
+        script.main([f"paths.outputs={tmp_path}"])
