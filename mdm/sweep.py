@@ -121,6 +121,7 @@ def sweep(
             f"at_once={at_once} came; set hydra.sweeper."
         )
     planned = plan(wanted(cfg, arguments), composer)
+    began = time.time()
     todo = [run for run in planned if run.found != "finished"]
     broken = sum(run.found == "broken" for run in todo)
     log.info("%d runs: %d finished already, %d to do (%d to resume)", len(planned), len(planned) - len(todo), len(todo), broken)
@@ -133,7 +134,7 @@ def sweep(
                 launch(jobs)
             except Exception:  # the folders say which runs are missing; what the launcher has to say of it must not hide that
                 log.exception("the launcher failed")
-    report(planned)
+    report(planned, began)
     return planned
 
 
@@ -149,15 +150,19 @@ def tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int, folder: P
     return found
 
 
-def report(planned: Sequence[Planned]) -> None:
-    """Say what is finished and what is not, and why; exit with status 1 unless all is."""
-    states = {run.folder: state(run.folder) for run in planned}
+def report(planned: Sequence[Planned], since: float) -> None:
+    """Say what is finished and what is not, and why; exit with status 1 unless all is.
+
+    A launcher may give up while others of its jobs go on: submitit does when one is cancelled.
+    """
+    states = {run.folder: state(run.folder, since) for run in planned}
     missing = [run for run in planned if states[run.folder] != "finished"]
     log.info("%d of %d runs are finished", len(planned) - len(missing), len(planned))
     for run in missing:
         error = run.folder / records.ERROR
-        failed = error.is_file()
-        why = error.read_text(encoding="utf-8").strip().splitlines()[-1] if failed else "did not finish"
+        failed = states[run.folder] == "failed"
+        begun = "has not finished; goes on if its job is alive" if states[run.folder] == "running" else "did not begin"
+        why = error.read_text(encoding="utf-8").strip().splitlines()[-1] if failed else begun
         log.error("%s\n    %s", error if failed else run.folder, why)
     if missing:
         raise SystemExit(1)

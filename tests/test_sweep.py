@@ -139,7 +139,7 @@ def test_a_launcher_that_dies_leaves_a_list(composer, caplog):
         sweep.sweep(composer([]), ["model=lmf", "seed=0,1"], composer, dies)
     assert "a worker was killed" in caplog.text
     assert "1 of 2 runs are finished" in caplog.text
-    assert "seed=1\n    did not finish" in caplog.text
+    assert "seed=1\n    did not begin" in caplog.text
 
 
 def test_a_run_of_a_sweep_is_the_run_alone(swept, composer, tmp_path):
