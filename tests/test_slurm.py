@@ -116,7 +116,7 @@ def resumed(outputs):
 
 
 def test_a_cancelled_job_stays_cancelled_and_the_command_says_what_is_missing(slurm, tmp_path):
-    """Nor does it come back to life, nor does the command wait for it for ever. The others go on; the next command does the rest."""
+    """It does not come back to life, the command does not wait for it, the others go on, and the next command does the rest."""
     launcher = ["hydra/launcher=slurm", *(f"hydra.launcher.{option}" for option in CLUSTER)]
     log_path = tmp_path / "client.log"
     with open(log_path, "w", encoding="utf-8") as log:
