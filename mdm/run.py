@@ -490,6 +490,12 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     return Path(cfg.paths.outputs).joinpath(*parts, f"seed={cfg.seed}")
 
 
+def declared_run(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+    """A run's folder and config by its overrides, where Hydra is initialised with the configs."""
+    cfg = hydra.compose("train", overrides)
+    return record_folder(cfg, overrides), plain(cfg, resolve=False)
+
+
 # ---- what a person sees
 
 

@@ -32,7 +32,7 @@ from matplotlib.lines import Line2D
 from mdm import disentanglement as study
 from mdm import records
 from mdm.experiment import Table, cells, read_arguments, table_of
-from mdm.run import plain, quiet, record_folder
+from mdm.run import declared_run, plain, quiet
 from mdm.statistics import t_interval
 from mdm.tables.gather import gather, mixtures, refuse
 from mdm.trained import load
@@ -81,12 +81,7 @@ def run_study(overrides: list[str], mixed: bool, jobs: int) -> None:
             f"has {section.get('kind')}; choose one, as experiment=mird/figure4."
         )
     declared = table_of(cfg)
-
-    def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
-        composed = compose("train", run)
-        return record_folder(composed, run), plain(composed, resolve=False)
-
-    gathered = gather(cells(declared, overrides), place)
+    gathered = gather(cells(declared, overrides), declared_run)
     runs = [(found.cell, run) for found in gathered for run in found.finished.values()]
     missing = sum(len(found.runs) for found in gathered) - len(runs)
     if not runs:

@@ -37,7 +37,7 @@ from mdm import records
 from mdm.experiment import cells, read_arguments, table_of
 from mdm.explanation import MARK, Rows, cases, dependence, drawn_again, examples, explained, over_seeds, ranking
 from mdm.reference import read
-from mdm.run import plain, quiet, record_folder
+from mdm.run import declared_run, quiet
 from mdm.tables.gather import gather, mixtures, refuse
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -88,12 +88,7 @@ def declared(overrides: list[str], mixed: bool) -> Study:
         given = read_arguments(overrides)
         cfg = compose("train", [*given.experiment, *given.others])
         table = table_of(cfg)
-
-        def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
-            composed = compose("train", run)
-            return record_folder(composed, run), plain(composed, resolve=False)
-
-        gathered = gather(cells(table, overrides), place)
+        gathered = gather(cells(table, overrides), declared_run)
     runs = [(g.cell.row, g.cell.data, seed, run.folder) for g in gathered for seed, run in g.finished.items()]
     if not runs:
         raise ValueError(f"Finished runs are explained, but {cfg.name} has none; run python train.py -m {' '.join(overrides)}.")

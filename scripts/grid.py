@@ -9,7 +9,6 @@ does, and writes outputs/<name>/grid/: figure.pdf, figure.png, runs.csv (a row p
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from matplotlib.lines import Line2D
 
 from mdm import records
 from mdm.experiment import cells, read_arguments, table_of
-from mdm.run import plain, quiet, record_folder
+from mdm.run import declared_run, quiet
 from mdm.statistics import t_interval
 from mdm.tables.build import build
-from mdm.tables.gather import gather, mixtures, refuse
+from mdm.tables.gather import gather, mixtures, refuse, without_mixed
 from mdm.tables.numbers import Sheet
 from mdm.tables.wording import heading, is_percent, lower_is_better
 
@@ -41,12 +40,9 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     quiet()
-    overrides = [argument for argument in arguments if not argument.startswith("mixed=")]
-    said = [argument for argument in arguments if argument.startswith("mixed=")]
-    if set(said) - {"mixed=true", "mixed=false"}:
-        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+    overrides, mixed = without_mixed(arguments)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        draw(overrides, mixed=said[-1:] == ["mixed=true"])
+        draw(overrides, mixed)
 
 
 def draw(overrides: list[str], mixed: bool) -> None:
@@ -57,12 +53,7 @@ def draw(overrides: list[str], mixed: bool) -> None:
     given = read_arguments(overrides)
     cfg = compose("train", [*given.experiment, *given.others])
     declared = table_of(cfg)
-
-    def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
-        composed = compose("train", run)
-        return record_folder(composed, run), plain(composed, resolve=False)
-
-    gathered = gather(cells(declared, overrides), place)
+    gathered = gather(cells(declared, overrides), declared_run)
     if not any(found.finished for found in gathered):
         raise ValueError(
             f"A sweep is drawn from finished runs, but of {cfg.name} none has finished; run `python train.py -m "

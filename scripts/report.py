@@ -10,9 +10,7 @@ Records of different code, libraries, data or settings are refused; mixed=true s
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -21,9 +19,9 @@ from mdm import records
 from mdm.experiment import cells, read_arguments, table_of
 from mdm.report.page import page
 from mdm.report.provenance import counts
-from mdm.run import plain, quiet, record_folder
+from mdm.run import declared_run, quiet
 from mdm.tables.build import build
-from mdm.tables.gather import gather, mixtures, refuse
+from mdm.tables.gather import gather, mixtures, refuse, without_mixed
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -33,12 +31,9 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     quiet()
-    overrides = [argument for argument in arguments if not argument.startswith("mixed=")]
-    said = [argument for argument in arguments if argument.startswith("mixed=")]
-    if set(said) - {"mixed=true", "mixed=false"}:
-        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+    overrides, mixed = without_mixed(arguments)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        print(written(overrides, mixed=said[-1:] == ["mixed=true"]))
+        print(written(overrides, mixed))
 
 
 def written(overrides: list[str], mixed: bool) -> str:
@@ -49,12 +44,7 @@ def written(overrides: list[str], mixed: bool) -> str:
     given = read_arguments(overrides)
     cfg = compose("train", [*given.experiment, *given.others])
     declared = table_of(cfg)
-
-    def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
-        composed = compose("train", run)
-        return record_folder(composed, run), plain(composed, resolve=False)
-
-    gathered = gather(cells(declared, overrides), place)
+    gathered = gather(cells(declared, overrides), declared_run)
     differing = mixtures(gathered)
     if not mixed:
         refuse(differing, gathered)

@@ -30,8 +30,8 @@ from mdm import records
 from mdm.experiment import Table, cells, read_arguments, table_of
 from mdm.reference import value
 from mdm.robustness import evaluated, over_seeds, settings
-from mdm.run import plain, quiet, record_folder
-from mdm.tables.gather import gather, mixtures, refuse
+from mdm.run import declared_run, plain, quiet
+from mdm.tables.gather import gather, mixtures, refuse, without_mixed
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -52,12 +52,9 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     quiet()
-    overrides = [argument for argument in arguments if not argument.startswith("mixed=")]
-    said = [argument for argument in arguments if argument.startswith("mixed=")]
-    if set(said) - {"mixed=true", "mixed=false"}:
-        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+    overrides, mixed = without_mixed(arguments)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        study(overrides, mixed=said[-1:] == ["mixed=true"])
+        study(overrides, mixed)
 
 
 def study(overrides: list[str], mixed: bool) -> None:
@@ -75,12 +72,7 @@ def study(overrides: list[str], mixed: bool) -> None:
         )
     declared, section = table_of(cfg), plain(cfg.robustness)
     wanted = settings(section)
-
-    def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
-        composed = compose("train", run)
-        return record_folder(composed, run), plain(composed, resolve=False)
-
-    gathered = gather(cells(declared, overrides), place)
+    gathered = gather(cells(declared, overrides), declared_run)
     runs = [(found.cell, run) for found in gathered for run in found.finished.values()]
     missing = sum(len(found.runs) for found in gathered) - len(runs)
     if not runs:

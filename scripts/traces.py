@@ -9,7 +9,6 @@ folder. The numbers of the figure are the curve.csv of each run.
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from matplotlib.lines import Line2D
 from mdm import records
 from mdm.experiment import cells, read_arguments, table_of
 from mdm.explanation import over_seeds
-from mdm.run import plain, quiet, record_folder
+from mdm.run import declared_run, quiet
 from mdm.tables.gather import gather
 from mdm.traces import lowest, traced
 
@@ -52,12 +51,7 @@ def main(arguments: list[str]) -> None:
         given = read_arguments(arguments)
         cfg = compose("train", [*given.experiment, *given.others])
         table = table_of(cfg)
-
-        def place(run: list[str]) -> tuple[Path, Mapping[str, Any]]:
-            composed = compose("train", run)
-            return record_folder(composed, run), plain(composed, resolve=False)
-
-        gathered = gather(cells(table, arguments), place)
+        gathered = gather(cells(table, arguments), declared_run)
     runs = [(table.rows[g.cell.row].label, g.cell.data, seed, run.folder) for g in gathered for seed, run in g.finished.items()]
     if not runs:
         raise ValueError(f"Finished runs are traced, but {cfg.name} has none; run python train.py -m {' '.join(arguments)}.")

@@ -120,6 +120,17 @@ def counted(runs: Sequence[Run]) -> str:
     return f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
 
 
+def without_mixed(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """A script's arguments without ``mixed=…``, and whether its last one allows what `refuse` refuses.
+
+    Raises ValueError if it is neither true nor false.
+    """
+    said = [argument for argument in arguments if argument.startswith("mixed=")]
+    if set(said) - {"mixed=true", "mixed=false"}:
+        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+    return [argument for argument in arguments if argument not in said], said[-1:] == ["mixed=true"]
+
+
 def refuse(lines: Sequence[str], gathered: Sequence[Gathered]) -> None:
     """Raise ValueError, naming what differs, if records may not stand in one table."""
     if lines:
