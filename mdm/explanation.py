@@ -31,7 +31,7 @@ from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.permutation import a12
 from mdm.product import batch_lengths, move
-from mdm.statistics import t_interval
+from mdm.statistics import mean_interval
 from mdm.trained import Trained
 
 MARK = "contradictory"
@@ -273,7 +273,7 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     array = np.array(values, dtype=np.float64)
     if not np.isfinite(array).all():
         return math.nan, math.nan, math.nan
-    return float(array.mean()), *t_interval(array, np.zeros(len(array)))
+    return float(array.mean()), *mean_interval(array)
 
 
 def examples(rows: Rows, critic: str, k: int) -> Rows:

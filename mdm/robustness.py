@@ -37,7 +37,7 @@ from mdm.learner import predict
 from mdm.metrics import evaluate
 from mdm.permutation import sign_flip
 from mdm.seeds import generator
-from mdm.statistics import t_interval
+from mdm.statistics import mean_interval, t_interval
 from mdm.trained import Trained
 from mdm.types import Batch
 from mdm.types import Sequence as Steps
@@ -224,7 +224,7 @@ def over_seeds(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> pd.Da
         for metric in ("acc2_pos", "mae", "ratio"):
             x = group[metric].to_numpy(dtype=np.float64)
             out[metric] = x.mean()
-            out[f"{metric}_low"], out[f"{metric}_high"] = t_interval(x, np.zeros_like(x))
+            out[f"{metric}_low"], out[f"{metric}_high"] = mean_interval(x)
         others = runs[np.logical_and.reduce([runs[key] == cell[key] for key in ("data", "kept", "corruption", "level")])]
         pairs = group.merge(others[others.row == baselines[cell["row"]]], on="seed", suffixes=("", "_of_baseline"))
         for metric in ("acc2_pos", "ratio"):

@@ -187,6 +187,14 @@ def t_interval(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[
     return _around(float(d.mean()), float(d.var(ddof=1)) / len(d), len(d) - 1) if len(d) > 1 else (math.nan, math.nan)
 
 
+def mean_interval(x: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """95 % t interval of the mean of runs; NaN for one value.
+
+    Raises ValueError on no values, and on values that are not finite.
+    """
+    return t_interval(x, np.zeros_like(x))
+
+
 def welch_interval(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> tuple[float, float]:
     """95 % interval of the difference of means of runs that are no pairs (Welch and Satterthwaite). NaN for one value of either.
 

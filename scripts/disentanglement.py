@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,10 +30,10 @@ from matplotlib.lines import Line2D
 
 from mdm import disentanglement as study
 from mdm import records
-from mdm.experiment import Table, cells, read_arguments, table_of
-from mdm.run import declared_run, plain, quiet
-from mdm.statistics import t_interval
-from mdm.tables.gather import gather, mixtures, refuse
+from mdm.experiment import Table
+from mdm.run import plain, quiet
+from mdm.statistics import mean_interval
+from mdm.study import composed, finished_runs, mean_and_interval, write_figure
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -72,36 +71,24 @@ def run_study(overrides: list[str], mixed: bool, jobs: int) -> None:
     Raises ValueError if the experiment has no such section ``study``, if no run has finished, and where `gather`, `refuse`,
     `mdm.trained.load` and `mdm.disentanglement` do.
     """
-    given = read_arguments(overrides)
-    cfg = compose("train", [*given.experiment, *given.others])
+    cfg = composed(overrides)
     section = plain(cfg.study) if "study" in cfg else {}
     if section.get("kind") not in KINDS:
         raise ValueError(
             f"Disentanglement is studied where an experiment has a section study of the kind {', '.join(KINDS)}, but {cfg.name} "
             f"has {section.get('kind')}; choose one, as experiment=mird/figure4."
         )
-    declared = table_of(cfg)
-    gathered = gather(cells(declared, overrides), declared_run)
-    runs = [(found.cell, run) for found in gathered for run in found.finished.values()]
-    missing = sum(len(found.runs) for found in gathered) - len(runs)
-    if not runs:
-        raise ValueError(
-            f"Disentanglement is studied in finished runs, but of {cfg.name} none has finished; run `python train.py -m "
-            f"{' '.join(overrides)}` first."
-        )
-    differing = mixtures(gathered)
-    if not mixed:
-        refuse(differing, gathered)
+    of_experiment = finished_runs(overrides, mixed)
+    declared = of_experiment.table
     jobs_ = [
         joblib.delayed(measured)(
             section, run.folder, {"data": cell.data, "row": cell.row, "label": declared.rows[cell.row].label, "seed": run.seed}
         )
-        for cell, run in runs
+        for cell, run in of_experiment.runs
     ]
     found = joblib.Parallel(n_jobs=jobs)(jobs_)
     rows = pd.DataFrame([row for of_run, _ in found for row in of_run])
-    folder = Path(cfg.paths.outputs) / cfg.name / section["kind"]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = of_experiment.folder(section["kind"])
     records.write_table(folder / "runs.csv", rows.to_dict("records"))
     points = pd.DataFrame([point for _, of_run in found for point in of_run])
     if len(points):
@@ -110,16 +97,10 @@ def run_study(overrides: list[str], mixed: bool, jobs: int) -> None:
     order = [(b, a) for a, b in combinations(declared.rows, 2)]
     text, differences = summarised(rows, order, declared)
     records.write_table(folder / "differences.csv", differences.to_dict("records"))
-    notes = [f"{missing} runs have not finished and are left out."] if missing else []
-    notes += [f"Mixed: {line}." for line in differing]
-    text = "\n\n".join([f"# {section['title']}", *text, *notes]) + "\n"
+    text = "\n\n".join([f"# {section['title']}", *text, *of_experiment.notes]) + "\n"
     records.write_atomically(folder / "summary.md", text)
     print(text, end="")
-    # TrueType fonts, so that the text of a PDF can be edited and searched.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = drawn(rows, points)
-        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / "figure.png", dpi=200)
+    write_figure(folder, lambda: drawn(rows, points))
 
 
 def measured(section: Mapping[str, Any], folder: Path, own: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -251,7 +232,7 @@ def summarised_cases(rows: pd.DataFrame, order: Sequence[tuple[str, str]], table
     lines = [["segment", "label", *dict.fromkeys(rows.label), *(f"cosine {name}" for name in dict.fromkeys(rows.label))]]
     lines.append(["---"] * len(lines[0]))
     for name, here in single.groupby("id", sort=False):
-        cells_ = [spread(mine.prediction) for _, mine in here.groupby("row", sort=False)]
+        cells_ = [mean_and_interval(mine.prediction) for _, mine in here.groupby("row", sort=False)]
         cosines = [f"{mine.cosine.mean():.3f}" for _, mine in here.groupby("row", sort=False)]
         lines.append([f"{name}: {shortened(here.words.iloc[0], 60)}", f"{here.truth.iloc[0]:+.1f}", *cells_, *cosines])
     parts = [
@@ -274,7 +255,7 @@ def drawn_cases(rows: pd.DataFrame, points: pd.DataFrame) -> Figure:
         for i, row in enumerate(names):
             mine, colour = here[here.row == row], COLOURS[i % len(COLOURS)]
             axes.plot(mine.prediction, [i + 0.14] * len(mine), color=colour, ls="", marker=".", ms=4, alpha=0.6, mec="none")
-            low, high = around(mine.prediction)
+            low, high = mean_interval(mine.prediction.to_numpy(np.float64))
             axes.plot([low, high], [i - 0.1] * 2, color=colour, lw=1.2)
             axes.plot(mine.prediction.mean(), i - 0.1, color=colour, marker="o", ms=4)
         axes.set_yticks(range(len(names)), [here[here.row == row].label.iloc[0] for row in names])
@@ -297,22 +278,11 @@ def with_differences(rows: pd.DataFrame, by: str, order: Sequence[tuple[str, str
     head = ["", *labels.values(), *(f"{labels[a]} − {labels[b]}" for a, b in those)]
     lines = [head, ["---"] * len(head)]
     for key, here in rows.groupby(by, sort=False):
-        means = [spread(here[here.row == name].value) for name in names]
+        means = [mean_and_interval(here[here.row == name].value) for name in names]
         mine = found[found[by] == key].set_index(["row", "baseline"]) if len(found) else found
         gaps = [gap(mine.loc[pair]) if len(mine) and pair in mine.index else "" for pair in those]
         lines.append([said.get(str(key), str(key)), *means, *gaps])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def around(values: pd.Series) -> tuple[float, float]:
-    """95 % t interval of a mean."""
-    x = values.to_numpy(dtype=np.float64)
-    return t_interval(x, np.zeros_like(x))
-
-
-def spread(values: pd.Series) -> str:
-    low, high = around(values)
-    return f"{values.mean():.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 
 
 def gap(found: pd.Series) -> str:
@@ -331,7 +301,7 @@ def draw_groups(axes: Axes, rows: pd.DataFrame, by: str, names: Sequence[str]) -
         for x, key in enumerate(dict.fromkeys(rows[by])):
             values = rows[(rows.row == name) & (rows[by] == key)].value
             axes.plot([x + shift + 0.05] * len(values), values, color=colour, ls="", marker=".", ms=3.5, alpha=0.5, mec="none")
-            low, high = around(values)
+            low, high = mean_interval(values.to_numpy(np.float64))
             axes.plot([x + shift - 0.03] * 2, [low, high], color=colour, lw=1.2)
             axes.plot(x + shift - 0.03, values.mean(), color=colour, marker="o", ms=3.5)
     axes.grid(axis="y", color="0.92", lw=0.5)

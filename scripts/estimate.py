@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from hydra import compose, initialize_config_dir
@@ -31,11 +30,10 @@ from rich.progress import track
 from mdm import records
 from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
 from mdm.run import plain, quiet
+from mdm.study import COLOURS, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
-"""Okabe and Ito's, which people of any colour vision tell apart."""
 
 NAMES = {"kl": "KL (Donsker–Varadhan)", "f": "f", "wasserstein": "Wasserstein-1"}
 UNITS = {"kl": "nats", "f": "nats", "wasserstein": "distance"}
@@ -67,11 +65,7 @@ def report(folder: Path, options: Mapping[str, Any]) -> None:
     text = f"{options['title']}; mean ± standard deviation of {options['seeds']} seeds.\n\n{tables(found, options)}"
     records.write_atomically(folder / "table.md", text)
     print(text)
-    # TrueType fonts, so that the text of a PDF can be edited and searched.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = drawn(found, options)
-        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / "figure.png", dpi=200)
+    write_figure(folder, lambda: drawn(found, options))
 
 
 # ---- table
@@ -203,7 +197,7 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, options: Mapping[str, Any]) -> s
 
 
 def style(critic: Mapping[str, Any]) -> tuple[str, str]:
-    return COLOURS[critic["colour"]], critic.get("line", "-")
+    return COLOURS[1 + critic["colour"]], critic.get("line", "-")
 
 
 def said(keys: Sequence[str], values: Sequence[Any], options: Mapping[str, Any]) -> str:

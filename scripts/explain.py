@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,16 +33,13 @@ from rich.progress import track
 
 import mdm
 from mdm import records
-from mdm.experiment import cells, read_arguments, table_of
 from mdm.explanation import MARK, Rows, cases, dependence, drawn_again, examples, explained, over_seeds, ranking
 from mdm.reference import read
-from mdm.run import declared_run, quiet
-from mdm.tables.gather import gather, mixtures, refuse
+from mdm.run import quiet
+from mdm.study import COLOURS, finished_runs, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-COLOURS = ["#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7"]
-"""Okabe and Ito's, which people of any colour vision tell apart."""
 
 DEFAULTS = {"folder": "", "examples": "4", "new": "4000", "mixed": "false"}
 
@@ -57,7 +53,7 @@ class Study:
     runs: list[tuple[str, str, int, Path]]
     labels: Mapping[str, str]
     baselines: Mapping[str, str]
-    unfinished: int = 0
+    notes: Sequence[str] = ()
 
 
 def main(arguments: list[str]) -> None:
@@ -85,19 +81,11 @@ def declared(overrides: list[str], mixed: bool) -> Study:
     Raises ValueError where its declaration, the command line or the records break a contract, or if no run has finished.
     """
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        given = read_arguments(overrides)
-        cfg = compose("train", [*given.experiment, *given.others])
-        table = table_of(cfg)
-        gathered = gather(cells(table, overrides), declared_run)
-    runs = [(g.cell.row, g.cell.data, seed, run.folder) for g in gathered for seed, run in g.finished.items()]
-    if not runs:
-        raise ValueError(f"Finished runs are explained, but {cfg.name} has none; run python train.py -m {' '.join(overrides)}.")
-    if not mixed:
-        refuse(mixtures(gathered), gathered)
-    labels = {name: row.label for name, row in table.rows.items()}
-    baselines = {name: row.baseline for name, row in table.rows.items() if row.baseline}
-    unfinished = sum(len(g.runs) for g in gathered) - len(runs)
-    return Study(table.title, Path(cfg.paths.outputs) / cfg.name / "explanation", runs, labels, baselines, unfinished)
+        found = finished_runs(overrides, mixed)
+    runs = [(cell.row, cell.data, run.seed, run.folder) for cell, run in found.runs]
+    labels = {name: row.label for name, row in found.table.rows.items()}
+    baselines = {name: row.baseline for name, row in found.table.rows.items() if row.baseline}
+    return Study(found.table.title, found.folder("explanation"), runs, labels, baselines, found.notes)
 
 
 def explain(study: Study, k: int, new: int) -> None:
@@ -131,11 +119,7 @@ def explain(study: Study, k: int, new: int) -> None:
     text = summary(study, frames)
     records.write_atomically(study.folder / "summary.md", text)
     print(text, end="")
-    # TrueType fonts, so that the text of a PDF can be edited and searched.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = drawn(study, frames)
-        figure.savefig(study.folder / "figure.pdf", metadata={"CreationDate": None})
-        figure.savefig(study.folder / "figure.png", dpi=200)
+    write_figure(study.folder, lambda: drawn(study, frames))
 
 
 def critics_of(rows: Rows) -> list[str]:
@@ -152,8 +136,7 @@ def scored(rows: Rows) -> list[str]:
 
 def summary(study: Study, frames: Mapping[str, pd.DataFrame]) -> str:
     parts = [f"# {study.title}"]
-    if study.unfinished:
-        parts.append(f"{study.unfinished} declared runs have not finished and are not among these.")
+    parts += study.notes
     rankings, scores, shown = frames["rankings"], frames["scores"], frames["examples"]
     for (data, critic, on), group in grouped(rankings, ["data", "critic", "on"]):
         where = "new segments of the same population" if on == "new" else "the test fold"
@@ -180,7 +163,7 @@ def grouped(frame: pd.DataFrame, by: list[str]) -> Any:
 
 def marked(study: Study, group: pd.DataFrame) -> list[str]:
     """Where the contradictory segments are known: does low T find them?"""
-    heads = {"auc_T": "low T", "auc_prediction": "small prediction", "auc_error": "large error", "auc_best": "best T"}
+    heads = {"auc_T": "low T", "auc_prediction": "small prediction", "auc_error": "large error", "auc_best": "log p/q"}
     ranks = {"rank_agreement": "ρ(T, agreement)", "rank_error": "ρ(T, error)"}
     lines = [["", "runs", *(f"AUC of {head}" for head in heads.values()), "low T − small prediction", "low T − baseline"]]
     lines[0] += ranks.values()
@@ -197,8 +180,8 @@ def marked(study: Study, group: pd.DataFrame) -> list[str]:
         piped(lines),
         f"How well a score finds the {first.contradictory} of {first.segments} segments that are marked contradictory; mean and "
         "95 % t interval over seeds (of paired differences, too), which all read the same segments: of a score that knows nothing, "
-        f"95 % of the AUCs lie in 0.5 ± {first.chance:.3f}. best T is log p/q of the latents, known of these data: what a perfect "
-        "critic reads. agreement is v_l (v_a + v_v)/2 of the valences; ρ: Spearman.",
+        f"95 % of the AUCs lie in 0.5 ± {first.chance:.3f}. log p/q, of the latents, is what a critic of KL reads at best: "
+        "other things may find contradiction better. agreement is v_l (v_a + v_v)/2 of the valences; ρ: Spearman.",
     ]
 
 
@@ -300,7 +283,7 @@ def critic_panels(left: Axes, right: Axes, study: Study, group: pd.DataFrame, se
         half = group.chance.iloc[0]
         left.axvspan(0.5 - half, 0.5 + half, color="0.93", lw=0)
         left.axvline(group.auc_best.mean(), color="black", lw=1, ls="--")
-        left.annotate("best T", (group.auc_best.mean(), -0.6), (3, 0), textcoords="offset points", fontsize=6.5, va="center")
+        left.annotate("log p/q", (group.auc_best.mean(), -0.6), (3, 0), textcoords="offset points", fontsize=6.5, va="center")
     left.axvline(0.5 if known else 0, color="0.5", lw=0.8)
     for i, row in enumerate(rows):
         mine = group[group.row == row]
@@ -330,7 +313,7 @@ def critic_panels(left: Axes, right: Axes, study: Study, group: pd.DataFrame, se
             right.scatter(one[label], one[critic], s=6, color=colour, lw=0, alpha=0.8, label=study.labels[row])
     if known:
         first = segments[(segments.row == rows[0]) & (segments.seed == segments.seed.min())]
-        right.plot(*by_agreement(first, "best_T"), color="black", ls="--", lw=1, label="best T")
+        right.plot(*by_agreement(first, "best_T"), color="black", ls="--", lw=1, label="log p/q")
         right.axvline(0, color="0.5", lw=0.8)
     right.set_xlabel("agreement (below 0: contradictory)" if known else "label")
     right.set_ylabel(f"mean rank of {critic} in its run (0 low, 1 high)" if known else critic)
@@ -351,10 +334,10 @@ def score_panels(left: Axes, right: Axes, label: str, group: pd.DataFrame) -> No
     names = list(dict.fromkeys(group.modality))
     for i, m in enumerate(names):
         mine = group[group.modality == m]
-        dots(left, i - 0.15, mine.score, COLOURS[0], "own segment" if i == 0 else "")
-        dots(left, i + 0.15, mine.score_other, COLOURS[3], "other segments" if i == 0 else "")
-        dots(right, i - 0.15, mine.rank_moved, COLOURS[0], "score" if i == 0 else "")
-        dots(right, i + 0.15, mine.rank_excess_moved, COLOURS[2], "score − other segments'" if i == 0 else "")
+        dots(left, i - 0.15, mine.score, COLOURS[1], "own segment" if i == 0 else "")
+        dots(left, i + 0.15, mine.score_other, COLOURS[2], "other segments" if i == 0 else "")
+        dots(right, i - 0.15, mine.rank_moved, COLOURS[1], "score" if i == 0 else "")
+        dots(right, i + 0.15, mine.rank_excess_moved, COLOURS[3], "score − other segments'" if i == 0 else "")
     right.axvline(0, color="0.5", lw=0.8)
     left.set_xlabel("mean score, cos(G(Z), h)")
     right.set_xlabel("rank correlation with how far the prediction moves")

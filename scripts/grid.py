@@ -12,21 +12,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
-from mdm.experiment import cells, read_arguments, table_of
-from mdm.run import declared_run, quiet
-from mdm.statistics import t_interval
+from mdm.run import quiet
+from mdm.statistics import mean_interval
+from mdm.study import finished_runs, mean_and_interval, write_figure
 from mdm.tables.build import build
-from mdm.tables.gather import gather, mixtures, refuse, without_mixed
+from mdm.tables.gather import without_mixed
 from mdm.tables.numbers import Sheet
 from mdm.tables.wording import heading, is_percent, lower_is_better
 
@@ -50,33 +49,14 @@ def draw(overrides: list[str], mixed: bool) -> None:
 
     Raises ValueError if no run has finished, and where `table_of`, `gather`, `refuse` and `build` do.
     """
-    given = read_arguments(overrides)
-    cfg = compose("train", [*given.experiment, *given.others])
-    declared = table_of(cfg)
-    gathered = gather(cells(declared, overrides), declared_run)
-    if not any(found.finished for found in gathered):
-        raise ValueError(
-            f"A sweep is drawn from finished runs, but of {cfg.name} none has finished; run `python train.py -m "
-            f"{' '.join(overrides)}` first."
-        )
-    differing = mixtures(gathered)
-    if not mixed:
-        refuse(differing, gathered)
-    sheet = build(cfg.name, declared, gathered, differing)
-    missing = sum(len(found.runs) - len(found.finished) for found in gathered)
-    notes = [f"{missing} runs have not finished and are left out."] if missing else []
-    notes += [f"Mixed: {line}." for line in differing]
-    folder = Path(cfg.paths.outputs) / cfg.name / "grid"
-    folder.mkdir(parents=True, exist_ok=True)
+    study = finished_runs(overrides, mixed)
+    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
+    folder = study.folder("grid")
     records.write_table(folder / "runs.csv", values(sheet))
-    text = "\n\n".join([f"# {declared.title}", *summary(sheet), *notes]) + "\n"
+    text = "\n\n".join([f"# {study.table.title}", *summary(sheet), *study.notes]) + "\n"
     records.write_atomically(folder / "summary.md", text)
     print(text, end="")
-    # TrueType fonts, so that the text of a PDF can be edited and searched.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = drawn(sheet)
-        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / "figure.png", dpi=200)
+    write_figure(folder, lambda: drawn(sheet))
 
 
 def values(sheet: Sheet) -> list[dict[str, Any]]:
@@ -100,20 +80,12 @@ def summary(sheet: Sheet) -> list[str]:
             texts = []
             for column in block.columns:
                 entry, digits = line.entries[column.metric], column.decimals
-                low, high = around(entry.defined)
-                text = "–" if not entry.defined else f"{entry.mean:.{digits}f}"
-                text += "" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+                text = mean_and_interval(entry.defined, digits)
                 texts.append(text + (f" (paper {entry.printed.value})" if entry.printed is not None else ""))
             lines.append([line.row.label, *texts])
         parts.append(f"**{block.data}, for {block.stands_for}: mean and 95 % t interval over seeds**")
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return parts
-
-
-def around(defined: list[float]) -> tuple[float, float]:
-    """95 % t interval of a mean; NaN for fewer than two values."""
-    x = np.array(defined, dtype=np.float64)
-    return t_interval(x, np.zeros_like(x)) if len(x) > 1 else (np.nan, np.nan)
 
 
 def drawn(sheet: Sheet) -> Figure:
@@ -145,9 +117,10 @@ def draw_panel(axes: Axes, lines: Any, metric: str) -> None:
     """Rows on x: seeds, mean and interval. A printed value outside ours by more than their range is an arrow with its number."""
     frame = pd.DataFrame(
         [
-            {"x": x, "mean": entry.mean, "low": around(entry.defined)[0], "high": around(entry.defined)[1]}
+            (x, entry.mean, *(mean_interval(np.array(entry.defined)) if entry.defined else (np.nan, np.nan)))
             for x, entry in enumerate(line.entries[metric] for line in lines)
-        ]
+        ],
+        columns=["x", "mean", "low", "high"],
     )
     best = frame["mean"].idxmin() if lower_is_better(metric) else frame["mean"].idxmax()
     axes.plot(frame.x, frame["mean"], color=OURS, lw=0.8, alpha=0.5)

@@ -12,16 +12,16 @@ Records of different code, libraries, data or settings are refused; mixed=true s
 import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 
 from mdm import records
-from mdm.experiment import cells, read_arguments, table_of
 from mdm.report.page import page
 from mdm.report.provenance import counts
-from mdm.run import declared_run, quiet
+from mdm.run import quiet
+from mdm.study import declared
 from mdm.tables.build import build
-from mdm.tables.gather import gather, mixtures, refuse, without_mixed
+from mdm.tables.gather import without_mixed
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -41,16 +41,10 @@ def written(overrides: list[str], mixed: bool) -> str:
 
     Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
     """
-    given = read_arguments(overrides)
-    cfg = compose("train", [*given.experiment, *given.others])
-    declared = table_of(cfg)
-    gathered = gather(cells(declared, overrides), declared_run)
-    differing = mixtures(gathered)
-    if not mixed:
-        refuse(differing, gathered)
-    sheet = build(cfg.name, declared, gathered, differing)
-    folder = Path(cfg.paths.outputs) / cfg.name
-    text = page(sheet, gathered, folder, overrides)
+    study = declared(overrides, mixed)
+    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
+    folder = study.outputs
+    text = page(sheet, study.gathered, folder, overrides)
     folder.mkdir(parents=True, exist_ok=True)
     records.write_atomically(folder / "report.html", text)
     done, wanted = counts(sheet)

@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,17 +26,16 @@ from rich.console import Console
 from rich.progress import track
 
 from mdm import records
-from mdm.experiment import Table, cells, read_arguments, table_of
+from mdm.experiment import Table
 from mdm.reference import value
 from mdm.robustness import evaluated, over_seeds, settings
-from mdm.run import declared_run, plain, quiet
-from mdm.tables.gather import gather, mixtures, refuse, without_mixed
+from mdm.run import plain, quiet
+from mdm.study import COLOURS, composed, finished_runs, write_figure
+from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-COLOURS = ["0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"]
-"""Grey for the first row, the baseline, then Okabe and Ito's."""
 
 SAID = {
     "absent": "no step at all",
@@ -63,45 +61,27 @@ def study(overrides: list[str], mixed: bool) -> None:
     Raises ValueError if the experiment has no section ``robustness``, if no run has finished, and where `gather`, `refuse`,
     `mdm.trained.load` and `mdm.robustness` do.
     """
-    given = read_arguments(overrides)
-    cfg = compose("train", [*given.experiment, *given.others])
+    cfg = composed(overrides)
     if "robustness" not in cfg:
         raise ValueError(
             f"Modalities are dropped where an experiment has a section robustness, but {cfg.name} has none; choose one, as "
             "experiment=mdm/figure2."
         )
-    declared, section = table_of(cfg), plain(cfg.robustness)
+    section = plain(cfg.robustness)
     wanted = settings(section)
-    gathered = gather(cells(declared, overrides), declared_run)
-    runs = [(found.cell, run) for found in gathered for run in found.finished.values()]
-    missing = sum(len(found.runs) for found in gathered) - len(runs)
-    if not runs:
-        raise ValueError(
-            f"Modalities are dropped in finished runs, but of {cfg.name} none has finished; run `python train.py -m "
-            f"{' '.join(overrides)}` first."
-        )
-    differing = mixtures(gathered)
-    if not mixed:
-        refuse(differing, gathered)
-    rows = []
-    for cell, run in track(runs, f"{cfg.name}: runs", console=Console(stderr=True)):
+    found_runs = finished_runs(overrides, mixed)
+    declared, rows = found_runs.table, []
+    for cell, run in track(found_runs.runs, f"{cfg.name}: runs", console=Console(stderr=True)):
         own = {"data": cell.data, "row": cell.row, "label": declared.rows[cell.row].label, "seed": run.seed}
         rows += [{**own, **row} for row in evaluated(load(run.folder), wanted)]
     found = over_seeds(pd.DataFrame(rows), {name: row.baseline for name, row in declared.rows.items()})
-    folder = Path(cfg.paths.outputs) / cfg.name / "robustness"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = found_runs.folder("robustness")
     records.write_table(folder / "runs.csv", rows)
     records.write_table(folder / "settings.csv", found.to_dict("records"))
-    notes = [f"{missing} runs have not finished and are left out."] if missing else []
-    notes += [f"Mixed: {line}." for line in differing]
-    text = summary(found, section, declared, notes)
+    text = summary(found, section, declared, found_runs.notes)
     records.write_atomically(folder / "summary.md", text)
     print(text, end="")
-    # TrueType fonts, so that the text of a PDF can be edited and searched.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = drawn(pd.DataFrame(rows), found)
-        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / "figure.png", dpi=200)
+    write_figure(folder, lambda: drawn(pd.DataFrame(rows), found))
 
 
 # ---- summary

@@ -12,14 +12,14 @@ A table of records of different code, libraries, data or settings is refused; mi
 import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 
 from mdm import records
-from mdm.experiment import cells, read_arguments, table_of
-from mdm.run import declared_run, quiet
+from mdm.run import quiet
+from mdm.study import declared
 from mdm.tables.build import build
-from mdm.tables.gather import gather, mixtures, refuse, without_mixed
+from mdm.tables.gather import without_mixed
 from mdm.tables.latex import latex
 from mdm.tables.markdown import markdown
 from mdm.tables.page import page
@@ -43,16 +43,9 @@ def tabulate(overrides: list[str], mixed: bool) -> None:
 
     Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
     """
-    given = read_arguments(overrides)
-    cfg = compose("train", [*given.experiment, *given.others])
-    declared = table_of(cfg)
-    gathered = gather(cells(declared, overrides), declared_run)
-    differing = mixtures(gathered)
-    if not mixed:
-        refuse(differing, gathered)
-    sheet = build(cfg.name, declared, gathered, differing)
-    outputs = Path(cfg.paths.outputs)
-    folder, text = outputs / cfg.name, markdown(sheet)
+    study = declared(overrides, mixed)
+    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
+    outputs, folder, text = Path(study.cfg.paths.outputs), study.outputs, markdown(sheet)
     folder.mkdir(parents=True, exist_ok=True)
     records.write_atomically(folder / "table.md", text)
     records.write_atomically(folder / "table.tex", latex(sheet))

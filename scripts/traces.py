@@ -12,25 +12,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
-from mdm.experiment import cells, read_arguments, table_of
 from mdm.explanation import over_seeds
-from mdm.run import declared_run, quiet
-from mdm.tables.gather import gather
+from mdm.run import quiet
+from mdm.study import COLOURS, finished_runs, write_figure
+from mdm.tables.gather import without_mixed
 from mdm.traces import lowest, traced
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-"""Okabe and Ito's, which people of any colour vision tell apart."""
 
 Runs = list[tuple[str, str, int, Path]]
 """(label, data, seed, folder)"""
@@ -45,20 +42,18 @@ def main(arguments: list[str]) -> None:
     if alone:
         record = records.read_record(alone[-1])
         label = f"{record['model']} · {record['penalty']}"
-        trace(f"{label} on {record['data']}", alone[-1] / "traces", [(label, record["data"], record["seed"], alone[-1])])
+        folder = alone[-1] / "traces"
+        folder.mkdir(exist_ok=True)
+        trace(f"{label} on {record['data']}", folder, [(label, record["data"], record["seed"], alone[-1])], [])
         return
+    overrides, mixed = without_mixed(arguments)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        given = read_arguments(arguments)
-        cfg = compose("train", [*given.experiment, *given.others])
-        table = table_of(cfg)
-        gathered = gather(cells(table, arguments), declared_run)
-    runs = [(table.rows[g.cell.row].label, g.cell.data, seed, run.folder) for g in gathered for seed, run in g.finished.items()]
-    if not runs:
-        raise ValueError(f"Finished runs are traced, but {cfg.name} has none; run python train.py -m {' '.join(arguments)}.")
-    trace(table.title, Path(cfg.paths.outputs) / cfg.name / "traces", runs)
+        study = finished_runs(overrides, mixed)
+    runs = [(study.table.rows[cell.row].label, cell.data, run.seed, run.folder) for cell, run in study.runs]
+    trace(study.table.title, study.folder("traces"), runs, study.notes)
 
 
-def trace(title: str, folder: Path, runs: Runs) -> None:
+def trace(title: str, folder: Path, runs: Runs, notes: list[str]) -> None:
     """Numbers, summary and figure of some runs."""
     found, panels = [], []
     for label, data, seed, place in runs:
@@ -66,16 +61,11 @@ def trace(title: str, folder: Path, runs: Runs) -> None:
         keys = {"data": data, "row": label, "seed": seed}
         found += [{**keys, **row} for row in lowest(curve, chosen["by"], chosen["epoch"])]
         panels.append((keys, chosen["epoch"], curve.epoch, traced(curve, chosen["by"])))
-    folder.mkdir(parents=True, exist_ok=True)
     records.write_table(folder / "lowest.csv", found)
-    text = f"# {title}: losses\n\n{summary(pd.DataFrame(found))}\n"
+    text = "\n\n".join([f"# {title}: losses", summary(pd.DataFrame(found)), *notes]) + "\n"
     records.write_atomically(folder / "summary.md", text)
     print(text, end="")
-    # TrueType fonts, so that the text of a PDF can be edited and searched.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = drawn(panels)
-        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / "figure.png", dpi=200)
+    write_figure(folder, lambda: drawn(panels))
 
 
 def summary(found: pd.DataFrame) -> str:
@@ -123,7 +113,7 @@ def drawn(runs: list[Any]) -> Figure:
 def draw_panel(axes: Axes, runs: list[Any], kind: str) -> None:
     names = list(dict.fromkeys(name for *_, panels in runs for name in panels.get(kind, {})))
     for k, name in enumerate(names):
-        colour = "black" if name == "sum" else COLOURS[k % len(COLOURS)]
+        colour = "black" if name == "sum" else COLOURS[1 + k % (len(COLOURS) - 1)]
         for n, (_, chosen, epochs, panels) in enumerate(runs):
             line = panels.get(kind, {}).get(name)
             if line is not None:

@@ -60,7 +60,7 @@ def outputs(tmp_path_factory):
 def critic(outputs):
     """Two rows of Table 3, one seed."""
     folders = [
-        finished(outputs, "experiment=mdm/table3", "data=synthetic", "model=lmf", "penalty=kl", *more)
+        finished(outputs, "experiment=mdm/table3_lmf", "data=synthetic", "model=lmf", "penalty=kl", *more)
         for more in (["penalty.measure_only=true"], [])
     ]
     return folders[1]
@@ -286,21 +286,19 @@ def test_cases_follow_their_rule():
 
 
 def test_the_experiment_is_explained(script, critic, outputs, capsys):
-    script.main(["experiment=mdm/table3", "model=lmf", *SMALL, f"paths.outputs={outputs}", "examples=2", "new=60", "mixed=true"])
-    folder = outputs / "mdm" / "table3" / "explanation"
+    script.main(["experiment=mdm/table3_lmf", *SMALL, f"paths.outputs={outputs}", "examples=2", "new=60", "mixed=true"])
+    folder = outputs / "mdm" / "table3_lmf" / "explanation"
     assert {path.name for path in folder.iterdir()} == {
         *("segments.csv", "rankings.csv", "examples.csv", "summary.md", "figure.pdf", "figure.png")
     }
     printed = capsys.readouterr().out
     assert printed == (folder / "summary.md").read_text(encoding="utf-8")
-    assert "| LMF, L_kl | 1 |" in printed
-    assert "23 declared runs have not finished" in printed
-    assert "(LMF, L_kl measured only)" in printed
+    assert "| L_kl | 1 |" in printed
+    assert "23 runs have not finished" in printed
+    assert "(L_kl measured only)" in printed
     assert len(pd.read_csv(folder / "segments.csv")) == 2 * 40
     rankings = pd.read_csv(folder / "rankings.csv")
-    assert rankings[["row", "on"]].to_numpy().tolist() == [
-        [row, on] for row in ("lmf_kl", "lmf_kl_measured") for on in ("test", "new")
-    ]
+    assert rankings[["row", "on"]].to_numpy().tolist() == [[row, on] for row in ("kl", "kl_measured") for on in ("test", "new")]
     of_test = pd.read_csv(folder / "segments.csv").groupby("row", sort=False)
     expected = [roc_auc_score(mine.contradictory, -mine["T"]) for _, mine in of_test]
     assert rankings[rankings.on == "test"].auc_T.tolist() == pytest.approx(expected)
@@ -320,10 +318,10 @@ def test_a_run_of_mmim_is_explained(script, heads, capsys):
 
 def test_what_the_script_refuses(script, outputs, capsys):
     with pytest.raises(
-        ValueError, match=r"Finished runs are explained, but mdm/table5 has none; run python train\.py -m experiment"
+        ValueError, match=r"Finished runs are studied, but of mdm/table5 none has finished; run `python train\.py -m experiment"
     ):
         script.main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
     with pytest.raises(ValueError, match=r"examples and new are whole numbers and mixed is true or false, but .*'new': 'few'"):
-        script.main(["experiment=mdm/table3", "new=few"])
+        script.main(["experiment=mdm/table3_lmf", "new=few"])
     script.main(["--help"])
     assert "experiment=mdm/table3" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mdm.report.charts import PLACEHOLDERS, colour, drawing, plain_axes, svg
-from mdm.statistics import t_interval
+from mdm.statistics import mean_interval
 from mdm.tables.wording import chance, interval, number, signed
 
 RUNS = ("data", "row", "label", "seed", "kept", "corruption", "level", "ratio")
@@ -203,7 +203,7 @@ def over(values: pd.Series) -> str:
     array = values.to_numpy(dtype=np.float64)
     if not np.isfinite(array).all():
         return "–"
-    return f"{number(float(array.mean()), 3)} {interval(t_interval(array, np.zeros(len(array))), 3)}".removesuffix(" –")
+    return f"{number(float(array.mean()), 3)} {interval(mean_interval(array), 3)}".removesuffix(" –")
 
 
 def ranking(where: str, critic: str, group: pd.DataFrame, series: Mapping[str, int], labels: Mapping[str, str]) -> str:
@@ -222,7 +222,7 @@ def ranking(where: str, critic: str, group: pd.DataFrame, series: Mapping[str, i
             band = axes.axvspan(0.5 - half, 0.5 + half, color=PLACEHOLDERS["line"], alpha=0.5, lw=0)
             drawn.mark(band, "95 % of the AUCs of a score that knows nothing")
             if np.isfinite(best):
-                drawn.mark(axes.axvline(best, color=PLACEHOLDERS["ink"], lw=1.2, ls="--"), f"the best that is possible: {best:.3f}")
+                drawn.mark(axes.axvline(best, color=PLACEHOLDERS["ink"], lw=1.2, ls="--"), f"log p/q of the latents, which a critic of KL reads at best: {best:.3f}")
         axes.axvline(0.5 if known else 0.0, color=PLACEHOLDERS["soft"], lw=1)
         for i, row in enumerate(rows):
             mine, ink = group[group.row == row], colour(series[row])
@@ -231,7 +231,7 @@ def ranking(where: str, critic: str, group: pd.DataFrame, series: Mapping[str, i
                 dot = axes.plot(value, i - 0.14, "o", color=ink, ms=4, alpha=0.55)[0]
                 drawn.mark(dot, f"{labels[row]}, seed {seed}: {number(value, 3)}")
             if len(values) > 1 and np.isfinite(values).all():
-                pair = t_interval(values, np.zeros(len(values)))
+                pair = mean_interval(values)
                 drawn.mark(axes.plot(pair, (i + 0.14, i + 0.14), color=ink, lw=2)[0], f"{labels[row]}: {over(mine[name])}")
                 drawn.mark(axes.plot(values.mean(), i + 0.14, "D", color=ink, ms=5)[0], f"{labels[row]}: {over(mine[name])}")
         plain_axes(axes, title, whole=False)

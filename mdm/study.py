@@ -1,0 +1,109 @@
+"""After runs: what scripts share that make tables, figures and pages of an experiment's runs.
+
+From the command line of a sweep to its finished runs, and from a drawing to its files. Hydra must be initialised with the configs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from mdm.experiment import Cell, Table, cells, read_arguments, table_of
+from mdm.run import declared_run
+from mdm.statistics import mean_interval
+from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse
+
+COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""A grey for what the others are compared with, then Okabe and Ito's, which people of any colour vision tell apart."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment as its command line declares it, and what there is of its runs.
+
+    gathered: every cell and its runs; differing: what is mixed among records and was allowed, a line each
+    """
+
+    cfg: DictConfig
+    table: Table
+    gathered: list[Gathered]
+    differing: list[str]
+
+    @property
+    def runs(self) -> list[tuple[Cell, Run]]:
+        """Those that finished."""
+        return [(found.cell, run) for found in self.gathered for run in found.finished.values()]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the runs: how many are not there, and what is mixed."""
+        missing = sum(len(found.runs) for found in self.gathered) - len(self.runs)
+        return [f"{missing} runs have not finished and are left out."] * bool(missing) + [f"Mixed: {d}." for d in self.differing]
+
+    @property
+    def outputs(self) -> Path:
+        """Where what is made of the runs goes."""
+        return Path(self.cfg.paths.outputs) / self.cfg.name
+
+    def folder(self, kind: str) -> Path:
+        """The folder of one kind of study, made if it is not there."""
+        folder = self.outputs / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def composed(arguments: list[str]) -> DictConfig:
+    """The config of an experiment, of which ``table`` and the sections beside it are read."""
+    given = read_arguments(arguments)
+    return hydra.compose("train", [*given.experiment, *given.others])
+
+
+def declared(arguments: list[str], mixed: bool) -> Study:
+    """An experiment with its runs, finished or not.
+
+    Raises ValueError where the declaration, the command line or the records break a contract, as records do that differ in code,
+    libraries, data or settings, unless ``mixed``.
+    """
+    cfg = composed(arguments)
+    table = table_of(cfg)
+    gathered = gather(cells(table, arguments), declared_run)
+    differing = mixtures(gathered)
+    if not mixed:
+        refuse(differing, gathered)
+    return Study(cfg, table, gathered, differing)
+
+
+def finished_runs(arguments: list[str], mixed: bool) -> Study:
+    """`declared`; raises ValueError as well if no run has finished."""
+    study = declared(arguments, mixed)
+    if not study.runs:
+        raise ValueError(
+            f"Finished runs are studied, but of {study.cfg.name} none has finished; run `python train.py -m {' '.join(arguments)}` "
+            "first."
+        )
+    return study
+
+
+def mean_and_interval(values: Iterable[float], digits: int = 3) -> str:
+    """Mean and 95 % t interval over seeds, as text: without the interval for one value, a dash where a seed has no value."""
+    x = np.array(list(values), dtype=np.float64)
+    if not len(x) or not np.isfinite(x).all():
+        return "–"
+    low, high = mean_interval(x)
+    return f"{x.mean():.{digits}f}" + ("" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def write_figure(folder: Path, draw: Callable[[], Figure]) -> None:
+    """What ``draw`` draws, as figure.pdf, which is the same to the byte each time, and figure.png."""
+    # TrueType fonts, so that the text of a PDF can be edited and searched.
+    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = draw()
+        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
+        figure.savefig(folder / "figure.png", dpi=200)

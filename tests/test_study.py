@@ -1,0 +1,42 @@
+"""What the scripts share: text of a mean, files of a figure. Finding runs is tested with the scripts that do."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from mdm.statistics import mean_interval
+from mdm.study import mean_and_interval, write_figure
+
+
+def test_the_interval_of_a_mean_is_students():
+    x = np.random.default_rng(0).standard_normal(6) + 2
+    assert mean_interval(x) == pytest.approx(stats.t.interval(0.95, 5, x.mean(), stats.sem(x)))
+
+
+def test_a_mean_is_written_with_its_interval():
+    # s = 1 and n = 3: half of the interval is t(.975, 2) / √3 = 4.303 / 1.732
+    assert mean_and_interval([1.0, 2.0, 3.0], 2) == "2.00 [-0.48, 4.48]"
+    assert mean_and_interval([1.5]) == "1.500"
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")]])
+def test_no_mean_is_written_where_a_seed_has_no_value(values):
+    assert mean_and_interval(values) == "–"
+
+
+def test_a_figure_is_written_in_the_same_bytes_each_time_and_leaves_the_style_alone(tmp_path):
+    def draw():
+        figure = Figure()
+        figure.subplots().plot([0, 1])
+        assert matplotlib.rcParams["font.size"] == 8
+        return figure
+
+    before, written = dict(matplotlib.rcParams), []
+    for _ in range(2):
+        write_figure(tmp_path, draw)
+        written.append([(tmp_path / name).read_bytes() for name in ("figure.pdf", "figure.png")])
+    assert written[0] == written[1]
+    assert written[0][0].startswith(b"%PDF")
+    assert dict(matplotlib.rcParams) == before
