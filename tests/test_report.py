@@ -1,5 +1,6 @@
 """The report against numbers done by hand, from records that were made up, and in a real browser where there is one."""
 
+import base64
 import html
 import json
 import math
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from mdm import records
@@ -21,6 +23,7 @@ from mdm.metrics import evaluate
 from mdm.report import charts, curves, provenance, studies
 from mdm.report.differences import forest, told
 from mdm.report.page import page, quoted
+from mdm.report.pictures import pictured
 from mdm.robustness import over_seeds as settings_of
 from mdm.tables.build import build
 from mdm.tables.gather import Run, gather
@@ -107,6 +110,7 @@ def outputs(tmp_path_factory):
             made.write(penalty, seed)
     drop(made.root / "t" / "robustness")
     explain(made.root / "t" / "explanation")
+    disentangle(made.root / "t" / "codes")
     return made
 
 
@@ -139,6 +143,16 @@ def drop(folder):
     records.write_table(folder / "runs.csv", rows)
     found = settings_of(pd.DataFrame(rows), {"none": None, "kl": "none"})
     records.write_table(folder / "settings.csv", found.to_dict("records"))
+
+
+def disentangle(folder):
+    """As any study leaves it that the page has no charts for."""
+    folder.mkdir(parents=True)
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, 1])
+    figure.savefig(folder / "figure.png")
+    told = "# Clouds\n\n## On *test*\n\n| of | R² |\n|---|---|\n| a <u>pair</u> | 0.5 |\n\nNot <script>alert()</script> obeyed.\n"
+    (folder / "summary.md").write_text(told, encoding="utf-8")
 
 
 def explain(folder):
@@ -370,12 +384,26 @@ def test_explained_examples(outputs):
     assert studies.over(pd.Series([1.0])) == "1.000"
 
 
+def test_pictures_of_other_studies(outputs, tmp_path):
+    """Not of those that the page draws itself, nor of a study that was broken off before its picture."""
+    for name in ("explanation", "broken"):
+        shutil.copytree(outputs.root / "t" / "codes", tmp_path / name)
+    (tmp_path / "broken" / "figure.png").unlink()
+    assert pictured(tmp_path) == []
+    (part,) = pictured(outputs.root / "t")
+    assert (part["id"], part["title"]) == ("codes", "Clouds")
+    assert base64.b64decode(part["picture"].removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    for line in ("<h4>On <em>test</em></h4>", "<td>0.5</td>", "<td>a &lt;u&gt;pair&lt;/u&gt;</td>", "Not &lt;script&gt;"):
+        assert line in part["summary"]
+    assert part["summary"].count('<div class="wide" tabindex="0"><table>') == 1
+
+
 # The page -----------------------------------------------------------------------------------------------
 
 
 def test_the_page_loads_nothing_and_escapes_everything(text):
     assert "default-src 'none'" in text
-    assert not re.findall(r'(?:src|href)="(?!#)', text)
+    assert not re.findall(r'(?:src|href)="(?!#|data:image/png;base64,)', text)
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
     assert "url(" not in re.sub(r"url\(#", "", text)
     assert "@import" not in text
@@ -385,7 +413,7 @@ def test_the_page_loads_nothing_and_escapes_everything(text):
 
 
 def test_the_page_has_every_part(text):
-    for heading in ("Results", "Training", "Modality drop", "Explained examples", "How it was run"):
+    for heading in ("Results", "Training", "Modality drop", "Explained examples", "Studies", "How it was run"):
         assert f"<h2>{heading}</h2>" in text
     titles = [html.unescape(label) for label in re.findall(r'aria-label="([^"]+ a line a seed[^"]*)"', text)]
     assert sum("kl: estimate" in title for title in titles) == 1
@@ -435,6 +463,7 @@ const paint = getComputedStyle(document.body);
 out.dark = matchMedia("(prefers-color-scheme: dark)").matches;
 out.page = paint.backgroundColor;
 out.chart = getComputedStyle(document.querySelector("svg.chart text")).fill;
+out.pictures = [...document.images].map(image => image.naturalWidth > 0 && image.getBoundingClientRect().width > 200);
 out.requests = performance.getEntriesByType("resource").map(entry => entry.name);
 parent.document.documentElement.dataset.found = JSON.stringify(out);
 </script></body>"""
@@ -464,6 +493,7 @@ def test_in_a_browser_on_a_phone(text, tmp_path):
     assert found["width"] == 390
     assert found["scroll"] == found["client"]
     assert found["empty"] == []
+    assert found["pictures"] == [True]
     # 1 of differences, 3 together, 3 of the first row alone, 3 of modality drop, 1 of the critic
     assert found["shown"] == 11
     assert (found["before"], found["row"]) == (["curves-0-0"], ["curves-0-1"])

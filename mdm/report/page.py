@@ -8,6 +8,7 @@ from typing import Any
 
 from mdm.report import charts, curves, provenance, studies
 from mdm.report.differences import compared, forest, told
+from mdm.report.pictures import pictured
 from mdm.tables.caption import where
 from mdm.tables.gather import Gathered
 from mdm.tables.numbers import Block, Line, Sheet
@@ -48,6 +49,7 @@ def page(sheet: Sheet, gathered: Sequence[Gathered], folder: Path, arguments: Se
             drop_heads=studies.DROP_HEADS,
             explained=studies.explanations(folder / "explanation", series, labels),
             score_heads=studies.SCORE_HEADS,
+            pictured=pictured(folder),
             arguments=" ".join(quoted(argument) for argument in arguments if not argument.startswith(ELSEWHERE)),
             data=[(where(block), provenance.data_facts(block)) for block in sheet.blocks if provenance.runs_of(block)],
             protocol=provenance.protocol(sheet, gathered),

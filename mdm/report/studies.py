@@ -222,7 +222,10 @@ def ranking(where: str, critic: str, group: pd.DataFrame, series: Mapping[str, i
             band = axes.axvspan(0.5 - half, 0.5 + half, color=PLACEHOLDERS["line"], alpha=0.5, lw=0)
             drawn.mark(band, "95 % of the AUCs of a score that knows nothing")
             if np.isfinite(best):
-                drawn.mark(axes.axvline(best, color=PLACEHOLDERS["ink"], lw=1.2, ls="--"), f"log p/q of the latents, which a critic of KL reads at best: {best:.3f}")
+                drawn.mark(
+                    axes.axvline(best, color=PLACEHOLDERS["ink"], lw=1.2, ls="--"),
+                    f"log p/q of the latents, which a critic of KL reads at best: {best:.3f}",
+                )
         axes.axvline(0.5 if known else 0.0, color=PLACEHOLDERS["soft"], lw=1)
         for i, row in enumerate(rows):
             mine, ink = group[group.row == row], colour(series[row])
