@@ -20,7 +20,7 @@ def evaluate(
     label_range: tuple[float, float],
     targets: tuple[str, ...],
 ) -> dict[str, float]:
-    """Metrics of every target; with several targets, keys ``<target>/<metric>`` and the plain key for their mean.
+    """Metrics of every target; with several targets, keys ``<target>/<metric>``, the plain key for their mean, and `accuracy`.
 
     Raises ValueError on shapes that differ, on no rows, and on values that are not finite.
     """
@@ -41,7 +41,21 @@ def evaluate(
         return each[targets[0]]
     names = each[targets[0]]
     mean = {name: float(np.mean([values[name] for values in each.values()])) for name in names}
+    mean["accuracy"] = accuracy(prediction, label, label_range)
     return mean | {f"{target}/{name}": value for target, values in each.items() for name, value in values.items()}
+
+
+def accuracy(
+    prediction: Float[np.ndarray, "n targets"], label: Float[np.ndarray, "n targets"], label_range: tuple[float, float]
+) -> float:
+    """Share of segments whose largest prediction is that of the class in the label; of equal ones the first is the largest.
+
+    The targets are classes where each label is one-hot: one target at the high end of the range, the others at its low end. NaN
+    elsewhere, as for emotions of which none or several may be there: which is the largest means nothing then.
+    """
+    low, high = label_range
+    one_hot = ((label == high).sum(1) == 1) & ((label == low).sum(1) == label.shape[1] - 1)
+    return float((prediction.argmax(1) == label.argmax(1)).mean()) if one_hot.all() else float("nan")
 
 
 def evaluate_target(

@@ -360,6 +360,13 @@ def check_select(select: DictConfig, spec: DataSpec) -> None:
             f"A checkpoint is chosen by the min or max of one of {', '.join(names)}, but {select.mode} of {select.metric} was "
             "asked for; set trainer.select."
         )
+    low, high = spec.label_range
+    # Necessary of one-hot labels, and enough for labels that are not meant to be: otherwise every epoch would score NaN.
+    if select.metric == "accuracy" and abs(sum(spec.label_mean) - (len(spec.targets) - 1) * low - high) > 1e-3:
+        raise ValueError(
+            f"Accuracy is of labels that name one class each, but the training labels of {', '.join(spec.targets)} do not; choose "
+            "another metric in trainer.select."
+        )
 
 
 def trained(curve: list[dict[str, float]], options: DictConfig) -> bool:

@@ -231,7 +231,7 @@ def test_several_targets_each_and_their_mean():
     metrics = evaluate(prediction, label, SEVEN, names)
     each = {name: evaluate_target(p, y, SEVEN) for name, (p, y) in zip(names, pairs, strict=True)}
     keys = list(each["happy"])
-    assert set(metrics) == {*keys, *(f"{name}/{key}" for name in names for key in keys)}
+    assert set(metrics) == {*keys, "accuracy", *(f"{name}/{key}" for name in names for key in keys)}
     for key in keys:
         assert metrics[key] == pytest.approx(sum(each[name][key] for name in names) / 3)
         for name in names:
@@ -244,6 +244,38 @@ def test_a_mean_over_what_is_not_defined_is_not_defined():
     assert metrics["a/corr"] == pytest.approx(1)
     assert math.isnan(metrics["b/corr"])
     assert math.isnan(metrics["corr"])
+
+
+def test_accuracy_of_one_class_among_several():
+    """By hand: the largest prediction is right in rows 0, 2 and 3 (of equal ones the first), wrong in row 1; and scikit-learn's."""
+    label = np.eye(3)[[0, 1, 2, 0]]
+    prediction = np.array([[0.5, 0.4, 0.1], [0.5, 0.4, 0.1], [-9, -8, -7], [0.3, 0.3, 0.2]])
+    names = ("a", "b", "c")
+    assert evaluate(prediction, label, (0.0, 1.0), names)["accuracy"] == 3 / 4
+    assert evaluate(6 * prediction - 3, 6 * label - 3, SEVEN, names)["accuracy"] == 3 / 4  # one-hot in another range
+    rng = np.random.default_rng(0)
+    classes, guess = rng.integers(0, 10, 500), rng.random((500, 10))
+    guess[np.arange(500), classes] += 0.5
+    metrics = evaluate(guess, np.eye(10)[classes], (0.0, 1.0), tuple("0123456789"))
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(classes, guess.argmax(1)), abs=1e-12)
+    assert 0.3 < metrics["accuracy"] < 0.95
+    assert "3/accuracy" not in metrics
+
+
+@pytest.mark.parametrize(
+    "label", [[[1, 0, 0], [1, 1, 0]], [[1, 0, 0], [0, 0, 0]], [[1, 0, 0], [0.5, 0, 0]], [[1, 0, 0], [1, 0.5, 0]]]
+)
+def test_accuracy_is_of_one_hot_labels_alone(label):
+    """Two emotions in a segment, none, or a strength between: the key is there, as in every fold, and its value is not defined."""
+    label = np.array(label, dtype=np.float64)
+    metrics = evaluate(label, label, (0.0, 1.0), ("happy", "sad", "angry"))
+    assert math.isnan(metrics["accuracy"])
+    assert metrics["acc2_nonneg"] == 1
+    assert evaluate(label[:1], label[:1], (0.0, 1.0), ("happy", "sad", "angry"))["accuracy"] == 1
+
+
+def test_one_target_has_no_accuracy_of_classes():
+    assert "accuracy" not in evaluate(np.eye(2)[:, :1], np.eye(2)[:, :1], (0.0, 1.0), ("humour",))
 
 
 def test_numbers_are_plain_floats():

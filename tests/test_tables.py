@@ -20,12 +20,12 @@ from mdm.reference import read
 from mdm.run import plain, record_folder
 from mdm.tables.build import build, columns_of
 from mdm.tables.caption import caption, ranges
-from mdm.tables.gather import gather, mixtures, refuse
+from mdm.tables.gather import Run, gather, mixtures, refuse
 from mdm.tables.latex import escaped, latex
 from mdm.tables.markdown import markdown
 from mdm.tables.page import Axis, axis_of, page
 from mdm.tables.rows import long_rows, seed_rows
-from mdm.tables.segments import has_losses, wrong
+from mdm.tables.segments import has_losses, losses_of, wrong
 from mdm.tables.wording import chance, heading, interval, number, signed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -458,8 +458,9 @@ def test_numbers_read_as_they_should():
     assert interval((float("nan"), float("nan")), 1) == "–"
     assert [chance(0.0312), chance(1.08e-5)] == ["0.031", "1.1e-05"]
     assert ranges([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
-    names = ("mae", "acc2_pos", "acc7_unclipped", "happy/f1_nonneg", "voice_pleasant/corr")
-    assert [heading(n) for n in names] == ["MAE", "Acc-2 (pos)", "Acc-7 (unclipped)", "happy F1 (nonneg)", "voice pleasant Corr"]
+    names = ("mae", "acc2_pos", "acc7_unclipped", "happy/f1_nonneg", "voice_pleasant/corr", "accuracy")
+    words = ["MAE", "Acc-2 (pos)", "Acc-7 (unclipped)", "happy F1 (nonneg)", "voice pleasant Corr", "Accuracy"]
+    assert [heading(n) for n in names] == words
 
 
 @pytest.mark.parametrize("label_range", [(-3.0, 3.0), (1.0, 5.0), (0.0, 1.0)])
@@ -477,6 +478,23 @@ def test_losses_of_segments_are_the_accuracies_of_metrics(label_range):
     for name in accuracies:
         kept = y != 0 if name.endswith("_pos") else slice(None)
         assert 1 - wrong(name, p[kept], y[kept]).mean() == pytest.approx(metrics[name]), name
+
+
+def test_losses_of_one_class_among_several(tmp_path):
+    """Rows 0 and 2 are right, row 1 is wrong: one loss a segment, not one for each target; where emotions may be several, none."""
+    label, prediction = np.eye(3)[[0, 1, 2]], np.array([[0.5, 0.4, 0.1], [0.5, 0.4, 0.1], [-9, -8, -7]])
+    names = ("a", "b", "c")
+    for several in (False, True):
+        label[0, 1] = several
+        test = evaluate(prediction, label, (0.0, 1.0), names)
+        columns = {f"label_{t}": label[:, i] for i, t in enumerate(names)}
+        columns |= {f"prediction_{t}": prediction[:, i] for i, t in enumerate(names)}
+        rows = [{"id": f"s{k}", "group": "g", **{name: float(c[k]) for name, c in columns.items()}} for k in range(3)]
+        folder = tmp_path / str(several)
+        folder.mkdir()
+        records.finish(folder, {"test": test, "label_range": [0.0, 1.0]}, rows)
+        losses = losses_of([Run(0, folder, "finished", records.read_record(folder))], "accuracy")
+        assert losses is None if several else losses.values.tolist() == [[0, 1, 0]]
 
 
 # Formats ------------------------------------------------------------------------------------------------

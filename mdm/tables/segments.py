@@ -70,11 +70,15 @@ def read_losses(run: Run, metric: str) -> Losses | None:
             f"Which predictions are wrong depends on the labels' range, but {run.folder} records no label_range, as earlier code "
             "did; remove the folder and run again."
         )
-    middle = 0.0 if name == "mae" else sum(run.record["label_range"]) / 2
-    losses = []
-    for suffix in suffixes:
-        p, y = (frame[f"{part}{suffix}"].to_numpy(np.float64) - middle for part in ("prediction", "label"))
-        losses.append(np.abs(p - y) if name == "mae" else wrong(name, p, y).astype(np.float64))
+    if name == "accuracy":  # of one class among several: a segment has one loss, not one for each target
+        p, y = (frame[[f"{part}{suffix}" for suffix in suffixes]].to_numpy(np.float64) for part in ("prediction", "label"))
+        losses = [(p.argmax(1) != y.argmax(1)).astype(np.float64)]
+    else:
+        middle = 0.0 if name == "mae" else sum(run.record["label_range"]) / 2
+        losses = []
+        for suffix in suffixes:
+            p, y = (frame[f"{part}{suffix}"].to_numpy(np.float64) - middle for part in ("prediction", "label"))
+            losses.append(np.abs(p - y) if name == "mae" else wrong(name, p, y).astype(np.float64))
     kept = np.ones(len(frame), dtype=bool)
     if name.endswith("_pos"):
         if len(suffixes) > 1:

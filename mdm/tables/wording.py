@@ -12,6 +12,7 @@ DATASETS = {
     "pom": "POM",
     "iemocap": "IEMOCAP",
     "ur_funny": "UR-FUNNY",
+    "svhn_mnist": "SVHN–MNIST",
 }
 
 CONVENTIONS = {
@@ -26,6 +27,7 @@ CONVENTIONS = {
     "f1_nonneg": "weighted F1 of ≥ 0 against < 0, zeros kept",
     "f1_pos": "weighted F1 of > 0 against < 0, segments with a zero label left out",
     "f1_3": "weighted F1 of the three classes of acc3",
+    "accuracy": "the largest prediction is that of the one class in the label",
 }
 """Of `mdm.metrics`, in a line; 0 is the middle of the labels' range."""
 
@@ -48,10 +50,10 @@ def heading(metric: str) -> str:
     """``acc2_pos`` → Acc-2 (pos), ``happy/f1_nonneg`` → happy F1 (nonneg)."""
     target, _, name = metric.rpartition("/")
     first, _, how = name.partition("_")
-    if first.startswith("acc"):
+    if first.startswith("acc") and first != "accuracy":
         first = f"Acc-{first[3:]}" if first[3:] else "Acc"
     else:
-        first = {"mae": "MAE", "corr": "Corr", "f1": "F1"}.get(first, first)
+        first = {"mae": "MAE", "corr": "Corr", "f1": "F1", "accuracy": "Accuracy"}.get(first, first)
     return f"{target.replace('_', ' ')} {first}".strip() + (f" ({how.replace('_', ' ')})" if how else "")
 
 

@@ -39,14 +39,14 @@ def script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_formats_are_found_by_walking_the_package() -> None:
     found = formats()
-    assert {"csd", "mag", "mfn_h5", "mird", "misa", "mmim", "mmsa", "mult"} <= set(found)
+    assert {"csd", "mag", "mfn_h5", "mird", "misa", "mmim", "mmsa", "mult", "svhn_mnist"} <= set(found)
     for name, reader in found.items():
         assert reader.__module__ == f"mdm.formats.{name}"
         assert f"\n  {name}\n" in "\n" + help_text()
 
 
 def test_names_that_are_unknown(mird: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"format must be one of csd, mag, .*, mult, but is 'npz'"):
+    with pytest.raises(ValueError, match=r"format must be one of csd, mag, .*, mult, svhn_mnist, but is 'npz'"):
         prepare("npz", mird, tmp_path / "store")
     with pytest.raises(ValueError, match="format=mird has the options label_range, clip_labels, but lable_range came; correct"):
         prepare("mird", mird, tmp_path / "store", options={"lable_range": [0, 1]})
