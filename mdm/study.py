@@ -62,7 +62,10 @@ class Study:
 def composed(arguments: list[str]) -> DictConfig:
     """The config of an experiment, of which ``table`` and the sections beside it are read."""
     given = read_arguments(arguments)
-    return hydra.compose("train", [*given.experiment, *given.others])
+    # Where a model or data set is chosen, other overrides may be of keys that only these have.
+    choices = {**given.chosen, **({"data": given.data} if given.data else {})}
+    first = [f"{key}={values[0]}" for key, values in choices.items()]
+    return hydra.compose("train", [*given.experiment, *first, *given.others])
 
 
 def declared(arguments: list[str], mixed: bool) -> Study:

@@ -1,13 +1,18 @@
 """What the scripts share: text of a mean, files of a figure. Finding runs is tested with the scripts that do."""
 
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pytest
+from hydra import initialize_config_dir
 from matplotlib.figure import Figure
 from scipy import stats
 
 from mdm.statistics import mean_interval
-from mdm.study import mean_and_interval, write_figure
+from mdm.study import composed, mean_and_interval, write_figure
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def test_the_interval_of_a_mean_is_students():
@@ -40,3 +45,10 @@ def test_a_figure_is_written_in_the_same_bytes_each_time_and_leaves_the_style_al
     assert written[0] == written[1]
     assert written[0][0].startswith(b"%PDF")
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_chosen_model_brings_its_keys():
+    """Hydra refuses model.backbone.f_y of the default model, which has none."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = composed(["experiment=mfm/figure9", "model=mfm", "model.backbone.f_y=4", "data=synthetic_mosei"])
+    assert (cfg.model.backbone.f_y, cfg.data.name, cfg.table.primary) == (4, "synthetic_mosei", "mae")

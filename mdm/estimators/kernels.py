@@ -102,7 +102,7 @@ def hsic(
         check_scales([float(s)])
         distances = _squared_distances(z, z).masked_fill(same, 0)
         # k − 1 in the place of k: centring takes constants away, and of a wide kernel the digits stay.
-        gram = _centred(torch.expm1(-distances / s), unbiased)
+        gram = centred_gram(torch.expm1(-distances / s), unbiased)
         # The distances are as good as the squares that they are made of.
         largest = (z.detach() - z.detach().mean(0)).square().sum(1).max()
         rounding = 16 * torch.finfo(gram.dtype).eps * (largest / s).clamp(max=1)
@@ -116,7 +116,7 @@ def hsic(
     return torch.where(both, product * norms[0] * norms[1], 0.0)
 
 
-def _centred(k: Tensor, unbiased: bool) -> Tensor:
+def centred_gram(k: Tensor, unbiased: bool) -> Tensor:
     """HKH; or for Song's estimate the U-centred K (Székely and Rizzo 2014), whose rows sum to 0 without the diagonal.
 
     The diagonal of k is 0.
