@@ -29,6 +29,7 @@ The package is the path of a video segment to a number that can be believed, a s
     traces      curves → every loss, and where it is lowest                       (scripts/traces.py)
     robustness  a finished run without some of its modalities → what is left of it    (scripts/robustness.py)
     disentanglement    runs of MIRD → how far its representations lie apart, and how much they depend on one another
+    generation  runs of MFM on pairs of images → what each of its codes decides in the images it makes    (scripts/generation.py)
     report      all of it on one HTML page, with training curves and how it was run     (scripts/report.py)
     attempt     one run of many: its log, its traceback, its way back into a queue
     sweep       many runs: what is missing, through any launcher

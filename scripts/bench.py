@@ -29,7 +29,9 @@ from mdm.data.store import open_store, write_store
 from mdm.seeds import derive
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = sorted(p.stem for p in (ROOT / "configs" / "model").glob("*.yaml") if "backbone" in OmegaConf.load(p))
+CONFIGS = {p.stem: OmegaConf.load(p) for p in sorted((ROOT / "configs" / "model").glob("*.yaml"))}
+MODELS = [name for name, node in CONFIGS.items() if "backbone" in node and "images" not in node.backbone]
+"""Of segments shaped like MOSI's."""
 PEERS = {"eflstm": "5", "lmf": "2.4", "tfn": "9", "mfn": "16–21"}
 """Seconds an epoch that MMSA 2.2.1 took on one thread of a busy machine, at its tuned sizes and batch 32."""
 VOCABULARY = 30520  # word pieces of BERT, less the two that a random encoder adds

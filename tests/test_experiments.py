@@ -52,6 +52,7 @@ STUDIES = {
     "mdm/table5": "000",
     "mmim/figure2": "001",
     "mmim/table5": "001",
+    "mfm/figure5": "003",
     "mird/figure5": "004",
     "mfm/figure9": "003",
 }
@@ -86,6 +87,7 @@ HARDEST = {
     "mird/figure6": ("rate5", "synthetic_unlabeled"),
     "mird/figure7": ("alpha10", "synthetic"),
     "mird/figure4": ("mim", "synthetic"),
+    "mfm/figure5": ("mfm", "synthetic_digits"),
     "mird/figure5": ("mim_unlabeled", "synthetic_unlabeled"),
     "mird/figure8": ("mim", "synthetic"),
     "mdm/table3": ("wasserstein_measured", "synthetic"),

@@ -21,7 +21,9 @@ from mdm.types import Sequence as Steps
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["data.segments.train=48", "data.segments.valid=16", "data.segments.test=40", "trainer.max_epochs=1", "data.max_steps=6"]
-BACKBONES = [path.stem for path in sorted((ROOT / "configs/model").glob("*.yaml")) if "backbone" in OmegaConf.load(path)]
+MODELS = {path.stem: OmegaConf.load(path) for path in sorted((ROOT / "configs/model").glob("*.yaml"))}
+BACKBONES = [name for name, node in MODELS.items() if "backbone" in node and "images" not in node.backbone]
+"""Of segments that have the modalities below."""
 SUBSETS = [(), ("language",), ("video",), ("audio", "video")]
 KEPT_VIDEO = ("video",)
 

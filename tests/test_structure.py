@@ -40,6 +40,7 @@ ORDER = [
     "traces",
     "robustness",
     "disentanglement",
+    "generation",
     "factors",
     "report",
     "attempt",

@@ -31,6 +31,8 @@ MODELS["mfm"] += [{"variant": "M_A", "mmd": "per_factor"}, {"variant": "M_B", "k
 MODELS["mult"] += [{"heads": 5, "layers": 2, "memory_layers": 2, "kernel": 3, "future_mask": False}]
 MODELS["wsabert"] += [{"attention": "soft", "pooling": "mean", "activation": "sigmoid", "head": "mlp"}]
 MODELS["misa"] = [{"transformer_dropout": 0.0}]  # inside its attention there is no Dropout module to take out
+IMAGES = {"svhn": [3, 9, 8], "mnist": [1, 12, 12]}
+MODELS["mfm_images"] = [{"images": IMAGES, **options} for options in ({}, {"mmd": "per_factor"}, {"variant": "mm"})]
 MODELS["mird"] += [{"language_encoder": "bert", "pooling": "pooler", "raw_terms": True, "reconstruction": "plain"}]
 
 WORDS = Feature(12, tokens=True, vocabulary=tuple(f"w{i}" for i in range(12)))
@@ -43,12 +45,21 @@ KINDS = {
     "four": ({"language": WORDS, "audio": Feature(5), "video": Feature(4), "m3": Feature(3)}, True),
     "absent": ({"language": WORDS, "audio": Feature(5), "video": Feature(4)}, True),
     "unaligned": ({"language": WORDS, "audio": Feature(5), "video": Feature(4)}, False),
+    "images": ({"svhn": Feature(216), "mnist": Feature(144)}, False),
+    "absent images": ({"svhn": Feature(216), "mnist": Feature(144)}, False),
+    "image": ({"mnist": Feature(144)}, True),
 }
-"""kind → (modality → feature, aligned). In ``absent`` row 2 lacks audio and row 3 lacks language."""
+"""kind → (modality → feature, aligned). In ``absent`` and ``absent images`` row 2 lacks the second modality and row 3 the first.
+Images are one step each; only models that are told their height and width are built for them."""
 
 ROWS, TARGETS = 7, ("sentiment", "joy")
 LENGTHS = [4, 1, 6, 3, 6, 2, 5]
 GARBAGE = 1e3
+
+
+def of_images(kind) -> bool:
+    """Whether segments have an image of each modality, and so one step."""
+    return bool({"svhn", "mnist"} & set(KINDS[kind][0]))
 
 
 def spec_of(kind) -> DataSpec:
@@ -61,11 +72,11 @@ def batch_of(kind, lengths=None, seed=0) -> Batch:
     features, aligned = KINDS[kind]
     sequences = {}
     for m, (name, feature) in enumerate(features.items()):
-        have = torch.tensor(lengths or LENGTHS)
-        if not aligned:
+        have = torch.tensor(lengths or (ROWS * [1] if of_images(kind) else LENGTHS))
+        if not aligned and not of_images(kind):
             have = have + (2 * m * torch.arange(len(have))) % 5
-        if kind == "absent" and name in ("language", "audio"):
-            have[2 if name == "audio" else 3] = 0
+        if kind.startswith("absent") and name in list(features)[:2]:
+            have[2 if name == list(features)[1] else 3] = 0
         time = int(have.max())
         if feature.tokens:
             values = torch.randint(1, feature.dim, (len(have), time), generator=rng)
@@ -142,6 +153,8 @@ def built():
     for model, variants in MODELS.items():
         for options in variants:
             for kind in KINDS:
+                if of_images(kind) and "images" not in CONFIGS[model].backbone:
+                    continue
                 try:
                     yield model, options, kind, build(model, options, kind)
                 except ValueError as refusal:
@@ -165,9 +178,9 @@ def case(request):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_some_data_with_three_modalities_are_accepted(model):
+def test_some_data_with_all_modalities_are_accepted(model):
     """So that a model which refuses everything does not pass for want of cases."""
-    assert any(name == model and kind in ("words", "vectors", "unaligned") for name, _, kind, _ in EVERY)
+    assert any(name == model and kind in ("words", "vectors", "unaligned", "images") for name, _, kind, _ in EVERY)
 
 
 def test_shapes_are_as_declared(case):
@@ -320,7 +333,7 @@ def test_half_precision_is_finite(case):
     assert all(torch.isfinite(p.grad).all() for p in backbone.parameters() if p.grad is not None)
 
 
-PAIRED = [case for case in EVERY if case[2] not in ("language", "absent", "unaligned")]
+PAIRED = [case for case in EVERY if len(KINDS[case[2]][0]) > 1 and case[2] not in ("absent", "unaligned", "absent images")]
 
 
 @pytest.mark.parametrize("case", PAIRED, indirect=True, ids=name_of)
@@ -328,7 +341,7 @@ def test_re_pairing_the_encoding_is_re_pairing_the_inputs(case, request):
     """Where all lengths are equal nothing is stretched, so encode-then-move is move-then-encode."""
     backbone, _ = case
     kind = request.node.callspec.params["case"][2]
-    batch = batch_of(kind, lengths=[5] * ROWS)
+    batch = batch_of(kind, lengths=None if of_images(kind) else [5] * ROWS)
     lengths = batch_lengths(batch)
     index = shifts(lengths, np.random.default_rng(0))
     sequences = {m: s[torch.from_numpy(index[i])] for i, (m, s) in enumerate(batch.sequences.items())}
