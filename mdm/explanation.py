@@ -9,7 +9,7 @@ data are drawn from a law that knows the contradictory segments, the second by w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.permutation import a12
 from mdm.product import batch_lengths, move
-from mdm.statistics import mean_interval
 from mdm.trained import Trained
 
 MARK = "contradictory"
@@ -266,14 +265,6 @@ def dependence(rows: Rows, modality: str) -> dict[str, float]:
         "rank_moved": spearman(own, shift),
         "rank_excess_moved": spearman(own - other, shift),
     }
-
-
-def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % t interval over runs; NaN where a run has no value, and no interval for one run."""
-    array = np.array(values, dtype=np.float64)
-    if not np.isfinite(array).all():
-        return math.nan, math.nan, math.nan
-    return float(array.mean()), *mean_interval(array)
 
 
 def examples(rows: Rows, critic: str, k: int) -> Rows:

@@ -5,7 +5,7 @@ From the command line of a sweep to its finished runs, and from a drawing to its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,12 @@ def mean_and_interval(values: Iterable[float], digits: int = 3) -> str:
         return "–"
     low, high = mean_interval(x)
     return f"{x.mean():.{digits}f}" + ("" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def piped(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose first line is its head."""
+    head, *rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *rows])
 
 
 def write_figure(folder: Path, draw: Callable[[], Figure]) -> None:

@@ -33,7 +33,7 @@ from mdm import records
 from mdm.experiment import Table
 from mdm.run import plain, quiet
 from mdm.statistics import mean_interval
-from mdm.study import composed, finished_runs, mean_and_interval, write_figure
+from mdm.study import composed, finished_runs, mean_and_interval, piped, write_figure
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -230,14 +230,13 @@ def summarised_cases(rows: pd.DataFrame, order: Sequence[tuple[str, str]], table
     whole = rows[rows.id == "all"].assign(measure="mean |error| of the test fold", value=lambda r: r.error)
     single = rows[rows.id != "all"]
     lines = [["segment", "label", *dict.fromkeys(rows.label), *(f"cosine {name}" for name in dict.fromkeys(rows.label))]]
-    lines.append(["---"] * len(lines[0]))
     for name, here in single.groupby("id", sort=False):
         cells_ = [mean_and_interval(mine.prediction) for _, mine in here.groupby("row", sort=False)]
         cosines = [f"{mine.cosine.mean():.3f}" for _, mine in here.groupby("row", sort=False)]
         lines.append([f"{name}: {shortened(here.words.iloc[0], 60)}", f"{here.truth.iloc[0]:+.1f}", *cells_, *cosines])
     parts = [
         f"**Predictions, mean and 95 % t interval over {rows.seed.nunique()} seed(s); mean \\|cosine\\| of representations**\n\n"
-        + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        + piped(lines)
     ]
     parts.append(f"**All test segments**\n\n{with_differences(whole, 'measure', order, table, {})}")
     return parts, study.differences(whole, order, ["data", "measure"])
@@ -276,13 +275,13 @@ def with_differences(rows: pd.DataFrame, by: str, order: Sequence[tuple[str, str
     labels = {name: table.rows[name].label for name in names}
     found = study.differences(rows, those, [by])
     head = ["", *labels.values(), *(f"{labels[a]} − {labels[b]}" for a, b in those)]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for key, here in rows.groupby(by, sort=False):
         means = [mean_and_interval(here[here.row == name].value) for name in names]
         mine = found[found[by] == key].set_index(["row", "baseline"]) if len(found) else found
         gaps = [gap(mine.loc[pair]) if len(mine) and pair in mine.index else "" for pair in those]
         lines.append([said.get(str(key), str(key)), *means, *gaps])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return piped(lines)
 
 
 def gap(found: pd.Series) -> str:

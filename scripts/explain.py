@@ -33,10 +33,11 @@ from rich.progress import track
 
 import mdm
 from mdm import records
-from mdm.explanation import MARK, Rows, cases, dependence, drawn_again, examples, explained, over_seeds, ranking
+from mdm.explanation import MARK, Rows, cases, dependence, drawn_again, examples, explained, ranking
 from mdm.reference import read
 from mdm.run import quiet
-from mdm.study import COLOURS, finished_runs, write_figure
+from mdm.statistics import mean_interval
+from mdm.study import COLOURS, finished_runs, mean_and_interval, piped, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -147,7 +148,7 @@ def summary(study: Study, frames: Mapping[str, pd.DataFrame]) -> str:
         heads = {"score": "s", "score_other": "s of other segments", "moved": "prediction moves by"}
         heads |= {"rank_moved": "ρ(s, moves)", "rank_excess_moved": "ρ(s − other, moves)"}
         lines = [["modality", *heads.values()]]
-        lines += [[m, *(over(of[name]) for name in heads)] for m, of in group.groupby("modality", sort=False)]
+        lines += [[m, *(mean_and_interval(of[name]) for name in heads)] for m, of in group.groupby("modality", sort=False)]
         parts += [piped(lines), f"{counted(group.seed.nunique())}; mean and 95 % t interval; ρ: Spearman, over segments."]
     for (data, row, by), group in grouped(shown, ["data", "row", "by"]):
         parts.append(f"## Examples of {study.labels[row]} on {data}, seed {group.seed.iloc[0]}")
@@ -171,9 +172,9 @@ def marked(study: Study, group: pd.DataFrame) -> list[str]:
         against, baseline = "–", study.baselines.get(str(row))
         if baseline in set(group.row):
             pairs = of.set_index("seed").auc_T.sub(group[group.row == baseline].set_index("seed").auc_T).dropna()
-            against = f"{over(pairs)} ({study.labels[str(baseline)]})" if len(pairs) else "–"
-        cells = [over(of[name]) if name != "auc_best" else f"{of.auc_best.mean():.3f}" for name in heads]
-        cells += [over(of.auc_T - of.auc_prediction), against, *(over(of[name]) for name in ranks)]
+            against = f"{mean_and_interval(pairs)} ({study.labels[str(baseline)]})" if len(pairs) else "–"
+        cells = [mean_and_interval(of[name]) if name != "auc_best" else f"{of.auc_best.mean():.3f}" for name in heads]
+        cells += [mean_and_interval(of.auc_T - of.auc_prediction), against, *(mean_and_interval(of[name]) for name in ranks)]
         lines.append([study.labels[str(row)], str(len(of)), *cells])
     first = group.iloc[0]
     return [
@@ -188,7 +189,7 @@ def marked(study: Study, group: pd.DataFrame) -> list[str]:
 def unmarked(study: Study, group: pd.DataFrame) -> list[str]:
     lines = [["", "runs", "ρ(T, error)", "ρ(T, distance of the label from the middle)"]]
     for row, of in group.groupby("row", sort=False):
-        lines.append([study.labels[str(row)], str(len(of)), over(of.rank_error), over(of.rank_label)])
+        lines.append([study.labels[str(row)], str(len(of)), mean_and_interval(of.rank_error), mean_and_interval(of.rank_label)])
     note = "Spearman over segments; mean and 95 % t interval over seeds. Nothing marks the contradictory segments of these data."
     return [piped(lines), note]
 
@@ -238,23 +239,12 @@ def bold(score: float) -> str:
     return "–" if np.isnan(score) else f"**{score:.2f}**" if score >= 0.8 else f"{score:.2f}"
 
 
-def over(values: Sequence[float]) -> str:
-    """Mean and interval over runs."""
-    mean, low, high = over_seeds(list(values))
-    return "–" if np.isnan(mean) else f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-
-
 def short(value: float) -> str:
     return "–" if pd.isna(value) else f"{value:.2f}"
 
 
 def counted(n: int) -> str:
     return f"{n} run{'s' if n > 1 else ''}"
-
-
-def piped(rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 # ---- figure
@@ -351,7 +341,8 @@ def score_panels(left: Axes, right: Axes, label: str, group: pd.DataFrame) -> No
 
 def dots(axes: Axes, at: float, values: pd.Series, colour: str, label: str = "") -> None:
     """Every seed, their mean, and its interval."""
-    mean, low, high = over_seeds(list(values))
+    x = values.to_numpy(np.float64)
+    mean, (low, high) = x.mean(), mean_interval(x) if np.isfinite(x).all() else (np.nan, np.nan)
     axes.scatter(values, np.full(len(values), at - 0.16), s=9, color=colour, alpha=0.6, lw=0)
     axes.errorbar(mean, at, xerr=[[mean - low], [high - mean]], color=colour, marker="D", ms=3.5, capsize=2, lw=1.1, label=label)
 

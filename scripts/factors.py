@@ -35,7 +35,7 @@ from mdm.data.synthetic import MODALITIES, WEIGHTS
 from mdm.reference import read
 from mdm.run import plain, quiet
 from mdm.statistics import mean_interval
-from mdm.study import COLOURS, finished_runs, mean_and_interval, write_figure
+from mdm.study import COLOURS, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
@@ -189,13 +189,13 @@ def ratios_said(here: Mapping[str, pd.DataFrame], data: str, stands_for: Mapping
             independent.append([*names, mean_and_interval(mine.both), *others, told])
     parts = [
         "**Normalised HSIC (Eq. 5), literal (σ = 1, biased) and corrected (median bandwidth, debiased)**",
-        markdown([head, *lines]),
+        piped([head, *lines]),
         "Permuted: the mean after the segments of one side were shuffled, what is read where nothing is there. A ratio is of two "
         "numbers that must both be told from it; a corrected one is left out where its denominator is not (permutation p > .05). "
         "Its mean over runs would be that of the smallest denominator, hence median and range.",
         orders(here["ratios"], data),
         "**F_y and F_a, which the factorisation wants independent: corrected value; the literal one with what it reads permuted**",
-        markdown(independent),
+        piped(independent),
     ]
     return [part for part in parts if part]
 
@@ -223,7 +223,7 @@ def orders(rows: pd.DataFrame, data: str) -> str:
     weights = ", ".join(f"{m} {w:g}" for w, m in zip(WEIGHTS, MODALITIES, strict=True))
     return (
         f"**Does the ratio say which modality matters? The label's planted weights are {weights}; chance has language first in a "
-        f"third of the runs, the whole order in a sixth**\n\n{markdown(lines)}"
+        f"third of the runs, the whole order in a sixth**\n\n{piped(lines)}"
     )
 
 
@@ -239,7 +239,7 @@ def flow_said(here: Mapping[str, pd.DataFrame]) -> list[str]:
     chance = f" Over test segments the interval of one run is ±{half:.3f}, which those over seeds do not contain."
     return [
         "**Gradient flow (Eq. 7): is it larger at words of sentiment than at others of the segment? Chance is .5**",
-        markdown([head, *lines]),
+        piped([head, *lines]),
         "Explained by t: share of the variance of log flow within segments that the step's number explains. Expected sentiment: "
         "the probability that the decoder of language gives to words of sentiment at that step; at .5 it does not know where they "
         f"are, and its flow cannot.{chance if np.isfinite(half) else ''}",
@@ -257,17 +257,12 @@ def generation_said(here: Mapping[str, pd.DataFrame]) -> list[str]:
     ]
     return [
         "**Conditional generation: f_y of one segment, f_a of another or of the prior; what a probe of real segments reads of it**",
-        markdown([head, *lines]),
+        piped([head, *lines]),
         "Probe: ridge from the mean real frame (share of each word) to the label, fitted on training segments, its R² on real test "
         "segments. Weights are standardised, on the labels of the donors. Shares of variance over all pairs of donors, of the "
         "sentiment that the probe reads and of all else in the mean frame: what follows the donor of f_y, that of f_a, and "
         "neither alone.",
     ]
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 # ---- figure

@@ -31,7 +31,7 @@ from rich.progress import track
 from mdm import generation, records
 from mdm.run import plain, quiet
 from mdm.statistics import mean_interval, t_interval
-from mdm.study import COLOURS, Study, finished_runs, mean_and_interval, write_figure
+from mdm.study import COLOURS, Study, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
@@ -123,7 +123,9 @@ def digits(accuracies: pd.DataFrame, baselines: Mapping[str, str]) -> list[str]:
             [group.label.iloc[0], str(len(group)), mean_and_interval(group.accuracy)]
             for _, group in here.groupby("row", sort=False)
         ]
-        parts.append(f"**{data}: test accuracy, mean and 95 % t interval over seeds**\n\n{table(['', 'seeds', 'accuracy'], lines)}")
+        parts.append(
+            f"**{data}: test accuracy, mean and 95 % t interval over seeds**\n\n{piped([['', 'seeds', 'accuracy'], *lines])}"
+        )
         wide, labels = here.pivot(index="seed", columns="row", values="accuracy"), dict(zip(here.row, here.label, strict=True))
         for row, baseline in baselines.items():
             if row in wide and baseline in wide:
@@ -170,7 +172,7 @@ def by_fixed(here: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> str:
     for fixed, mine in here.groupby("fixed", sort=False):
         cells = [mine[(mine.modality == m) & (mine.measure == name)].value for m, name in there]
         lines.append([symbol(str(fixed)), *(mean_and_interval(values) if len(values) else "" for values in cells)])
-    return table(["fixed", *(name if m == "both" else f"{m}: {name}" for m, name in there)], lines)
+    return piped([["fixed", *(name if m == "both" else f"{m}: {name}" for m, name in there)], *lines])
 
 
 def claims(here: pd.DataFrame, modalities: Sequence[str]) -> str:
@@ -188,10 +190,6 @@ def claims(here: pd.DataFrame, modalities: Sequence[str]) -> str:
         f"- Z_y holds none of the style, so no difference: colour of {m}, {against_none('y', m, 'colour')}" for m in modalities
     ]
     return "\n".join(["What the paper claims, as differences to images of which nothing is fixed:\n", *lines])
-
-
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
 
 
 def symbol(fixed: str) -> str:

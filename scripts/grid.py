@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from mdm import records
 from mdm.run import quiet
 from mdm.statistics import mean_interval
-from mdm.study import finished_runs, mean_and_interval, write_figure
+from mdm.study import finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.build import build
 from mdm.tables.gather import without_mixed
 from mdm.tables.numbers import Sheet
@@ -75,7 +75,7 @@ def summary(sheet: Sheet) -> list[str]:
     parts = []
     for block in sheet.blocks:
         head = ["", *(f"{heading(c.metric)}{', %' if is_percent(c.metric) else ''}" for c in block.columns)]
-        lines = [head, ["---"] * len(head)]
+        lines = [head]
         for line in block.lines:
             texts = []
             for column in block.columns:
@@ -84,7 +84,7 @@ def summary(sheet: Sheet) -> list[str]:
                 texts.append(text + (f" (paper {entry.printed.value})" if entry.printed is not None else ""))
             lines.append([line.row.label, *texts])
         parts.append(f"**{block.data}, for {block.stands_for}: mean and 95 % t interval over seeds**")
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(piped(lines))
     return parts
 
 

@@ -30,7 +30,7 @@ from mdm.experiment import Table
 from mdm.reference import value
 from mdm.robustness import evaluated, over_seeds, settings
 from mdm.run import plain, quiet
-from mdm.study import COLOURS, composed, finished_runs, write_figure
+from mdm.study import COLOURS, composed, finished_runs, piped, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
@@ -99,7 +99,7 @@ def summary(found: pd.DataFrame, section: Mapping[str, Any], declared: Table, no
             level = f", level {top:g}" if corruption == "noise" else ""
             kept = list(dict.fromkeys(group.kept))
             head = ["", "Acc-2, all kept", *(column for k in kept for column in (f"{k} kept: ratio", "difference"))]
-            lines = [head, ["---"] * len(head)]
+            lines = [head]
             for row, mine in group.groupby("row", sort=False):
                 cell = mine.set_index("kept")
                 line = [mine.label.iloc[0], interval(clean.loc[row], "acc2_pos")]
@@ -108,7 +108,7 @@ def summary(found: pd.DataFrame, section: Mapping[str, Any], declared: Table, no
                     line += [interval(cell.loc[k], "ratio") + mark, difference(cell.loc[k], "ratio")]
                 lines.append(line)
             parts.append(f"**{data}, removed: {corruption} ({SAID[corruption]}{level}); {seeds} seeds**")
-            parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+            parts.append(piped(lines))
             if section.get("printed"):
                 parts.append(beside(group, clean, section["printed"], declared, str(data)))
             if (group.constant == group.seeds).any():
@@ -139,7 +139,6 @@ def beside(group: pd.DataFrame, clean: pd.DataFrame, printed: Mapping[str, list[
     printed: the paper's column → the modalities that it keeps, those of a setting
     """
     lines = [["Acc-2, percent (printed)", "none dropped", *(c.removeprefix("acc2_drop_") + " dropped" for c in printed)]]
-    lines.append(["---"] * len(lines[0]))
     for row, mine in group.groupby("row", sort=False):
         cell, keys = mine.set_index("kept"), declared.rows[str(row)].paper
         values = {"acc2_drop_none": clean.loc[row], **{c: cell.loc["+".join(kept)] for c, kept in printed.items()}}
@@ -149,7 +148,7 @@ def beside(group: pd.DataFrame, clean: pd.DataFrame, printed: Mapping[str, list[
             theirs = value(*where, keys["model"], keys["penalty_or_variant"], column)
             line.append(f"{100 * ours.acc2_pos:.1f} ({theirs.value})")
         lines.append(line)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return piped(lines)
 
 
 # ---- figure

@@ -20,9 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
-from mdm.explanation import over_seeds
 from mdm.run import quiet
-from mdm.study import COLOURS, finished_runs, write_figure
+from mdm.study import COLOURS, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.traces import lowest, traced
 
@@ -71,18 +70,20 @@ def trace(title: str, folder: Path, runs: Runs, notes: list[str]) -> None:
 def summary(found: pd.DataFrame) -> str:
     heads = ["", "loss", "runs", "lowest at the best epoch", "epochs from the best to the lowest"]
     heads += ["share of other epochs where lower", "at the best", "lowest", "last"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines = [heads]
     for (data, row, loss), of in found.groupby(["data", "row", "loss"], sort=False):
         later = of.lowest_epoch - of.chosen_epoch
         values = (f"{of[name].mean():.3f}" for name in ("at_chosen", "lowest", "last"))
-        cells = [f"{row} on {data}", loss, str(len(of)), f"{int((later == 0).sum())} of {len(of)}", over(later), over(of["rank"])]
-        lines.append("| " + " | ".join([*cells, *values]) + " |")
-    return "\n".join(lines) + "\n\nMeans of epochs, weights and signs included; mean and 95 % t interval over seeds."
-
-
-def over(values: Any) -> str:
-    mean, low, high = over_seeds(list(values))
-    return "–" if pd.isna(mean) else f"{mean:.2f}" if pd.isna(low) else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+        cells = [
+            f"{row} on {data}",
+            loss,
+            str(len(of)),
+            f"{int((later == 0).sum())} of {len(of)}",
+            mean_and_interval(later, 2),
+            mean_and_interval(of["rank"], 2),
+        ]
+        lines.append([*cells, *values])
+    return piped(lines) + "\n\nMeans of epochs, weights and signs included; mean and 95 % t interval over seeds."
 
 
 # ---- figure

@@ -57,7 +57,7 @@ BAD = {
     "data.batch_size=abc": "data.batch_size must be a whole number, but is 'abc'",
     "data.max_steps=2.5": "data.max_steps must be a whole number or null, but is 2.5",
     "penalty=kl penalty.weight=heavy": "penalty.weight must be a number, but is 'heavy'",
-    "data=synthetic_iemocap trainer.select.metric=accuracy trainer.select.mode=max": "labels that name one class each, but the .* happy",
+    "data=synthetic_iemocap trainer.select.metric=accuracy trainer.select.mode=max": "labels that name one class each",
     "penalty=kl data.segments.valid=2": "but a batch of 2 has none such",
     "penalty=kl penalty.interleave=epoch": "interleave=epoch needs critic_batches=fresh",
     "machine.devices=2": "A run trains on one device, but machine.devices=2 came",

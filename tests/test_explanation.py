@@ -28,7 +28,6 @@ from mdm.explanation import (
     explained,
     known,
     moved,
-    over_seeds,
     ranking,
     spearman,
 )
@@ -252,15 +251,6 @@ def test_ranking_by_hand():
     found = ranking(real, "T", (-3.0, 3.0))
     assert np.isnan([found[name] for name in ("auc_T", "auc_best", "chance", "rank_agreement")]).all()
     assert np.isfinite(found["rank_error"])
-
-
-def test_mean_and_interval_over_seeds():
-    """t of 0.975 at 2 degrees of freedom is 4.3027; the standard error of 1, 2, 3 is 1/√3."""
-    mean, low, high = over_seeds([1, 2, 3])
-    assert (mean, low, high) == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
-    assert over_seeds([0.7])[0] == 0.7
-    assert np.isnan(over_seeds([0.7])[1:]).all()
-    assert np.isnan(over_seeds([0.7, np.nan])).all()
 
 
 # ---- examples

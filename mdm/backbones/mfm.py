@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -205,18 +205,9 @@ class MFM(Backbone):
             assert isinstance(decoder, Decoder)
             cost = decoder.cost(self._read(m, fusion.parts), real_steps_first(batch.sequences[m]))
             terms[f"reconstruction_{m}"] = self.weights[m] * cost
-        # A modality that a segment lacks has no code: its encoder gives the same for every such segment.
-        some = torch.stack(list(present.values())).any(0)
         codes = {name.removeprefix("z_"): z for name, z in fusion.parts.items() if name.startswith("z_")}
-        if self.mmd == "joint":
-            rows = torch.stack([present.get(name, some) for name in codes]).all(0)
-            groups = [torch.cat(list(codes.values()), dim=1)[rows]]
-        else:
-            groups = [z[present.get(name, some)] for name, z in codes.items()]
-        distances = [prior_distance(z, self.kernel_scale, self.prior) for z in groups if len(z)]
-        if distances:
-            terms["prior"] = self.prior_weight * torch.stack(distances).sum()
-        return terms
+        distance = codes_to_prior(codes, present, self.mmd, self.kernel_scale, self.prior)
+        return terms if distance is None else terms | {"prior": self.prior_weight * distance}
 
     def _read(self, modality: str, parts: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([parts[f"f_{name}"] for name in self.reads[modality]], dim=1)
@@ -269,6 +260,28 @@ class Decoder(nn.Module):
         if self.tokens:
             return F.cross_entropy(found, wanted.long(), reduction="sum") / max(len(wanted), 1) / math.log(found.shape[1])
         return F.mse_loss(found, wanted, reduction="sum") / max(wanted.numel(), 1)
+
+
+def codes_to_prior(
+    codes: Mapping[str, Float[Tensor, "batch _"]],
+    present: Mapping[str, Bool[Tensor, " batch"]],
+    mmd: str,
+    kernel_scale: str,
+    prior: str,
+) -> Float[Tensor, ""] | None:
+    """MMD² of all codes side by side (``joint``), or its sum over codes (``per_factor``); None if no row has what it takes.
+
+    codes: modality, or a name for several (``y``, ``all``) → its code; present: modality → the rows that have it. A modality that a
+        segment lacks has no code: its encoder gives the same for every such segment. That of several is there if one of them is
+    """
+    some = torch.stack(list(present.values())).any(0)
+    if mmd == "joint":
+        rows = torch.stack([present.get(name, some) for name in codes]).all(0)
+        groups = [torch.cat(list(codes.values()), dim=1)[rows]]
+    else:
+        groups = [z[present.get(name, some)] for name, z in codes.items()]
+    distances = [prior_distance(z, kernel_scale, prior) for z in groups if len(z)]
+    return torch.stack(distances).sum() if distances else None
 
 
 def prior_distance(z: Float[Tensor, "n d"], kernel_scale: str, prior: str) -> Float[Tensor, ""]:

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Number, at_last_step, each, real_steps_first, regressor
-from mdm.backbones.mfm import choose, factor, prior_distance
+from mdm.backbones.mfm import choose, codes_to_prior, factor
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 Shape = tuple[int, int, int]
@@ -150,17 +150,9 @@ class MFMImages(Backbone):
             made = self.decode(m, {name: part[rows] for name, part in fusion.parts.items()}).flatten(1).float()
             wanted = picture(batch.sequences[m], m)[rows]
             terms[f"reconstruction_{m}"] = self.weights[m] * F.mse_loss(made, wanted, reduction="sum") / max(wanted.numel(), 1)
-        # The code of an image that is not there is the same for every such segment.
-        present["y"] = torch.stack(list(present.values())).any(0)
         codes = {name: fusion.parts[f"z_{name}"] for name in self.factors}
-        if self.mmd == "joint":
-            groups = [torch.cat(list(codes.values()), dim=1)[torch.stack(list(present.values())).all(0)]]
-        else:
-            groups = [z[present[name]] for name, z in codes.items()]
-        distances = [prior_distance(z, self.kernel_scale, self.prior) for z in groups if len(z)]
-        if distances:
-            terms["prior"] = self.prior_weight * torch.stack(distances).sum()
-        return terms
+        distance = codes_to_prior(codes, present, self.mmd, self.kernel_scale, self.prior)
+        return terms if distance is None else terms | {"prior": self.prior_weight * distance}
 
 
 def of_data(value: Number | Mapping[str, Number], spec: DataSpec) -> Number | Mapping[str, Number]:
