@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import hydra
+import joblib
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
 
 from mdm.experiment import Cell, Table, cells, read_arguments, table_of
 from mdm.run import declared_run
@@ -22,6 +27,8 @@ from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse
 
 COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """A grey for what the others are compared with, then Okabe and Ito's, which people of any colour vision tell apart."""
+
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,39 @@ def finished_runs(arguments: list[str], mixed: bool) -> Study:
             "first."
         )
     return study
+
+
+def without_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
+    """A script's arguments without ``jobs=…``, and how many runs it reads at once: 1 where they do not say.
+
+    Raises ValueError unless it is a whole number above 0.
+    """
+    said = [argument for argument in arguments if argument.startswith("jobs=")]
+    jobs = said[-1].removeprefix("jobs=") if said else "1"
+    if not jobs.isdecimal() or int(jobs) < 1:
+        raise ValueError(f"jobs is a number of processes, at least 1, but jobs={jobs} came.")
+    return [argument for argument in arguments if argument not in said], int(jobs)
+
+
+def of_each(measured: Callable[..., Measured], calls: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[Measured]:
+    """What ``measured`` gives for the arguments of each call, so many at once, with a progress bar.
+
+    Each on one thread, so that numbers do not depend on how many.
+    """
+
+    found = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+        joblib.delayed(on_one_thread)(measured, arguments) for arguments in calls
+    )
+    return list(track(found, title, len(calls), console=Console(stderr=True)))
+
+
+def on_one_thread(measured: Callable[..., Measured], arguments: tuple[Any, ...]) -> Measured:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return measured(*arguments)
+    finally:
+        torch.set_num_threads(before)
 
 
 def mean_and_interval(values: Iterable[float], digits: int = 3) -> str:

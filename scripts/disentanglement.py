@@ -18,10 +18,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
-import torch
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
@@ -33,7 +31,8 @@ from mdm import records
 from mdm.experiment import Table
 from mdm.run import plain, quiet
 from mdm.statistics import mean_interval
-from mdm.study import composed, finished_runs, mean_and_interval, piped, write_figure
+from mdm.study import composed, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
+from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -57,12 +56,10 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     quiet()
-    own = dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in ("mixed", "jobs"))
-    if own.get("mixed", "false") not in ("true", "false") or not own.get("jobs", "1").isdigit():
-        raise ValueError(f"mixed is true or false and jobs a number of processes, but {own} came.")
-    overrides = [a for a in arguments if a.split("=", 1)[0] not in own]
+    overrides, mixed = without_mixed(arguments)
+    overrides, jobs = without_jobs(overrides)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        run_study(overrides, own.get("mixed") == "true", int(own.get("jobs", "1")))
+        run_study(overrides, mixed, jobs)
 
 
 def run_study(overrides: list[str], mixed: bool, jobs: int) -> None:
@@ -80,13 +77,11 @@ def run_study(overrides: list[str], mixed: bool, jobs: int) -> None:
         )
     of_experiment = finished_runs(overrides, mixed)
     declared = of_experiment.table
-    jobs_ = [
-        joblib.delayed(measured)(
-            section, run.folder, {"data": cell.data, "row": cell.row, "label": declared.rows[cell.row].label, "seed": run.seed}
-        )
+    calls = [
+        (section, run.folder, {"data": cell.data, "row": cell.row, "label": declared.rows[cell.row].label, "seed": run.seed})
         for cell, run in of_experiment.runs
     ]
-    found = joblib.Parallel(n_jobs=jobs)(jobs_)
+    found = of_each(measured, calls, jobs, f"{cfg.name}: runs")
     rows = pd.DataFrame([row for of_run, _ in found for row in of_run])
     folder = of_experiment.folder(section["kind"])
     records.write_table(folder / "runs.csv", rows.to_dict("records"))
@@ -105,7 +100,6 @@ def run_study(overrides: list[str], mixed: bool, jobs: int) -> None:
 
 def measured(section: Mapping[str, Any], folder: Path, own: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of one run, and the points of its picture: those of seed 0, one run of many, as in the paper."""
-    torch.set_num_threads(1)
     points: list[dict[str, Any]] = []
     if section["kind"] == "estimates":
         rows: Sequence[Mapping[str, Any]] = study.estimates(folder)

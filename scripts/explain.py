@@ -1,6 +1,6 @@
 """What critics and contrastive heads say of every test segment, and whether it is so.
 
-    python scripts/explain.py experiment=mdm/table3  [the overrides of its sweep] [examples=4] [new=4000] [mixed=true]
+    python scripts/explain.py experiment=mdm/table3  [the overrides of its sweep] [examples=4] [new=4000] [jobs=2] [mixed=true]
     python scripts/explain.py experiment=mmim/table5
     python scripts/explain.py folder=outputs/single/synthetic/lmf/kl/seed=0
 
@@ -28,8 +28,6 @@ from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import track
 
 import mdm
 from mdm import records
@@ -37,12 +35,12 @@ from mdm.explanation import MARK, Rows, cases, dependence, drawn_again, examples
 from mdm.reference import read
 from mdm.run import quiet
 from mdm.statistics import mean_interval
-from mdm.study import COLOURS, finished_runs, mean_and_interval, piped, write_figure
+from mdm.study import COLOURS, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-DEFAULTS = {"folder": "", "examples": "4", "new": "4000", "mixed": "false"}
+DEFAULTS = {"folder": "", "examples": "4", "new": "4000", "jobs": "1", "mixed": "false"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def main(arguments: list[str]) -> None:
         study = Study(f"{name} on {record['data']}", run[3] / "explanation", [run], {record["penalty"]: name}, {})
     else:
         study = declared([a for a in arguments if a.split("=", 1)[0] not in DEFAULTS], options["mixed"] == "true")
-    explain(study, int(options["examples"]), int(options["new"]))
+    explain(study, int(options["examples"]), int(options["new"]), without_jobs([f"jobs={options['jobs']}"])[1])
 
 
 def declared(overrides: list[str], mixed: bool) -> Study:
@@ -89,30 +87,15 @@ def declared(overrides: list[str], mixed: bool) -> Study:
     return Study(found.table.title, found.folder("explanation"), runs, labels, baselines, found.notes)
 
 
-def explain(study: Study, k: int, new: int) -> None:
+def explain(study: Study, k: int, new: int, jobs: int) -> None:
     """Read every run, write the numbers, print what they come to."""
-    segments: Rows = []
-    rankings: Rows = []
-    scores: Rows = []
-    shown: Rows = []
-    for row, data, seed, folder in track(study.runs, "runs", console=Console(stderr=True)):
-        trained = mdm.load(folder)
-        own, run = explained(trained), {"data": data, "row": row, "seed": seed}
-        sets, again = {"test": own}, drawn_again(trained.splits.segments, new) if new else None
-        if again is not None:
-            sets["new"] = explained(trained, again)
-        for on, rows in sets.items():
-            for critic in critics_of(rows):
-                rankings.append({**run, "critic": critic, "on": on, **ranking(rows, critic, trained.splits.spec.label_range)})
-            for modality in scored(rows):
-                scores.append({**run, "modality": modality, "on": on, **dependence(rows, modality)})
-        segments += [{**run, **segment} for segment in own]
-        if not any((s["data"], s["row"]) == (data, row) for s in shown):
-            shown += [{**run, "by": c, **segment} for c in critics_of(own) for segment in examples(own, c, k)]
-            if scored(own) and "label" in own[0]:
-                shown += [{**run, "by": "scores", **segment} for segment in cases(own, trained.splits.spec.label_range)]
+    first: dict[tuple[str, str], int] = {}
+    for row, data, seed, _ in study.runs:
+        first.setdefault((data, row), seed)
+    calls = [(run, k if run[2] == first[run[1], run[0]] else 0, new) for run in study.runs]
+    of_runs = of_each(read_run, calls, jobs, "runs")
     study.folder.mkdir(parents=True, exist_ok=True)
-    found = {"segments": segments, "rankings": rankings, "scores": scores, "examples": shown}
+    found = {name: [row for of_run in of_runs for row in of_run[name]] for name in of_runs[0]}
     for name, rows in found.items():
         if rows:
             records.write_table(study.folder / f"{name}.csv", rows)
@@ -121,6 +104,27 @@ def explain(study: Study, k: int, new: int) -> None:
     records.write_atomically(study.folder / "summary.md", text)
     print(text, end="")
     write_figure(study.folder, lambda: drawn(study, frames))
+
+
+def read_run(which: tuple[str, str, int, Path], k: int, new: int) -> dict[str, Rows]:
+    """The rows of one run for each file; ``k`` examples at either end, and cases, or none of both for 0."""
+    row, data, seed, folder = which
+    trained, run = mdm.load(folder), {"data": data, "row": row, "seed": seed}
+    own, label_range = explained(trained), trained.splits.spec.label_range
+    sets, again = {"test": own}, drawn_again(trained.splits.segments, new) if new else None
+    if again is not None:
+        sets["new"] = explained(trained, again)
+    rankings: Rows = []
+    scores: Rows = []
+    for on, rows in sets.items():
+        rankings += [{**run, "critic": c, "on": on, **ranking(rows, c, label_range)} for c in critics_of(rows)]
+        scores += [{**run, "modality": m, "on": on, **dependence(rows, m)} for m in scored(rows)]
+    shown: Rows = []
+    if k:
+        shown += [{**run, "by": c, **segment} for c in critics_of(own) for segment in examples(own, c, k)]
+        if scored(own) and "label" in own[0]:
+            shown += [{**run, "by": "scores", **segment} for segment in cases(own, label_range)]
+    return {"segments": [{**run, **segment} for segment in own], "rankings": rankings, "scores": scores, "examples": shown}
 
 
 def critics_of(rows: Rows) -> list[str]:

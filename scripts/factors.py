@@ -20,10 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
-import torch
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
@@ -35,7 +33,7 @@ from mdm.data.synthetic import MODALITIES, WEIGHTS
 from mdm.reference import read
 from mdm.run import plain, quiet
 from mdm.statistics import mean_interval
-from mdm.study import COLOURS, finished_runs, mean_and_interval, piped, write_figure
+from mdm.study import COLOURS, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
@@ -56,17 +54,15 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     quiet()
-    arguments, mixed = without_mixed(arguments)
-    own = dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in ("jobs", "folder"))
-    overrides = [a for a in arguments if a.split("=", 1)[0] not in own]
-    if not own.get("jobs", "1").isdigit() or ("folder" in own and overrides):
-        raise ValueError(
-            f"Factors are read of an experiment or of one folder=…, by a whole number of jobs, but {' '.join(arguments)} came."
-        )
-    if "folder" in own:
-        trained = load(own["folder"])
+    overrides, mixed = without_mixed(arguments)
+    overrides, jobs = without_jobs(overrides)
+    alone = [Path(a.removeprefix("folder=")) for a in overrides if a.startswith("folder=")]
+    if alone and len(overrides) > 1:
+        raise ValueError(f"Factors are read of an experiment or of one folder=…, but {' '.join(overrides)} came.")
+    if alone:
+        trained = load(alone[0])
         run = {"data": trained.cfg.data.name, "row": "run", "label": "MFM", "seed": int(trained.record["seed"])}
-        study(ALONE, [(run, Path(own["folder"]))], Path(own["folder"]) / "factors", {}, [], 1)
+        study(ALONE, [(run, alone[0])], alone[0] / "factors", {}, [], 1)
         return
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         found = finished_runs(overrides, mixed)
@@ -80,7 +76,7 @@ def main(arguments: list[str]) -> None:
             ({"data": cell.data, "row": cell.row, "label": found.table.rows[cell.row].label, "seed": run.seed}, run.folder)
             for cell, run in found.runs
         ]
-        study(section, runs, found.folder("factors"), found.table.data, found.notes, int(own.get("jobs", "1")))
+        study(section, runs, found.folder("factors"), found.table.data, found.notes, jobs)
 
 
 def study(
@@ -93,7 +89,7 @@ def study(
 ) -> None:
     """Load, measure, write, print; ``stands_for``: data → the paper's data set."""
     folder.mkdir(parents=True, exist_ok=True)
-    of_runs = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measured)(section, own, place) for own, place in runs)
+    of_runs = of_each(measured, [(section, own, place) for own, place in runs], jobs, "runs")
     tables = {name: pd.DataFrame([row for found in of_runs for row in found[name]]) for name in FILES}
     for name, table in tables.items():
         records.write_table(folder / f"{name}.csv", table.to_dict("records"))
@@ -105,7 +101,6 @@ def study(
 
 def measured(section: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The rows of one run for each file."""
-    torch.set_num_threads(1)
     trained = load(folder)
     of, train = factors.inferred(trained, "test"), factors.inferred(trained, "train")
     flow, flows = factors.flow_statistics(trained, of)

@@ -1,6 +1,6 @@
 """What is left of an experiment's runs when modalities fail at test time: numbers, a summary and a figure.
 
-    python scripts/robustness.py experiment=mdm/figure2 [the overrides of its sweep] [mixed=true]
+    python scripts/robustness.py experiment=mdm/figure2 [the overrides of its sweep] [jobs=2] [mixed=true]
 
 Reads the runs that `python train.py -m experiment=mdm/figure2 …` left, predicts their test segments again without the modalities
 that the section ``robustness`` of the experiment does not keep (`mdm.robustness`), and prints the ratio of Acc-2 to the untouched
@@ -22,15 +22,13 @@ from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.console import Console
-from rich.progress import track
 
 from mdm import records
 from mdm.experiment import Table
 from mdm.reference import value
-from mdm.robustness import evaluated, over_seeds, settings
+from mdm.robustness import Setting, evaluated, over_seeds, settings
 from mdm.run import plain, quiet
-from mdm.study import COLOURS, composed, finished_runs, piped, write_figure
+from mdm.study import COLOURS, composed, finished_runs, of_each, piped, without_jobs, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
@@ -51,11 +49,12 @@ def main(arguments: list[str]) -> None:
         return
     quiet()
     overrides, mixed = without_mixed(arguments)
+    overrides, jobs = without_jobs(overrides)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        study(overrides, mixed)
+        study(overrides, mixed, jobs)
 
 
-def study(overrides: list[str], mixed: bool) -> None:
+def study(overrides: list[str], mixed: bool, jobs: int) -> None:
     """Find, load, predict, write, print.
 
     Raises ValueError if the experiment has no section ``robustness``, if no run has finished, and where `gather`, `refuse`,
@@ -70,10 +69,12 @@ def study(overrides: list[str], mixed: bool) -> None:
     section = plain(cfg.robustness)
     wanted = settings(section)
     found_runs = finished_runs(overrides, mixed)
-    declared, rows = found_runs.table, []
-    for cell, run in track(found_runs.runs, f"{cfg.name}: runs", console=Console(stderr=True)):
+    declared = found_runs.table
+    measured = of_each(dropped, [(run.folder, wanted) for _, run in found_runs.runs], jobs, f"{cfg.name}: runs")
+    rows = []
+    for (cell, run), of_run in zip(found_runs.runs, measured, strict=True):
         own = {"data": cell.data, "row": cell.row, "label": declared.rows[cell.row].label, "seed": run.seed}
-        rows += [{**own, **row} for row in evaluated(load(run.folder), wanted)]
+        rows += [{**own, **row} for row in of_run]
     found = over_seeds(pd.DataFrame(rows), {name: row.baseline for name, row in declared.rows.items()})
     folder = found_runs.folder("robustness")
     records.write_table(folder / "runs.csv", rows)
@@ -82,6 +83,11 @@ def study(overrides: list[str], mixed: bool) -> None:
     records.write_atomically(folder / "summary.md", text)
     print(text, end="")
     write_figure(folder, lambda: drawn(pd.DataFrame(rows), found))
+
+
+def dropped(folder: Path, wanted: list[Setting]) -> list[dict[str, Any]]:
+    """The rows of one run."""
+    return evaluated(load(folder), wanted)
 
 
 # ---- summary

@@ -5,12 +5,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from hydra import initialize_config_dir
 from matplotlib.figure import Figure
 from scipy import stats
 
 from mdm.statistics import mean_interval
-from mdm.study import composed, mean_and_interval, write_figure
+from mdm.study import composed, mean_and_interval, of_each, without_jobs, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -24,6 +25,26 @@ def test_a_mean_is_written_with_its_interval():
     # s = 1 and n = 3: half of the interval is t(.975, 2) / √3 = 4.303 / 1.732
     assert mean_and_interval([1.0, 2.0, 3.0], 2) == "2.00 [-0.48, 4.48]"
     assert mean_and_interval([1.5]) == "1.500"
+
+
+def doubled(x):
+    return 2 * x, torch.get_num_threads()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_of_each_keeps_the_order_and_gives_each_one_thread(jobs, capsys):
+    before = torch.get_num_threads()
+    assert of_each(doubled, [(i,) for i in range(5)], jobs, "doubling") == [(2 * i, 1) for i in range(5)]
+    assert torch.get_num_threads() == before
+    assert "doubling" in capsys.readouterr().err
+
+
+def test_jobs_on_a_command_line():
+    assert without_jobs(["a=1", "jobs=2", "b"]) == (["a=1", "b"], 2)
+    assert without_jobs([]) == ([], 1)
+    for wrong in ("0", "two", "-1"):
+        with pytest.raises(ValueError, match=f"jobs is a number of processes, at least 1, but jobs={wrong} came"):
+            without_jobs([f"jobs={wrong}"])
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")]])
