@@ -46,6 +46,8 @@ FIGURES = {
     "mird/figure8": ("004", "T5"),
 }
 """Grids whose numbers are in a figure; the table has the few that the text prints."""
+SWEEPS = {"mird/figure6", "mird/figure7"}
+"""Of settings, with few seeds each."""
 STUDIES = {
     "mdm/table3": "000",
     "mdm/table3_lmf": "000",
@@ -151,7 +153,7 @@ def test_a_file_says_what_it_is_and_how_it_is_run(name):
     cfg, declaration = declared(name)
     assert cfg.name == name
     assert dict(declaration.paper) == ({"paper": paper, "table": PRINTED[name][1]} if name in PRINTED else {})
-    assert declaration.seeds == (10 if name in TABLES else 5)
+    assert declaration.seeds == (10 if name in TABLES else 3 if name in SWEEPS else 5)
     assert declaration.notes
 
 
