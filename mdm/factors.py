@@ -30,9 +30,9 @@ from mdm import estimators
 from mdm.backbones.layers import masked_mean
 from mdm.backbones.mfm import MFM
 from mdm.data import lexicon
-from mdm.estimators.kernels import centred_gram
+from mdm.estimators.kernels import centred_gram, constant
 from mdm.permutation import a12
-from mdm.seeds import derive
+from mdm.seeds import derive, generator
 from mdm.statistics import mean_interval
 from mdm.trained import Trained
 from mdm.types import Sequence
@@ -60,7 +60,7 @@ class Inferred:
     label: the first target; lengths: modality → real steps, 0 where a segment lacks it
     parts: f_y, f_<modality>, … as `MFM.decode` reads them
     means: modality → mean of its real steps, of words the share of each
-    words: ids of language, nothing where it is not words
+    words: ids of language in `mdm.data.lexicon`, nothing where its words are others
     """
 
     ids: tuple[str, ...]
@@ -100,7 +100,7 @@ def inferred(trained: Trained, fold: str) -> Inferred:
             lengths.setdefault(m, []).append(sequence.lengths)
             means.setdefault(m, []).append(real_means(sequence, features[m].dim))
         language = batch.sequences.get("language")
-        if language is not None and features["language"].tokens:
+        if language is not None and tuple(features["language"].vocabulary) == lexicon.VOCABULARY:
             words += [tuple(row[real].tolist()) for row, real in zip(language.values, language.mask, strict=True)]
     each = [{name: torch.cat(tensors) for name, tensors in of.items()} for of in (lengths, parts, means)]
     return Inferred(tuple(ids), torch.cat(label).numpy().astype(np.float64), each[0], each[1], each[2], tuple(words))
@@ -149,7 +149,7 @@ def depen(
     """
     scale, unbiased = KERNELS[kernel]
     k, l_ = (normalised_gram(z, scale, unbiased) for z in (x, y))
-    value, null = float((k * l_).sum()), []
+    value, null = float((k * l_).sum()), list[float]()
     for _ in range(permutations):
         order = torch.from_numpy(rng.permutation(len(k)))
         null.append(float((k[order][:, order] * l_).sum()))
@@ -159,13 +159,14 @@ def depen(
 
 
 def normalised_gram(z: Float[Tensor, "n d"], scale: float | None, unbiased: bool) -> Float[Tensor, "n n"]:
-    """The centred kernel matrix over its Frobenius norm: HSIC_norm is the product of two. Zeros if all rows are one point."""
+    """The centred kernel matrix over its Frobenius norm: HSIC_norm is the product of two. Zeros if rows differ by rounding only."""
+    if constant(z):
+        return torch.zeros(len(z), len(z), dtype=torch.float64)
     z = z.double()
     s = estimators.median_scale(z) if scale is None else scale
     distances = torch.cdist(z, z).square().fill_diagonal_(0)
     gram = centred_gram(torch.expm1(-distances / s), unbiased)
-    norm = gram.norm()
-    return gram / norm if norm > 0 else gram
+    return gram / gram.norm()
 
 
 def ratios(trained: Trained, of: Inferred, permutations: int) -> list[Row]:
@@ -174,7 +175,14 @@ def ratios(trained: Trained, of: Inferred, permutations: int) -> list[Row]:
     y, own: Depen(F_y, X̂_m) and Depen(F_m, X̂_m); both: Depen(F_y, F_m), which the factorisation wants at 0. With ``_null`` and
         ``_p`` from permutations
     ratio: y / own; for debiased values NaN unless own's p is at most `LEVEL`, as it is anything where own is 0
+
+    Raises ValueError on too few permutations for that level.
     """
+    if 1 / (1 + permutations) > LEVEL:
+        raise ValueError(
+            f"Dependence is told from chance at p <= {LEVEL}, which takes {round(1 / LEVEL) - 1} permutations, but {permutations} "
+            "came; set study.permutations."
+        )
     rng = np.random.default_rng(derive(int(trained.record["seed"]), "factor permutations"))
     rows: list[Row] = []
     for m in mfm(trained).reads:
@@ -245,8 +253,7 @@ def flow_statistics(trained: Trained, of: Inferred) -> tuple[list[Row], dict[str
         ``auc_t``: of t itself; ``auc_expected``: of the probability that the decoder gives to sentiment words at t, for
         language: whether it knows where they are at all. NaN where the words are not those of `mdm.data.lexicon`, or not aligned
     """
-    spec = trained.splits.spec
-    known = "language" in spec.features and tuple(spec.features["language"].vocabulary or ()) == lexicon.VOCABULARY
+    known = bool(of.words)
     rows: list[Row] = []
     all_flows = {}
     for m in mfm(trained).reads:
@@ -341,7 +348,7 @@ def generation(trained: Trained, train: Inferred, of: Inferred, most: int) -> li
 
     most: donors at most, evenly spaced among the segments that have the modality
     """
-    rng = torch.Generator().manual_seed(derive(int(trained.record["seed"]), "factor prior") % 2**63)
+    rng = generator(int(trained.record["seed"]), "factor prior")
     backbone, rows = mfm(trained), list[Row]()
     for m in backbone.reads:
         there, fit = torch.nonzero(of.lengths[m] > 0)[:, 0], (train.lengths[m] > 0).numpy()
@@ -371,7 +378,7 @@ def generation(trained: Trained, train: Inferred, of: Inferred, most: int) -> li
 
 @dataclass(frozen=True)
 class Probe:
-    """label ≈ w·(x − mean)/scale + offset, a ridge regression whose strength generalised cross-validation chooses."""
+    """label ≈ w·(x − mean)/scale + offset, a ridge regression whose strength leaving one row out chooses."""
 
     mean: Float[np.ndarray, " d"]
     scale: Float[np.ndarray, " d"]

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
+from threadpoolctl import threadpool_limits
 
 from mdm.experiment import Cell, Table, cells, read_arguments, table_of
 from mdm.run import declared_run
@@ -26,7 +27,7 @@ from mdm.statistics import mean_interval
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse
 
 COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""A grey for what the others are compared with, then Okabe and Ito's, which people of any colour vision tell apart."""
+"""A grey, then Okabe and Ito's, which people of any colour vision tell apart."""
 
 Measured = TypeVar("Measured")
 
@@ -129,7 +130,8 @@ def on_one_thread(measured: Callable[..., Measured], arguments: tuple[Any, ...])
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return measured(*arguments)
+        with threadpool_limits(1):  # of NumPy and scikit-learn
+            return measured(*arguments)
     finally:
         torch.set_num_threads(before)
 

@@ -31,15 +31,15 @@ from mdm import records
 from mdm.experiment import Table
 from mdm.run import plain, quiet
 from mdm.statistics import mean_interval
-from mdm.study import composed, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
+from mdm.study import COLOURS, composed, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-COLOURS = ["0.35", "#56B4E9", "#CC79A7", "#E69F00", "#009E73"]
-"""Of rows: grey for the first, then Okabe and Ito's."""
-CLOUDS = {"language": "#0072B2", "video": "#E69F00", "audio": "#009E73", "shared": "#D55E00"}
+GREY, BLUE, RED, GREEN, PINK, ORANGE, SKY = COLOURS
+OF_ROWS = (GREY, SKY, PINK, ORANGE, GREEN)
+CLOUDS = {"language": BLUE, "video": ORANGE, "audio": GREEN, "shared": RED}
 """Of representations, in the paper's hues."""
 SAID = {
     "silhouette": "silhouette",
@@ -201,7 +201,7 @@ def drawn_estimates(rows: pd.DataFrame, points: pd.DataFrame) -> Figure:
     for axes, (fold, title) in zip(panels, {"valid": "held-out rows", "train": "training rows"}.items(), strict=True):
         here = rows[rows.fold == fold]
         for i, row in enumerate(dict.fromkeys(rows.row)):
-            mine, colour = here[here.row == row], COLOURS[i % len(COLOURS)]
+            mine, colour = here[here.row == row], OF_ROWS[i % len(OF_ROWS)]
             for _, seed in mine.groupby("seed"):
                 axes.plot(seed.epoch, seed.value, color=colour, lw=0.5, alpha=0.5)
             mean = mine.groupby("epoch").value.mean()
@@ -246,7 +246,7 @@ def drawn_cases(rows: pd.DataFrame, points: pd.DataFrame) -> Figure:
         here = single[single.id == name]
         axes.axvline(here.truth.iloc[0], color="black", lw=1.2)
         for i, row in enumerate(names):
-            mine, colour = here[here.row == row], COLOURS[i % len(COLOURS)]
+            mine, colour = here[here.row == row], OF_ROWS[i % len(OF_ROWS)]
             axes.plot(mine.prediction, [i + 0.14] * len(mine), color=colour, ls="", marker=".", ms=4, alpha=0.6, mec="none")
             low, high = mean_interval(mine.prediction.to_numpy(np.float64))
             axes.plot([low, high], [i - 0.1] * 2, color=colour, lw=1.2)
@@ -290,7 +290,7 @@ def shortened(words: str, length: int) -> str:
 def draw_groups(axes: Axes, rows: pd.DataFrame, by: str, names: Sequence[str]) -> None:
     """Values of ``by`` on x, rows of the table side by side: a dot a seed, the mean and its 95 % interval."""
     for i, name in enumerate(names):
-        colour, shift = COLOURS[i % len(COLOURS)], (i - (len(names) - 1) / 2) * 0.7 / len(names)
+        colour, shift = OF_ROWS[i % len(OF_ROWS)], (i - (len(names) - 1) / 2) * 0.7 / len(names)
         for x, key in enumerate(dict.fromkeys(rows[by])):
             values = rows[(rows.row == name) & (rows[by] == key)].value
             axes.plot([x + shift + 0.05] * len(values), values, color=colour, ls="", marker=".", ms=3.5, alpha=0.5, mec="none")
@@ -302,7 +302,7 @@ def draw_groups(axes: Axes, rows: pd.DataFrame, by: str, names: Sequence[str]) -
 
 def legend_of_rows(figure: Any, rows: pd.DataFrame) -> None:
     labels = rows.drop_duplicates("row").label
-    handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", ms=4, lw=1.2, label=t) for i, t in enumerate(labels)]
+    handles = [Line2D([], [], color=OF_ROWS[i % len(OF_ROWS)], marker="o", ms=4, lw=1.2, label=t) for i, t in enumerate(labels)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=7.5)
 
 

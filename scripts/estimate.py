@@ -34,7 +34,6 @@ from mdm.study import COLOURS, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-
 NAMES = {"kl": "KL (Donsker–Varadhan)", "f": "f", "wasserstein": "Wasserstein-1"}
 UNITS = {"kl": "nats", "f": "nats", "wasserstein": "distance"}
 

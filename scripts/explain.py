@@ -39,7 +39,6 @@ from mdm.study import COLOURS, finished_runs, mean_and_interval, of_each, piped,
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-
 DEFAULTS = {"folder": "", "examples": "4", "new": "4000", "jobs": "1", "mixed": "false"}
 
 

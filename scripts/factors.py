@@ -123,7 +123,7 @@ def shown(words: Any, ids: Sequence[str], of: factors.Inferred, flows: Mapping[s
     fitting = fitting if len(fitting) else np.flatnonzero(steps)
     of_sentiment = [sum(word in factors.SENTIMENT for word in of.words[i]) if of.words else 0 for i in fitting]
     one = int(fitting[int(np.argmax(of_sentiment))])
-    text = words(list(ids).index(of.ids[one])).split()
+    text = words(list(ids).index(of.ids[one])).split()[-int(steps[one]) :]  # data.max_steps keeps the last
     rows = []
     for m, flow in flows.items():
         for t in range(int(of.lengths[m][one])):
@@ -133,7 +133,7 @@ def shown(words: Any, ids: Sequence[str], of: factors.Inferred, flows: Mapping[s
                     "modality": m,
                     "step": t + 1,
                     "word": text[t] if t < len(text) else "",
-                    "sentiment": bool(of.words) and of.words[one][t] in factors.SENTIMENT,
+                    "sentiment": bool(of.words) and t < len(of.words[one]) and of.words[one][t] in factors.SENTIMENT,
                     "flow": float(flow[one, t]),
                     "mean": float(np.exp(np.nanmean(np.log(np.maximum(flow[:, t], TINY))))),
                 }
@@ -207,9 +207,9 @@ def orders(rows: pd.DataFrame, data: str) -> str:
         return ""
     lines = [["", "kernel", "by", "language first", f"{' > '.join(planted)}", "mean ranks (1: largest)"]]
     for (row, kernel), mine in rows.groupby(["row", "kernel"], sort=False):
-        for by, column in (("ratio", "ratio"), ("Depen(F_y, X̂)", "y"), ("1 / Depen(F_a, X̂)", "own")):
+        for by, column in (("ratio", "ratio"), ("Depen(F_y, X̂)", "y"), ("smallest Depen(F_a, X̂)", "own")):
             wide = mine.pivot(index="seed", columns="modality", values=column)[planted].dropna()
-            wide = 1 / wide if column == "own" else wide
+            wide = -wide if column == "own" else wide
             ranks = wide.rank(axis=1, ascending=False)
             first, all_ = (ranks[planted[0]] == 1).sum(), (ranks == [1, 2, 3]).all(axis=1).sum()
             means = ", ".join(f"{m} {ranks[m].mean():.1f}" for m in planted)

@@ -2,9 +2,9 @@
 
     python scripts/report.py experiment=mdm/table1 [the overrides of its sweep] [mixed=true]
 
-Reads what `python train.py -m experiment=mdm/table1 …` left, and the numbers of scripts/robustness.py and scripts/explain.py for
-the same experiment, where there are any. Writes outputs/<name>/report.html. Made again from the same
-files, it is the same to the byte.
+Reads what `python train.py -m experiment=mdm/table1 …` left, and what other scripts made of the same experiment: the numbers of
+robustness.py and explain.py, the picture and the numbers of every other study. Writes outputs/<name>/report.html. Made again from
+the same files, it is the same to the byte.
 
 Records of different code, libraries, data or settings are refused; mixed=true shows them, and the page says what is mixed.
 """

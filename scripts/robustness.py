@@ -34,7 +34,6 @@ from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-
 SAID = {
     "absent": "no step at all",
     "zero": "zero frames, padding words",

@@ -1,6 +1,6 @@
 """The losses of runs while they trained, every part apart, with the best epoch marked (paper 001, Figure 2).
 
-    python scripts/traces.py experiment=mmim/figure2  [the overrides of its sweep]
+    python scripts/traces.py experiment=mmim/figure2  [the overrides of its sweep] [mixed=true]
     python scripts/traces.py folder=outputs/single/synthetic/lmf/kl/seed=0
 
 Any run that was trained, of any model and penalty. Prints, for every loss, whether it is lowest where the best epoch ends. Writes
@@ -26,7 +26,6 @@ from mdm.tables.gather import without_mixed
 from mdm.traces import lowest, traced
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
 
 Runs = list[tuple[str, str, int, Path]]
 """(label, data, seed, folder)"""

@@ -73,3 +73,17 @@ def test_configs_have_no_dimension_of_data():
     for path in [*(ROOT / "configs/model").glob("*.yaml"), *(ROOT / "configs/penalty").glob("*.yaml")]:
         for key in ("audio_dim", "video_dim", "language_dim", "input_dim", "in_features"):
             assert key not in path.read_text(), (path, key)
+
+
+def test_a_model_may_say_what_its_checkpoint_is_chosen_by():
+    """Scores of classes have no distance to a label; the command line has the last word."""
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        found = [
+            OmegaConf.to_container(hydra.compose("train", overrides).trainer.select, resolve=True)
+            for overrides in (
+                ["model=mfm_images", "data=synthetic_digits"],
+                ["model=lmf"],
+                ["model=mfm_images", "trainer.select.metric=mae", "trainer.select.mode=min"],
+            )
+        ]
+    assert found == [{"metric": "accuracy", "mode": "max"}, {"metric": "mae", "mode": "min"}, {"metric": "mae", "mode": "min"}]

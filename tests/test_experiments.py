@@ -157,6 +157,23 @@ def test_a_file_says_what_it_is_and_how_it_is_run(name):
     assert declaration.notes
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_two_rows_are_the_same_run(name):
+    """On the paper's data, where published settings may bring what another row declares."""
+    _, table = declared(name)
+    alike = {}
+    for cell in cells(table, [f"experiment={name}", f"data={','.join(dict.fromkeys(table.data.values()))}"]):
+        chosen = (o for o in cell.overrides if o.split("=")[0] in ("data", "model", "penalty", "tuned"))
+        alike.setdefault(tuple(chosen), []).append(cell)
+    for those in (group for group in alike.values() if len(group) > 1):
+        seen = {}
+        for cell in those:
+            cfg = composed(*cell.overrides)
+            run = OmegaConf.to_yaml(OmegaConf.create({key: cfg[key] for key in ("model", "penalty", "data")}))
+            assert run not in seen, f"{cell.row} and {seen[run]} are one run on {cell.data}"
+            seen[run] = cell.row
+
+
 # What a file declares of the paper ----------------------------------------------------------------------
 
 

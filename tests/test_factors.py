@@ -1,6 +1,8 @@
 """Dependence, flow and exchange of factors where they are known, and the study on a run of a second."""
 
 import math
+import subprocess
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from sklearn.metrics import roc_auc_score
 
 from mdm import factors
+from mdm.data import lexicon
 from mdm.data.lexicon import KINDS, VOCABULARY
 from mdm.estimators import hsic
 from mdm.experiment import cells, table_of
@@ -60,6 +63,15 @@ def test_dependence_is_hsic(kernel):
     value, _, _ = factors.depen(x, y, kernel, 1, rng())
     assert value == pytest.approx(float(hsic(x, y, scale, scale, unbiased=unbiased, normalized=True)), abs=1e-5)
     assert factors.depen(x, x, kernel, 1, rng())[0] == pytest.approx(1)
+
+
+def test_a_collapsed_factor_is_a_constant():
+    """Rows that differ by rounding of float32 only, which a median bandwidth would blow up."""
+    y = normal(60, 3)
+    x = 5 + 1e-7 * y
+    assert factors.depen(x, y, "corrected", 1, rng()) == (0, 0, 1)
+    assert float(hsic(x, y, normalized=True)) == 0
+    assert float(hsic(5 + 1e-3 * y, y, normalized=True)) > 0.9
 
 
 def test_a_permutation_is_of_rows():
@@ -324,6 +336,57 @@ def test_the_script_reads_an_experiment_and_a_folder(outputs, capsys):
     alone.main([f"folder={one}"])
     assert "| MFM | audio | corrected |" in capsys.readouterr().out
     assert {path.name for path in (one / "factors").iterdir()} == made - {"figure.pdf", "figure.png"}
+
+
+@pytest.mark.slow
+def test_two_at_once_find_the_same(outputs):
+    """In a process of its own, as workers must import what they run."""
+    command = [sys.executable, "scripts/factors.py", "experiment=mfm/figure9", *SMALL, f"paths.outputs={outputs}"]
+    command += ["study.permutations=19", "study.donors=10"]
+    found = []
+    for jobs in (1, 2):
+        subprocess.run([*command, f"jobs={jobs}"], cwd=ROOT, check=True, capture_output=True)
+        found.append({path.name: path.read_bytes() for path in (outputs / "mfm/figure9/factors").glob("*.csv")})
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
+
+
+def test_words_of_another_vocabulary_are_not_those_of_the_lexicon(fresh, monkeypatch):
+    """As in a store: nothing is marked there, since ids mean other words."""
+    assert len(factors.inferred(fresh, "valid").words) == 16
+    monkeypatch.setattr(lexicon, "VOCABULARY", ("other", *VOCABULARY[1:]))
+    of = factors.inferred(fresh, "valid")
+    assert of.words == ()
+    rows, flows = factors.flow_statistics(fresh, of)
+    assert all(math.isnan(row["auc"]) for row in rows)
+    segments = fresh.splits.segments
+    assert not any(row["sentiment"] for row in script().shown(segments.words, segments.ids, of, flows))
+
+
+def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
+    cfg = config("model=mfm", "data.max_steps=9", *WIDTHS)
+    splits = build_splits(cfg)
+    cut = Trained(Path("nowhere"), cfg, {"seed": 0}, splits, build_learner(cfg, splits).eval())
+    of = factors.inferred(cut, "valid")
+    flows = {"language": np.ones((len(of.ids), 9))}
+    rows = script().shown(splits.segments.words, splits.segments.ids, of, flows)
+    whole = splits.segments.words(splits.segments.ids.index(rows[0]["id"])).split()
+    assert len(whole) > len(rows)  # else nothing was cut
+    assert [row["word"] for row in rows] == whole[-len(rows) :]
+    assert [row["sentiment"] for row in rows] == [VOCABULARY.index(word) in factors.SENTIMENT for word in whole[-len(rows) :]]
+
+
+def test_too_few_permutations_are_refused(fresh):
+    with pytest.raises(ValueError, match=r"p <= 0\.05, which takes 19 permutations, but 18 came; set study\.permutations"):
+        factors.ratios(fresh, factors.inferred(fresh, "valid"), 18)
+
+
+def test_the_smallest_dependence_is_first_also_below_zero():
+    kernel, row = "corrected", {"row": "mfm", "label": "MFM", "seed": 0}
+    own = {"language": -0.001, "audio": 0.3, "video": 0.2}
+    rows = [{**row, "kernel": kernel, "modality": m, "ratio": 1.0, "y": 1.0, "own": value} for m, value in own.items()]
+    said = script().orders(pd.DataFrame(rows), "synthetic")
+    assert "| smallest Depen(F_a, X̂) | 1 of 1 | 0 of 1 | language 1.0, audio 3.0, video 2.0 |" in said
 
 
 def test_other_models_are_refused(fresh, config):

@@ -158,7 +158,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """All rows of Figure 5, in little, one seed; the digits of one style are missing here and there."""
+    """All rows of Figure 5, in little, one seed."""
     root = tmp_path_factory.mktemp("generation")
     overrides = ["experiment=mfm/figure5", *SMALL, f"paths.outputs={root}"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
@@ -276,7 +276,6 @@ def test_differences_are_said_plainly():
 
 def test_missing_judges_are_said(outputs, tmp_path, capsys):
     """Without um_svhn of this seed nobody names its images."""
-    (tmp_path / "mfm").mkdir()
     for which in ("", "['mnist']"):
         folder = place(outputs, which)
         target = tmp_path / folder.relative_to(outputs)

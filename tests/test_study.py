@@ -9,6 +9,7 @@ import torch
 from hydra import initialize_config_dir
 from matplotlib.figure import Figure
 from scipy import stats
+from threadpoolctl import threadpool_info
 
 from mdm.statistics import mean_interval
 from mdm.study import composed, mean_and_interval, of_each, without_jobs, write_figure
@@ -28,13 +29,13 @@ def test_a_mean_is_written_with_its_interval():
 
 
 def doubled(x):
-    return 2 * x, torch.get_num_threads()
+    return 2 * x, {torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())}
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_of_each_keeps_the_order_and_gives_each_one_thread(jobs, capsys):
     before = torch.get_num_threads()
-    assert of_each(doubled, [(i,) for i in range(5)], jobs, "doubling") == [(2 * i, 1) for i in range(5)]
+    assert of_each(doubled, [(i,) for i in range(5)], jobs, "doubling") == [(2 * i, {1}) for i in range(5)]
     assert torch.get_num_threads() == before
     assert "doubling" in capsys.readouterr().err
 

@@ -51,6 +51,7 @@ class MFMImages(Backbone):
     prior_weight, kernel_scale, mmd, prior: of the prior, see `mdm.backbones.mfm.MFM`
 
     A segment without an image has U_m = 0 and a constant Z_m; it is not reconstructed and takes no part in the prior's distance.
+    Predictions are scores of the classes (logits), not values of the labels: the largest counts.
     Z of `Fusion` is F_y, the unimodal representations are U_m.
 
     Raises ValueError on data with other features than these images, an unknown choice, images too small for so many convolutions,

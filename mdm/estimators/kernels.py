@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mdm.estimators.checks import check_scales, matrices
@@ -107,13 +107,18 @@ def hsic(
         largest = (z.detach() - z.detach().mean(0)).square().sum(1).max()
         rounding = 16 * torch.finfo(gram.dtype).eps * (largest / s).clamp(max=1)
         grams.append(gram)
-        varies.append(gram.detach().square().mean().sqrt() > rounding)
+        varies.append((gram.detach().square().mean().sqrt() > rounding) & ~constant(z.detach()))
     n, product = len(x), (grams[0] * grams[1]).sum()
     if not normalized:
         return product / (n * (n - 3) if unbiased else n**2)
     both = varies[0] & varies[1]
     norms = [torch.where(both, gram.square().sum(), 1.0).rsqrt() for gram in grams]
     return torch.where(both, product * norms[0] * norms[1], 0.0)
+
+
+def constant(z: Float[Tensor, "n d"]) -> Bool[Tensor, ""]:
+    """Whether rows differ by no more than rounding of what they have in common, as those of a collapsed code do."""
+    return (z - z.mean(0)).abs().max() <= 16 * torch.finfo(z.dtype).eps * z.abs().max()
 
 
 def centred_gram(k: Tensor, unbiased: bool) -> Tensor:
