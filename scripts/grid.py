@@ -139,7 +139,7 @@ def draw_panel(axes: Axes, lines: Any, metric: str) -> None:
         marker = "x" if inside else ("^" if printed.number > top else "v")
         axes.plot(x, at, color=PRINTED, ls="", marker=marker, ms=4, clip_on=False, zorder=5)
         axes.annotate(printed.value, (x, at), (4, 3), textcoords="offset points", fontsize=6, color=PRINTED)
-    axes.set_xticks(range(len(lines)), [line.row.label for line in lines])
+    axes.set_xticks(range(len(lines)), [line.row.label for line in lines], fontsize=7)
     axes.set_xlim(-0.5, len(lines) - 0.5)
     axes.grid(axis="y", color="0.92", lw=0.5)
 
