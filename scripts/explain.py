@@ -39,6 +39,9 @@ from mdm.study import COLOURS, finished_runs, mean_and_interval, of_each, piped,
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
+HUES = COLOURS[1:]
+"""Without the grey, in which what T is compared with is drawn."""
+
 DEFAULTS = {"folder": "", "examples": "4", "new": "4000", "jobs": "1", "mixed": "false"}
 
 
@@ -280,7 +283,7 @@ def critic_panels(left: Axes, right: Axes, study: Study, group: pd.DataFrame, se
     left.axvline(0.5 if known else 0, color="0.5", lw=0.8)
     for i, row in enumerate(rows):
         mine = group[group.row == row]
-        dots(left, i, mine[value], COLOURS[i % len(COLOURS)])
+        dots(left, i, mine[value], HUES[i % len(HUES)])
         if known:
             label = "AUC of small predictions, mean" if i == 0 else ""
             left.plot(mine.auc_prediction.mean(), i, color="0.3", marker="|", ms=10, mew=1.5, ls="", label=label)
@@ -296,9 +299,9 @@ def critic_panels(left: Axes, right: Axes, study: Study, group: pd.DataFrame, se
     left.grid(axis="x", color="0.92", lw=0.5)
     for i, row in enumerate(rows):
         mine = segments[segments.row == row]
-        colour = COLOURS[i % len(COLOURS)]
+        colour = HUES[i % len(HUES)]
         if known:
-            line = "-" if i < len(COLOURS) else ":"
+            line = "-" if i < len(HUES) else ":"
             right.plot(*by_agreement(mine, critic), color=colour, ls=line, marker="o", ms=2.5, lw=1.1, label=study.labels[row])
         else:
             one = mine[mine.seed == mine.seed.min()]
@@ -327,10 +330,10 @@ def score_panels(left: Axes, right: Axes, label: str, group: pd.DataFrame) -> No
     names = list(dict.fromkeys(group.modality))
     for i, m in enumerate(names):
         mine = group[group.modality == m]
-        dots(left, i - 0.15, mine.score, COLOURS[1], "own segment" if i == 0 else "")
-        dots(left, i + 0.15, mine.score_other, COLOURS[2], "other segments" if i == 0 else "")
-        dots(right, i - 0.15, mine.rank_moved, COLOURS[1], "score" if i == 0 else "")
-        dots(right, i + 0.15, mine.rank_excess_moved, COLOURS[3], "score − other segments'" if i == 0 else "")
+        dots(left, i - 0.15, mine.score, HUES[0], "own segment" if i == 0 else "")
+        dots(left, i + 0.15, mine.score_other, HUES[1], "other segments" if i == 0 else "")
+        dots(right, i - 0.15, mine.rank_moved, HUES[0], "score" if i == 0 else "")
+        dots(right, i + 0.15, mine.rank_excess_moved, HUES[2], "score − other segments'" if i == 0 else "")
     right.axvline(0, color="0.5", lw=0.8)
     left.set_xlabel("mean score, cos(G(Z), h)")
     right.set_xlabel("rank correlation with how far the prediction moves")
