@@ -98,7 +98,7 @@ def test_the_literal_reading_of_independent_data_is_one():
 def test_the_mean_over_permutations_has_a_closed_form():
     """tr(HKH) tr(HLH)/(n − 1) over the norms; 0 for the U-centred."""
     x, y = normal(40, 2), normal(40, 2, seed=1)
-    grams = [factors.normalised_gram(z, 2.0, False) for z in (x, y)]
+    grams = [factors.dependence.normalised_gram(z, 2.0, False) for z in (x, y)]
     _, null, _ = factors.depen(x, y, "literal", 2000, rng())
     # The diagonal of centred_gram's argument is k − 1 = 0, which centring does not see.
     assert null == pytest.approx(float(grams[0].trace() * grams[1].trace()) / 39, rel=0.03)
@@ -224,7 +224,7 @@ def test_a_probe_reads_what_is_there_and_takes_it_out():
     x = normal(500, 4).numpy() * np.array([1, 10, 100, 1], np.float32) + 5
     label = (x[:, 0] - x[:, 2] / 100).astype(np.float64)
     probe = factors.Probe.fitted(x, label)
-    assert factors.r_squared(label, probe.read(x)) > 0.999
+    assert factors.exchange.r_squared(label, probe.read(x)) > 0.999
     assert np.corrcoef(x[:, 1], probe.rest(x)[:, 1])[0, 1] > 0.99  # what is not read stays
     assert np.abs(probe.rest(x) @ probe.weight).max() < 1e-9
     constant = factors.Probe.fitted(np.ones((20, 3), np.float32), np.arange(20.0))
@@ -233,9 +233,9 @@ def test_a_probe_reads_what_is_there_and_takes_it_out():
 
 def test_correlation():
     x = np.array([1.0, 2, 4, 3])
-    assert factors.correlation(x, 3 - 2 * x) == pytest.approx(-1)
-    assert factors.correlation(x, x**2) == pytest.approx(np.corrcoef(x, x**2)[0, 1])
-    assert math.isnan(factors.correlation(x, np.ones(4)))
+    assert factors.exchange.correlation(x, 3 - 2 * x) == pytest.approx(-1)
+    assert factors.exchange.correlation(x, x**2) == pytest.approx(np.corrcoef(x, x**2)[0, 1])
+    assert math.isnan(factors.exchange.correlation(x, np.ones(4)))
 
 
 def test_generation_follows_the_factor_that_the_decoder_reads(fresh, monkeypatch):
