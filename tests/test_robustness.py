@@ -331,10 +331,6 @@ def test_an_experiment_from_its_runs_to_its_figure(tmp_path):
 
 
 def test_what_the_script_refuses(tmp_path):
-    for arguments, said in (
-        (["experiment=mdm/table1"], "mdm/table1 has none; choose one, as experiment=mdm/figure2"),
-        (["experiment=mdm/figure2", f"paths.outputs={tmp_path}"], "of mdm/figure2 none has finished; run `python train.py -m"),
-    ):
-        found = script("scripts/robustness.py", *arguments)
-        assert (found.returncode, "Traceback" in found.stderr) == (1, False)
-        assert said in found.stderr
+    found = script("scripts/robustness.py", "experiment=mdm/table1", f"paths.outputs={tmp_path}")
+    assert (found.returncode, "Traceback" in found.stderr) == (1, False)
+    assert "mdm/table1 has none; choose one, as experiment=mdm/figure2" in found.stderr

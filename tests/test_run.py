@@ -202,7 +202,10 @@ WARM = "model.schedule={_target_: mdm.schedules.Linear, warmup: 0.5}"
 
 @pytest.mark.parametrize(
     ("model", "batches", "more"),
-    [("lmf", "replay", (WARM, "data.unlabeled=1", "data.segments.unlabeled=50", "model.by_length=true")), ("eflstm", "fresh", ())],
+    [
+        ("lmf", "replay", (WARM, "data.unlabeled=1", "data.segments.unlabeled=50", "model.by_length=true")),
+        pytest.param("eflstm", "fresh", (), marks=pytest.mark.slow),
+    ],
 )
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, batches, more):
     """kill -9 in the middle of training, three times over; then the same command to its end."""
