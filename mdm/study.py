@@ -1,6 +1,7 @@
 """After runs: what scripts share that make tables, figures and pages of an experiment's runs.
 
-From the command line of a sweep to its finished runs, and from a drawing to its files. Hydra must be initialised with the configs.
+From the command line of a sweep to its finished runs, and from a drawing to its files. But for `command`, Hydra must have the
+configs already.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 from mdm.experiment import Cell, Table, cells, read_arguments, table_of
-from mdm.run import declared_run
+from mdm.run import declared_run, quiet
 from mdm.statistics import mean_interval
-from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse
+from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
 
 COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """A grey, then Okabe and Ito's, which people of any colour vision tell apart."""
@@ -65,6 +66,17 @@ class Study:
         folder = self.outputs / kind
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def command(arguments: list[str], doc: str | None, configs: Path, work: Callable[[list[str], bool], None]) -> None:
+    """A script's command line: its docstring for --help, else ``work(overrides, mixed)`` where Hydra has the configs."""
+    if {"-h", "--help"} & set(arguments):
+        print(doc)
+        return
+    quiet()
+    overrides, mixed = without_mixed(arguments)
+    with hydra.initialize_config_dir(str(configs), version_base="1.3"):
+        work(overrides, mixed)
 
 
 def composed(arguments: list[str]) -> DictConfig:

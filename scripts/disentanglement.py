@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,10 +28,9 @@ from matplotlib.lines import Line2D
 from mdm import disentanglement as study
 from mdm import records
 from mdm.experiment import Table
-from mdm.run import plain, quiet
+from mdm.run import plain
 from mdm.statistics import mean_interval
-from mdm.study import COLOURS, composed, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
-from mdm.tables.gather import without_mixed
+from mdm.study import COLOURS, command, composed, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -52,22 +50,16 @@ SAID = {
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    quiet()
-    overrides, mixed = without_mixed(arguments)
-    overrides, jobs = without_jobs(overrides)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        run_study(overrides, mixed, jobs)
+    command(arguments, __doc__, CONFIGS, run_study)
 
 
-def run_study(overrides: list[str], mixed: bool, jobs: int) -> None:
+def run_study(overrides: list[str], mixed: bool) -> None:
     """Find, load, measure, write, print.
 
     Raises ValueError if the experiment has no such section ``study``, if no run has finished, and where `gather`, `refuse`,
     `mdm.trained.load` and `mdm.disentanglement` do.
     """
+    overrides, jobs = without_jobs(overrides)
     cfg = composed(overrides)
     section = plain(cfg.study) if "study" in cfg else {}
     if section.get("kind") not in KINDS:

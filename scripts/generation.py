@@ -20,16 +20,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mdm import generation, records
-from mdm.run import plain, quiet
+from mdm.run import plain
 from mdm.statistics import mean_interval, t_interval
-from mdm.study import COLOURS, Study, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
-from mdm.tables.gather import without_mixed
+from mdm.study import COLOURS, Study, command, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -42,22 +40,16 @@ Pictures = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    quiet()
-    overrides, mixed = without_mixed(arguments)
-    overrides, jobs = without_jobs(overrides)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        study(overrides, mixed, jobs)
+    command(arguments, __doc__, CONFIGS, study)
 
 
-def study(overrides: list[str], mixed: bool, jobs: int) -> None:
+def study(overrides: list[str], mixed: bool) -> None:
     """Find, load, measure, write, print.
 
     Raises ValueError if the experiment has no section ``study`` of the kind ``generation``, if no run that generates has finished,
     and where `finished_runs`, `mdm.trained.load` and `mdm.generation` do.
     """
+    overrides, jobs = without_jobs(overrides)
     found = finished_runs(overrides, mixed)
     section = plain(found.cfg.study) if "study" in found.cfg else {}
     if section.get("kind") != "generation":

@@ -14,18 +14,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
-from mdm.run import quiet
 from mdm.statistics import mean_interval
-from mdm.study import finished_runs, mean_and_interval, piped, write_figure
+from mdm.study import command, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.build import build
-from mdm.tables.gather import without_mixed
 from mdm.tables.numbers import Sheet
 from mdm.tables.wording import heading, is_percent, lower_is_better
 
@@ -35,13 +32,7 @@ OURS, BEST, PRINTED = "#0072B2", "#D55E00", "0.35"
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    quiet()
-    overrides, mixed = without_mixed(arguments)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        draw(overrides, mixed)
+    command(arguments, __doc__, CONFIGS, draw)
 
 
 def draw(overrides: list[str], mixed: bool) -> None:

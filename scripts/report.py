@@ -12,28 +12,19 @@ Records of different code, libraries, data or settings are refused; mixed=true s
 import sys
 from pathlib import Path
 
-from hydra import initialize_config_dir
 from hydra.errors import HydraException
 
 from mdm import records
 from mdm.report.page import page
 from mdm.report.provenance import counts
-from mdm.run import quiet
-from mdm.study import declared
+from mdm.study import command, declared
 from mdm.tables.build import build
-from mdm.tables.gather import without_mixed
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    quiet()
-    overrides, mixed = without_mixed(arguments)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        print(written(overrides, mixed))
+    command(arguments, __doc__, CONFIGS, lambda overrides, mixed: print(written(overrides, mixed)))
 
 
 def written(overrides: list[str], mixed: bool) -> str:

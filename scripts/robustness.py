@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,9 +26,8 @@ from mdm import records
 from mdm.experiment import Table
 from mdm.reference import value
 from mdm.robustness import Setting, evaluated, over_seeds, settings
-from mdm.run import plain, quiet
-from mdm.study import COLOURS, composed, finished_runs, of_each, piped, without_jobs, write_figure
-from mdm.tables.gather import without_mixed
+from mdm.run import plain
+from mdm.study import COLOURS, command, composed, finished_runs, of_each, piped, without_jobs, write_figure
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -43,22 +41,16 @@ SAID = {
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    quiet()
-    overrides, mixed = without_mixed(arguments)
-    overrides, jobs = without_jobs(overrides)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        study(overrides, mixed, jobs)
+    command(arguments, __doc__, CONFIGS, study)
 
 
-def study(overrides: list[str], mixed: bool, jobs: int) -> None:
+def study(overrides: list[str], mixed: bool) -> None:
     """Find, load, predict, write, print.
 
     Raises ValueError if the experiment has no section ``robustness``, if no run has finished, and where `gather`, `refuse`,
     `mdm.trained.load` and `mdm.robustness` do.
     """
+    overrides, jobs = without_jobs(overrides)
     cfg = composed(overrides)
     if "robustness" not in cfg:
         raise ValueError(

@@ -12,14 +12,11 @@ A table of records of different code, libraries, data or settings is refused; mi
 import sys
 from pathlib import Path
 
-from hydra import initialize_config_dir
 from hydra.errors import HydraException
 
 from mdm import records
-from mdm.run import quiet
-from mdm.study import declared
+from mdm.study import command, declared
 from mdm.tables.build import build
-from mdm.tables.gather import without_mixed
 from mdm.tables.latex import latex
 from mdm.tables.markdown import markdown
 from mdm.tables.page import page
@@ -29,13 +26,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
 def main(arguments: list[str]) -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    quiet()
-    overrides, mixed = without_mixed(arguments)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        tabulate(overrides, mixed)
+    command(arguments, __doc__, CONFIGS, tabulate)
 
 
 def tabulate(overrides: list[str], mixed: bool) -> None:
