@@ -12,7 +12,8 @@ The package is the path of a video segment to a number that can be believed, a s
     schedules   share of training done → factor of the learning rate
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
-    records     what a run leaves on disk
+    records     what a run leaves on disk, verified when it is read
+    ownership   one process at a time in a run's folder
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
     cost        a model → its parameters and multiply–accumulates

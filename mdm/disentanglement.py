@@ -203,7 +203,7 @@ def estimates(folder: Path) -> list[dict[str, str | float]]:
 
     Raises ValueError if the run has neither.
     """
-    curve = pd.read_csv(folder / records.CURVE)
+    curve = records.read_table(folder, records.CURVE)
     rows: list[dict[str, str | float]] = []
     for fold in ("valid", "train"):
         found = [[c for c in curve if c.startswith(f"{fold}/{owner}/") and not c.endswith("/term")] for owner in ("club", "own")]
@@ -257,7 +257,7 @@ def cases(trained: Trained, n: int) -> list[dict[str, str | float]]:
 
 def errors(folder: Path) -> list[dict[str, str | float]]:
     """Mean |error| of a run on the whole test fold, as a case called ``all``."""
-    predictions = pd.read_csv(folder / records.PREDICTIONS)
+    predictions = records.read_table(folder, records.PREDICTIONS)
     return [{"id": "all", "error": float((predictions["prediction"] - predictions["label"]).abs().mean())}]
 
 

@@ -1,12 +1,15 @@
 """Stage five, record: what a run leaves on disk, and all that tables and statistics ever read.
 
 A run's folder holds ``config.yaml`` (written first), checkpoints and ``curve.csv`` while it trains, ``predictions.csv``, and last
-``metrics.json``, which appears in one rename and marks the run as finished.
+``metrics.json``, which appears in one rename and marks the run as finished. It holds the hash of every other file, and of itself:
+whatever is read of a finished run is held against them, so a file that was edited, cut short or exchanged is refused by name.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import math
 import os
@@ -16,14 +19,23 @@ from typing import Any, Literal
 
 import yaml
 
+VERSION = 2
+"""Of the form of a record."""
+
 DECLARED = ("table", "search", "robustness", "study")
 """Sections of an experiment that say what is made of its runs; no part of any of them."""
 NOT_COMPARED = ("machine", "logger", "paths", *DECLARED)
 """Groups of a config that say where and how a run happens, or how runs are laid out, not what one computes."""
 
 CONFIG, METRICS, PREDICTIONS, CURVE = "config.yaml", "metrics.json", "predictions.csv", "curve.csv"
+BEST, LAST = "best.ckpt", "last.ckpt"
+"""The checkpoint of the chosen epoch, and that of the last one, which is there while the run is not finished."""
+HASHED = (CONFIG, CURVE, PREDICTIONS, BEST)
+"""What a record holds the hashes of."""
 ERROR = "error.txt"
 """The traceback of a run of a sweep that failed."""
+LARGEST = 2**20
+"""Bytes of a config, of which a record's has a few thousand."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -54,11 +66,10 @@ def examine(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken",
 
     ``new``: nothing. ``broken``: the same run began here and did not finish. ``finished``: its record is complete.
 
-    Raises ValueError, naming the keys, if the folder belongs to a run of another config.
+    Raises ValueError, naming the keys, if the folder belongs to a run of another config, and where `read_record` does.
     """
-    path = folder / CONFIG
-    if path.is_file():
-        old, new = yaml.safe_load(path.read_text(encoding="utf-8")) or {}, yaml.safe_load(dump(config))
+    if (folder / CONFIG).is_file():
+        old, new = read_config(folder), yaml.safe_load(dump(config))
         differing = differences(compared(old), compared(new))
         if differing:
             raise ValueError(
@@ -66,7 +77,10 @@ def examine(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken",
                 + "\n  ".join(differing)
                 + "\nChoose another paths.outputs or name, or remove the folder."
             )
-        return "finished" if (folder / METRICS).is_file() else "broken"
+        if not (folder / METRICS).is_file():
+            return "broken"
+        read_record(folder)
+        return "finished"
     if (folder / METRICS).is_file():
         raise ValueError(f"{folder} holds a {METRICS} but no {CONFIG}, so nobody can say what it is; remove the folder.")
     return "new"
@@ -117,7 +131,26 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def finish(folder: Path, metrics: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
     """Write the predictions, then the metrics: with the second rename the run is finished. NaN and infinities become null."""
     write_table(folder / PREDICTIONS, predictions)
-    write_atomically(folder / METRICS, json.dumps(without_nan(metrics), indent=1, allow_nan=False) + "\n")
+    seal(folder, metrics)
+
+
+def seal(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write the metrics with the hashes of all that lies in the folder."""
+    plain = without_nan(metrics)
+    files = {name: file_hash(folder / name) for name in HASHED if (folder / name).is_file()}
+    stored = {"version": VERSION, "files": files}
+    plain["stored"] = {**stored, "sha256": content_hash({**plain, "stored": stored})}
+    write_atomically(folder / METRICS, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+
+
+def content_hash(content: Any) -> str:
+    """SHA-256 of what JSON says, however it is laid out."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def without_nan(value: Any) -> Any:
@@ -132,18 +165,126 @@ def without_nan(value: Any) -> Any:
 def read_record(folder: str | Path) -> dict[str, Any]:
     """A finished run's metrics.
 
-    Raises ValueError if the folder holds none.
+    Raises ValueError if the folder holds none, if its file is not as it was written, and if it is of another version.
     """
-    path = Path(folder) / METRICS
+    return read_whole(Path(folder))[0]
+
+
+def read_whole(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """A finished run's metrics, and the hashes of its other files; raises as `read_record`."""
+    path = folder / METRICS
     if not path.is_file():
         raise ValueError(f"A finished run has a {METRICS}, but {folder} has none; run its command again, it resumes.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stored = content.pop("stored", None)
+        version = 1 if stored is None else stored["version"]
+        if version == VERSION:
+            said = stored.pop("sha256")
+            whole = content_hash({**content, "stored": stored}) == said
+            files = {str(name): str(value) for name, value in stored["files"].items()}
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} must be a whole record, but cannot be read ({type(error).__name__}: {error}); {AGAIN}") from None
+    if version != VERSION:
+        raise ValueError(f"{path} is a record of version {version}, but this code reads version {VERSION}; {AGAIN}")
+    if not whole:
+        raise ValueError(f"{path} must be as the run wrote it, but its content does not give its hash: it was edited; {AGAIN}")
+    return content, files
+
+
+AGAIN = "restore it, or remove the folder and run again."
+
+
+def read_bytes(folder: Path, name: str) -> bytes:
+    """A file of a run; of a finished one, after it was held against the record.
+
+    Raises ValueError if it is not there, or is not what the finished run wrote.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise ValueError(f"A run has a {name}, but {folder} has none; {AGAIN}")
+    content = path.read_bytes()
+    if (folder / METRICS).is_file():
+        expect(path, hashlib.sha256(content).hexdigest(), read_whole(folder)[1])
+    return content
+
+
+def expect(path: Path, found: str, files: Mapping[str, str]) -> None:
+    """Raise ValueError unless a file has the hash that the record says."""
+    if found != files.get(path.name):
+        raise ValueError(f"{path} must be as the run wrote it, but its hash is not the record's: it was edited or damaged; {AGAIN}")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a run, finished or not.
+
+    Raises ValueError if it is no mapping of plain values, as it was written, or if `read_bytes` does.
+    """
+    return parse_config(read_bytes(folder, CONFIG), folder / CONFIG)
+
+
+def parse_config(content: bytes, path: Path) -> dict[str, Any]:
+    """What `read_config` reads, from the bytes of the file at ``path``."""
+    try:
+        config = yaml.load(content, PlainLoader) if len(content) <= LARGEST else None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} must be a whole config, but cannot be read ({problem}); {AGAIN}") from None
+    if not isinstance(config, dict) or not config:
+        raise ValueError(f"{path} must be a mapping of at most {LARGEST} bytes, but is not; {AGAIN}")
+    return config
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them describe more than any memory holds, and no config is written with one."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, and a config is written without")
+        return super().compose_node(parent, index)
+
+
+def read_table(folder: Path, name: str, **options: Any) -> Any:
+    """`CURVE` or `PREDICTIONS` as a pandas frame; options: of `pandas.read_csv`.
+
+    Raises ValueError if the file is no table, or if `read_bytes` does.
+    """
+    import pandas as pd
+
+    content = read_bytes(folder, name)
+    try:
+        return pd.read_csv(io.BytesIO(content), **options)
+    except ValueError as error:  # of which pandas's own are
+        raise ValueError(f"{folder / name} must be a table, but cannot be read ({error}); {AGAIN}") from None
+
+
+def read_error(folder: Path) -> str:
+    """The last line of what a failed run left."""
+    lines = (folder / ERROR).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it left no traceback"
+
+
+def problems(folder: Path) -> list[str]:
+    """What is wrong with a finished run's files, a line each; reads all of them."""
+    try:
+        files = read_whole(folder)[1]
+    except ValueError as error:
+        return [str(error)]
+    found = []
+    for name in files:
+        try:
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder / name} is in the record, but is not there; {AGAIN}")
+            expect(folder / name, file_hash(folder / name), files)
+        except (ValueError, OSError) as error:
+            found.append(str(error))
+    return found
 
 
 def read_records(root: str | Path) -> Any:
     """Every finished run below a folder as one pandas frame, sorted by folder; nested keys joined by dots.
 
-    Raises ValueError if there is none.
+    Raises ValueError if there is none, and where `read_record` does.
     """
     import pandas as pd
 

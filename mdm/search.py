@@ -211,7 +211,7 @@ def read(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any], metri
             error = (folder / records.ERROR).is_file()
             failed, missing = failed + error, missing + (not error)
             continue
-        written = yaml.safe_load((folder / records.CONFIG).read_text(encoding="utf-8"))
+        written = records.read_config(folder)
         old, new = ({k: v for k, v in records.compared(c).items() if k != "data_card"} for c in (written, {**config, "seed": seed}))
         differing = records.differences(old, records.without_tuples(new))
         if differing:

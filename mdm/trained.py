@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
@@ -114,7 +113,7 @@ def load(folder: str | Path) -> Trained:
     """
     folder = Path(folder)
     record = records.read_record(folder)
-    config = yaml.safe_load((folder / records.CONFIG).read_text(encoding="utf-8"))
+    config = records.read_config(folder)
     card = config.pop("data_card")
     cfg = OmegaConf.create(config)
     assert isinstance(cfg, DictConfig)

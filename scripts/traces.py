@@ -55,7 +55,7 @@ def trace(title: str, folder: Path, runs: Runs, notes: list[str]) -> None:
     """Numbers, summary and figure of some runs."""
     found, panels = [], []
     for label, data, seed, place in runs:
-        curve, chosen = pd.read_csv(place / records.CURVE), records.read_record(place)["selected"]
+        curve, chosen = records.read_table(place, records.CURVE), records.read_record(place)["selected"]
         keys = {"data": data, "row": label, "seed": seed}
         found += [{**keys, **row} for row in lowest(curve, chosen["by"], chosen["epoch"])]
         panels.append((keys, chosen["epoch"], curve.epoch, traced(curve, chosen["by"])))

@@ -229,7 +229,7 @@ def test_a_curve_is_read_as_tables_show_it(tmp_path):
     assert np.isnan(found.columns["train/task"]).all()
     with pytest.raises(ValueError, match=r"A curve has the chosen epoch, but .*curve\.csv has no epoch 7; remove the folder"):
         curves.read_curve(a_run(tmp_path, epoch=7))
-    with pytest.raises(ValueError, match=r"A finished run has a curve\.csv, but .* has none; remove the folder and run again"):
+    with pytest.raises(ValueError, match=r"A run has a curve\.csv, but .* has none; restore it, or remove the folder"):
         curves.read_curve(a_run(tmp_path / "nowhere"))
 
 

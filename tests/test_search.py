@@ -243,10 +243,10 @@ def test_no_choice_is_made_too_early_or_among_different_data():
 def record_at(folder, **changes):
     folder.mkdir(parents=True)
     record = {"valid": {"mae": 0.5, "corr": None}, "data_card": "card", "commit": "a" * 40, "uncommitted_changes": False} | changes
-    (folder / records.METRICS).write_text(json.dumps(record))
     (folder / records.CONFIG).write_text(
         records.dump({"seed": 0, "model": {"lr": 1e-05}, "machine": {"threads": 1}, "data_card": "card"})
     )
+    records.seal(folder, record)
 
 
 def test_reading_counts_what_failed_and_what_is_missing(tmp_path):
@@ -362,9 +362,9 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     assert runs.run(cfg)["valid"]["mae"] == valid[chosen][1], "the chosen run, bit for bit"
 
     for file in (tmp_path / "outputs" / "search").rglob(records.METRICS):
-        record = json.loads(file.read_text())
+        record = records.read_record(file.parent)
         del record["test"], record["test_of_train_mean"]
-        file.write_text(json.dumps(record))
+        records.seal(file.parent, record)
         (file.parent / records.PREDICTIONS).unlink()
     main(arguments, folder=tmp_path / "again")
     assert (tmp_path / "again/search/synthetic/lmf_none.yaml").read_text() == text

@@ -23,6 +23,7 @@ ORDER = [
     "baselines",
     "learner",
     "records",
+    "ownership",
     "loggers",
     "run",
     "trained",

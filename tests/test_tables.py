@@ -336,16 +336,6 @@ def test_predictions_of_another_run_are_refused(outputs):
         outputs.sheet(declared())
 
 
-def test_an_accuracy_needs_the_range_of_labels(outputs):
-    outputs.fill({"none": NONE, "kl": BETTER})
-    for path in outputs.root.rglob(records.METRICS):
-        path.write_text(path.read_text().replace("label_range", "another"))
-    table = Table(**{**vars(declared()), "primary": {"mosi": "acc2_pos"}})
-    with pytest.raises(ValueError, match=r"seed=0 records no label_range, as earlier code did; remove the folder and run again"):
-        outputs.sheet(table)
-    assert lines_of(outputs.sheet(declared()))["kl"].star  # a MAE needs none
-
-
 def test_a_folder_with_another_seed_is_refused(outputs):
     folder = outputs.write("none", 0, 0.5)
     folder.rename(folder.with_name("seed=1"))
@@ -658,7 +648,9 @@ def test_the_script_prints_and_writes_the_same_bytes_twice(script, swept, capsys
 def test_the_script_refuses_records_of_other_settings(script, swept, capsys):
     arguments = [*EXPERIMENT, f"paths.outputs={swept}"]
     config = next(swept.rglob("kl/**/seed=1/config.yaml"))
+    record = records.read_record(config.parent)
     config.write_text(config.read_text().replace("batch_size: 32", "batch_size: 16"))
+    records.seal(config.parent, record)
     with pytest.raises(ValueError, match=r"config of kl on synthetic, recorded → declared, data\.batch_size: 16 → 32"):
         script.main(arguments)
     assert not (swept / "mdm/table1/table.md").exists()

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from mdm import records
@@ -34,10 +33,7 @@ def read_curve(run: Run) -> Curve:
 
     Raises ValueError if there is none, or it lacks the chosen epoch.
     """
-    path = run.folder / records.CURVE
-    if not path.is_file():
-        raise ValueError(f"A finished run has a {records.CURVE}, but {run.folder} has none; remove the folder and run again.")
-    frame = pd.read_csv(path)
+    path, frame = run.folder / records.CURVE, records.read_table(run.folder, records.CURVE)
     chosen = int(run.record["selected"]["epoch"])
     if chosen not in set(frame["epoch"]):
         raise ValueError(f"A curve has the chosen epoch, but {path} has no epoch {chosen}; remove the folder and run again.")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from mdm import records
 from mdm.tables.caption import ranges, where
@@ -134,7 +133,7 @@ def code(sheet: Sheet) -> Facts:
 def config_of(found: Gathered) -> dict[str, Any]:
     """The config of a cell's first finished run."""
     run = next(iter(found.finished.values()))
-    return yaml.safe_load((run.folder / records.CONFIG).read_text(encoding="utf-8"))
+    return records.read_config(run.folder)
 
 
 # ---- runs

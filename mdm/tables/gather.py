@@ -64,16 +64,16 @@ def look(folder: Path, seed: int, declared: Mapping[str, Any], seen: dict[str, t
     error = folder / records.ERROR
     if not (folder / records.METRICS).is_file():
         if error.is_file():
-            lines = error.read_text(encoding="utf-8").strip().splitlines()
-            return Run(seed, folder, "failed", {}, error=lines[-1] if lines else "no traceback")
+            return Run(seed, folder, "failed", {}, error=records.read_error(folder))
         return Run(seed, folder, "broken" if (folder / records.CONFIG).is_file() else "missing", {})
-    record, text = records.read_record(folder), (folder / records.CONFIG).read_text(encoding="utf-8")
+    record, text = records.read_record(folder), records.read_bytes(folder, records.CONFIG).decode()
     own = [line for line in text.splitlines() if line.startswith("seed: ")]
     if own != [f"seed: {seed}"] or record["seed"] != seed:
         raise ValueError(f"A folder seed={seed} holds the run of that seed, but {folder} holds another; remove it and run again.")
     others = "\n".join(line for line in text.splitlines() if not line.startswith("seed: "))
     if others not in seen:
-        seen[others] = tuple(records.differences(decisive(yaml.safe_load(others)), declared))
+        recorded = records.parse_config(others.encode(), folder / records.CONFIG)
+        seen[others] = tuple(records.differences(decisive(recorded), declared))
     return Run(seed, folder, "finished", record, seen[others])
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float
 
 from mdm import records
@@ -34,8 +33,7 @@ def has_losses(metric: str) -> bool:
 def losses_of(runs: Sequence[Run], metric: str) -> Losses | None:
     """The losses of finished runs in a metric, or None if it is no mean over segments.
 
-    Raises ValueError if the runs were tested on different segments, predictions do not give what the record says, or an accuracy's
-    record does not say which range the labels have.
+    Raises ValueError if the runs were tested on different segments, or predictions do not give what the record says.
     """
     if not has_losses(metric):
         return None
@@ -60,16 +58,11 @@ def same_segments(one: Losses, other: Losses, whose: str) -> None:
 def read_losses(run: Run, metric: str) -> Losses | None:
     """A run's losses, [1, segments]; None for the mean over several targets of a metric that leaves out segments, other ones for
     each."""
-    frame = pd.read_csv(run.folder / records.PREDICTIONS, dtype={"id": str, "group": str}, keep_default_na=False)
+    frame = records.read_table(run.folder, records.PREDICTIONS, dtype={"id": str, "group": str}, keep_default_na=False)
     target, _, name = metric.rpartition("/")
     suffixes = [column.removeprefix("label") for column in frame.columns if column == "label" or column.startswith("label_")]
     if target:
         suffixes = [f"_{target}"]
-    if name != "mae" and "label_range" not in run.record:
-        raise ValueError(
-            f"Which predictions are wrong depends on the labels' range, but {run.folder} records no label_range, as earlier code "
-            "did; remove the folder and run again."
-        )
     if name == "accuracy":  # of one class among several: a segment has one loss, not one for each target
         p, y = (frame[[f"{part}{suffix}" for suffix in suffixes]].to_numpy(np.float64) for part in ("prediction", "label"))
         losses = [(p.argmax(1) != y.argmax(1)).astype(np.float64)]
