@@ -16,7 +16,7 @@ import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-torch.set_num_threads(int(os.environ.get("MDM_TEST_THREADS", "1")))  # tests run in parallel processes
+torch.set_num_threads(int(os.environ.get("MDM_TEST_THREADS", "1")))  # one: tests run in parallel processes
 
 SMALL = (
     "data.segments.train=96",
