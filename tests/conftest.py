@@ -44,8 +44,8 @@ def config(tmp_path):
 def half_precision():
     """Autocast to bfloat16, as a context.
 
-    On a processor without AVX-512 PyTorch asks oneDNN for an LSTM of bfloat16 all the same, and oneDNN has none (RuntimeError); there
-    the LSTM is PyTorch's own.
+    On a processor without AVX-512 PyTorch asks oneDNN for an LSTM of bfloat16 all the same, and oneDNN has none (RuntimeError);
+    there the LSTM is PyTorch's own.
     """
 
     @contextmanager
