@@ -43,7 +43,7 @@ VARIANTS := MDM_TEST_THREADS=1 MDM_TEST_THREADS=2 ATEN_CPU_CAPABILITY=default AT
 
 test-processors: $(STAMP) ## run the numeric tests as other processors would
 	@failed=; for variant in $(VARIANTS); do echo "$$variant"; \
-		env $$variant $(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow' $(NUMERIC) || failed="$$failed $$variant"; \
+		env OMP_WAIT_POLICY=passive $$variant $(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow' $(NUMERIC) || failed="$$failed $$variant"; \
 	done; test -z "$$failed" || { echo "failed under$$failed"; exit 1; }
 
 check: check-style test ## format, lint, types, tests
