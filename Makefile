@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm check check-style format bench clean
+.PHONY: help install run test test-slow test-slurm test-processors check check-style format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -33,6 +33,18 @@ test-slow: $(STAMP) ## run the tests that train for minutes
 test-slurm: $(STAMP) ## run the tests that need a Slurm: installs Debian's and starts it on this machine (root)
 	which slurmctld munged >/dev/null || apt-get install -y --no-install-recommends slurm-wlm munge
 	$(BIN)/python -m pytest -m slurm
+
+# What trains or estimates, under other vector instructions of ATen, oneDNN and MKL, and with more threads.
+NUMERIC := tests/backbones tests/data tests/estimators tests/penalties $(addprefix tests/test_,$(addsuffix .py,baselines combinations \
+	disentanglement estimation explanation factors gaussian_dependence generation learner loggers product robustness significance_rates \
+	statistics sum trained))
+VARIANTS := MDM_TEST_THREADS=1 MDM_TEST_THREADS=2 ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
+	ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE
+
+test-processors: $(STAMP) ## run the numeric tests as other processors would
+	@failed=; for variant in $(VARIANTS); do echo "$$variant"; \
+		env OMP_WAIT_POLICY=passive $$variant $(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow' $(NUMERIC) || failed="$$failed $$variant"; \
+	done; test -z "$$failed" || { echo "failed under$$failed"; exit 1; }
 
 check: check-style test ## format, lint, types, tests
 

@@ -1,6 +1,8 @@
 """Shared by all tests: shapes are checked at run time, and runs are composed as the command line would."""
 
 import os
+import warnings
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-torch.set_num_threads(1)  # tests run in parallel processes
+torch.set_num_threads(int(os.environ.get("MDM_TEST_THREADS", "1")))  # one: tests run in parallel processes
 
 SMALL = (
     "data.segments.train=96",
@@ -36,6 +38,27 @@ def config(tmp_path):
             return compose("train", [f"paths.outputs={tmp_path}/outputs", *(SMALL if small else ()), *overrides])
 
     return make
+
+
+@pytest.fixture
+def half_precision():
+    """Autocast to bfloat16, as a context.
+
+    On a processor without AVX-512 PyTorch asks oneDNN for an LSTM of bfloat16 all the same, and oneDNN has none (RuntimeError);
+    there the LSTM is PyTorch's own.
+    """
+
+    @contextmanager
+    def half():
+        with ExitStack() as stack:
+            if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+                stack.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", "TF32")
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
+            yield
+
+    return half
 
 
 @pytest.fixture(scope="session")

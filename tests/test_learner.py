@@ -306,12 +306,27 @@ def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):
 
 
 def test_the_estimate_is_measured_on_validation_rows(config, tmp_path):
-    """A critic that memorises the training fold of pure noise must not report dependence: ρ = 0, yet 96 rows."""
-    cfg = config("data=gaussian", "data.segments.rho=0.0", "model=lmf", "penalty=kl", "penalty.optimizer.lr=0.01")
-    cfg.trainer.max_epochs, cfg.penalty.critic_batches = 6, "shared"
-    learner, _ = fit(cfg, tmp_path)
-    assert learner.curve[-1]["train/kl/estimate"] > 0.02, "the critic did not even memorise"
-    assert learner.curve[-1]["valid/kl/estimate"] < 0.1
+    """A critic that memorises the training fold must not report dependence, so what it reads is the validation fold, all of it and
+    nothing else: its joint rows as the backbone makes them, its product rows re-pairings of these."""
+    cfg = config("data=gaussian", "model=lmf", "penalty=kl", "data.segments.valid=60", "trainer.max_epochs=1")
+    seen = []
+
+    def watch(learner):
+        learner.penalties["kl"].estimate = lambda view: seen.append(view) or {"estimate": view.label.mean()}
+
+    learner, splits = fit(cfg, tmp_path, watch)
+    learner.eval()
+    with torch.no_grad():
+        fold = [(batch.label, learner.backbone(batch)) for batch in splits.valid()]
+    (valid, train), label = seen, torch.cat([label for label, _ in fold])
+    assert torch.equal(valid.label, label)
+    torch.testing.assert_close(valid.joint.z, torch.cat([fusion.z for _, fusion in fold]))
+    for name, rows in valid.joint.unimodal.items():
+        again = valid.product.unimodal[name]
+        assert torch.equal(again.sort(0).values, rows.sort(0).values), name
+    assert not torch.equal(valid.product.z, valid.joint.z)
+    (row,) = learner.curve
+    assert (row["valid/kl/estimate"], row["train/kl/estimate"]) == (float(valid.label.mean()), float(train.label.mean()))
 
 
 def test_parameter_groups_belong_to_submodules():

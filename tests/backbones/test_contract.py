@@ -322,10 +322,10 @@ def test_state_dict_makes_the_round_trip(case, request):
         assert_same(other.eval()(batch), backbone(batch), atol=0)
 
 
-def test_half_precision_is_finite(case):
+def test_half_precision_is_finite(case, half_precision):
     backbone, batch = case
     without_dropout(backbone)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with half_precision():
         fusion = backbone(batch)
         loss = (fusion.prediction.float() - batch.label).abs().mean()
     loss.backward()

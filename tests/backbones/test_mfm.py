@@ -355,11 +355,11 @@ def test_a_batch_without_a_modality_has_finite_terms():
     assert all(torch.isfinite(p.grad).all() for p in backbone.parameters() if p.grad is not None)
 
 
-def test_own_terms_are_finite_in_half_precision():
+def test_own_terms_are_finite_in_half_precision(half_precision):
     backbone, b = build(data=spec(language=Feature(9, tokens=True), audio=Feature(3), video=Feature(4))), batch()
     words = Sequence(torch.randint(1, 9, b.sequences["audio"].mask.shape), b.sequences["audio"].mask)
     b = replace(b, sequences={**b.sequences, "language": words})
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with half_precision():
         encoded = backbone.encode(b)
         low = backbone.own_terms(b, encoded, backbone.fuse(encoded))
     encoded = backbone.encode(b)

@@ -291,9 +291,9 @@ def test_raw_terms_are_statistics_of_what_came_in():
     assert not any(p.requires_grad for name, p in fusion.parts.items() if name != "shared")
 
 
-def test_half_precision_rebuilds_too():
+def test_half_precision_rebuilds_too(half_precision):
     backbone, b = build().train(), batch()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with half_precision():
         terms = losses(backbone, b)
     sum(terms.values()).backward()
     assert all(term.dtype == torch.float32 and torch.isfinite(term) for term in terms.values())

@@ -292,7 +292,7 @@ def test_an_iteration_takes_each_singular_value_to_a_polynomial_of_it(shape):
 def test_no_matrix_is_taken_above_norm_one(shape, scale):
     """Also those whose singular values exceed √3, where the polynomial alone would blow up."""
     w = scale * rows(*shape)
-    assert float(singular_values(orthonormal(w)).max()) <= 1 + 1e-6
+    assert float(singular_values(orthonormal(w)).max()) <= 1 + 1e-5  # rounding of 30 products
     for _ in range(60):
         w = orthonormal(w)
     if scale:  # and again and again leads to an orthonormal one
@@ -324,7 +324,7 @@ def test_orthonormal_maps_stay_so_under_an_optimiser_and_make_the_critic_one_lip
         optimizer.step()
     for layer in maps_of(critic):
         values = singular_values(layer.weight)
-        assert float(values.max()) <= 1 + 1e-6
+        assert float(values.max()) <= 1 + 1e-5
         assert float(values.min()) >= 1 - 1e-3
     critic = critic.double().eval()
     for scale in (1e-4, 1.0, 100.0):

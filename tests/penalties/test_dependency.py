@@ -459,7 +459,10 @@ def test_scale_of_z_does_not_pay():
     options = {"measure": "wasserstein", "training": "bound", "output": "linear"}
     normalised, raw = build(**options), build(normalize=False, **options)
     assert number(normalised.estimate(larger)) == pytest.approx(number(normalised.estimate(v)), abs=1e-4)
-    assert abs(number(raw.estimate(larger))) > 5 * abs(number(raw.estimate(v)))
+    for name, p in raw.critic.named_parameters():
+        if name.endswith("bias"):
+            p.data.zero_()  # then T(cz) = c·T(z), as of every critic where Z is large
+    assert number(raw.estimate(larger)) == pytest.approx(10 * number(raw.estimate(v)), rel=1e-3)
 
 
 # ---- options

