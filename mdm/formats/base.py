@@ -40,9 +40,28 @@ class Row:
 
 
 def existing(path: Path, what: str) -> Path:
-    """The path, or ValueError if nothing is there."""
-    if not path.exists():
-        raise ValueError(f"{what} is read from {path}, but nothing is there; correct the path.")
+    """The path. Raises ValueError if nothing can be found there."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise ValueError(f"{what} is read from {path}, but nothing is there; correct the path.") from None
+    except OSError as error:
+        raise ValueError(f"{what} is read from {path}, but it cannot be reached ({error.strerror}); correct the path.") from None
+    return path
+
+
+def folder(path: Path, what: str) -> Path:
+    """The path. Raises ValueError if no folder is there."""
+    if not existing(path, what).is_dir():
+        raise ValueError(f"{what} is read from a folder, but {path} is none; pass the folder that holds the files.")
+    return path
+
+
+def regular_file(path: Path, what: str) -> Path:
+    """The path. Raises ValueError if no regular file is there: a pipe would never end."""
+    if not existing(path, what).is_file():
+        came = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{what} is read from a file, but {path} is {came}; correct the path.")
     return path
 
 

@@ -66,9 +66,7 @@ class Array:
     def __init__(self) -> None:
         self.data: Any = None
 
-    def fill(
-        self, dtype: str, shape: Any, data: Any, order: str = "C", axes: tuple[int, ...] = (), scalar: bool = False
-    ) -> Array:
+    def fill(self, dtype: str, shape: Any, data: Any, order: str = "C", axes: tuple[int, ...] = (), scalar: bool = False) -> Array:
         """The array itself. Raises Refused on a dtype that is not `PLAIN`, and where shape and bytes disagree."""
         if not PLAIN.fullmatch(dtype):
             raise Refused(f"an array of dtype {dtype[:20]}, which is neither numbers nor strings")

@@ -10,11 +10,11 @@ import json
 import os
 import selectors
 import signal
-import stat
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -38,20 +38,6 @@ class Unreadable(ValueError):
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(f"{kind}: {text}" if text else kind)
         self.kind, self.text = kind, text
-
-
-def regular_file(path: Path, what: str) -> Path:
-    """The path. Raises ValueError if nothing is there, or something that is no regular file: a pipe would never end."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise ValueError(f"{what} is read from {path}, but nothing is there; correct the path.") from None
-    except OSError as error:
-        raise ValueError(f"{what} is read from {path}, but it cannot be reached ({error.strerror}); correct the path.") from None
-    if not stat.S_ISREG(mode):
-        came = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-        raise ValueError(f"{what} is read from a file, but {path} is {came}; correct the path.")
-    return path
 
 
 class Confined:
@@ -92,10 +78,8 @@ class Confined:
         self._process.wait()
         self._selector.close()
         self._process.stdout.close()  # type: ignore[union-attr]
-        try:
+        with suppress(BrokenPipeError):
             self._requests.close()
-        except BrokenPipeError:
-            pass
 
     def ask(self, function: str, path: Path, *arguments: Any) -> Any:
         """What a function of the module returns for a file. Raises Unreadable if it refuses, dies or does not end."""
@@ -131,7 +115,7 @@ class Confined:
     def _receive(self, count: int) -> np.ndarray:
         """The next bytes of the answer."""
         whole = np.empty(count, np.uint8)
-        view, done = memoryview(whole), 0
+        view, done = whole.data, 0
         while done < count:
             if not self._selector.select(max(self._deadline - time.monotonic(), 0)):
                 raise Unreadable("TimeoutError", "no answer for longer than a file of its size can need")
@@ -189,5 +173,3 @@ def content(tree: Any, arrays: Sequence[np.ndarray], blobs: Sequence[np.ndarray]
     if kind == "dict":
         return dict(zip(entries[::2], entries[1::2], strict=True))
     return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](entries)
-
-

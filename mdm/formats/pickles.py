@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mdm.formats import unpickle
-from mdm.formats.base import ALIASES, by_fold, existing
-from mdm.formats.confined import Confined, Unreadable, regular_file
+from mdm.formats.base import ALIASES, by_fold, existing, regular_file
+from mdm.formats.confined import Confined, Unreadable
 
 
 def load_pickle(path: Path) -> Any:
