@@ -24,7 +24,7 @@ import numpy as np
 
 from mdm.formats.child import ALIGNMENT, DEPTH, PLAIN, TEXT, Limits, width
 
-SECONDS = (8.0, 1 / (2 << 20))
+SECONDS = (5.0, 1 / (2 << 20))
 """Computing time: some in any case, and so much for each byte of the files."""
 PATIENCE = (60.0, 1 / (1 << 20))
 """The same by the clock, for each answer, which only a file system that does not answer should need."""
@@ -127,7 +127,7 @@ class Confined:
 
     def _raise_death(self) -> None:
         code = self._process.wait()
-        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):  # the latter is also how a machine out of memory ends a process
             raise Unreadable("TimeoutError", f"more than the {self.seconds} s of computing that a file of its size can need")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         raise Unreadable("Crash", f"the parser died of it ({how})")

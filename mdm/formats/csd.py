@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mdm.data.base import Segments
+from mdm.data.base import Segments, check_names
 from mdm.formats import hdf5
 from mdm.formats.alignment import Cut, Track
 from mdm.formats.base import TEXT, Row, assemble, by_fold, folder, refuse_nothing_finite, regular_file
@@ -211,5 +211,6 @@ def _check_options(align: str, side: str, max_steps: int | None, targets: Mappin
         raise ValueError(f"format=csd: max_steps must be a number from 1, or null, but is {max_steps!r}; correct it.")
     if not all(isinstance(column, int) and column >= 0 for column in targets.values()):
         raise ValueError(f"format=csd: targets must map names to columns of the labels, from 0, but is {targets}; correct it.")
+    check_names("format=csd", "further modalities", others)
     if "tokens" in others:
         raise ValueError("format=csd: no modality may be called tokens, which is a kind of text; choose another name.")
