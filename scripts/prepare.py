@@ -42,6 +42,9 @@ def settings(arguments: list[str]) -> dict[str, Any]:
     twice = sorted({key for key, _, _ in given if [other for other, _, _ in given].count(key) > 1})
     if twice:
         raise ValueError(f"Each key must be given once, but {', '.join(twice)} came twice; leave one.")
+    for key, _, value in given:
+        if key in TEXTS and FORBIDDEN_IN_TEXT.search(value):
+            raise ValueError(f"{key} must be written without control characters, but is {value!r:.80}; correct it.")
     texts = {key: text(value) for key, sign, value in given if sign and key in TEXTS}
     others = ["=".join((key, value)) if sign else key for key, sign, value in given if not (sign and key in TEXTS)]
     try:
@@ -55,9 +58,6 @@ def settings(arguments: list[str]) -> dict[str, Any]:
     if absent:
         raise ValueError(f"format, source and out must be given, but {', '.join(absent)} is not; see --help.")
     config["name"] = config["name"] or ""
-    for key in TEXTS:
-        if FORBIDDEN_IN_TEXT.search(config[key] or ""):
-            raise ValueError(f"{key} must be written without control characters, but is {config[key]!r:.80}; correct it.")
     check_options(prepare, config, "prepare")
     return dict(config)
 

@@ -22,6 +22,7 @@ UNLABELED = "unlabeled"
 """The fold of segments that only train what needs no label (paper 004, section 3.4); their labels are NaN."""
 WIDEST = 1e6
 """No scale of labels reaches further. One that does says nothing, and every measure relative to it is 0."""
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 FORBIDDEN_IN_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 FORBIDDEN = re.compile(rf"[/\\]|^\.{{1,2}}$|{FORBIDDEN_IN_TEXT.pattern}")
 """What no name may have: control characters and halves of characters; what names files, separators of paths besides."""
@@ -313,6 +314,12 @@ def check_feature(name: str, feature: str, ragged: Ragged, n: int) -> None:
     """The part of `check` that concerns the shape of one ragged array."""
     if len(ragged) != n:
         raise ValueError(f"{name}: {feature} must hold one sequence per segment ({n}), but holds {len(ragged)}; check the reader.")
+    halves = [word for word in ragged.vocabulary if SURROGATE.search(word)]
+    if halves:
+        raise ValueError(
+            f"{name}: {feature} must be of whole characters, but {halves[0]!r:.80} is not ({len(halves)} such words); decode the "
+            "text again."
+        )
     offsets = ragged.offsets
     if offsets[0] != 0 or offsets[-1] != len(ragged.values) or (np.diff(offsets) < 0).any():
         raise ValueError(

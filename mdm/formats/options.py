@@ -26,17 +26,21 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any], where:
 
 def admits(hint: Any, value: Any) -> bool:
     """Whether a value is of a type; a bool is no number, a text no list, and each entry counts (beartype looks at one of them)."""
+
+    def fits(wrap: Callable[[Any], Any], entry: Any) -> bool:
+        fitting, anything, number = (is_bearable(wrap(e), hint, conf=WHOLE_IS_NUMBER) for e in (entry, object(), 2))
+        return fitting and (anything or not number or not isinstance(entry, bool))
+
     if isinstance(value, str):
         return is_bearable("some text", hint)
-    if isinstance(value, bool):
-        return is_bearable(value, hint) and (hint is Any or not is_bearable(2, hint))
     if isinstance(value, list | tuple):
-        single = all(is_bearable([entry], hint, conf=WHOLE_IS_NUMBER) for entry in value)
-        return is_bearable([], hint) and single and (hint is Any or not any(isinstance(entry, bool) for entry in value))
+        return is_bearable([], hint) and all(fits(lambda entry: [entry], entry) for entry in value)
     if isinstance(value, dict):
-        single = all(is_bearable({key: entry}, hint, conf=WHOLE_IS_NUMBER) for key, entry in value.items())
-        return is_bearable({}, hint) and single and (hint is Any or not any(isinstance(entry, bool) for entry in value.values()))
-    return is_bearable(value, hint, conf=WHOLE_IS_NUMBER)
+        return is_bearable({}, hint) and all(
+            fits(lambda entry, key=key: {key: entry}, entry)  # type: ignore[misc]
+            for key, entry in value.items()
+        )
+    return fits(lambda entry: entry, value)
 
 
 def meaning(hint: Any) -> str:

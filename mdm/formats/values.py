@@ -100,10 +100,12 @@ def identify(value: Any, where: str) -> tuple[str, str]:
     ``vid[k]``, ``vid$_$k``, ``vid_k`` (any of them alone or first in an array), a whole number, or an array (vid, start, end).
     Raises ValueError if it is called nothing, or by something else.
     """
-    given = np.asarray(value).reshape(-1).tolist() if not isinstance(value, list | tuple) else list(value)
+    listed = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+    given = list(listed) if isinstance(listed, list | tuple) else [listed]
     times = given[1:] if len(given) == 3 else []
     first = given[0] if given else None
-    name = str(first) if type(first) is int else decoded(first, f"{where}: its id") if first is not None else ""
+    first = str(first) if type(first) is int or isinstance(first, np.integer) else first
+    name = decoded(first, f"{where}: its id")
     if not name:
         raise ValueError(f"{where}: its id must be a text, but is {shown(value)}; give each segment one.")
     spans = [str(time, "latin1") if isinstance(time, bytes) else str(time) for time in times]
