@@ -23,6 +23,7 @@ from uuid import uuid4
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from mdm.data.base import Ragged, Segments, check, check_names, digest
 
@@ -154,9 +155,9 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
     with whole(path, MANIFEST):
         names = [*manifest["text"], *manifest["modalities"]]
         check_names(str(path), "features", names)
-        missing = {"card", "vocabulary", "digests", "card_hash"} - manifest.keys()
-        if missing or manifest["card"]["digests"].keys() != set(names):
-            raise ValueError(f"it lacks {', '.join(sorted(missing)) or 'digests of features'}")
+        strange = [key for key in ("card", "vocabulary", "digests") if not isinstance(manifest[key], dict)]
+        if strange or not isinstance(manifest["card_hash"], str) or manifest["card"]["digests"].keys() != set(names):
+            raise ValueError(f"it has no proper {', '.join(strange) or 'digests'}")
     return manifest, fingerprint(path, manifest)
 
 
@@ -263,14 +264,14 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
 def read_ragged(path: Path, feature: str, manifest: dict[str, Any]) -> Ragged:
     """One feature, its values mapped."""
     with whole(path, f"{feature}.values.npy"):
-        values = np.load(path / f"{feature}.values.npy", mmap_mode="r", allow_pickle=False)
-        if not isinstance(values, np.ndarray) or (values.dtype.str, values.ndim) not in (("<f4", 2), ("<i4", 1)):
-            raise ValueError(f"it is {getattr(values, 'dtype', 'no array')} {list(getattr(values, 'shape', ()))}")
+        values = open_memmap(path / f"{feature}.values.npy", mode="r")
+        if (values.dtype.str, values.ndim) not in (("<f4", 2), ("<i4", 1)):
+            raise ValueError(f"it is {values.dtype} {list(values.shape)}")
     with whole(path, f"{feature}.offsets.npy"):
         # mapped first, so that a header that promises more than the file has is refused before anything is allocated
-        offsets = np.load(path / f"{feature}.offsets.npy", mmap_mode="r", allow_pickle=False)
-        if not isinstance(offsets, np.ndarray) or offsets.dtype.str != "<i8" or offsets.ndim != 1 or len(offsets) == 0:
-            raise ValueError(f"it is {getattr(offsets, 'dtype', 'no array')} {list(getattr(offsets, 'shape', ()))}")
+        offsets = open_memmap(path / f"{feature}.offsets.npy", mode="r")
+        if offsets.dtype.str != "<i8" or offsets.ndim != 1 or len(offsets) == 0:
+            raise ValueError(f"it is {offsets.dtype} {list(offsets.shape)}")
         offsets = np.array(offsets)
     with whole(path, MANIFEST):
         words = manifest["vocabulary"].get(feature, [])

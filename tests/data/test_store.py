@@ -324,7 +324,7 @@ CHANGED = {
         change_manifest(lambda m: m["vocabulary"]["words"].__setitem__(5, "other")),
         r"manifest\.json \(vocabulary\) has changed",
     ),
-    "the range": (change_manifest(lambda m: m["card"].__setitem__("label_range", [-4, 4])), r"manifest\.json \(card_hash\)"),
+    "the range": (change_manifest(lambda m: m["card"].__setitem__("label_range", [-4.0, 4.0])), r"manifest\.json \(card_hash\)"),
     "the source": (change_manifest(lambda m: m["card"]["source"].__setitem__("x", 1)), r"manifest\.json \(card_hash\)"),
     "a count": (change_manifest(lambda m: m["card"]["folds"].__setitem__("train", 1)), r"manifest\.json \(card\)"),
     "a digest": (change_manifest(lambda m: m["card"]["digests"].__setitem__("audio", "0")), r"audio\.values\.npy"),
@@ -378,7 +378,7 @@ def test_a_forged_note_deceives_opening_and_not_verifying(store):
     """The note is kept against accidents; a person who can write it can write the manifest, too."""
     open_store(store)
     np.save(store / "video.values.npy", np.load(store / "video.values.npy")[::-1])
-    manifest, found = read_manifest(store)
+    _, found = read_manifest(store)
     (store / VERIFIED).write_text(json.dumps(found))
     open_store(store)
     with pytest.raises(ValueError, match=r"video\.values\.npy or video\.offsets\.npy has changed since"):
