@@ -269,7 +269,7 @@ def read_ragged(path: Path, feature: str, manifest: dict[str, Any]) -> Ragged:
             raise ValueError(f"it is {values.dtype} {list(values.shape)}")
     with whole(path, f"{feature}.offsets.npy"):
         # mapped first, so that a header that promises more than the file has is refused before anything is allocated
-        offsets = open_memmap(path / f"{feature}.offsets.npy", mode="r")
+        offsets: np.ndarray = open_memmap(path / f"{feature}.offsets.npy", mode="r")
         if offsets.dtype.str != "<i8" or offsets.ndim != 1 or len(offsets) == 0:
             raise ValueError(f"it is {offsets.dtype} {list(offsets.shape)}")
         offsets = np.array(offsets)

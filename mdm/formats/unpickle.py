@@ -18,7 +18,7 @@ LIMITS = Limits(memory=(256 << 20, 32), arrays=(16 << 20, 8))
 """Python's objects take up to some twenty times their bytes in a pickle; arrays as many, and one may be meant several times."""
 
 
-class RefusedName(Refused):
+class RefusedName(ValueError):
     """A pickle names something that is not on the list."""
 
 
