@@ -16,7 +16,7 @@ import numpy as np
 
 from mdm.formats.child import Array, Limits, Refused
 
-LIMITS = Limits(memory=(384 << 20, 192), arrays=(128 << 20, 64))
+LIMITS = Limits(memory=(256 << 20, 160), arrays=(64 << 20, 64))
 """Features of zeros compress well, but not all of a data set by more than this."""
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 EXPANSION = 1032
