@@ -35,7 +35,7 @@ TEXTS = ("format", "source", "out", "name", "download")
 
 def settings(arguments: list[str]) -> dict[str, Any]:
     """configs/prepare.yaml with the command line's ``key=value`` over it. Raises ValueError on what it has not got."""
-    base = OmegaConf.load(ROOT / "configs" / "prepare.yaml")
+    base: Any = OmegaConf.load(ROOT / "configs" / "prepare.yaml")
     OmegaConf.set_struct(base, True)
     OmegaConf.set_struct(base.options, False)
     given = [argument.partition("=") for argument in arguments]
@@ -48,7 +48,11 @@ def settings(arguments: list[str]) -> dict[str, Any]:
     texts = {key: text(value) for key, sign, value in given if sign and key in TEXTS}
     others = ["=".join((key, value)) if sign else key for key, sign, value in given if not (sign and key in TEXTS)]
     try:
-        config: Any = {**OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.from_cli(others))), **texts}  # type: ignore[dict-item]
+        config: Any = OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.from_cli(others)))
+        parts = [key for key in TEXTS if config[key] != base[key]]
+        if parts:
+            raise ValueError(f"{parts[0]} has no keys of its own")
+        config |= texts
     except (OmegaConfBaseException, YAMLError, AttributeError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"Arguments must be key=value with keys of configs/prepare.yaml ({', '.join(base)}), but {' '.join(arguments):.200} "

@@ -10,6 +10,7 @@ frames, whereas the SDK may drop one modality's row there and shift those that f
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -156,10 +157,13 @@ def _find(source: Path, role: str, pattern: Any) -> Path | None:
         raise ValueError(f"format=csd: option {role} must be a file name or pattern, but is {pattern!r}; check the options' names.")
     if not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise ValueError(
-            f"format=csd: option {role} must name a file within {source}, but is {pattern!r}; put it there and pass its name."
+            f"format=csd: option {role} must name a file within {source}, but is {pattern!r:.80}; put it there and pass its name."
         )
     exact = source / pattern
-    matches = [exact] if exact.exists() else sorted(source.glob(pattern))
+    try:
+        matches = [exact] if os.path.lexists(exact) else sorted(source.glob(pattern))
+    except ValueError as error:
+        raise ValueError(f"format=csd: option {role} must be a file name or pattern, but is {pattern!r} ({error}).") from None
     if len(matches) > 1:
         raise ValueError(
             f"format=csd: one file must play the role of {role}, but {', '.join(m.name for m in matches)} match; "
@@ -167,7 +171,7 @@ def _find(source: Path, role: str, pattern: Any) -> Path | None:
         )
     if not matches and not (usual and "*" in pattern):
         raise ValueError(
-            f"format=csd needs a file for {role}, but nothing in {source} matches '{pattern}'; pass options.{role}=<file> "
+            f"format=csd needs a file for {role}, but nothing in {source} matches {pattern!r:.80}; pass options.{role}=<file> "
             "(or correct the option's name: unknown options are modalities)."
         )
     return regular_file(matches[0], f"format=csd: {role}") if matches else None

@@ -67,7 +67,7 @@ def prepare(
     """
     readers = formats()
     if format not in readers:
-        raise ValueError(f"format must be one of {', '.join(readers)}, but is {format!r}; `--help` says what each reads.")
+        raise ValueError(f"format must be one of {', '.join(readers)}, but is {format!r:.60}; `--help` says what each reads.")
     options = dict(options or {})
     accepted = {parameter.name: parameter for parameter in _options(readers[format])}
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
