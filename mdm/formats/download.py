@@ -45,7 +45,7 @@ def download(dataset: str, folder: str | Path) -> list[Path]:
         return sorted(folder.iterdir())
     except (Exception, SystemExit) as error:  # the SDK's code, its server and the disk: it even exits where it should raise
         raise ValueError(
-            f"download of {dataset} into {folder} must reach the SDK's server, but failed ({error or type(error).__name__}); try "
+            f"download of {dataset} into {folder} must reach the SDK's server, but failed ({str(error) or type(error).__name__}); try "
             "again later, or fetch the files by hand into the source folder."
         ) from None
 
