@@ -44,9 +44,10 @@ def download(dataset: str, folder: str | Path) -> list[Path]:
         (folder / f"{dataset}_standard_folds.json").write_text(json.dumps(folds))
         return sorted(folder.iterdir())
     except (Exception, SystemExit) as error:  # the SDK's code, its server and the disk: it even exits where it should raise
+        cause = str(error) or type(error).__name__
         raise ValueError(
-            f"download of {dataset} into {folder} must reach the SDK's server, but failed ({str(error) or type(error).__name__}); try "
-            "again later, or fetch the files by hand into the source folder."
+            f"download of {dataset} into {folder} must reach the SDK's server, but failed ({cause}); try again later, or "
+            "fetch the files by hand into the source folder."
         ) from None
 
 
