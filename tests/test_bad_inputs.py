@@ -113,14 +113,16 @@ def store_of(path, **changes):
     return write_store(Segments(**{**base, **changes}), path)
 
 
-def test_values_that_turned_nan_on_disk_stop_the_run_at_once(config, tmp_path):
-    """A store is not read whole at every start, so a damaged value shows in the first loss: it stops there, named."""
+def test_values_that_turned_nan_on_disk_are_found_before_the_run(config, tmp_path):
+    """A store that has changed is held to its digests when it is opened, and named."""
     path = store_of(tmp_path / "stores" / "mosi")
     values = np.load(path / "audio.values.npy")
     values[:] = np.nan
     np.save(path / "audio.values.npy", values)
     cfg = config("data=mosi", f"paths.data={tmp_path}/stores", "data.batch_size=4", small=False)
-    with pytest.raises(ValueError, match="Every loss term must be finite, but task is not, in epoch 0"):
+    with pytest.raises(
+        ValueError, match=r"mosi: a store must hold what was written into it, but audio\.values\.npy .* has changed since"
+    ):
         runs.run(cfg)
     assert not list((tmp_path / "outputs").rglob("metrics.json"))
 

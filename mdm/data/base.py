@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +20,12 @@ from jaxtyping import Float, Int, Shaped
 FOLDS = ("train", "valid", "test")
 UNLABELED = "unlabeled"
 """The fold of segments that only train what needs no label (paper 004, section 3.4); their labels are NaN."""
+WIDEST = 1e6
+"""No scale of labels reaches further. One that does says nothing, and every measure relative to it is 0."""
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+FORBIDDEN_IN_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+FORBIDDEN = re.compile(rf"[/\\]|^\.{{1,2}}$|{FORBIDDEN_IN_TEXT.pattern}")
+"""What no name may have: control characters and halves of characters; what names files, separators of paths besides."""
 PADDING, UNKNOWN = 0, 1
 """Token ids with a meaning of their own; the words of a vocabulary start at 2."""
 
@@ -206,12 +214,13 @@ def check(segments: Segments) -> Segments:
     Of a table that comes from a store (it has digests) the values themselves are not read again: they were checked when they
     were written, and reading a large store whole would cost more than training on it for an epoch.
 
-    Raises ValueError (contract, what came, what to do) on: no segments, duplicated ids, unknown fold
-    names, labels that are not finite or leave the declared range, arrays whose length differs from the
+    Raises ValueError (contract, what came, what to do) on: no segments, duplicated ids, names and ids that could not name a
+    file, unknown fold names, labels that are not finite or leave the declared range, arrays whose length differs from the
     number of segments, values that are not finite, a modality without a single step, features called
     aligned whose lengths differ, token ids outside the vocabulary.
     """
     n, name = len(segments), segments.name
+    check_names("The data set", "its name", [name])
     if n == 0:
         raise ValueError(f"{name}: a data set must hold at least one segment, and this one is empty; check its source.")
     seen: set[str] = set()
@@ -221,6 +230,10 @@ def check(segments: Segments) -> Segments:
             f"{name}: segment ids must be unique, but {len(doubled)} occur twice ({', '.join(doubled[:3])}); "
             "rename them or remove the copies, or one segment may stand in two folds."
         )
+    for what, names in (("segment ids", segments.ids), ("features", segments.features), ("marks", segments.marks)):
+        check_names(name, what, names)
+    check_names(name, "targets", segments.targets, FORBIDDEN_IN_TEXT)
+    check_names(name, "groups", {str(group) for group in segments.group.tolist() if group != ""}, FORBIDDEN_IN_TEXT)
     unknown = sorted(set(segments.fold.tolist()) - {*FOLDS, UNLABELED, ""})
     if unknown:
         raise ValueError(
@@ -246,6 +259,17 @@ def check(segments: Segments) -> Segments:
             "declare them unaligned."
         )
     return segments
+
+
+def check_names(name: str, what: str, given: Iterable[str], forbidden: re.Pattern[str] = FORBIDDEN) -> None:
+    """Raises ValueError unless each can be written into a table, and (by default) name a file without leading out of its folder."""
+    bad = [text for text in given if not text or forbidden.search(text) or len(text.encode("utf-8", "surrogatepass")) > 200]
+    if bad:
+        kept = " and separators of paths" if forbidden is FORBIDDEN else ""
+        raise ValueError(
+            f"{name}: {what} must have 1 to 200 bytes without control characters{kept}, but {bad[0]!r:.80} came "
+            f"({len(bad)} such); rename them."
+        )
 
 
 def check_columns(segments: Segments) -> None:
@@ -274,8 +298,10 @@ def check_columns(segments: Segments) -> None:
             f"{name}: segments of the fold unlabeled must have NaN for a label, so that it cannot be used, but {len(bad)} have one "
             f"(first: {segments.ids[bad[0]]}); set them to NaN, or choose another fold."
         )
-    if not low < high:
-        raise ValueError(f"{name}: label_range must be (low, high) with low < high, but is ({low}, {high}); correct it.")
+    if not -WIDEST <= low < high <= WIDEST:
+        raise ValueError(
+            f"{name}: label_range must be (low, high) within ±{WIDEST:g} and low < high, but is ({low}, {high}); correct it."
+        )
     bad = np.flatnonzero(((label < low) | (label > high)).any(1))
     if len(bad):
         raise ValueError(
@@ -288,6 +314,12 @@ def check_feature(name: str, feature: str, ragged: Ragged, n: int) -> None:
     """The part of `check` that concerns the shape of one ragged array."""
     if len(ragged) != n:
         raise ValueError(f"{name}: {feature} must hold one sequence per segment ({n}), but holds {len(ragged)}; check the reader.")
+    halves = [word for word in ragged.vocabulary if SURROGATE.search(word)]
+    if halves:
+        raise ValueError(
+            f"{name}: {feature} must be of whole characters, but {halves[0]!r:.80} is not ({len(halves)} such words); decode the "
+            "text again."
+        )
     offsets = ragged.offsets
     if offsets[0] != 0 or offsets[-1] != len(ragged.values) or (np.diff(offsets) < 0).any():
         raise ValueError(

@@ -1,13 +1,14 @@
 """Stage one, data: what the readers of `mdm.formats` share, from opened files to one checked table.
 
 A reader turns its files into `Row`s, one per segment; `assemble` does what must be the same for all of
-them: a feature of zeros only counts as missing, values that are not finite become 0 and are counted, labels
-are clipped only on request, and the files' hashes go into the data card.
+them: a feature of zeros only counts as missing, values that are not finite become 0 and are counted, values far
+beyond the others of their column are named, labels are clipped only on request, and the files' hashes go into the data card.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from mdm.data.base import FOLDS, Ragged, Segments, check
 
 TEXT = ("words", "tokens", "vectors")
 """Names of features that are kinds of text; every other feature is a modality of its own."""
+FAR, SAMPLE = 1e6, 1 << 16
+"""How many times its usual size a value may have before it is called extreme, and in how many rows one looks for the usual."""
+logger = logging.getLogger(__name__)
 ALIASES = {"train": "train", "valid": "valid", "dev": "valid", "test": "test"}
 """What files call the folds → what this framework calls them."""
 
@@ -40,9 +44,28 @@ class Row:
 
 
 def existing(path: Path, what: str) -> Path:
-    """The path, or ValueError if nothing is there."""
-    if not path.exists():
-        raise ValueError(f"{what} is read from {path}, but nothing is there; correct the path.")
+    """The path. Raises ValueError if nothing can be found there."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise ValueError(f"{what} is read from {path}, but nothing is there; correct the path.") from None
+    except OSError as error:
+        raise ValueError(f"{what} is read from {path}, but it cannot be reached ({error.strerror}); correct the path.") from None
+    return path
+
+
+def folder(path: Path, what: str) -> Path:
+    """The path. Raises ValueError if no folder is there."""
+    if not existing(path, what).is_dir():
+        raise ValueError(f"{what} is read from a folder, but {path} is none; pass the folder that holds the files.")
+    return path
+
+
+def regular_file(path: Path, what: str) -> Path:
+    """The path. Raises ValueError if no regular file is there: a pipe would never end."""
+    if not existing(path, what).is_file():
+        came = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{what} is read from a file, but {path} is {came}; correct the path.")
     return path
 
 
@@ -51,8 +74,8 @@ def by_fold(content: Any, where: str) -> dict[str, Any]:
 
     Raises ValueError unless it is a mapping with exactly these three folds.
     """
-    keys = [str(key) for key in content] if isinstance(content, Mapping) else f"a {type(content).__name__}"
-    if not isinstance(content, Mapping) or sorted(ALIASES.get(key, key) for key in keys) != sorted(FOLDS):
+    keys = [str(key)[:40] for key in list(content)[:12]] if isinstance(content, Mapping) else f"a {type(content).__name__}"
+    if not isinstance(content, Mapping) or sorted(ALIASES.get(str(key), "") for key in content) != sorted(FOLDS):
         raise ValueError(
             f"{where} must be a dictionary of exactly three folds, train, valid (or dev) and test, but holds {keys}; "
             "rename, add or remove folds."
@@ -93,6 +116,23 @@ def refuse_nothing_finite(where: str, feature: str, bad: int, seen: int) -> None
         )
 
 
+def far_values(values: Float[np.ndarray, "steps dim"]) -> dict[str, int]:
+    """Column → how many of its values are more than `FAR` times as large as its non-zero values usually are; none left out.
+
+    What is usual is the median of the absolute values, which a few damaged ones do not move, of at most `SAMPLE` rows evenly apart.
+    Of a normal column no value is as far; of a Cauchy's one in 1.6 million (2 / (pi FAR)), for a tail is as heavy as that seldom.
+    """
+    found = {}
+    largest = np.maximum(values.max(0, initial=0), -values.min(0, initial=0))
+    sample = np.abs(values[:: max(1, len(values) // SAMPLE)])
+    for column in np.flatnonzero(largest > 0):
+        usual = sample[:, column][sample[:, column] > 0]
+        bound = FAR * float(np.median(usual)) if len(usual) else np.inf
+        if largest[column] > bound:
+            found[str(column)] = int((np.abs(values[:, column]) > bound).sum())
+    return found
+
+
 def assemble(
     rows: Sequence[Row],
     *,
@@ -119,7 +159,7 @@ def assemble(
     Raises ValueError on a label range that is not (low, high), a fold without segments, a feature of
     different widths or without a finite value, and whatever `check` refuses.
     """
-    if not isinstance(label_range, list | tuple) or [isinstance(x, int | float) for x in label_range] != [True, True]:
+    if not isinstance(label_range, list | tuple) or [type(x) in (int, float) for x in label_range] != [True, True]:
         raise ValueError(
             f"{format}: label_range must be (low, high), the scale of the labels, but is {label_range}; pass "
             "options.label_range=[low,high] ([1,5] for ICT-MMMO, [-3,3] for CMU-MOSI and CMU-MOSEI)."
@@ -137,6 +177,7 @@ def assemble(
     ids = [row.id for row in kept]
     features: dict[str, Ragged] = {}
     counts = dict(cleaned or {})
+    extreme: dict[str, dict[str, int]] = {}
     for feature in (*(f for f in TEXT if f in found), *(f for f in found if f not in TEXT)):
         ragged = stack(feature, [row.features.get(feature) for row in kept], ids, name)
         if not ragged.tokens:
@@ -144,6 +185,14 @@ def assemble(
             refuse_nothing_finite(name, feature, int(bad.sum()), bad.size)
             ragged.values[bad] = 0
             counts[feature] = counts.get(feature, 0) + int(bad.sum())
+            found_far = far_values(ragged.values)
+            if found_far:
+                extreme[feature] = found_far
+                logger.warning(
+                    "%s: %s has %d values more than %g times the usual size of their column (columns %s); scaling by such a "
+                    "column flattens all others of it. Are they damaged? They are kept, and named in the data card.",
+                    *(name, feature, sum(found_far.values()), FAR, ", ".join(list(found_far)[:5])),
+                )
         features[feature] = ragged
     label = np.stack([np.asarray(row.label, np.float32) for row in kept])
     outside = ((label < low) | (label > high)) & clip_labels
@@ -167,6 +216,7 @@ def assemble(
                 "cleaned": counts,
                 "clipped_labels": int(outside.sum()),
                 "dropped": [*dropped, *empty],
+                **({"extreme": extreme} if extreme else {}),
                 **(notes or {}),
             },
         )

@@ -36,11 +36,11 @@ class Columns:
                 f"{self.where} must have a column '{key}', but has {sorted(map(str, self.content))}; choose the format."
             )
         column: Sequence[Any] | ndarray = self.content[key]
-        if not hasattr(column, "__len__") or (self.n and len(column) != self.n):
-            came = len(column) if hasattr(column, "__len__") else type(column).__name__
-            raise ValueError(
-                f"{self.where}: '{key}' must have one entry per segment ({self.n}), but has {came}; the file is damaged."
-            )
+        listed = isinstance(column, list | tuple) or (isinstance(column, ndarray) and column.ndim > 0)
+        if not listed or (self.n and len(column) != self.n):
+            came = len(column) if listed else type(column).__name__
+            needed = f" ({self.n})" if self.n else ""
+            raise ValueError(f"{self.where}: '{key}' must have one entry per segment{needed}, but has {came}; the file is damaged.")
         return column
 
     def steps(self, keys: Iterable[str]) -> set[int]:

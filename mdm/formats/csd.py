@@ -10,17 +10,19 @@ frames, whereas the SDK may drop one modality's row there and shift those that f
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mdm.data.base import Segments
+from mdm.data.base import Segments, check_names
+from mdm.formats import hdf5
 from mdm.formats.alignment import Cut, Track
-from mdm.formats.base import TEXT, Row, assemble, by_fold, existing, refuse_nothing_finite
+from mdm.formats.base import TEXT, Row, assemble, by_fold, folder, refuse_nothing_finite, regular_file
+from mdm.formats.confined import Confined
 from mdm.formats.sequences import ComputationalSequence
 
 PAUSE = "sp"
@@ -64,7 +66,7 @@ def read_csd(
     Raises ValueError if a file is missing, ambiguous or damaged, if a fold is missing, names a video
     without labels or shares one with another fold, or if an option has another value.
     """
-    source = existing(Path(source), "format=csd")
+    source = folder(Path(source), "format=csd")
     targets = dict(targets or {"sentiment": 0})
     _check_options(align, side, max_steps, targets, others)
     roles = {"labels": labels, "words": words, "vectors": vectors, "audio": audio, "video": video, **others}
@@ -76,12 +78,9 @@ def read_csd(
     dropped: list[str] = []
     bad: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    with ExitStack() as opened:
-        files = {
-            role: opened.enter_context(closing(ComputationalSequence(path, text=role == "words")))
-            for role, path in found.items()
-            if role != "folds"
-        }
+    sequences = {role: path for role, path in found.items() if role != "folds"}
+    with Confined(hdf5.__name__, list(sequences.values()), hdf5.LIMITS) as process:
+        files = {role: ComputationalSequence(path, process, text=role == "words") for role, path in sequences.items()}
         label_file = files.pop("labels")
         fold_of = _folds(found["folds"], label_file.videos)
         for video_id in label_file.videos:
@@ -156,9 +155,15 @@ def _find(source: Path, role: str, pattern: Any) -> Path | None:
         return None
     if not isinstance(pattern, str):
         raise ValueError(f"format=csd: option {role} must be a file name or pattern, but is {pattern!r}; check the options' names.")
+    if not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise ValueError(
+            f"format=csd: option {role} must name a file within {source}, but is {pattern!r:.80}; put it there and pass its name."
+        )
     exact = source / pattern
-    relative = pattern and not Path(pattern).is_absolute()
-    matches = [exact] if exact.is_file() else sorted(path for path in source.glob(pattern)) if relative else []
+    try:
+        matches = [exact] if os.path.lexists(exact) else sorted(source.glob(pattern))
+    except ValueError as error:
+        raise ValueError(f"format=csd: option {role} must be a file name or pattern, but is {pattern!r} ({error}).") from None
     if len(matches) > 1:
         raise ValueError(
             f"format=csd: one file must play the role of {role}, but {', '.join(m.name for m in matches)} match; "
@@ -166,20 +171,21 @@ def _find(source: Path, role: str, pattern: Any) -> Path | None:
         )
     if not matches and not (usual and "*" in pattern):
         raise ValueError(
-            f"format=csd needs a file for {role}, but nothing in {source} matches '{pattern}'; pass options.{role}=<file> "
+            f"format=csd needs a file for {role}, but nothing in {source} matches {pattern!r:.80}; pass options.{role}=<file> "
             "(or correct the option's name: unknown options are modalities)."
         )
-    return matches[0] if matches else None
+    return regular_file(matches[0], f"format=csd: {role}") if matches else None
 
 
 def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
     """video → fold. Raises ValueError on a fold missing, overlapping, or naming a video that has no labels."""
     try:
-        folds = by_fold(json.loads(path.read_text()), path.name)
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or too deep
         raise ValueError(
             f"{path.name} must be JSON, but is not ({error}); it maps train, valid and test to lists of videos."
         ) from None
+    folds = by_fold(content, path.name)
     fold_of: dict[str, str] = {}
     for fold, members in folds.items():
         if not isinstance(members, list) or not all(isinstance(video, str) for video in members):
@@ -209,5 +215,6 @@ def _check_options(align: str, side: str, max_steps: int | None, targets: Mappin
         raise ValueError(f"format=csd: max_steps must be a number from 1, or null, but is {max_steps!r}; correct it.")
     if not all(isinstance(column, int) and column >= 0 for column in targets.values()):
         raise ValueError(f"format=csd: targets must map names to columns of the labels, from 0, but is {targets}; correct it.")
+    check_names("format=csd", "further modalities", others)
     if "tokens" in others:
         raise ValueError("format=csd: no modality may be called tokens, which is a kind of text; choose another name.")

@@ -20,7 +20,7 @@ def download(dataset: str, folder: str | Path) -> list[Path]:
     """Labels, words, audio, video and standard folds of a data set into a folder, which may be new.
 
     Files that are there already are kept. Returns what the folder then holds. Raises ValueError if the data
-    set is unknown, the SDK is not installed, or its server does not answer.
+    set is unknown, the SDK is not installed or fails in any way, its server does not answer, or the folder cannot be written.
     """
     if dataset not in SEQUENCES:
         raise ValueError(f"download must be one of {', '.join(SEQUENCES)}, but is {dataset!r}; other data must be fetched by hand.")
@@ -31,22 +31,24 @@ def download(dataset: str, folder: str | Path) -> list[Path]:
             "download needs the CMU-MultimodalSDK (mmsdk), but it is not installed; install it from "
             "https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK, or fetch the .csd files by hand into the source folder."
         ) from None
-    folder, recipe = Path(folder), getattr(sdk, dataset)
-    folder.mkdir(parents=True, exist_ok=True)
-    links = {**recipe.labels, "words": recipe.raw["words"], **{key: recipe.highlevel[key] for key in SEQUENCES[dataset]}}
+    folder = Path(folder)
     try:
+        recipe = getattr(sdk, dataset)
+        folder.mkdir(parents=True, exist_ok=True)
+        links = {**recipe.labels, "words": recipe.raw["words"], **{key: recipe.highlevel[key] for key in SEQUENCES[dataset]}}
         for key, link in links.items():
             path = folder / link.rsplit("/", 1)[-1]
             if not path.exists():
                 _fetch(sdk, key, link, path)
-    except (RuntimeError, OSError) as error:
+        folds = {fold: list(getattr(recipe.standard_folds, f"standard_{fold}_fold")) for fold in ("train", "valid", "test")}
+        (folder / f"{dataset}_standard_folds.json").write_text(json.dumps(folds))
+        return sorted(folder.iterdir())
+    except (Exception, SystemExit) as error:  # the SDK's code, its server and the disk: it even exits where it should raise
+        cause = str(error) or type(error).__name__
         raise ValueError(
-            f"download of {dataset} must reach the SDK's server, but failed ({error}); try again later, or fetch the files "
-            "by hand into the source folder."
+            f"download of {dataset} into {folder} must reach the SDK's server, but failed ({cause}); try again later, or "
+            "fetch the files by hand into the source folder."
         ) from None
-    folds = {fold: list(getattr(recipe.standard_folds, f"standard_{fold}_fold")) for fold in ("train", "valid", "test")}
-    (folder / f"{dataset}_standard_folds.json").write_text(json.dumps(folds))
-    return sorted(folder.iterdir())
 
 
 def _fetch(sdk: object, key: str, link: str, path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Shaped
 
 from mdm.data.base import FOLDS, Segments
-from mdm.formats.base import ALIASES, Row, assemble, existing
+from mdm.formats import hdf5
+from mdm.formats.base import ALIASES, Row, assemble, folder, regular_file
+from mdm.formats.confined import Confined
+from mdm.formats.sequences import ask_hdf5
 from mdm.formats.values import first_label, matrix, trim
 
 FILES = {"vectors": ("text_{}_emb.h5", "text_{}.h5"), "audio": ("audio_{}.h5",), "video": ("video_{}.h5",)}
@@ -31,9 +33,8 @@ def read_mfn_h5(
     Raises ValueError if a fold has no labels or no modality, if a file is no HDF5 or has another shape, or
     if the modalities differ in their numbers of segments or words.
     """
-    source = existing(Path(source), "format=mfn_h5")
-    rows: list[Row] = []
-    files: list[Path] = []
+    source = folder(Path(source), "format=mfn_h5")
+    folds: dict[str, tuple[Path, dict[str, Path]]] = {}
     absent: dict[str, list[str]] = {}
     for fold in FOLDS:
         parts = [part for part, meaning in ALIASES.items() if meaning == fold]
@@ -50,8 +51,13 @@ def read_mfn_h5(
                 f"format=mfn_h5 needs a modality for each fold, but {fold} has none of {expected} in {source}; add one."
             )
         absent |= {feature: [*absent.get(feature, []), fold] for feature in FILES if feature not in here}
-        files += [labels, *here.values()]
-        rows += _rows(fold, _dataset(labels, (1, 2)), {feature: _dataset(path, (3,)) for feature, path in here.items()})
+        folds[fold] = labels, here
+    files = [path for labels, here in folds.values() for path in (labels, *here.values())]
+    rows: list[Row] = []
+    with Confined(hdf5.__name__, files, hdf5.LIMITS) as process:
+        for fold, (labels, here) in folds.items():
+            y = _dataset(process, labels, (1, 2))
+            rows += _rows(fold, y, {feature: _dataset(process, path, (3,)) for feature, path in here.items()})
     return assemble(
         rows,
         format="mfn_h5",
@@ -88,20 +94,16 @@ def _rows(fold: str, y: Shaped[np.ndarray, "..."], padded: dict[str, Shaped[np.n
 def _first(folder: Path, patterns: Sequence[str], parts: Sequence[str]) -> Path | None:
     """The first file that exists among the patterns filled with the names of a fold."""
     paths = [folder / pattern.format(part) for pattern in patterns for part in parts]
-    return next((path for path in paths if path.is_file()), None)
+    found = next((path for path in paths if path.exists()), None)
+    return None if found is None else regular_file(found, f"format=mfn_h5: {found.name}")
 
 
-def _dataset(path: Path, dimensions: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
+def _dataset(process: Confined, path: Path, dimensions: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
     """The first dataset of a file. Raises ValueError if there is none, or if it has another number of dimensions."""
-    try:
-        with h5py.File(path) as file:
-            arrays = [item for item in file.values() if isinstance(item, h5py.Dataset)]
-            array = arrays[0][()] if arrays else np.array(0.0)
-    except OSError as error:
-        raise ValueError(f"{path.name} must be an HDF5 file, but cannot be read ({error}); download it again.") from None
-    if array.ndim not in dimensions:
+    array: Shaped[np.ndarray, "..."] | None = ask_hdf5(process, "first", path)
+    if array is None or array.ndim not in dimensions:
         raise ValueError(
             f"{path.name} must hold a dataset of {' or '.join(map(str, dimensions))} dimensions, but its first has shape "
-            f"{list(array.shape)}; is this file of another format?"
+            f"{[] if array is None else list(array.shape)}; is this file of another format?"
         )
     return array

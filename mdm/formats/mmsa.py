@@ -13,7 +13,7 @@ from mdm.data.base import Segments
 from mdm.formats.base import Row, assemble
 from mdm.formats.columns import Columns
 from mdm.formats.pickles import load_folds
-from mdm.formats.values import first_label, identify, matrix
+from mdm.formats.values import decoded, first_label, identify, matrix, steps_given
 
 KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
@@ -50,7 +50,7 @@ def read_mmsa(
     rows, beyond = [], 0
     for fold, columns in tables.items():
         for k in range(columns.n):
-            segment, group = identify(columns["id"][k])
+            segment, group = identify(columns["id"][k], f"{columns.where} segment {k}")
             features, cut = _features(columns, k, aligned)
             beyond += cut
             label = first_label(columns[labels][k], f"format=mmsa: {segment}")
@@ -72,7 +72,7 @@ def read_mmsa(
 def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], int]:
     """Segment k's features, and how many of its audio and vision rows lie beyond the mask without being zero."""
     where = f"{columns.where} segment {k}"
-    features: dict[str, Any] = {"words": str(columns["raw_text"][k]).split()}
+    features: dict[str, Any] = {"words": decoded(columns["raw_text"][k], f"{where}, raw_text").split()}
     keys = {feature: key for feature, key in KEYS.items() if key in columns or feature != "vectors"}
     beyond = 0
     if "text_bert" in columns:
@@ -90,7 +90,8 @@ def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], 
     for feature, lengths in LENGTHS.items():
         if not aligned and lengths in columns:
             key = keys.pop(feature)
-            features[feature] = matrix(columns[key][k], f"{where}, {key}")[: int(columns[lengths][k])]
+            array = matrix(columns[key][k], f"{where}, {key}")
+            features[feature] = array[: steps_given(columns[lengths][k], len(array), f"{where}, {lengths}")]
     return features | (columns.vectors(k, keys, aligned) if keys else {}), beyond
 
 
@@ -104,11 +105,13 @@ def _same_steps(columns: Columns) -> bool:
 
 def _tokens(columns: Columns, k: int) -> tuple[Int[np.ndarray, " tokens"], Bool[np.ndarray, " positions"]]:
     """Segment k's token ids where the mask keeps them, and the mask."""
-    bert = np.asarray(columns["text_bert"][k])
-    if bert.ndim != 2 or len(bert) != 3:
+    where = f"{columns.where} segment {k}"
+    bert = matrix(columns["text_bert"][k], f"{where}, text_bert")
+    if len(bert) != 3:
         raise ValueError(
-            f"{columns.where} segment {k}: text_bert must be [3, positions] (ids, mask, segment), but is {list(bert.shape)}; "
-            "the file is damaged."
+            f"{where}: text_bert must be [3, positions] (ids, mask, segment), but is {list(bert.shape)}; the file is damaged."
         )
+    if not (np.isfinite(bert).all() and (bert == bert.round()).all() and (bert >= 0).all() and (bert < 1 << 24).all()):
+        raise ValueError(f"{where}: text_bert must be whole numbers from 0, but is not; the file is damaged.")
     mask = bert[1] > 0
     return bert[0][mask].astype(np.int32), mask

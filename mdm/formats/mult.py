@@ -37,7 +37,7 @@ def read_mult(
     rows = []
     for fold, columns in tables.items():
         for k in range(columns.n):
-            segment, group = identify(columns["id"][k])
+            segment, group = identify(columns["id"][k], f"{columns.where} segment {k}")
             label = first_label(columns["labels"][k], f"format=mult: {segment}")
             rows.append(Row(segment, fold, group, label, columns.vectors(k, KEYS, aligned)))
     return assemble(

@@ -6,6 +6,7 @@ A format is a module ``mdm.formats.<name>`` with a function ``read_<name>``: a n
 from __future__ import annotations
 
 import inspect
+import os
 import pkgutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -16,9 +17,10 @@ from rich.console import Group
 from rich.table import Table
 
 import mdm.formats
-from mdm.data.base import FOLDS, Segments
-from mdm.data.store import open_store, write_store
+from mdm.data.base import FOLDS, FORBIDDEN, Segments
+from mdm.data.store import MANIFEST, open_store, write_store
 from mdm.formats.download import download as fetch
+from mdm.formats.options import check_options
 
 Reader = Callable[..., Segments]
 
@@ -59,26 +61,70 @@ def prepare(
     options: the reader's own keyword arguments
     progress: called with the name of each finished step
 
-    Raises ValueError if the format or an option is unknown, if ``out`` exists and may not be overwritten (before
-    anything is read), and whatever the reader or the store refuses. Nothing appears at ``out`` then.
+    Raises ValueError if the format or an option is unknown or of another type, if ``out`` exists and may not be overwritten or
+    cannot be written (before anything is read), if the disk fails, and whatever the reader or the store refuses. Nothing appears
+    at ``out`` then.
     """
     readers = formats()
     if format not in readers:
-        raise ValueError(f"format must be one of {', '.join(readers)}, but is {format!r}; `--help` says what each reads.")
+        raise ValueError(f"format must be one of {', '.join(readers)}, but is {format!r:.60}; `--help` says what each reads.")
+    options = dict(options or {})
     accepted = {parameter.name: parameter for parameter in _options(readers[format])}
-    unknown = sorted(set(options or {}) - set(accepted))
-    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
-        raise ValueError(f"format={format} has the options {', '.join(accepted)}, but {', '.join(unknown)} came; correct the name.")
-    if Path(out).exists() and not overwrite:
-        raise ValueError(f"A store must not replace another silently, but {out} exists; remove it or pass overwrite=true.")
+    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    unknown = [key for key in options if not isinstance(key, str) or key in ("source", "name") or not (free or key in accepted)]
+    if unknown:
+        raise ValueError(
+            f"format={format} has the options {', '.join(accepted)}, but {', '.join(map(str, unknown))} came; correct the name."
+        )
+    check_options(readers[format], options, f"format={format}", "options.")
+    check_out(Path(out), overwrite)
     if download:
         if format != "csd":
             raise ValueError(f"download fetches .csd files, but format is {format}; pass format=csd.")
         fetch(download, source)
         progress("download")
-    segments = readers[format](source, name=name, **(options or {}))
+    try:
+        segments = readers[format](source, name=name, **options)
+    except OSError as error:
+        raise ValueError(
+            f"format={format}: {error.filename or source} must be readable, but is not ({error.strerror or error}); look at its "
+            "permissions and its disk."
+        ) from None
     progress("read")
-    return open_store(write_store(segments, out, overwrite=overwrite, progress=progress))
+    try:
+        return open_store(write_store(segments, out, overwrite=overwrite, progress=progress))
+    except OSError as error:
+        raise ValueError(
+            f"{out}: the store must be written there, but cannot be ({error.strerror or error}), and nothing was left; free some "
+            "space, or pass another out."
+        ) from None
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raises ValueError if a store cannot be written there, before anything is read for it."""
+    if FORBIDDEN.search(out.name) or not out.name:
+        raise ValueError(f"out must end in the name of a folder, but is {str(out)!r:.80}; pass out=<folder>.")
+    try:
+        there = stands(out)
+        if there and not overwrite:
+            raise ValueError(f"A store must not replace another silently, but {out} exists; remove it or pass overwrite=true.")
+        if there and not (out / MANIFEST).is_file():
+            raise ValueError(f"overwrite=true replaces stores only, but {out} is none; remove it, or pass another out.")
+        nearest = next(parent for parent in out.absolute().parents if stands(parent))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            came = "may not be written" if nearest.is_dir() else "is no folder"
+            raise ValueError(f"out must lie in a folder that can be written, but {nearest} {came}; pass another out.")
+    except OSError as error:
+        raise ValueError(f"out must be the path of a folder, but {out} is none ({error.strerror}); pass another out.") from None
+
+
+def stands(path: Path) -> bool:
+    """Whether anything is there, a broken link included. Raises OSError where nothing can be."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def card_view(card: Mapping[str, Any]) -> Group:

@@ -8,41 +8,47 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from mdm.formats.alignment import Track
+from mdm.formats.confined import Confined, Unreadable
+
+
+def ask_hdf5(process: Confined, function: str, path: Path, *arguments: Any) -> Any:
+    """What a function of `mdm.formats.hdf5` finds in a file. Raises ValueError on a damaged one, or on more than plain arrays."""
+    try:
+        return process.ask(function, path, *arguments)
+    except Unreadable as error:
+        if error.kind == "Refused":
+            raise ValueError(
+                f"{path.name}: an HDF5 file may hold plain arrays within itself only, but this one holds {error.text}; write it "
+                "again without."
+            ) from None
+        raise ValueError(f"{path.name} must be an HDF5 file, but cannot be read ({error}); download it again.") from None
 
 
 class ComputationalSequence:
-    """An open .csd file.
+    """A .csd file.
+
+    process: one that reads files by `mdm.formats.hdf5`
 
     The first root is read, whatever it is called, and no metadata is needed: published files differ from their own
     metadata. Raises ValueError if the file is no HDF5, or has no entries.
     """
 
-    def __init__(self, path: Path, text: bool = False) -> None:
-        self.path, self.text = path, text
-        try:
-            self._file = h5py.File(path)
-        except OSError as error:
-            raise ValueError(f"{path.name} must be an HDF5 file (.csd), but cannot be read ({error}); download it again.") from None
-        root = next(iter(self._file.values()), None)
-        data = root.get("data") if isinstance(root, h5py.Group) else None
-        if not isinstance(data, h5py.Group) or len(data) == 0:
-            self.close()
+    def __init__(self, path: Path, process: Confined, text: bool = False) -> None:
+        self.path, self.text, self._process = path, text, process
+        entries = ask_hdf5(process, "entries", path)
+        if not entries:
             raise ValueError(
                 f"{path.name} must hold entries under <root>/data, but has none; it is empty or no computational sequence."
             )
-        self._data = data
         self._entries: dict[str, list[str]] = {}
-        for entry in data:
+        for entry in entries:
             self._entries.setdefault(entry.split("[")[0], []).append(entry)
-
-    def close(self) -> None:
-        self._file.close()
 
     @property
     def videos(self) -> list[str]:
@@ -62,16 +68,21 @@ class ComputationalSequence:
         return Track(np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), names)
 
     def _rows(self, entry: str) -> tuple[Float[np.ndarray, "rows 2"], Shaped[np.ndarray, "rows *dim"]]:
-        where, group = f"{self.path.name}, {entry}", self._data[entry]
-        if not isinstance(group, h5py.Group) or not {"features", "intervals"} <= set(group):
+        where, found = f"{self.path.name}, {entry}", ask_hdf5(self._process, "rows", self.path, entry)
+        if found is None:
             raise ValueError(f"{where} must hold 'features' and 'intervals', but does not; the file is damaged, download it again.")
-        features, intervals = group["features"][()], group["intervals"][()]
+        features, intervals = found
+        if features.ndim == 0 or intervals.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{where}: features and intervals must be arrays, the latter of numbers, but are {features.dtype} "
+                f"{list(features.shape)} and {intervals.dtype}; the file is damaged, download it again."
+            )
         if intervals.ndim != 2 or intervals.shape != (len(features), 2) or not np.isfinite(intervals).all():
             raise ValueError(
                 f"{where}: intervals must be finite [rows, 2] in seconds with a row per feature ({len(features)}), but are "
                 f"{list(intervals.shape)}; the file is damaged, download it again."
             )
-        if (features.dtype.kind in "SOU") != self.text:
+        if features.dtype.kind not in ("SO" if self.text else "biuf"):
             raise ValueError(
                 f"{where}: features must be {'words' if self.text else 'numbers'}, but are {features.dtype}; "
                 "the file plays another role, check the options."

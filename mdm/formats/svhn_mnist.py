@@ -14,11 +14,15 @@ from jaxtyping import Float, Int, Shaped
 from mdm.data.base import FOLDS, Segments
 from mdm.data.gaussian import folds, stream
 from mdm.data.pairing import SHAPES, STYLES, check_split, same_digit, table
-from mdm.formats.base import existing, sha256
+from mdm.formats import matlab
+from mdm.formats.base import folder, regular_file, sha256
+from mdm.formats.confined import Confined, Unreadable
 
 IMAGES, LABELS = 0x803, 0x801
 """First four bytes of MNIST's files: unsigned bytes in 3 dimensions, or in 1."""
 PURPOSES = (*(f"division {style}" for style in STYLES), *(f"pairs {fold}" for fold in FOLDS))
+UNPACKED = (1 << 24, 64)
+"""Bytes of an unpacked file: some in any case, and so many for each byte as it lies. The published images have five."""
 CHUNK = 4096
 """Pairs whose images are copied at a time."""
 
@@ -50,7 +54,7 @@ def read_svhn_mnist(
     """
     check_split(split)
     fold = folds(train - valid, valid, pairs - train)
-    source = existing(Path(source), "format=svhn_mnist")
+    source = folder(Path(source), "format=svhn_mnist")
     files: list[Path] = []
     sets = {part: read_set(source, part, files) for part in (("train", "test") if split == "disjoint" else ("train",))}
 
@@ -139,8 +143,8 @@ def read_set(source: Path, part: str, files: list[Path]) -> Held:
 def found(folder: Path, names: list[str]) -> Path:
     """The first of these files that is there. Raises ValueError if none is."""
     for path in (folder / name for name in names):
-        if path.is_file():
-            return path
+        if path.exists():
+            return regular_file(path, f"format=svhn_mnist: {path.name}")
     raise ValueError(
         f"format=svhn_mnist needs the published files of SVHN and MNIST in one folder, but {folder} has no {names[0]}"
         f"{' (or .gz)' if len(names) > 1 else ''}; put it there."
@@ -149,13 +153,12 @@ def found(folder: Path, names: list[str]) -> Path:
 
 def read_mat(path: Path) -> tuple[Shaped[np.ndarray, "n 3 32 32"], Int[np.ndarray, " n"]]:
     """SVHN's images X [32, 32, 3, n] and labels y [n, 1], 1 to 10, as [n, 3, 32, 32] and digits."""
-    from scipy.io import loadmat  # a third of a second to import
-    from scipy.io.matlab import MatReadError
-
     try:
-        content: dict[str, Any] = loadmat(path, variable_names=["X", "y"])
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
-        raise ValueError(f"{path.name} must be a MATLAB file, but cannot be read ({error}); download it again.") from None
+        with Confined(matlab.__name__, [path], matlab.LIMITS) as process:
+            content: dict[str, Any] = process.ask("load", path, "X", "y")
+    except Unreadable as error:
+        came = f"holds {error.text}" if error.kind == "Refused" else f"cannot be read ({error})"
+        raise ValueError(f"{path.name} must be a MATLAB file, but {came}; download it again.") from None
     x, y = content.get("X"), content.get("y")
     if x is None or y is None or x.dtype != np.uint8 or x.ndim != 4 or x.shape[:3] != (32, 32, 3) or y.size != x.shape[3]:
         came = ", ".join(f"{key} {v.dtype} {list(v.shape)}" for key, v in (("X", x), ("y", y)) if v is not None) or "neither"
@@ -181,20 +184,25 @@ def read_idx(path: Path, magic: int, shape: tuple[int, ...]) -> Shaped[np.ndarra
 
     Raises ValueError if it begins otherwise or is not whole.
     """
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
+    size = path.stat().st_size
+    with path.open("rb") as plain, gzip.GzipFile(fileobj=plain) as packed:
+        file: Any = packed if plain.peek(2)[:2] == b"\x1f\x8b" else plain
         try:
-            content = gzip.decompress(content)
+            count = 2 + len(shape)
+            head = struct.unpack(f">{count}I", file.read(4 * count).ljust(4 * count, b"\0"))
+            needed = head[1] * int(np.prod(shape))
+            right = head[0] == magic and head[2:] == shape and needed <= UNPACKED[0] + UNPACKED[1] * size
+            # one byte more tells that there is more, and no bomb is unpacked to count them
+            content = file.read(needed + 1) if right else b""
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path.name} must be whole, but cannot be unpacked ({error}); download it again.") from None
-    head = struct.unpack_from(f">{2 + len(shape)}I", content.ljust(4 * (2 + len(shape)), b"\0"))
-    body = len(content) - 4 * len(head)
-    if head[0] != magic or head[2:] != shape or body != head[1] * int(np.prod(shape)):
+        body = size - 4 * count if file is plain else len(content)
+    if not right or body != needed:
         raise ValueError(
             f"{path.name} must begin with {magic:#06x}, n{''.join(f', {side}' for side in shape)} and hold as many bytes, but "
             f"begins with {head[0]:#06x}, {', '.join(map(str, head[1:]))} and holds {max(body, 0)} more; download it again."
         )
-    return np.frombuffer(content, np.uint8, offset=4 * len(head)).reshape(-1, *shape)
+    return np.frombuffer(content, np.uint8).reshape(-1, *shape)
 
 
 def as_digits(labels: Shaped[np.ndarray, "..."], lowest: int, path: Path) -> Int[np.ndarray, " n"]:

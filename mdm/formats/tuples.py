@@ -77,5 +77,5 @@ def _row(item: Any, fold: str, k: int, fields: tuple[str, ...], format: str, ali
             array = matrix(value, f"{where}, {field}")
             features[field] = array if aligned else trim(array)[0]
     own = f"{fold}_{k}"
-    segment, group = identify(item[2]) if outer == 3 else (own, own)
+    segment, group = identify(item[2], where) if outer == 3 else (own, own)
     return Row(segment, fold, group, first_label(item[1], where), features)

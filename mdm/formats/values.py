@@ -6,7 +6,21 @@ import re
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
+
+
+def numbers(value: Any) -> Shaped[np.ndarray, "..."] | None:
+    """An array of real numbers as float32; None where any of it is something else: a text that spells one, None, a complex one."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "O":  # an array of objects may hold numbers all the same
+            array = np.asarray(array.tolist())
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if array.size and array.dtype.kind not in "biuf":
+        return None
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which `assemble` counts
+        return np.zeros(array.shape, np.float32) if array.size == 0 else array.astype(np.float32)
 
 
 def matrix(value: Any, where: str) -> Float[np.ndarray, "time dim"]:
@@ -14,11 +28,9 @@ def matrix(value: Any, where: str) -> Float[np.ndarray, "time dim"]:
 
     Raises ValueError if they are not numbers or have another shape.
     """
-    try:
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which `assemble` counts
-            array = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise ValueError(f"{where} must be numbers [time, dim], but holds something else; is the order of fields right?") from None
+    array = numbers(value)
+    if array is None:
+        raise ValueError(f"{where} must be numbers [time, dim], but holds something else; is the order of fields right?")
     if array.size == 0:
         return np.zeros((0, 0), np.float32)
     if array.ndim != 2:
@@ -28,18 +40,29 @@ def matrix(value: Any, where: str) -> Float[np.ndarray, "time dim"]:
 
 def shown(value: Any) -> str:
     """The beginning of a value, on one line, for a message."""
-    return " ".join(repr(value).split())[:60]
+    text = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) and value.size > 8 else repr(value)
+    return " ".join(text.split())[:60]
 
 
 def first_label(value: Any, where: str) -> Float[np.ndarray, "1"]:
     """The sentiment of one segment: a number, or the first column of a single row (emotions may follow it)."""
-    try:
-        label = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        label = np.zeros(0, np.float32)
-    if label.size == 0 or label.ndim > 2 or (label.ndim == 2 and len(label) != 1):
+    label = numbers(value)
+    if label is None or label.size == 0 or label.ndim > 2 or (label.ndim == 2 and len(label) != 1):
         raise ValueError(f"{where}'s label must be a number or one row of numbers, but is {shown(value)}; check the labels.")
     return label.reshape(-1)[:1]
+
+
+def decoded(value: Any, where: str) -> str:
+    """A text as files of all ages write one. Raises ValueError unless it is a string, or bytes of UTF-8."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    try:
+        text = value.decode("utf-8") if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        text = None
+    if not isinstance(text, str):
+        raise ValueError(f"{where} must be a text, but is {shown(value)}; is this file of another format?")
+    return str(text)
 
 
 def strings(value: Any, where: str) -> list[str]:
@@ -48,6 +71,17 @@ def strings(value: Any, where: str) -> list[str]:
     if not all(isinstance(word, str | bytes) for word in words):
         raise ValueError(f"{where} must be a list of words, but is {shown(value)}; is the order of fields right?")
     return [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in words]
+
+
+def steps_given(value: Any, steps: int, where: str) -> int:
+    """How many of a segment's steps are real, as the file says. Raises ValueError unless it is a whole number of 0 to ``steps``."""
+    array = np.asarray(value)
+    given = array.reshape(-1)[0] if array.size == 1 and array.dtype.kind in "iuf" else np.nan
+    if not (0 <= given <= steps and given == int(given)):
+        raise ValueError(
+            f"{where} must be a whole number from 0 to the number of steps ({steps}), but is {shown(value)}; the file is damaged."
+        )
+    return int(given)
 
 
 def trim(*arrays: Float[np.ndarray, "time _"]) -> tuple[Float[np.ndarray, "steps _"], ...]:
@@ -60,12 +94,21 @@ def trim(*arrays: Float[np.ndarray, "time _"]) -> tuple[Float[np.ndarray, "steps
     return tuple(array[real] for array in arrays)
 
 
-def identify(value: Any) -> tuple[str, str]:
+def identify(value: Any, where: str) -> tuple[str, str]:
     """(segment id, video) from what files call a segment.
 
-    ``vid[k]``, ``vid$_$k``, ``vid_k`` (any of them alone or first in an array), or an array (vid, start, end).
+    ``vid[k]``, ``vid$_$k``, ``vid_k`` (any of them alone or first in an array), a whole number, or an array (vid, start, end).
+    Raises ValueError if it is called nothing, or by something else.
     """
-    parts = [str(p, "utf-8") if isinstance(p, bytes) else str(p) for p in np.asarray(value).reshape(-1).tolist()] or [""]
-    if len(parts) == 3 and all(re.fullmatch(r"\d+(\.\d*)?", part) for part in parts[1:]):
-        return f"{parts[0]}[{parts[1]}:{parts[2]}]", parts[0]
-    return parts[0], re.sub(r"(\[\d+\]|\$_\$\d+|_\d+)$", "", parts[0])
+    listed = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+    given = list(listed) if isinstance(listed, list | tuple) else [listed]
+    times = given[1:] if len(given) == 3 else []
+    first = given[0] if given else None
+    first = str(first) if type(first) is int or isinstance(first, np.integer) else first
+    name = decoded(first, f"{where}: its id")
+    if not name:
+        raise ValueError(f"{where}: its id must be a text, but is {shown(value)}; give each segment one.")
+    spans = [str(time, "latin1") if isinstance(time, bytes) else str(time) for time in times]
+    if spans and all(re.fullmatch(r"\d+(\.\d*)?", span) for span in spans):
+        return f"{name}[{spans[0]}:{spans[1]}]", name
+    return name, re.sub(r"(\[\d+\]|\$_\$\d+|_\d+)$", "", name)

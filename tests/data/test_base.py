@@ -137,6 +137,36 @@ BROKEN = {
     "label infinite": (lambda s: altered(s, label=label([1, 4], -np.inf)), r"labels must be finite, but 2 are not \(first: b\)"),
     "range reversed": (lambda s: altered(s, label_range=(3.0, -3.0)), r"low < high, but is \(3\.0, -3\.0\)"),
     "range of no width": (lambda s: altered(s, label_range=(0.0, 0.0)), r"low < high, but is \(0\.0, 0\.0\)"),
+    "range without an end": (
+        lambda s: altered(s, label_range=(-3.0, np.inf)),
+        r"within ±1e\+06 and low < high, but is \(-3\.0, inf\)",
+    ),
+    "range beyond all scales": (lambda s: altered(s, label_range=(-1e30, 1e30)), r"within ±1e\+06 and low < high"),
+    "range that is none": (lambda s: altered(s, label_range=(np.nan, 3.0)), r"low < high, but is \(nan, 3\.0\)"),
+    "id that leads out": (
+        lambda s: altered(s, ids=("a", "../b", *s.ids[2:])),
+        r"segment ids must have .* but '\.\./b' came \(1 such\)",
+    ),
+    "id of two dots": (lambda s: altered(s, ids=("..", *s.ids[1:])), r"segment ids must have .*'\.\.' came"),
+    "id of no length": (lambda s: altered(s, ids=("", *s.ids[1:])), r"segment ids must have 1 to 200 bytes .*'' came"),
+    "id of another system": (lambda s: altered(s, ids=("a\\b", *s.ids[1:])), "segment ids must have"),
+    "id with a control character": (lambda s: altered(s, ids=("a\x1b[2J", *s.ids[1:])), "segment ids must have"),
+    "id of half a character": (lambda s: altered(s, ids=("a\ud800", *s.ids[1:])), "segment ids must have"),
+    "id too long": (lambda s: altered(s, ids=("ä" * 101, *s.ids[1:])), "segment ids must have 1 to 200 bytes"),
+    "feature that leads out": (
+        lambda s: altered(s, modalities={"../audio": s.modalities["audio"]}, aligned=()),
+        r"features must have .*'\.\./audio' came",
+    ),
+    "mark that leads out": (lambda s: altered(s, marks={"a/b": np.zeros(6, bool)}), "marks must have .*'a/b' came"),
+    "target on two lines": (lambda s: altered(s, targets=("a\nb",)), r"targets must have .*'a\\nb' came"),
+    "group with a control character": (
+        lambda s: altered(s, group=np.array([*s.group[:5], "a\tb"])),
+        r"groups must have .*'a\\tb' came",
+    ),
+    "words of half a character": (
+        lambda s: altered(s, text={"words": Ragged.of_words([["a\udfff"] * t for t in LENGTHS])}),
+        "words must be of whole characters, but 'a.udfff' is not",
+    ),
     "label too high": (lambda s: altered(s, label=label(3, 3.5)), r"range \[-3, 3\], but 1 do not \(first: d = \[3\.5\]\)"),
     "label too low": (lambda s: altered(s, label_range=(-2.0, 3.0)), r"range \[-2, 3\], but 1 do not \(first: a = \[-3\.0\]\)"),
     "too few sequences": (
@@ -197,6 +227,19 @@ def test_a_broken_contract_is_named(case):
     with pytest.raises(ValueError, match=message) as caught:
         check(change(table()))
     assert str(caught.value).startswith("tiny: ")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\nb", "n" * 201])
+def test_a_name_that_could_not_name_a_folder(name):
+    with pytest.raises(
+        ValueError, match=r"The data set: its name must have 1 to 200 bytes without control characters and separators"
+    ):
+        check(altered(table(), name=name))
+
+
+@pytest.mark.parametrize("name", ["CMU-MOSI (v1.2)", "电影", "a.b", "...", "-x", " ", "n" * 200])
+def test_a_name_that_may_look_as_it_likes(name):
+    assert check(altered(table(), name=name, ids=(name, *table().ids[1:]))).name == name
 
 
 @pytest.mark.parametrize("bad", [0, 2**16 - 1, 2**16, 2**17 + 4])

@@ -1,14 +1,19 @@
 """The store: what is written comes back bit for bit, damage is named, and a killed writer leaves nothing."""
 
+import errno
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import mdm.data.store as store_module
 from mdm.data.base import Ragged, Segments, digest
-from mdm.data.store import VERSION, open_store, write_store
+from mdm.data.store import VERIFIED, VERSION, open_store, read_manifest, verify_store, write_store
 from mdm.data.synthetic import synthetic
 
 FILES = {
@@ -101,13 +106,6 @@ def test_values_are_mapped_and_cannot_be_changed(store):
             ragged.values[0] = 0
 
 
-def test_card_is_read_and_not_computed(store):
-    """A hash of all frames would read them; the digests of the manifest stand in for them."""
-    np.save(store / "audio.values.npy", np.load(store / "audio.values.npy") + 1)
-    manifest = json.loads((store / "manifest.json").read_text())
-    assert open_store(store).card["digests"] == manifest["card"]["digests"]
-
-
 def test_no_file_holds_a_pickle(store):
     """Reading with pickles forbidden, each array by itself."""
     for path in store.glob("*.npy"):
@@ -141,7 +139,7 @@ def test_a_missing_file_is_named(store, file):
         open_store(store)
 
 
-@pytest.mark.parametrize("version", [None, 0, VERSION + 1, "1"])
+@pytest.mark.parametrize("version", [None, 0, 1, VERSION + 1, "1"])
 def test_another_version(store, version):
     manifest = json.loads((store / "manifest.json").read_text())
     (store / "manifest.json").write_text(json.dumps(manifest | {"version": version}))
@@ -185,6 +183,246 @@ def test_files_that_disagree(store, part):
         open_store(store)
 
 
+def edit(path, **changes):
+    """Some of the arrays of an .npz file changed, the others left."""
+    with np.load(path) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    np.savez(path, **(arrays | {key: change(arrays[key]) for key, change in changes.items()}))
+
+
+def npy(array, **options):
+    return lambda path: np.save(path, array, **options)
+
+
+HEADER = b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 2), }"
+DAMAGE = {
+    "audio.values.npy": {
+        "empty": lambda p: p.write_bytes(b""),
+        "truncated header": lambda p: p.write_bytes(p.read_bytes()[:20]),
+        "truncated": lambda p: p.write_bytes(p.read_bytes()[:-1]),
+        "another dtype": lambda p: np.save(p, np.load(p).astype(np.float64)),
+        "another byte order": lambda p: np.save(p, np.load(p).astype(">f4")),
+        "another shape": lambda p: np.save(p, np.load(p)[:, None]),
+        "flat": lambda p: np.save(p, np.load(p).reshape(-1)),
+        "objects": npy(np.array([{"a": 1}], dtype=object), allow_pickle=True),
+        "structured": npy(np.zeros(3, [("x", "f4"), ("y", "f4")])),
+        "a scalar": npy(np.float32(1)),
+        "petabytes": lambda p: p.write_bytes((HEADER % 10**14).ljust(127) + b"\n" + bytes(64)),
+        "a negative shape": lambda p: p.write_bytes((HEADER % -5).ljust(127) + b"\n" + bytes(64)),
+        "a header of code": lambda p: p.write_bytes((HEADER % 5).replace(b"(5, 2)", b"[1]*9**9").ljust(127) + b"\n" + bytes(64)),
+        "an archive": lambda p: p.write_bytes((p.parent / "segments.npz").read_bytes()),
+        "a folder": lambda p: (p.unlink(), p.mkdir()),
+        "a pipe": lambda p: (p.unlink(), os.mkfifo(p)),
+        "a broken link": lambda p: (p.unlink(), p.symlink_to("nowhere")),
+    },
+    "audio.offsets.npy": {
+        "empty": lambda p: p.write_bytes(b""),
+        "of nothing": npy(np.zeros(0, np.int64)),
+        "another dtype": lambda p: np.save(p, np.load(p).astype(np.int32)),
+        "two axes": lambda p: np.save(p, np.load(p)[None]),
+        "a scalar": npy(np.int64(1)),
+        "objects": npy(np.array([None], dtype=object), allow_pickle=True),
+        "truncated": lambda p: p.write_bytes(p.read_bytes()[:-8]),
+    },
+    "segments.npz": {
+        "empty": lambda p: p.write_bytes(b""),
+        "truncated": lambda p: p.write_bytes(p.read_bytes()[:-30]),
+        "a plain array": lambda p: p.write_bytes((p.parent / "audio.values.npy").read_bytes()),
+        "objects": lambda p: edit(p, ids=lambda ids: ids.astype(object)),
+        "compressed": lambda p: np.savez_compressed(p, **dict(np.load(p))),
+        "labels of another type": lambda p: edit(p, label=lambda label: label.astype(np.float64)),
+        "labels of one axis": lambda p: edit(p, label=lambda label: label[:, 0]),
+        "marks of numbers": lambda p: edit(p, **{"mark.contradictory": lambda flags: flags.astype(int)}),
+        "folds of bytes": lambda p: edit(p, fold=lambda fold: fold.astype("S")),
+        "a column lacking": lambda p: np.savez(p, **{k: v for k, v in dict(np.load(p)).items() if k != "group"}),
+        "a column too many": lambda p: np.savez(p, **dict(np.load(p)), more=np.zeros(52)),
+    },
+    "manifest.json": {
+        "empty": lambda p: p.write_bytes(b""),
+        "no UTF-8": lambda p: p.write_bytes(b"\xff\xfe" + p.read_bytes()),
+        "truncated": lambda p: p.write_bytes(p.read_bytes()[:-20]),
+        "deep": lambda p: p.write_text("[" * 10**5),
+        "a list": lambda p: p.write_text("[]"),
+        "null": lambda p: p.write_text("null"),
+        "a pipe": lambda p: (p.unlink(), os.mkfifo(p)),
+    },
+}
+
+
+@pytest.mark.parametrize(("file", "damage"), [(file, damage) for file, damages in DAMAGE.items() for damage in damages])
+def test_a_damaged_file_is_one_message_that_names_it(store, file, damage):
+    DAMAGE[file][damage](store / file)
+    for reading in (open_store, verify_store):
+        with pytest.raises(ValueError, match=r"store: a store's files must be whole.*|A store is a folder") as caught:
+            reading(store)
+        assert file in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("card", None),
+        ("card", {}),
+        ("card", {"digests": {}}),
+        ("digests", None),
+        ("digests", []),
+        ("vocabulary", None),
+        ("vocabulary", {"words": 3}),
+        ("vocabulary", {"words": [1, 2]}),
+        ("text", None),
+        ("text", 3),
+        ("text", ["../outside"]),
+        ("modalities", ["/etc/passwd"]),
+        ("modalities", ["audio"]),
+        ("modalities", [1]),
+        ("card_hash", 5),
+    ],
+)
+def test_a_manifest_of_another_form_is_one_message(store, key, value):
+    manifest = json.loads((store / "manifest.json").read_text())
+    (store / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+    with pytest.raises(ValueError, match=r"manifest\.json"):
+        open_store(store)
+
+
+@pytest.mark.parametrize("key", ["version", "card", "digests", "card_hash", "vocabulary", "text", "modalities"])
+def test_a_manifest_that_lacks_a_key(store, key):
+    manifest = json.loads((store / "manifest.json").read_text())
+    (store / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k != key}))
+    with pytest.raises(ValueError, match=r"manifest\.json|version 2, but this one says None"):
+        open_store(store)
+
+
+# Verification -------------------------------------------------------------------------------------------
+
+
+def change_manifest(change):
+    def edited(store):
+        manifest = json.loads((store / "manifest.json").read_text())
+        change(manifest)
+        (store / "manifest.json").write_text(json.dumps(manifest))
+
+    return edited
+
+
+def reverse(file):
+    return lambda store: np.save(store / file, np.load(store / file)[::-1])
+
+
+CHANGED = {
+    "video reversed": (reverse("video.values.npy"), r"video\.values\.npy"),
+    "one bit of a frame": (lambda store: flip(store / "video.values.npy", -1), r"video\.values\.npy"),
+    "one word": (lambda store: flip(store / "words.values.npy", -4), r"words\.values\.npy"),
+    "a boundary": (lambda store: flip(store / "audio.offsets.npy", -16), r"audio\.offsets\.npy"),
+    "labels reversed": (lambda store: edit(store / "segments.npz", label=lambda x: x[::-1]), r"segments\.npz has changed"),
+    "a fold": (lambda store: edit(store / "segments.npz", fold=lambda x: x[::-1]), r"segments\.npz has changed"),
+    "an id": (lambda store: edit(store / "segments.npz", ids=lambda x: np.array(["new", *x[1:]])), r"segments\.npz has changed"),
+    "groups": (lambda store: edit(store / "segments.npz", group=lambda x: x[::-1]), r"segments\.npz has changed"),
+    "a mark": (lambda store: edit(store / "segments.npz", **{"mark.contradictory": np.logical_not}), r"segments\.npz has changed"),
+    "a word's spelling": (
+        change_manifest(lambda m: m["vocabulary"]["words"].__setitem__(5, "other")),
+        r"manifest\.json \(vocabulary\) has changed",
+    ),
+    "the range": (change_manifest(lambda m: m["card"].__setitem__("label_range", [-4.0, 4.0])), r"manifest\.json \(card_hash\)"),
+    "the source": (change_manifest(lambda m: m["card"]["source"].__setitem__("x", 1)), r"manifest\.json \(card_hash\)"),
+    "a count": (change_manifest(lambda m: m["card"]["folds"].__setitem__("train", 1)), r"manifest\.json \(card\)"),
+    "a digest": (change_manifest(lambda m: m["card"]["digests"].__setitem__("audio", "0")), r"audio\.values\.npy"),
+    "the hash": (change_manifest(lambda m: m.__setitem__("card_hash", "0")), r"manifest\.json \(card_hash\)"),
+}
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("opened_before", [False, True])
+@pytest.mark.parametrize("what", CHANGED)
+def test_what_was_changed_is_named(store, what, opened_before):
+    if opened_before:
+        open_store(store)
+    change, message = CHANGED[what]
+    change(store)
+    for reading in (open_store, open_store, verify_store):
+        with pytest.raises(ValueError, match=rf"must hold what was written into it, but .*{message}.*prepare it again"):
+            reading(store)
+
+
+def test_values_are_read_once_after_each_change(store, monkeypatch):
+    read = []
+    monkeypatch.setattr("mdm.data.store.check_digests", lambda path, manifest, segments: read.append(path))
+    for _ in range(3):
+        open_store(store)
+    assert len(read) == 1
+    os.utime(store / "audio.values.npy")
+    for _ in range(2):
+        open_store(store)
+    assert len(read) == 2
+    verify_store(store)
+    verify_store(store)
+    assert len(read) == 4
+    assert {path.name for path in store.iterdir()} == FILES | {VERIFIED}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 10**5, b"null", b"\xff", b'{"manifest.json": [1, 2, 3, 4]}'])
+def test_a_damaged_note_is_no_note(store, monkeypatch, content):
+    (store / VERIFIED).write_bytes(content)
+    np.save(store / "video.values.npy", np.load(store / "video.values.npy")[::-1])
+    with pytest.raises(ValueError, match="has changed since"):
+        open_store(store)
+
+
+def test_a_forged_note_deceives_opening_and_not_verifying(store):
+    """The note is kept against accidents; a person who can write it can write the manifest, too."""
+    open_store(store)
+    np.save(store / "video.values.npy", np.load(store / "video.values.npy")[::-1])
+    _, found = read_manifest(store)
+    (store / VERIFIED).write_text(json.dumps(found))
+    open_store(store)
+    with pytest.raises(ValueError, match=r"video\.values\.npy or video\.offsets\.npy has changed since"):
+        verify_store(store)
+
+
+@pytest.mark.parametrize("function", ["write_text", "replace"])
+def test_a_store_that_cannot_be_written_is_verified_each_time(store, monkeypatch, function):
+    def refuse(*arguments, **others):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    read = []
+    check = store_module.check_digests
+    monkeypatch.setattr(store_module, "check_digests", lambda *arguments: (read.append(1), check(*arguments)))
+    monkeypatch.setattr(Path, function, refuse)
+    for _ in range(2):
+        open_store(store)
+    assert len(read) == 2
+    assert {path.name for path in store.iterdir()} == FILES
+
+
+def test_many_openings_at_once(store):
+    """Sixteen at a time, of a store that nobody has verified: all succeed, and one note is left."""
+    with ThreadPoolExecutor(16) as pool:
+        hashes = {segments.card_hash for segments in pool.map(open_store, [store] * 32)}
+    assert len(hashes) == 1
+    assert {path.name for path in store.iterdir()} == FILES | {VERIFIED}
+    json.loads((store / VERIFIED).read_text())
+
+
+def test_a_change_while_it_is_verified_is_not_noted(store, monkeypatch):
+    check = store_module.check_digests
+
+    def meanwhile(path, manifest, segments):
+        check(path, manifest, segments)
+        np.save(path / "video.values.npy", np.load(path / "video.values.npy")[::-1])
+
+    monkeypatch.setattr(store_module, "check_digests", meanwhile)
+    open_store(store)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="has changed since"):
+        open_store(store)
+
+
 # Writing ------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +438,7 @@ def test_overwrite_replaces(store, tmp_path):
     (store / "left.over").write_text("of the first store")
     write_store(other, store, overwrite=True)
     assert open_store(store).card_hash == other.card_hash
-    assert {p.name for p in store.iterdir()} == {f for f in FILES if not f.startswith("vectors")}
+    assert {p.name for p in store.iterdir()} - {VERIFIED} == {f for f in FILES if not f.startswith("vectors")}
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 

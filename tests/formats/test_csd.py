@@ -238,7 +238,7 @@ def test_folds_that_are_refused(folder: Path, members: Any, message: str) -> Non
         ({"labels": "*.csd"}, "one file must play the role of labels, but CMU_X_COVAREP.csd, .* match; pass options.labels="),
         ({"words": "CMU_X_COVAREP.csd"}, "features must be words, but are float32; the file plays another role"),
         ({"audio": "CMU_X_TimestampedWords.csd"}, r"features must be numbers, but are \|S12"),
-        ({"labels": "x_folds.json"}, r"x_folds\.json must be an HDF5 file \(\.csd\), but cannot be read"),
+        ({"labels": "x_folds.json"}, r"x_folds\.json must be an HDF5 file, but cannot be read"),
         ({"folds": "missing*.json"}, "needs a file for folds"),
         ({"words": None}, "align=words needs words or vectors, but neither came"),
         ({"align": "frames"}, "align must be words or none, but is 'frames'"),

