@@ -12,8 +12,12 @@ The package is the path of a video segment to a number that can be believed, a s
     schedules   share of training done → factor of the learning rate
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
+    untrusted   files of a record, read as data within bounds
     records     what a run leaves on disk
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
+    hints       does a value keep an annotation, and how is that said
+    members     what a config may build, by kind
+    config      the schema of a run's config, checked once; the folder that it names
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
     cost        a model → its parameters and multiply–accumulates
     trained     after a run: its model back in one line, for new segments and for studies

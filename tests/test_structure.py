@@ -22,8 +22,12 @@ ORDER = [
     "schedules",
     "baselines",
     "learner",
+    "untrusted",
     "records",
     "loggers",
+    "hints",
+    "members",
+    "config",
     "run",
     "trained",
     "probe",
@@ -48,7 +52,7 @@ ORDER = [
 ]
 ONLY = {
     "hydra": {"run", "experiment", "study", "attempt", "sweep"},
-    "omegaconf": {"run", "trained", "cost", "experiment", "search", "tables", "study", "attempt", "sweep"},
+    "omegaconf": {"members", "config", "run", "trained", "cost", "experiment", "search", "tables", "study", "attempt", "sweep"},
     "pytorch_lightning": {"learner", "run", "data"},
     "transformers": {"backbones"},
     "wandb": {"loggers"},

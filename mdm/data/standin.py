@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -34,7 +34,7 @@ def standin(
     reach: float = 2.0,
     contradiction: float = 0.15,
     seed: int = 0,
-    **arguments: Any,
+    **arguments: Annotated[Any, synthetic],
 ) -> Segments:
     """Synthetic segments with the targets, range and steps of another data set.
 
