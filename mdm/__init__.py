@@ -2,6 +2,7 @@
 
 The package is the path of a video segment to a number that can be believed, a stage after the other:
 
+    hints       does a value keep an annotation, and how is that said
     formats     files that people have → one store on disk                        (scripts/prepare.py)
     data        a store, or data whose dependence is known → batches; the test fold sealed
     estimators  critic outputs or representations → bounds and distances
@@ -15,7 +16,6 @@ The package is the path of a video segment to a number that can be believed, a s
     untrusted   files of a record, read as data within bounds
     records     what a run leaves on disk
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
-    hints       does a value keep an annotation, and how is that said
     members     what a config may build, by kind
     config      the schema of a run's config, checked once; the folder that it names
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record

@@ -136,7 +136,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Machine:
-    accelerator: str
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: int | Sequence[Count]
     strategy: str
     threads: Size | None
@@ -180,7 +180,7 @@ def check(cfg: DictConfig) -> None:
     """
     keys = [str(key) for key in cfg if key not in BESIDE]
     try:
-        values = {key: plain(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key] for key in keys}
+        values: dict[str, Any] = {key: resolved(cfg[key]) for key in keys}
     except (OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"Every value of a config must be known, but {' '.join(str(error).split())}; correct it.") from None
     if "sum" in cfg.get("penalty", {}):
@@ -193,13 +193,18 @@ def check(cfg: DictConfig) -> None:
     folder_of(cfg, ())
 
 
-def plain(node: Any, resolve: bool = True) -> dict[str, Any]:
-    """A config node as plain dictionaries and lists.
-
-    Raises OmegaConf's errors, if it resolves, where a value is missing or refers to nothing.
-    """
-    container = OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)
+def plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """A config node as plain dictionaries and lists."""
+    container = OmegaConf.to_container(node, resolve=resolve)
     return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
+
+
+def resolved(node: Any) -> Any:
+    """A node as plain values.
+
+    Raises OmegaConf's errors where a value is missing or refers to nothing.
+    """
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
 
 
 @cache
@@ -308,7 +313,7 @@ def attempt_step(key: str, values: Mapping[str, Any], options: Mapping[str, Any]
     parameters = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    attempt(key, values, lambda: optimizer(**arguments, params=[{"params": parameters, **options}]).step())
+    attempt(key, {**values, **options}, lambda: optimizer(**{**arguments, **options}, params=parameters).step())
 
 
 def attempt_loss(key: str, values: Mapping[str, Any]) -> None:
@@ -331,7 +336,7 @@ def attempt(key: str, values: Mapping[str, Any], work: Any) -> None:
     except Exception as error:  # torch says no in many ways: ValueError, RuntimeError, AssertionError, TypeError
         said = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{key} must work with tensors of predictions, labels and weights, but {shown(dict(values))} does not "
+            f"{key} must be what {values['_target_']} can work with, but {shown(dict(values))} came "
             f"({type(error).__name__}: {said}); correct {key}."
         ) from error
 
@@ -382,7 +387,7 @@ def folder_of(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     Raises ValueError on a name that is no folder's or leads elsewhere, and a seed that is no whole number.
     """
     require("seed", cfg.seed, Count)
-    names = {"name": cfg.name, "data.name": cfg.data.name, "model.name": cfg.model.name, "penalty": penalty_name(cfg)}
+    names = {"name": cfg.name, "data.name": cfg.data.name, "model.name": cfg.model.name, "penalty.name": penalty_name(cfg)}
     parts = []
     for key, name in names.items():
         for part in str(name).split("/") if key == "name" else [name]:
@@ -417,7 +422,10 @@ def other_overrides(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]
         named = key in ("data", "model", "penalty", "seed", "experiment", "name") or key.startswith("penalty@")
         if not named and key.split(".")[0] not in records.NOT_COMPARED:
             # The value, not its spelling: a grid writes True where a person writes true. A group such as tuned has no value.
-            found[key] = spelled(OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2])
+            try:
+                found[key] = spelled(OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2])
+            except OmegaConfBaseException as error:
+                raise ValueError(f"An override sets a key to a value, but {shown(override)} came ({error}); correct it.") from None
     return found
 
 
@@ -444,7 +452,10 @@ def spelled(value: Any) -> str:
 # ---- a record's config
 
 
-INTERPOLATION = re.compile(r"\$\{(oc\.select:)?([\w.]+)(?:,([^${},]*))?\}")
+INTERPOLATION = re.compile(r"(?<!\\)\$\{(oc\.select:)?(\w+(?:\.\w+)*)(?:,([^${},]*))?\}")
+
+
+NOTHING = object()
 
 
 def read_record_config(folder: Path) -> tuple[DictConfig, str]:
@@ -484,12 +495,20 @@ def replaced(value: Any, config: Mapping[str, Any], key: str, depth: int) -> Any
             f"{key} may refer to one other key of the record, as ${{paths.data}} or ${{oc.select:model.select.metric,mae}}, but is "
             f"{shown(value)}; a record does not look up anything else."
         )
-    found: Any = config
-    for name in match[2].split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    if found is None:
+    found = looked_up(config, match[2])
+    if match[1] and (found is NOTHING or found is None):
         found = match[3]
-    if isinstance(found, dict | list) or (found is None and rest):
+    if found is NOTHING or isinstance(found, dict | list) or (found is None and rest):
         raise ValueError(f"{key} must refer to a plain value, but {shown(value)} does not; restore the file, or train again.")
     found = replaced(found, config, key, depth + 1)
     return found if not rest else f"{value[: match.start()]}{found}{value[match.end() :]}"
+
+
+def looked_up(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key, or NOTHING."""
+    found: Any = config
+    for name in key.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return NOTHING
+        found = found[name]
+    return found

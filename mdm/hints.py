@@ -1,4 +1,4 @@
-"""Before members: does a plain value, as YAML has it, keep an annotation, and how is that annotation said in words?
+"""Before all: does a plain value, as YAML has it, keep an annotation, and how is that annotation said in words?
 
 The leaves are beartype's; what it does not do is done here: it looks at one item of a list, takes true for a number and a word for
 a sequence of letters, and knows no ranges. A list stands for a tuple, since YAML has no tuples; numbers are finite.
@@ -37,7 +37,7 @@ class Range:
         return self.low < value < self.high if self.strict else self.low <= value <= self.high
 
     def __str__(self) -> str:
-        low, high = (f"{end:g}" for end in (self.low, self.high))
+        low, high = (f"{end:,g}" if abs(end) < 1e6 else f"{end:,.0f}" for end in (self.low, self.high))
         if self.high == math.inf:
             return f"above {low}" if self.strict else f"of at least {low}"
         return f"between {low} and {high}" + (", neither of them" if self.strict else "")
@@ -45,6 +45,11 @@ class Range:
 
 Size = Annotated[int, Range(1)]
 Count = Annotated[int, Range(0)]
+Depth = Annotated[int, Range(1, 1_000)]
+"""Of what is built one after the other."""
+Width = Annotated[int, Range(1, 10_000)]
+Rows = Annotated[int, Range(1, 1_000_000, advice="larger data belong into a store")]
+"""Of data that are drawn into memory."""
 Share = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(0, strict=True)]
 NotNegative = Annotated[float, Range(0)]

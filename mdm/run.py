@@ -239,23 +239,30 @@ def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec, loggers: Sequen
     )
     if sys.stderr.isatty() and machine.progress:
         callbacks.append(RichProgressBar(leave=False))
-    return pl.Trainer(
-        accelerator=machine.accelerator,
-        devices=machine.devices if isinstance(machine.devices, int) else list(machine.devices),
-        strategy=machine.strategy,
-        precision=options.precision,
-        max_epochs=options.max_epochs,
-        callbacks=callbacks,
-        logger=False,  # rows of the curve go to ours, whole; Lightning's would get them as 32-bit floats
-        # One process, whatever variables of a scheduler are set: a run never spans tasks, and is requeued by mdm.sweep.
-        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
-        default_root_dir=folder,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty() and machine.progress,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        log_every_n_steps=1,
-    )
+    try:
+        return pl.Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices if isinstance(machine.devices, int) else list(machine.devices),
+            strategy=machine.strategy,
+            precision=options.precision,
+            max_epochs=options.max_epochs,
+            callbacks=callbacks,
+            logger=False,  # rows of the curve go to ours, whole; Lightning's would get them as 32-bit floats
+            # One process, whatever variables of a scheduler are set: a run never spans tasks, and is requeued by mdm.sweep.
+            plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+            default_root_dir=folder,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty() and machine.progress,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            log_every_n_steps=1,
+        )
+    except Exception as error:  # Lightning's own, which name none of our keys: no such device, no such strategy, …
+        said = " ".join(str(error).split())[:400]
+        raise ValueError(
+            f"machine.* and trainer.precision must suit this machine, but Lightning says of {machine.accelerator}, "
+            f"{machine.devices}, {machine.strategy} and {options.precision}: {said}; choose others."
+        ) from error
 
 
 # ---- choose, test, record

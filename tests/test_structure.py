@@ -11,6 +11,7 @@ PACKAGE = ROOT / "mdm"
 # Each stage may import from those before it. What the data's path says is this order.
 ORDER = [
     "types",
+    "hints",
     "seeds",
     "data",
     "formats",
@@ -25,7 +26,6 @@ ORDER = [
     "untrusted",
     "records",
     "loggers",
-    "hints",
     "members",
     "config",
     "run",

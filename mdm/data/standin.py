@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from mdm.data.base import UNLABELED, Segments, check
 from mdm.data.synthetic import NOISE, latents, synthetic
+from mdm.hints import Count, Share
 
 
 def standin(
@@ -32,8 +33,8 @@ def standin(
     label_range: Sequence[float],
     step: float,
     reach: float = 2.0,
-    contradiction: float = 0.15,
-    seed: int = 0,
+    contradiction: Share = 0.15,
+    seed: Count = 0,
     **arguments: Annotated[Any, synthetic],
 ) -> Segments:
     """Synthetic segments with the targets, range and steps of another data set.
