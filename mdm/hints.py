@@ -18,6 +18,8 @@ from beartype.door import is_bearable
 
 TOWER = BeartypeConf(is_pep484_tower=True)
 """An int is a float, as everywhere in Python."""
+LISTS, MAPPINGS = (list, tuple, Sequence, Iterable), (dict, Mapping)
+"""What a list, and a mapping, of YAML may stand for."""
 LARGEST = 2**63 - 1
 """Of a whole number that torch can hold."""
 
@@ -71,12 +73,10 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(value, list | tuple):
         if origin is tuple and args[-1:] != (...,):
             return len(value) == len(args) and all(map(fits, value, args))
-        sequences = (list, tuple, Sequence, Iterable)
-        return (origin in sequences and all(fits(each, args[0]) for each in value)) or hint in sequences
+        return (origin in LISTS and all(fits(each, args[0]) for each in value)) or hint in LISTS
     if isinstance(value, Mapping):
-        whole = origin in (dict, Mapping)
-        return (whole and all(fits(k, args[0]) and fits(v, args[1]) for k, v in value.items())) or hint in (dict, Mapping)
-    if origin is not None or isinstance(value, bool) != (hint is bool):
+        return (origin in MAPPINGS and all(fits(k, args[0]) and fits(v, args[1]) for k, v in value.items())) or hint in MAPPINGS
+    if origin is not None or hint in (*LISTS, *MAPPINGS) or isinstance(value, bool) != (hint is bool):
         return False
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
         return False
@@ -97,9 +97,9 @@ def describe(hint: Any) -> str:
         return f"{', '.join(most)} or {last}" if most else last
     if origin is tuple and args[-1:] != (...,):
         return f"a list of {len(args)} ({'; '.join(describe(each) for each in args)})"
-    if origin in (list, tuple, Sequence, Iterable):
+    if origin in LISTS:
         return f"a list (each {describe(args[0])})"
-    if origin in (dict, Mapping):
+    if origin in MAPPINGS:
         return f"a mapping (to each name {describe(args[1])})"
     named = {
         int: "a whole number",
@@ -137,9 +137,7 @@ def is_plain(hint: Any) -> bool:
     if origin is Literal:
         return True
     if origin is not None:
-        return origin in (list, tuple, dict, Sequence, Iterable, Mapping) and all(
-            is_plain(each) for each in args if each is not ...
-        )
+        return origin in (*LISTS, *MAPPINGS) and all(is_plain(each) for each in args if each is not ...)
     return hint in (Any, int, float, bool, str, list, dict, tuple, type(None))
 
 

@@ -165,8 +165,8 @@ def kind_of(key: str) -> Kind:
     Raises ValueError for a key where nothing is built.
     """
     *_, parent, last = ("", *key.split("."))
-    kind = KINDS["loggers"] if parent == "loggers" else KINDS.get(last)
-    if kind is None or last == "loggers":
+    kind = KINDS.get("loggers" if parent == "loggers" else last if last != "loggers" else "")
+    if kind is None:
         raise ValueError(f"A config builds {', '.join(KINDS)}, but {key} is none of these; remove its _target_.")
     return kind
 
