@@ -1,4 +1,4 @@
-"""Before a run: the schema of its config, checked once, and the folder that it names.
+"""Before a run: the schema of its config, checked once.
 
 `check` holds a composed config to the dataclasses below, which are all that a run reads: an unknown key is refused, not trained
 with. What a member (``_target_``) takes is said by its constructor alone (`mdm.members`). No data are built, so a sweep checks
@@ -7,16 +7,11 @@ every run before it starts one.
 
 from __future__ import annotations
 
-import hashlib
-import math
-import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
-from urllib.parse import quote
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +21,7 @@ from torch import nn
 from mdm import records
 from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
 from mdm.members import Argument, arguments_of, checked_member
-from mdm.untrusted import read_yaml
+from mdm.naming import folder_of, penalties, penalty_name
 
 BESIDE = (*records.DECLARED, "cost", "estimate")
 """Sections that an experiment may have beside its runs' own keys."""
@@ -339,176 +334,3 @@ def attempt(key: str, values: Mapping[str, Any], work: Any) -> None:
             f"{key} must be what {values['_target_']} can work with, but {shown(dict(values))} came "
             f"({type(error).__name__}: {said}); correct {key}."
         ) from error
-
-
-# ---- penalties
-
-
-def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
-    """The penalties that were chosen, by name: none, one, or those of ``penalty=sum``, in the order of their names.
-
-    Raises ValueError if a sum has no members, one that is called ``own``, as the model's is, or one that is no penalty, and if
-    members were added to what is no sum.
-    """
-    if "sum" not in cfg.penalty:
-        return {} if cfg.penalty.get("objective") is None else {cfg.penalty.name: cfg.penalty}
-    members = {str(name): cfg.penalty.sum[name] for name in sorted(cfg.penalty.sum or {})}
-    if cfg.penalty.get("name") != "sum":
-        raise ValueError(
-            f"Only penalty=sum has members, but penalty={cfg.penalty.get('name')} came with {', '.join(members)}; use penalty=sum "
-            f"and add +penalty@penalty.sum.{cfg.penalty.name}={cfg.penalty.name} to them."
-        )
-    whole = all(isinstance(node, DictConfig) and "objective" in node for node in members.values())
-    chosen = {name: node for name, node in members.items() if not whole or node.objective is not None}
-    if not whole or not chosen or "own" in chosen:
-        raise ValueError(
-            "penalty=sum adds up penalties under names of their own, none of them own, which is the model's, but has "
-            f"{', '.join(chosen) or 'none'}; add each whole, as +penalty@penalty.sum.kl=kl, or use penalty=none."
-        )
-    return chosen
-
-
-def penalty_name(cfg: DictConfig) -> str:
-    """What a record is filed under: the penalty's name, or kl+club for a sum, or a=kl+b=kl where members have other names."""
-    if "sum" not in cfg.penalty:
-        return str(cfg.penalty.name)
-    members = [(name, cfg.penalty.sum[name].name) for name in sorted(cfg.penalty.sum)]
-    return "+".join(name if name == of else f"{name}={of}" for name, of in members)
-
-
-# ---- the folder of a run
-
-
-def folder_of(cfg: DictConfig, overrides: Sequence[str]) -> Path:
-    """outputs/<name>/<data>/<model>/<penalty>/[<other overrides>/]seed=<n>.
-
-    Values that differ give folders that differ, whatever their spelling: 1 and 1.0 are one value, true and 'true' are two.
-
-    Raises ValueError on a name that is no folder's or leads elsewhere, and a seed that is no whole number.
-    """
-    require("seed", cfg.seed, Count)
-    names = {"name": cfg.name, "data.name": cfg.data.name, "model.name": cfg.model.name, "penalty.name": penalty_name(cfg)}
-    parts = []
-    for key, name in names.items():
-        for part in str(name).split("/") if key == "name" else [name]:
-            check_name(key, part)
-            parts.append(part)
-    variant = ",".join(f"{spelled(key)}={value}" for key, value in sorted(other_overrides(cfg, overrides).items()))
-    if len(variant) > 150:
-        variant = f"{variant[:130]}…{hashlib.sha256(variant.encode()).hexdigest()[:12]}"
-    return Path(cfg.paths.outputs).joinpath(*parts, *([variant] if variant else []), f"seed={cfg.seed}")
-
-
-FORBIDDEN = '/ \\ : * ? " < > |'.replace(" ", "")
-
-
-def check_name(key: str, part: Any) -> None:
-    """Raise ValueError unless a text can name one folder, here and on any system."""
-    usual = (
-        isinstance(part, str) and part == part.strip() and part.isprintable() and part[:1] not in ("", ".", "~") and part[-1] != "."
-    )
-    if not usual or set(part) & set(FORBIDDEN) or len(part.encode()) > 100:
-        raise ValueError(
-            f"{key} names a folder of the record, so it must have 1 to 100 characters, none of them one of {FORBIDDEN}, and no dot "
-            f"or blank at its ends, but {shown(part)} came; choose another."
-        )
-
-
-def other_overrides(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
-    """Overrides that a folder is not named after already: key → value, as its name has it."""
-    found = {}
-    for override in overrides:
-        key = override.lstrip("+~").split("=")[0]
-        named = key in ("data", "model", "penalty", "seed", "experiment", "name") or key.startswith("penalty@")
-        if not named and key.split(".")[0] not in records.NOT_COMPARED:
-            # The value, not its spelling: a grid writes True where a person writes true. A group such as tuned has no value.
-            try:
-                found[key] = spelled(OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2])
-            except OmegaConfBaseException as error:
-                raise ValueError(f"An override sets a key to a value, but {shown(override)} came ({error}); correct it.") from None
-    return found
-
-
-def spelled(value: Any) -> str:
-    """A value as part of a folder's name; another value has another.
-
-    Words as they are, but with ``--`` for a slash and percent signs for what a name cannot hold; in quotes where they look like
-    a number, a truth value or nothing. Numbers with every digit.
-    """
-    if isinstance(value, bool) or value is None:
-        return str(value)
-    if isinstance(value, int | float):
-        whole = isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15)
-        return str(int(value)) if whole else repr(value)
-    if isinstance(value, Mapping | DictConfig):
-        return "{" + ",".join(f"{spelled(key)}:{spelled(inner)}" for key, inner in value.items()) + "}"
-    if not isinstance(value, str):
-        return "[" + ",".join(map(spelled, value)) + "]"
-    # A hyphen beside another, or beside a slash, would read as a slash.
-    text = "--".join(re.sub("-(?=-)|(?<=-)-|^-|-$", "%2D", quote(part, safe="+@")) for part in value.split("/"))
-    return f"'{text}'" if re.fullmatch(r"-?\d+(\.\d+)?(e[-+]?\d+)?|-?inf|nan|True|False|None|", text) else text
-
-
-# ---- a record's config
-
-
-INTERPOLATION = re.compile(r"(?<!\\)\$\{(oc\.select:)?(\w+(?:\.\w+)*)(?:,([^${},]*))?\}")
-
-
-NOTHING = object()
-
-
-def read_record_config(folder: Path) -> tuple[DictConfig, str]:
-    """The config of a record and the hash of its data's card; every interpolation replaced by its value.
-
-    A record says all that it needs. Of what OmegaConf could look up, only other keys of it are: no environment, no resolver but
-    ``oc.select``.
-
-    Raises ValueError, naming file or key, where `read_yaml` and `check` do, and on another interpolation.
-    """
-    path = folder / records.CONFIG
-    config = read_yaml(path)
-    card = config.pop("data_card", None)
-    if not isinstance(card, str):
-        raise ValueError(f"{path} must have data_card, the hash of its data's card, but has {shown(card)}; train again.")
-    cfg = OmegaConf.create(replaced(config, config, "", 0))
-    assert isinstance(cfg, DictConfig)
-    check(cfg)
-    return cfg, card
-
-
-def replaced(value: Any, config: Mapping[str, Any], key: str, depth: int) -> Any:
-    """A part of a record's config with its interpolations replaced.
-
-    Raises ValueError, naming the key, on one that is no reference to a plain value, or leads through more than eight others.
-    """
-    if isinstance(value, dict):
-        return {k: replaced(v, config, f"{key}.{k}" if key else str(k), depth) for k, v in value.items()}
-    if isinstance(value, list):
-        return [replaced(v, config, f"{key}[{i}]", depth) for i, v in enumerate(value)]
-    if not isinstance(value, str) or ("${" not in value and value != "???"):
-        return value
-    match = INTERPOLATION.search(value)
-    rest = "" if match is None else value[: match.start()] + value[match.end() :]
-    if match is None or "${" in rest or depth > 8 or (match[3] is not None and match[1] is None):
-        raise ValueError(
-            f"{key} may refer to one other key of the record, as ${{paths.data}} or ${{oc.select:model.select.metric,mae}}, but is "
-            f"{shown(value)}; a record does not look up anything else."
-        )
-    found = looked_up(config, match[2])
-    if match[1] and (found is NOTHING or found is None):
-        found = match[3]
-    if found is NOTHING or isinstance(found, dict | list) or (found is None and rest):
-        raise ValueError(f"{key} must refer to a plain value, but {shown(value)} does not; restore the file, or train again.")
-    found = replaced(found, config, key, depth + 1)
-    return found if not rest else f"{value[: match.start()]}{found}{value[match.end() :]}"
-
-
-def looked_up(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key, or NOTHING."""
-    found: Any = config
-    for name in key.split("."):
-        if not isinstance(found, dict) or name not in found:
-            return NOTHING
-        found = found[name]
-    return found

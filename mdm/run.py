@@ -29,13 +29,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mdm import records
 from mdm.backbones.base import Backbone
-from mdm.config import check, penalties, penalty_name, plain
-from mdm.config import folder_of as record_folder
+from mdm.config import check, plain
 from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, Objective, predict
 from mdm.loggers import Logger, started
 from mdm.members import make
 from mdm.metrics import evaluate
+from mdm.naming import folder_of as record_folder
+from mdm.naming import penalties, penalty_name
 from mdm.penalties.base import Penalty
 from mdm.product import shifts
 from mdm.seeds import Stream

@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from mdm import records
 from mdm.backbones.base import Backbone
-from mdm.config import read_record_config
+from mdm.config import check
 from mdm.data.base import UNKNOWN, UNLABELED, Ragged, Segments
 from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, predict
 from mdm.run import BEST, build_learner, build_splits, quiet
 from mdm.types import Batch
-from mdm.untrusted import load_weights
+from mdm.untrusted import load_weights, read_config
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,13 @@ def load(folder: str | Path) -> Trained:
     """
     folder = Path(folder)
     record = records.read_record(folder)
-    cfg, card = read_record_config(folder)
+    config = read_config(folder / records.CONFIG)
+    card = config.pop("data_card", None)
+    if not isinstance(card, str):
+        raise ValueError(f"{folder / records.CONFIG} must have data_card, the hash of its data's card, but has none; train again.")
+    cfg = OmegaConf.create(config)
+    assert isinstance(cfg, DictConfig)
+    check(cfg)
     if "baseline" in cfg.model:
         raise ValueError(f"{folder} is a baseline, which has no weights; load a run of another model.")
     quiet()

@@ -5,6 +5,7 @@ A file that breaks a bound or its format is one ValueError, whatever the library
 
 from __future__ import annotations
 
+import re
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor, nn
+
+from mdm.hints import shown
 
 MOST_BYTES, MOST_EVENTS, MOST_DEPTH, MOST_SCALAR = 1_000_000, 50_000, 50, 20_000
 """Of a YAML file: bytes, values and brackets, brackets within brackets, characters of one value. A run's config has 8 kB."""
@@ -72,6 +75,67 @@ def check_plain(value: Any) -> None:
             check_plain(inner)
     elif not (value is None or isinstance(value, bool | int | float | str)):
         raise ValueError(f"has a value of type {type(value).__name__}")
+
+
+# ---- references within a record
+
+
+INTERPOLATION = re.compile(r"(?<!\\)\$\{(oc\.select:)?(\w+(?:\.\w+)*)(?:,([^${},]*))?\}")
+
+
+NOTHING = object()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A record's config with every reference to another key replaced by its value.
+
+    A record says all that it needs. Of what OmegaConf could look up, only other keys of it are: no environment, no resolver but
+    ``oc.select``.
+
+    Raises ValueError, naming file or key, where `read_yaml` does, and on another reference.
+    """
+    config = read_yaml(path)
+    return {key: replaced(value, config, str(key), 0) for key, value in config.items()}
+
+
+def replaced(value: Any, config: Mapping[str, Any], key: str, depth: int) -> Any:
+    """A part of a record's config with its interpolations replaced.
+
+    Raises ValueError, naming the key, on one that is no reference to a plain value, or leads through more than eight others.
+    """
+    if isinstance(value, dict):
+        return {k: replaced(v, config, f"{key}.{k}" if key else str(k), depth) for k, v in value.items()}
+    if isinstance(value, list):
+        return [replaced(v, config, f"{key}[{i}]", depth) for i, v in enumerate(value)]
+    if not isinstance(value, str) or ("${" not in value and value != "???"):
+        return value
+    match = INTERPOLATION.search(value)
+    rest = "" if match is None else value[: match.start()] + value[match.end() :]
+    if match is None or "${" in rest or depth > 8 or (match[3] is not None and match[1] is None):
+        raise ValueError(
+            f"{key} may refer to one other key of the record, as ${{paths.data}} or ${{oc.select:model.select.metric,mae}}, but is "
+            f"{shown(value)}; a record does not look up anything else."
+        )
+    found = looked_up(config, match[2])
+    if match[1] and (found is NOTHING or found is None):
+        found = match[3]
+    if found is NOTHING or isinstance(found, dict | list) or (found is None and rest):
+        raise ValueError(f"{key} must refer to a plain value, but {shown(value)} does not; restore the file, or train again.")
+    found = replaced(found, config, key, depth + 1)
+    return found if not rest else f"{value[: match.start()]}{found}{value[match.end() :]}"
+
+
+def looked_up(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key, or NOTHING."""
+    found: Any = config
+    for name in key.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return NOTHING
+        found = found[name]
+    return found
+
+
+# ---- checkpoints
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from hydra import compose, initialize_config_dir
 import mdm
 from mdm import records
 from mdm.run import BEST, record_folder, run
+from mdm.untrusted import replaced
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -383,3 +384,49 @@ def test_files_are_files(record, good, file, name):
     (record / file).unlink()
     LINKS[name](record / file, good / file)
     assert file in refused(record)
+
+
+# ---- references
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "${oc.env:HOME}",
+            "${oc.env:HOME,x}",
+            "${oc.decode:'[1]'}",
+            "${hydra:runtime.cwd}",
+            "${now:%Y}",
+            "${oc.select:${oc.env:HOME}}",
+        ),
+        *(
+            "${oc.create:{a: 1}}",
+            "${oc.dict.keys:data}",
+            "${${name}}",
+            "${oc.${name}:x}",
+            "${.name}",
+            "${a",
+            "\\${name}",
+            "${name}${name}",
+        ),
+        *("${data}", "${nowhere}", "${me}", "???", "${name,x}", "${oc.select:name,${oc.env:HOME}}"),
+    ],
+)
+def test_a_record_looks_nothing_up_but_its_own_values(value):
+    config = {"name": "x", "data": {"a": 1}, "me": value}
+    with pytest.raises(ValueError, match=r"me (may refer to one other key|must refer to a plain value)") as raised:
+        replaced(config, config, "", 0)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_a_record_may_refer_to():
+    config = {
+        "paths": {"data": "d"},
+        "a": "${paths.data}/mosi",
+        "b": "${oc.select:no.thing,mae}",
+        "c": "${a}",
+        "lr": 0.1,
+        "e": ["${lr}"],
+    }
+    assert replaced(config, config, "", 0) == {**config, "a": "d/mosi", "b": "mae", "c": "d/mosi", "e": [0.1]}

@@ -166,6 +166,6 @@ def test_a_declaration_does_not_open_another_place(installed, key, target):
 
 def test_a_broken_package_is_named(installed):
     with pytest.raises(
-        ValueError, match="is the entry point broken of mdm.members, but magpie_that_is_not_there:X cannot be imported"
+        ValueError, match=r"is the entry point broken of mdm\.members, but magpie_that_is_not_there:X cannot be imported"
     ):
         resolve("magpie_that_is_not_there.X", "model.backbone")
