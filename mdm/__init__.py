@@ -17,6 +17,7 @@ The package is the path of a video segment to a number that can be believed, a s
     records     what a run leaves on disk
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
     members     what a config may build, by kind
+    trials      optimisers and losses on a few numbers
     naming      a config → its penalties, and the folder of its record
     config      the schema of a run's config, checked once
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record

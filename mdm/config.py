@@ -13,15 +13,14 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
 
 from mdm import records
 from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
-from mdm.members import Argument, arguments_of, checked_member
+from mdm.members import arguments_of, checked_member
 from mdm.naming import folder_of, penalties, penalty_name
+from mdm.trials import check_options, try_loss, try_step
 
 BESIDE = (*records.DECLARED, "cost", "estimate")
 """Sections that an experiment may have beside its runs' own keys."""
@@ -283,54 +282,13 @@ def check_steps(prefix: str, values: Mapping[str, Any]) -> None:
         if not isinstance(value, Mapping):
             continue
         if name == "optimizer":
-            attempt_step(key, value, {})
+            try_step(key, value, {})
         elif name == "loss":
-            attempt_loss(key, value)
+            try_loss(key, value)
         elif key == "model.groups":
             known = arguments_of(checked_member("model.optimizer", dict(values["optimizer"]))[0])
             for module, options in value.items():
                 check_options(f"{key}.{module}.", options, known)
-                attempt_step(f"{key}.{module}", values["optimizer"], options)
+                try_step(f"{key}.{module}", values["optimizer"], options)
         elif name in ("own_penalty", "sum") or prefix == "penalty.sum.":
             check_steps(f"{key}.", value)
-
-
-def check_options(prefix: str, options: Mapping[str, Any], known: Mapping[str, Argument]) -> None:
-    """Raise ValueError unless the options of a parameter group are arguments of the optimiser."""
-    require_known(prefix, options, [name for name in known if name != "params"], "The optimiser's group")
-    for name, option in options.items():
-        require(f"{prefix}{name}", option, known[name].hint)
-
-
-def attempt_step(key: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming the key, unless an optimiser takes a step on a matrix and a vector."""
-    optimizer, arguments = checked_member("optimizer", dict(values))
-    parameters = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
-    for parameter in parameters:
-        parameter.grad = torch.ones_like(parameter)
-    attempt(key, {**values, **options}, lambda: optimizer(**{**arguments, **options}, params=parameters).step())
-
-
-def attempt_loss(key: str, values: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming the key, unless a loss makes one finite number of predictions and labels in [0, 1]."""
-    loss, arguments = checked_member("loss", dict(values))
-    prediction, label = torch.tensor([[0.25], [0.5]]), torch.tensor([[0.0], [1.0]])
-
-    def measured() -> None:
-        found = loss(**arguments)(prediction, label)
-        if found.shape != () or not bool(found.isfinite()):
-            raise ValueError(f"it gives {shown(found.tolist())} for a batch and no finite number")
-
-    attempt(key, values, measured)
-
-
-def attempt(key: str, values: Mapping[str, Any], work: Any) -> None:
-    """Do a piece of work; whatever torch raises becomes one ValueError with the key."""
-    try:
-        work()
-    except Exception as error:  # torch says no in many ways: ValueError, RuntimeError, AssertionError, TypeError
-        said = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"{key} must be what {values['_target_']} can work with, but {shown(dict(values))} came "
-            f"({type(error).__name__}: {said}); correct {key}."
-        ) from error

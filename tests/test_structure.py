@@ -27,6 +27,7 @@ ORDER = [
     "records",
     "loggers",
     "members",
+    "trials",
     "naming",
     "config",
     "run",
