@@ -2,6 +2,7 @@
 
 The package is the path of a video segment to a number that can be believed, a stage after the other:
 
+    hints       does a value keep an annotation, and how is that said
     formats     files that people have → one store on disk                        (scripts/prepare.py)
     data        a store, or data whose dependence is known → batches; the test fold sealed
     estimators  critic outputs or representations → bounds and distances
@@ -12,9 +13,14 @@ The package is the path of a video segment to a number that can be believed, a s
     schedules   share of training done → factor of the learning rate
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
+    untrusted   files of a record, read as data within bounds
     records     what a run leaves on disk, verified when it is read
     ownership   one process at a time in a run's folder
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
+    members     what a config may build, by kind
+    trials      optimisers and losses on a few numbers
+    naming      a config → its penalties, and the folder of its record
+    config      the schema of a run's config, checked once
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
     cost        a model → its parameters and multiply–accumulates
     trained     after a run: its model back in one line, for new segments and for studies

@@ -65,6 +65,10 @@ class Baseline:
         features, label = self._pool(batches)
         return self.candidates[candidate].predict(features).reshape(label.shape), label
 
+    def settings(self, candidate: int) -> dict[str, Any]:
+        """What the predictor of one setting is made from, beside the training fold: fitted to that again, it is the same."""
+        return {"kind": self.kind, "seed": self.seed, "epoch": candidate, "setting": GRIDS[self.kind][candidate]}
+
     def _fitted(self, setting: dict[str, Any], features: np.ndarray, label: np.ndarray) -> Any:
         if self.kind in ("mean", "median", "majority", "stratified"):
             return Labels(label, self.kind, derive(self.seed, "stratified"))

@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 import yaml
 
+from mdm.untrusted import parse_yaml
+
 VERSION = 2
 """Of the form of a record."""
 
@@ -34,8 +36,6 @@ HASHED = (CONFIG, CURVE, PREDICTIONS, BEST)
 """What a record holds the hashes of."""
 ERROR = "error.txt"
 """The traceback of a run of a sweep that failed."""
-LARGEST = 2**20
-"""Bytes of a config, of which a record's has a few thousand."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -220,28 +220,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises ValueError if it is no mapping of plain values, as it was written, or if `read_bytes` does.
     """
-    return parse_config(read_bytes(folder, CONFIG), folder / CONFIG)
-
-
-def parse_config(content: bytes, path: Path) -> dict[str, Any]:
-    """What `read_config` reads, from the bytes of the file at ``path``."""
-    try:
-        config = yaml.load(content, PlainLoader) if len(content) <= LARGEST else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} must be a whole config, but cannot be read ({problem}); {AGAIN}") from None
-    if not isinstance(config, dict) or not config:
-        raise ValueError(f"{path} must be a mapping of at most {LARGEST} bytes, but is not; {AGAIN}")
-    return config
-
-
-class PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them describe more than any memory holds, and no config is written with one."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias, and a config is written without")
-        return super().compose_node(parent, index)
+    return parse_yaml(read_bytes(folder, CONFIG), folder / CONFIG)
 
 
 def read_table(folder: Path, name: str, **options: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import logging
 import os
 import platform
@@ -19,21 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import joblib
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mdm import records
 from mdm.backbones.base import Backbone
+from mdm.config import check, plain
 from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, Objective, predict
 from mdm.loggers import Logger, started
+from mdm.members import make
 from mdm.metrics import evaluate
+from mdm.naming import folder_of as record_folder
+from mdm.naming import penalties, penalty_name
 from mdm.penalties.base import Penalty
 from mdm.product import shifts
 from mdm.seeds import Stream
@@ -60,7 +63,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         )
     if "estimate" in cfg:
         raise ValueError(f"{cfg.name} trains critics and no model; run `python scripts/estimate.py experiment={cfg.name}`.")
-    check_numbers(cfg)
+    check(cfg)
     quiet()
     splits = build_splits(cfg)
     folder, config, found = place(cfg, overrides, splits.segments.card_hash)
@@ -92,15 +95,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def run_baseline(cfg: DictConfig, config: dict[str, Any], folder: Path, splits: Splits) -> dict[str, Any]:
-    """The same protocol for a model without a training loop: fit, choose a setting on validation, test once, record.
-
-    Raises ValueError if a penalty is asked for.
-    """
-    if penalties(cfg):
-        raise ValueError(
-            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={penalty_name(cfg)} came; "
-            "use penalty=none, or another model."
-        )
+    """The same protocol for a model without a training loop: fit, choose a setting on validation, test once, record."""
     check_select(cfg.trainer.select, splits.spec)
     baseline = make(cfg.model.baseline, spec=splits.spec, seed=cfg.seed)
     loggers = build_loggers(cfg, folder)
@@ -110,7 +105,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], folder: Path, splits: 
     curve = baseline.fit(splits.in_order("train"), splits.valid())
     best, metric = best_row(curve, cfg.trainer), f"valid/{cfg.trainer.select.metric}"
     curve[-1]["seconds"] = time.monotonic() - began
-    joblib.dump(baseline.candidates[best], folder / BEST)
+    records.write_atomically(folder / BEST, json.dumps(baseline.settings(best)) + "\n")
     selection = Selection(folder / BEST, best, metric, curve[best][metric])
     predictor, parameters = partial(baseline.predict, best), {"backbone": 0, "critics": 0}
     with started(loggers, **described(cfg, folder, config), curve=curve):
@@ -131,46 +126,6 @@ def place(cfg: DictConfig, overrides: Sequence[str], card_hash: str) -> tuple[Pa
 
 
 # ---- build
-
-
-def make(node: DictConfig, **arguments: Any) -> Any:
-    """Call a config node's ``_target_`` with its keys and these arguments: the one place where Hydra builds things.
-
-    Errors of the called class arrive as they are, not wrapped.
-    """
-    partial: Callable[..., Any] = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
-    return partial(**arguments)
-
-
-NUMBERS = {
-    "seed": (int,),
-    "data.batch_size": (int,),
-    "data.max_steps": (int, type(None)),
-    "data.unlabeled": (int,),
-    "trainer.max_epochs": (int,),
-    "trainer.patience": (int, type(None)),
-    "trainer.gradient_clip": (int, float, type(None)),
-    "machine.workers": (int,),
-    "machine.threads": (int, type(None)),
-}
-PENALTY_NUMBERS = {"weight": (int, float), "critic_steps": (int, type(None))}
-
-
-def check_numbers(cfg: DictConfig) -> None:
-    """Raise ValueError, naming the key, where a word or a fraction stands for a number."""
-    nodes = [f"penalty.sum.{name}" for name in penalties(cfg)] if "sum" in cfg.penalty else ["penalty"]
-    of_penalties = {f"{node}.{key}": types for node in nodes for key, types in PENALTY_NUMBERS.items()}
-    for key, types in {**NUMBERS, **of_penalties}.items():
-        value = OmegaConf.select(cfg, key)
-        if not isinstance(value, types) or isinstance(value, bool):
-            kind = "a number" if float in types else "a whole number"
-            raise ValueError(f"{key} must be {kind}{' or null' if type(None) in types else ''}, but is {value!r}; set {key} so.")
-
-
-def plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """A config node as plain dictionaries and lists."""
-    container = OmegaConf.to_container(node, resolve=resolve)
-    return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
 
 
 def build_splits(cfg: DictConfig) -> Splits:
@@ -228,38 +183,6 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
     )
 
 
-def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
-    """The penalties that were chosen, by name: none, one, or those of ``penalty=sum``, in the order of their names.
-
-    Raises ValueError if a sum has no members, one that is called ``own``, as the model's is, or one that is no penalty, and if
-    members were added to what is no sum.
-    """
-    if "sum" not in cfg.penalty:
-        return {} if cfg.penalty.objective is None else {cfg.penalty.name: cfg.penalty}
-    members = {name: cfg.penalty.sum[name] for name in sorted(cfg.penalty.sum)}
-    if cfg.penalty.name != "sum":
-        raise ValueError(
-            f"Only penalty=sum has members, but penalty={cfg.penalty.name} came with {', '.join(members)}; use penalty=sum and add "
-            f"+penalty@penalty.sum.{cfg.penalty.name}={cfg.penalty.name} to them."
-        )
-    whole = all(isinstance(node, DictConfig) and "objective" in node for node in members.values())
-    chosen = {name: node for name, node in members.items() if not whole or node.objective is not None}
-    if not whole or not chosen or "own" in chosen:
-        raise ValueError(
-            "penalty=sum adds up penalties under names of their own, none of them own, which is the model's, but has "
-            f"{', '.join(chosen) or 'none'}; add each whole, as +penalty@penalty.sum.kl=kl, or use penalty=none."
-        )
-    return chosen
-
-
-def penalty_name(cfg: DictConfig) -> str:
-    """What a record is filed under: the penalty's name, or kl+club for a sum, or a=kl+b=kl where members have other names."""
-    if "sum" not in cfg.penalty:
-        return str(cfg.penalty.name)
-    members = [(name, cfg.penalty.sum[name].name) for name in sorted(cfg.penalty.sum)]
-    return "+".join(name if name == of else f"{name}={of}" for name, of in members)
-
-
 def build_penalty(node: DictConfig, backbone: Backbone) -> Penalty:
     """A penalty on what a backbone offers."""
     penalty: Penalty = make(
@@ -292,18 +215,6 @@ def described(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str
 def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec, loggers: Sequence[Logger] = ()) -> pl.Trainer:
     """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
     machine, options = cfg.machine, cfg.trainer
-    if options.max_epochs < 1 or (options.patience is not None and options.patience < 1):
-        raise ValueError(
-            "trainer.max_epochs and trainer.patience must be at least 1 (patience=null never stops early), but are "
-            f"{options.max_epochs} and {options.patience}."
-        )
-    if machine.devices != 1 and not (isinstance(machine.devices, ListConfig) and len(machine.devices) == 1):
-        raise ValueError(
-            f"A run trains on one device, but machine.devices={machine.devices} came: several would each see the same batches. Use "
-            "machine.devices=1 and give each device runs of its own."
-        )
-    if options.gradient_clip is not None and not options.gradient_clip > 0:
-        raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, but is {options.gradient_clip}.")
     check_select(options.select, spec)
     if machine.threads:
         torch.set_num_threads(machine.threads)
@@ -329,23 +240,30 @@ def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec, loggers: Sequen
     )
     if sys.stderr.isatty() and machine.progress:
         callbacks.append(RichProgressBar(leave=False))
-    return pl.Trainer(
-        accelerator=machine.accelerator,
-        devices=machine.devices if isinstance(machine.devices, int) else list(machine.devices),
-        strategy=machine.strategy,
-        precision=options.precision,
-        max_epochs=options.max_epochs,
-        callbacks=callbacks,
-        logger=False,  # rows of the curve go to ours, whole; Lightning's would get them as 32-bit floats
-        # One process, whatever variables of a scheduler are set: a run never spans tasks, and is requeued by mdm.sweep.
-        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
-        default_root_dir=folder,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty() and machine.progress,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        log_every_n_steps=1,
-    )
+    try:
+        return pl.Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices if isinstance(machine.devices, int) else list(machine.devices),
+            strategy=machine.strategy,
+            precision=options.precision,
+            max_epochs=options.max_epochs,
+            callbacks=callbacks,
+            logger=False,  # rows of the curve go to ours, whole; Lightning's would get them as 32-bit floats
+            # One process, whatever variables of a scheduler are set: a run never spans tasks, and is requeued by mdm.sweep.
+            plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+            default_root_dir=folder,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty() and machine.progress,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            log_every_n_steps=1,
+        )
+    except Exception as error:  # Lightning's own, which name none of our keys: no such device, no such strategy, …
+        said = " ".join(str(error).split())[:400]
+        raise ValueError(
+            f"machine.* and trainer.precision must suit this machine, but Lightning says of {machine.accelerator}, "
+            f"{machine.devices}, {machine.strategy} and {options.precision}: {said}; choose others."
+        ) from error
 
 
 # ---- choose, test, record
@@ -477,24 +395,6 @@ def origin() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
     }
-
-
-def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
-    """outputs/<name>/<data>/<model>/<penalty>/[<other overrides>/]seed=<n>."""
-    named = ("data", "model", "penalty", "seed", "experiment", "name")
-    others = {}
-    for override in overrides:
-        key = override.lstrip("+~").split("=")[0]
-        if key not in named and key.split(".")[0] not in records.NOT_COMPARED and not key.startswith("penalty@"):
-            # The value, not its spelling: a grid writes True where a person writes true. A group such as tuned has no value.
-            value = OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2]
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            others[key] = f"{key}={float(value):g}" if number else f"{key}={value}"
-    variant = ",".join(others[key] for key in sorted(others)).replace("/", "_")
-    if len(variant) > 150:
-        variant = f"{variant[:130]}…{hashlib.sha256(variant.encode()).hexdigest()[:12]}"
-    parts = [cfg.name, cfg.data.name, cfg.model.name, penalty_name(cfg), *([variant] if variant else [])]
-    return Path(cfg.paths.outputs).joinpath(*parts, f"seed={cfg.seed}")
 
 
 def declared_run(overrides: list[str]) -> tuple[Path, dict[str, Any]]:

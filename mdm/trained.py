@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from mdm import records
 from mdm.backbones.base import Backbone
+from mdm.config import check
 from mdm.data.base import UNKNOWN, UNLABELED, Ragged, Segments
 from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, predict
-from mdm.run import BEST, build_learner, build_splits, check_numbers, quiet
+from mdm.run import BEST, build_learner, build_splits, quiet
 from mdm.types import Batch
+from mdm.untrusted import load_weights, read_config
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,22 @@ def ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
 def load(folder: str | Path) -> Trained:
     """The run that finished in a folder.
 
-    Raises ValueError if none did, if it was a baseline without a checkpoint of weights, and if its data are not there any more or
-    have changed.
+    A record is data (`mdm.members`, `mdm.untrusted`): nothing in it runs, whoever wrote it.
+
+    Raises ValueError if none did, if it was a baseline without a checkpoint of weights, if its data are not there any more or have
+    changed, and if its config or its checkpoint are not what a run of this package writes.
     """
     folder = Path(folder)
     record = records.read_record(folder)
-    config = records.read_config(folder)
-    card = config.pop("data_card")
+    config = read_config(folder / records.CONFIG)
+    card = config.pop("data_card", None)
+    if not isinstance(card, str):
+        raise ValueError(f"{folder / records.CONFIG} must have data_card, the hash of its data's card, but has none; train again.")
     cfg = OmegaConf.create(config)
     assert isinstance(cfg, DictConfig)
+    check(cfg)
     if "baseline" in cfg.model:
         raise ValueError(f"{folder} is a baseline, which has no weights; load a run of another model.")
-    check_numbers(cfg)
     quiet()
     splits = build_splits(cfg)
     if splits.segments.card_hash != card:
@@ -128,5 +133,8 @@ def load(folder: str | Path) -> Trained:
             f"{splits.segments.card_hash[:12]}; restore that store, or train again."
         )
     learner = build_learner(cfg, splits)
-    learner.load_state_dict(torch.load(folder / BEST, weights_only=True, map_location="cpu")["state_dict"])
+    load_weights(learner, folder / BEST)
+    altered = records.problems(folder)
+    if altered:
+        raise ValueError(altered[0])
     return Trained(folder, cfg, record, splits, learner.eval())

@@ -1,5 +1,6 @@
 """The floor: what the labels alone, and pooled features alone, give."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,9 @@ def test_a_run_of_the_floor_keeps_the_protocol(config, tmp_path):
     assert record["selected"]["by"] == "valid/mae"
     assert record["test"]["mae"] < record["test_of_train_mean"]["mae"]
     assert run(config("model=baseline")) == record
+    (checkpoint,) = (tmp_path / "outputs").rglob("best.ckpt")
+    k = record["selected"]["epoch"]
+    assert json.loads(checkpoint.read_text()) == {"kind": "ridge", "seed": 0, "epoch": k, "setting": GRIDS["ridge"][k]}, "no code"
     mean = run(config("model=baseline", "model.baseline.kind=mean", "name=other"))
     assert mean["test"]["mae"] == pytest.approx(mean["test_of_train_mean"]["mae"], rel=1e-6)
 
@@ -172,6 +176,6 @@ def test_bad_input_is_refused(config, tmp_path):
         Baseline(AUDIO, "lasso")
     with pytest.raises(ValueError, match="penalty=kl came; use penalty=none"):
         run(config("model=baseline", "penalty=kl"))
-    with pytest.raises(ValueError, match="but minimum of mae was asked for"):
+    with pytest.raises(ValueError, match=r"trainer\.select\.mode must be min or max, but is 'minimum'"):
         run(config("model=baseline", "trainer.select.mode=minimum"))
     assert not (tmp_path / "outputs").exists()

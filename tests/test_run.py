@@ -66,7 +66,7 @@ def test_a_run_leaves_a_whole_record(config):
 
 def test_a_folder_names_tuned_values(config):
     cfg = config("tuned=mmsa/mosi/mfn")
-    assert folder_of(cfg, ("tuned=mmsa/mosi/mfn", "seed=0")).parts[-4:] == ("mfn", "none", "tuned=mmsa_mosi_mfn", "seed=0")
+    assert folder_of(cfg, ("tuned=mmsa/mosi/mfn", "seed=0")).parts[-4:] == ("mfn", "none", "tuned=mmsa--mosi--mfn", "seed=0")
 
 
 def test_the_train_mean_stands_beside_the_test_score(config):

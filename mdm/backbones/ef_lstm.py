@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, last_state, masked_mean, real_steps_first, regressor
+from mdm.hints import Depth, Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 
@@ -38,12 +39,12 @@ class EFLSTM(Backbone):
         self,
         spec: DataSpec,
         variant: str = "concat",
-        hidden: int | Mapping[str, int] = 128,
-        num_layers: int = 1,
+        hidden: Size | Mapping[str, Size] = 128,
+        num_layers: Depth = 1,
         bidirectional: bool = False,
-        dropout: float = 0.5,
+        dropout: Share = 0.5,
         head: str = "mlp",
-        embedding_dim: int = 300,
+        embedding_dim: Size = 300,
     ):
         super().__init__()
         if variant not in ("concat", "separate") or head not in ("mlp", "linear"):

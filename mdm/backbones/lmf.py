@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import LanguageEncoder, PooledEncoder, each, regressor
+from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
 
@@ -42,13 +43,13 @@ class LMF(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        z_dim: int = 64,
-        rank: int = 4,
-        language_hidden: int = 128,
-        hidden: int | Mapping[str, int] = 16,
-        dropout: float = 0.1,
+        z_dim: Size = 64,
+        rank: Size = 4,
+        language_hidden: Size = 128,
+        hidden: Size | Mapping[str, Size] = 16,
+        dropout: Share = 0.1,
         init: str = "unit",
-        embedding_dim: int = 300,
+        embedding_dim: Size = 300,
     ):
         super().__init__()
         others = tuple(m for m in spec.modalities if m != "language")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mdm.backbones.base import Backbone, require
 from mdm.backbones.layers import masked_mean, regressor
 from mdm.backbones.text import Pieces, TextEncoder, frames_of_pieces, replaced
+from mdm.hints import Count, Share
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
@@ -49,11 +50,11 @@ class MAG(Backbone):
         spec: DataSpec,
         family: str = "bert",
         text_encoder: str = "tiny",
-        inject: int = 0,
+        inject: Count = 0,
         beta: float = 1.0,
         activation: str = "relu",
-        gate_dropout: float = 0.5,
-        dropout: float = 0.1,
+        gate_dropout: Share = 0.5,
+        dropout: Share = 0.1,
         z: str = "cls",
         max_pieces: int | None = 50,
     ):

@@ -26,6 +26,7 @@ from mdm.backbones.ef_lstm import side_by_side
 from mdm.backbones.layers import Steps, at_last_step, each, last_state, real_steps_first, regressor
 from mdm.backbones.mfn import CellStates, DeltaMemory
 from mdm.estimators import mmd2, mmd2_to_standard_normal
+from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 VARIANTS = ("mfm", "M_A", "M_B", "M_C", "M_D", "M_E")
@@ -68,29 +69,29 @@ class MFM(Backbone):
         self,
         spec: DataSpec,
         variant: str = "mfm",
-        z_y: int = 32,
-        f_y: int = 32,
-        z_m: int | Mapping[str, int] = 32,
-        f_m: int | Mapping[str, int] = 16,
-        y_dropout: float = 0.2,
-        m_dropout: float | Mapping[str, float] = 0.2,
-        head_dropout: float = 0.2,
-        hidden: int | Mapping[str, int] = 64,
-        memory: int = 64,
-        attention: int = 32,
-        attention_dropout: float = 0.2,
-        proposal: int = 32,
-        proposal_dropout: float = 0.2,
-        retain: int = 32,
-        retain_dropout: float = 0.2,
-        update: int = 32,
-        update_dropout: float = 0.2,
+        z_y: Size = 32,
+        f_y: Size = 32,
+        z_m: Size | Mapping[str, Size] = 32,
+        f_m: Size | Mapping[str, Size] = 16,
+        y_dropout: Share = 0.2,
+        m_dropout: Share | Mapping[str, Share] = 0.2,
+        head_dropout: Share = 0.2,
+        hidden: Size | Mapping[str, Size] = 64,
+        memory: Size = 64,
+        attention: Size = 32,
+        attention_dropout: Share = 0.2,
+        proposal: Size = 32,
+        proposal_dropout: Share = 0.2,
+        retain: Size = 32,
+        retain_dropout: Share = 0.2,
+        update: Size = 32,
+        update_dropout: Share = 0.2,
         reconstruction_weight: float | Mapping[str, float] = 1.0,
         prior_weight: float = 1.0,
         kernel_scale: str = "corrected",
         mmd: str = "joint",
         prior: str = "closed",
-        embedding_dim: int = 300,
+        embedding_dim: Size = 300,
     ):
         super().__init__()
         choose("variant", variant, VARIANTS)

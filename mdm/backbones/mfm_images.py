@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Number, at_last_step, each, real_steps_first, regressor
 from mdm.backbones.mfm import choose, codes_to_prior, factor
+from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 Shape = tuple[int, int, int]
@@ -61,17 +62,17 @@ class MFMImages(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        images: Mapping[str, Listed[int]],
+        images: Mapping[str, Listed[Size]],
         variant: str = "mfm",
-        channels: Listed[int] = (16, 32, 64),
-        hidden: int = 128,
-        z_y: int = 16,
-        f_y: int = 32,
-        z_m: int | Mapping[str, int] = 8,
-        f_m: int | Mapping[str, int] = 32,
-        y_dropout: float = 0.0,
-        m_dropout: float = 0.0,
-        head_dropout: float = 0.2,
+        channels: Listed[Size] = (16, 32, 64),
+        hidden: Size = 128,
+        z_y: Size = 16,
+        f_y: Size = 32,
+        z_m: Size | Mapping[str, Size] = 8,
+        f_m: Size | Mapping[str, Size] = 32,
+        y_dropout: Share = 0.0,
+        m_dropout: Share = 0.0,
+        head_dropout: Share = 0.2,
         reconstruction_weight: float | Mapping[str, float] = 10.0,
         prior_weight: float = 3.0,
         kernel_scale: str = "corrected",

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from mdm.backbones.base import Backbone
 from mdm.backbones.ef_lstm import side_by_side
 from mdm.backbones.layers import Steps, at_last_step, each, real_steps_first, regressor
+from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 
@@ -45,19 +46,19 @@ class MFN(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        hidden: int | Mapping[str, int] = 64,
-        memory: int = 64,
-        attention: int = 32,
-        attention_dropout: float = 0.2,
-        proposal: int = 32,
-        proposal_dropout: float = 0.2,
-        retain: int = 32,
-        retain_dropout: float = 0.2,
-        update: int = 32,
-        update_dropout: float = 0.2,
-        head: int = 64,
-        head_dropout: float = 0.5,
-        embedding_dim: int = 300,
+        hidden: Size | Mapping[str, Size] = 64,
+        memory: Size = 64,
+        attention: Size = 32,
+        attention_dropout: Share = 0.2,
+        proposal: Size = 32,
+        proposal_dropout: Share = 0.2,
+        retain: Size = 32,
+        retain_dropout: Share = 0.2,
+        update: Size = 32,
+        update_dropout: Share = 0.2,
+        head: Size = 64,
+        head_dropout: Share = 0.5,
+        embedding_dim: Size = 300,
     ):
         super().__init__()
         if not spec.aligned:

@@ -21,6 +21,7 @@ from mdm.backbones.layers import last_state, masked_mean, real_steps_first, regr
 from mdm.backbones.mag import nonverbal
 from mdm.backbones.text import Pieces, TextEncoder
 from mdm.backbones.wsabert import Injection, check_pooling, read
+from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 FLOOR = 1e-8
@@ -63,14 +64,14 @@ class MIRD(Backbone):
         text_encoder: str = "tiny",
         shared_init: str = "pretrained",
         language_encoder: str = "lstm",
-        dim: int = 64,
-        embedding_dim: int = 128,
+        dim: Size = 64,
+        embedding_dim: Size = 128,
         attention: str = "sparse",
         pooling: str = "mean",
         beta: float = 1.0,
         activation: str = "relu",
-        gate_dropout: float = 0.5,
-        dropout: float = 0.5,
+        gate_dropout: Share = 0.5,
+        dropout: Share = 0.5,
         reconstruction: str = "log",
         reconstruct_unlabeled: bool = True,
         raw_terms: bool = False,

@@ -23,6 +23,7 @@ from mdm.backbones.base import Backbone
 from mdm.backbones.layers import masked_mean, real_steps_first, regressor
 from mdm.backbones.text import TextEncoder
 from mdm.estimators import central_moment_discrepancy, orthogonality
+from mdm.hints import Count, Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 
@@ -54,13 +55,13 @@ class MISA(Backbone):
         self,
         spec: DataSpec,
         text_encoder: str = "tiny",
-        freeze_layers: int = 0,
+        freeze_layers: Count = 0,
         max_pieces: int | None = None,
-        dim: int = 64,
-        heads: int = 2,
-        feedforward: int = 256,
-        transformer_dropout: float = 0.1,
-        dropout: float = 0.5,
+        dim: Size = 64,
+        heads: Size = 2,
+        feedforward: Size = 256,
+        transformer_dropout: Share = 0.1,
+        dropout: Share = 0.5,
         similarity: float = 1.0,
         difference: float = 0.3,
         reconstruction: float = 1.0,

@@ -23,6 +23,7 @@ from mdm import estimators
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, last_state, regressor
 from mdm.backbones.text import TextEncoder
+from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 
@@ -54,12 +55,12 @@ class MMIM(Backbone):
         self,
         spec: DataSpec,
         text_encoder: str = "tiny",
-        language_hidden: int = 128,
-        hidden: int | Mapping[str, int] = 16,
-        dim: int = 16,
+        language_hidden: Size = 128,
+        hidden: Size | Mapping[str, Size] = 16,
+        dim: Size = 16,
         bidirectional: bool = False,
-        z_dim: int = 128,
-        dropout: float = 0.1,
+        z_dim: Size = 128,
+        dropout: Share = 0.1,
         alpha: float = 0.1,
         cpc: Listed[str] | None = None,
         cpc_axis: str = "h",

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, at_last_step, each, masked_mean, real_steps_first, regressor
+from mdm.hints import Depth, Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 
@@ -55,20 +56,20 @@ class MulT(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        dim: int = 20,
-        heads: int = 2,
-        layers: int = 1,
-        memory_layers: int = 1,
-        kernel: int | Mapping[str, int] = 1,
-        attention_dropout: float | Mapping[str, float] = 0.0,
-        memory_dropout: float = 0.0,
-        relu_dropout: float = 0.0,
-        residual_dropout: float = 0.1,
-        embedding_dropout: float = 0.1,
-        language_dropout: float = 0.1,
-        output_dropout: float = 0.1,
+        dim: Size = 20,
+        heads: Size = 2,
+        layers: Depth = 1,
+        memory_layers: Depth = 1,
+        kernel: Size | Mapping[str, Size] = 1,
+        attention_dropout: Share | Mapping[str, Share] = 0.0,
+        memory_dropout: Share = 0.0,
+        relu_dropout: Share = 0.0,
+        residual_dropout: Share = 0.1,
+        embedding_dropout: Share = 0.1,
+        language_dropout: Share = 0.1,
+        output_dropout: Share = 0.1,
         future_mask: bool = True,
-        embedding_dim: int = 300,
+        embedding_dim: Size = 300,
     ):
         super().__init__()
         modalities = spec.modalities

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import each, last_state, regressor
 from mdm.backbones.text import TextEncoder
+from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 EPSILON = 1e-8
@@ -68,12 +69,12 @@ class SelfMM(Backbone):
         self,
         spec: DataSpec,
         text_encoder: str = "tiny",
-        hidden: int | Mapping[str, int] = 32,
-        dim: int | Mapping[str, int] = 32,
-        feature: int | Mapping[str, int] = 32,
-        dropout: float | Mapping[str, float] = 0.1,
-        z_dim: int = 128,
-        fusion_dropout: float = 0.1,
+        hidden: Size | Mapping[str, Size] = 32,
+        dim: Size | Mapping[str, Size] = 32,
+        feature: Size | Mapping[str, Size] = 32,
+        dropout: Share | Mapping[str, Share] = 0.1,
+        z_dim: Size = 128,
+        fusion_dropout: Share = 0.1,
         centres: str = "official",
         max_pieces: int | None = 50,
     ):

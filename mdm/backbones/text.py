@@ -239,10 +239,12 @@ def pretrained_encoder(feature: Feature, family: str, path: str, pooler: bool) -
 
     # Half-precision checkpoints would otherwise stay so, and weights that do not fit would end in the library's own error.
     options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    # A folder may bring code and pickles. Unless told not to, the library asks whoever sits there whether to run the former.
+    options |= {"weights_only": True, "trust_remote_code": False}
     load: Any = partial(BertModel.from_pretrained, add_pooling_layer=pooler) if family == "bert" else XLNetModel.from_pretrained
     try:
-        kind = AutoConfig.from_pretrained(path).model_type
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        kind = AutoConfig.from_pretrained(path, trust_remote_code=False).model_type
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         with without_report():
             model, info = load(path, **options) if kind == family else (None, {})
     except (OSError, ValueError, SafetensorError) as error:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import LanguageEncoder, PooledEncoder, each, regressor
+from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
 
@@ -46,15 +47,15 @@ class TFN(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        z_dim: int = 64,
-        hidden: int | Mapping[str, int] = 16,
-        language_hidden: int = 128,
-        language_out: int = 32,
-        dropout: float = 0.1,
-        language_dropout: float = 0.1,
-        tensor_dropout: float = 0.3,
+        z_dim: Size = 64,
+        hidden: Size | Mapping[str, Size] = 16,
+        language_hidden: Size = 128,
+        language_out: Size = 32,
+        dropout: Share = 0.1,
+        language_dropout: Share = 0.1,
+        tensor_dropout: Share = 0.3,
         output: str = "bounded",
-        embedding_dim: int = 300,
+        embedding_dim: Size = 300,
     ):
         super().__init__()
         others = tuple(m for m in spec.modalities if m != "language")

@@ -21,6 +21,7 @@ from mdm.backbones.base import Backbone
 from mdm.backbones.layers import masked_mean, regressor
 from mdm.backbones.mag import Gate, nonverbal, summands
 from mdm.backbones.text import Pieces, TextEncoder, replaced
+from mdm.hints import Share
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 
@@ -54,9 +55,9 @@ class WSABERT(Backbone):
         pooling: str = "pooler",
         beta: float = 1.0,
         activation: str = "relu",
-        gate_dropout: float = 0.5,
+        gate_dropout: Share = 0.5,
         head: str = "linear",
-        dropout: float = 0.1,
+        dropout: Share = 0.1,
         max_pieces: int | None = 50,
     ):
         super().__init__()

@@ -28,6 +28,7 @@ from scipy import ndimage
 from mdm.data.base import FOLDS, Segments
 from mdm.data.gaussian import folds, stream
 from mdm.data.pairing import DIGITS, SHAPES, STYLES, check_split, table
+from mdm.hints import Count, Rows
 
 SHARES = {"train": 0.6, "valid": 0.15, "test": 0.25}
 """Of the instances of each digit, under ``split=disjoint``; whatever the numbers of pairs."""
@@ -52,7 +53,7 @@ PURPOSES = (
 """One generator each, so that for instance the form of one style moves nothing of the other."""
 
 
-def digits(train: int = 2000, valid: int = 400, test: int = 1000, split: str = "disjoint", seed: int = 0) -> Segments:
+def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: str = "disjoint", seed: Count = 0) -> Segments:
     """Pairs of images from the model above.
 
     split: ``disjoint``: no handwritten instance is in two folds; ``paper``: pairs are drawn first, then divided

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mdm.data.base import Segments
+from mdm.hints import Count, Size
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,9 @@ class KFold:
     Raises ValueError unless k ≥ 3, 0 ≤ fold < k and there are at least k complete groups.
     """
 
-    k: int = 5
-    fold: int = 0
-    seed: int = 0
+    k: Size = 5
+    fold: Count = 0
+    seed: Count = 0
     incomplete: str = "train"
 
     def __post_init__(self) -> None:

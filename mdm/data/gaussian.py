@@ -14,19 +14,20 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from mdm.data.base import FOLDS, Ragged, Segments, check
+from mdm.hints import Count, Depth, Rows, Width
 
 SPREAD, NOISE = 1.6, 0.3
 """Standard deviations of the label's signal and noise; 1.6 is about that of MOSI's labels."""
 
 
 def gaussian(
-    train: int = 1284,
-    valid: int = 229,
-    test: int = 686,
-    dim: int = 20,
-    modalities: int = 3,
+    train: Rows = 1284,
+    valid: Rows = 229,
+    test: Rows = 686,
+    dim: Width = 20,
+    modalities: Depth = 3,
     rho: float = 0.5,
-    seed: int = 0,
+    seed: Count = 0,
 ) -> Segments:
     """Segments of one step each, whose modalities are jointly Gaussian.
 

@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from mdm.data.base import UNLABELED, Segments, check
 from mdm.data.synthetic import NOISE, latents, synthetic
+from mdm.hints import Count, Share
 
 
 def standin(
@@ -32,9 +33,9 @@ def standin(
     label_range: Sequence[float],
     step: float,
     reach: float = 2.0,
-    contradiction: float = 0.15,
-    seed: int = 0,
-    **arguments: Any,
+    contradiction: Share = 0.15,
+    seed: Count = 0,
+    **arguments: Annotated[Any, synthetic],
 ) -> Segments:
     """Synthetic segments with the targets, range and steps of another data set.
 

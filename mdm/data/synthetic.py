@@ -40,6 +40,7 @@ from jaxtyping import Bool, Float, Int
 from mdm.data import lexicon
 from mdm.data.base import UNLABELED, Ragged, Segments, check
 from mdm.data.gaussian import folds, stream, total_correlation
+from mdm.hints import Count, Rows, Share, Width
 
 MODALITIES = ("language", "audio", "video")
 WEIGHTS, NOISE = (1.1, 0.45, 0.35), 0.5
@@ -72,19 +73,19 @@ class Latents:
 
 
 def synthetic(
-    train: int = 1284,
-    valid: int = 229,
-    test: int = 686,
-    audio_dim: int = 5,
-    video_dim: int = 20,
-    shared_dim: int = 3,
+    train: Rows = 1284,
+    valid: Rows = 229,
+    test: Rows = 686,
+    audio_dim: Width = 5,
+    video_dim: Width = 20,
+    shared_dim: Width = 3,
     rho: float = 0.8,
-    contradiction: float = 0.15,
+    contradiction: Share = 0.15,
     aligned: bool = True,
-    missing: Mapping[str, float] | None = None,
+    missing: Mapping[str, Share] | None = None,
     vectors: bool = False,
-    unlabeled: int = 0,
-    seed: int = 0,
+    unlabeled: Count = 0,
+    seed: Count = 0,
 ) -> Segments:
     """Segments from the model above, in folds of MOSI's sizes that share no video.
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm import estimators
+from mdm.hints import Size
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.pairs import named, padded, pairs_of, prepared
 
@@ -40,12 +41,12 @@ class Club(Penalty):
         self,
         z_dim: int,
         weight: float,
-        unimodal_dims: Mapping[str, int],
-        part_dims: Mapping[str, int] | None = None,
+        unimodal_dims: Mapping[str, Size],
+        part_dims: Mapping[str, Size] | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
         shared: str | None = None,
         direction: str = "paper",
-        hidden: int = 16,
+        hidden: Size = 16,
         bound: float = 1.0,
         normalize: bool = True,
         labelled_only: bool = False,

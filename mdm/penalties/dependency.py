@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdm import estimators
+from mdm.hints import Share, Size
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.critics import Critic, gradient_penalty
 
@@ -76,8 +77,8 @@ class Dependency(Penalty):
         self,
         z_dim: int,
         weight: float,
-        unimodal_dims: dict[str, int] | None = None,
-        part_dims: dict[str, int] | None = None,
+        unimodal_dims: dict[str, Size] | None = None,
+        part_dims: dict[str, Size] | None = None,
         measure: str = "kl",
         divergence: str = "kl",
         critic: str = "plain",
@@ -85,10 +86,10 @@ class Dependency(Penalty):
         lipschitz: str = "none",
         training: str = "logistic",
         ema_rate: float = 0.01,
-        shifts: int = 1,
+        shifts: Size = 1,
         gradient_penalty_weight: float = 10.0,
-        hidden: int = 128,
-        dropout: float = 0.4,
+        hidden: Size = 128,
+        dropout: Share = 0.4,
         bound: float = 8.0,
         noise: float = 0.0,
         normalize: bool = True,

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mdm import estimators
+from mdm.hints import Count, Size
 from mdm.penalties.base import Penalty, View
 
 
@@ -59,10 +60,10 @@ class InfoMax(Penalty):
         self,
         z_dim: int,
         weight: float,
-        unimodal_dims: Mapping[str, int],
-        part_dims: Mapping[str, int] | None = None,
+        unimodal_dims: Mapping[str, Size],
+        part_dims: Mapping[str, Size] | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
-        hidden: int | None = None,
+        hidden: Size | None = None,
         likelihood: str = "gaussian",
         bound: float | None = 6.0,
         entropy_space: str = "raw",
@@ -70,9 +71,9 @@ class InfoMax(Penalty):
         classes: str = "paper",
         neutral: float = 0.0,
         prior: str = "empirical",
-        memory: int = 3,
+        memory: Count = 3,
         history: str = "whole",
-        skip_first: int = 0,
+        skip_first: Count = 0,
         ridge: float = 1e-4,
     ):
         super().__init__(weight)

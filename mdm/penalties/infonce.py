@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdm import estimators
+from mdm.hints import Size
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.pairs import named, padded, pairs_of, prepared
 from mdm.types import Fusion
@@ -50,14 +51,14 @@ class InfoNCE(Penalty):
         self,
         z_dim: int,
         weight: float,
-        unimodal_dims: Mapping[str, int],
-        part_dims: Mapping[str, int] | None = None,
+        unimodal_dims: Mapping[str, Size],
+        part_dims: Mapping[str, Size] | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
         scores: str = "inner",
         temperature: float = 1.0,
         direction: str = "both",
-        dim: int = 16,
-        hidden: int | None = None,
+        dim: Size = 16,
+        hidden: Size | None = None,
         block: int | None = 32,
         normalize: bool = True,
     ):

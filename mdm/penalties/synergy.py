@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm import estimators
+from mdm.hints import Size
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.cnetwork import (
     Coupling,
@@ -78,21 +79,21 @@ class Synergy(Penalty):
         self,
         z_dim: int,
         weight: float,
-        unimodal_dims: Mapping[str, int],
-        part_dims: Mapping[str, int] | None = None,
+        unimodal_dims: Mapping[str, Size],
+        part_dims: Mapping[str, Size] | None = None,
         l2: float = 1.0,
         alignment: float = 1.0,
         kurtosis: float = 0.1,
         divergence: str = "mmd",
         flip: bool = False,
         g: str | None = None,
-        projection: int = 16,
+        projection: Size = 16,
         detach_targets: bool = False,
         variables: str = "all",
         decay: float = 0.95,
         clip: float = 3.0,
         ridge: float = 0.05,
-        hidden: int = 64,
+        hidden: Size = 64,
         bound: float = 8.0,
         mode: str = "corrected",
     ):

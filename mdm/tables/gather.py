@@ -11,6 +11,7 @@ import yaml
 
 from mdm import records
 from mdm.experiment import Cell
+from mdm.untrusted import parse_yaml
 
 Placer = Callable[[list[str]], tuple[Path, Mapping[str, Any]]]
 """Overrides of a run → its folder and its config."""
@@ -72,7 +73,7 @@ def look(folder: Path, seed: int, declared: Mapping[str, Any], seen: dict[str, t
         raise ValueError(f"A folder seed={seed} holds the run of that seed, but {folder} holds another; remove it and run again.")
     others = "\n".join(line for line in text.splitlines() if not line.startswith("seed: "))
     if others not in seen:
-        recorded = records.parse_config(others.encode(), folder / records.CONFIG)
+        recorded = parse_yaml(others.encode(), folder / records.CONFIG)
         seen[others] = tuple(records.differences(decisive(recorded), declared))
     return Run(seed, folder, "finished", record, seen[others])
 

@@ -1,0 +1,294 @@
+"""Before a run: the schema of its config, checked once.
+
+`check` holds a composed config to the dataclasses below, which are all that a run reads: an unknown key is refused, not trained
+with. What a member (``_target_``) takes is said by its constructor alone (`mdm.members`). No data are built, so a sweep checks
+every run before it starts one.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mdm import records
+from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
+from mdm.members import arguments_of, checked_member
+from mdm.naming import folder_of, penalties, penalty_name
+from mdm.trials import check_options, try_loss, try_step
+
+BESIDE = (*records.DECLARED, "cost", "estimate")
+"""Sections that an experiment may have beside its runs' own keys."""
+
+
+class Member:
+    """Annotation of a key that names what is built: a mapping with a ``_target_``."""
+
+
+@dataclass(frozen=True)
+class Data:
+    name: str
+    segments: Member
+    text: str | None
+    modalities: Sequence[str] | None
+    folds: Member | None
+    scale: Literal["standard", "maxabs", "none"]
+    unlabeled: Count
+    max_steps: Size | None
+    batch_size: Annotated[int, Range(2, advice="a batch of one has no statistics")]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a model says of how its checkpoint is chosen; `Select` reads it."""
+
+    metric: str = "mae"
+    mode: Literal["min", "max"] = "min"
+
+
+Weight = Annotated[
+    float,
+    Range(
+        0,
+        strict=True,
+        advice="use penalty=none for no penalty, or measure_only=true to report its estimate without adding it to the loss",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Objective:
+    name: str
+    weight: Weight
+    measure_only: bool
+    critic_steps: Size
+    critic_batches: Literal["fresh", "shared", "replay"]
+    interleave: Literal["batch", "epoch"]
+    objective: Member
+    optimizer: Member | None
+
+
+@dataclass(frozen=True)
+class NoObjective:
+    """``penalty=none``; its weight is read by nobody, and there so that a grid may vary it."""
+
+    name: str
+    weight: float
+    measure_only: bool
+    objective: None
+
+
+@dataclass(frozen=True)
+class Sum:
+    name: str
+    sum: Mapping[str, Objective | NoObjective]
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    backbone: Member
+    own_penalty: Objective | None
+    loss: Member
+    optimizer: Member
+    groups: Mapping[str, Mapping[str, Any]]
+    decay: Literal["all", "matrices"]
+    schedule: Member | None
+    by_length: bool
+    select: Choice = Choice()
+
+
+@dataclass(frozen=True)
+class Floor:
+    """``model=baseline``."""
+
+    name: str
+    baseline: Member
+    by_length: bool
+    select: Choice = Choice()
+
+
+@dataclass(frozen=True)
+class Select:
+    metric: str
+    mode: Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    max_epochs: Size
+    patience: Annotated[int, Range(1, advice="patience=null never stops early")] | None
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+    gradient_clip: Positive | None
+    select: Select
+
+
+@dataclass(frozen=True)
+class Machine:
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    devices: int | Sequence[Count]
+    strategy: str
+    threads: Size | None
+    workers: Count
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Loggers:
+    loggers: Mapping[str, Member]
+
+
+@dataclass(frozen=True)
+class Paths:
+    outputs: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str
+    seed: Count
+    data: Data
+    model: Model | Floor
+    penalty: Objective | NoObjective | Sum
+    trainer: Trainer
+    machine: Machine
+    logger: Loggers
+    paths: Paths
+
+
+# ---- check
+
+
+def check(cfg: DictConfig) -> None:
+    """Hold a composed config to the schema; nothing is read, built of data or written.
+
+    Raises ValueError, one line that names the key, what was expected, what came and what to do, on an unknown or missing key, a
+    value of another type or out of range, a member of another kind or with arguments that it does not take, and a name that would
+    lead out of its folder.
+    """
+    keys = [str(key) for key in cfg if key not in BESIDE]
+    try:
+        values: dict[str, Any] = {key: resolved(cfg[key]) for key in keys}
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"Every value of a config must be known, but {' '.join(str(error).split())}; correct it.") from None
+    if "sum" in cfg.get("penalty", {}):
+        penalties(cfg)
+    check_group("", values, Config)
+    check_parts(values)
+    check_penalty(cfg)
+    check_steps("model.", values["model"])
+    check_steps("penalty.", values["penalty"])
+    folder_of(cfg, ())
+
+
+def plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """A config node as plain dictionaries and lists."""
+    container = OmegaConf.to_container(node, resolve=resolve)
+    return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
+
+
+def resolved(node: Any) -> Any:
+    """A node as plain values.
+
+    Raises OmegaConf's errors where a value is missing or refers to nothing.
+    """
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+
+
+@cache
+def hints(group: type) -> dict[str, Any]:
+    """The annotations of a group."""
+    return get_type_hints(group, include_extras=True)
+
+
+def check_group(prefix: str, values: Mapping[str, Any], group: type) -> None:
+    """The part of `check` that concerns one group and those in it; ``prefix``: its key and a dot."""
+    known = hints(group)
+    require_known(prefix, values, known, prefix.rstrip(".") or "A config")
+    for field in fields(group):
+        if field.name in values:
+            check_value(f"{prefix}{field.name}", values[field.name], known[field.name])
+        elif field.default is MISSING:
+            raise ValueError(f"{prefix}{field.name} must be set, but is not there; add it, or choose its group anew.")
+
+
+def check_value(key: str, value: Any, hint: Any) -> None:
+    """The part of `check` that concerns one key."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    groups = [each for each in options if hasattr(each, "__dataclass_fields__")]
+    if value is None and type(None) in options:
+        return
+    if Member in options:
+        checked_member(key, value)
+    elif groups:
+        require(key, value, Mapping)
+        check_group(f"{key}.", value, chosen_group(value, groups))
+    elif get_origin(hint) is Mapping and not is_plain(hint):
+        require(key, value, Mapping)
+        for name, inner in value.items():
+            check_value(f"{key}.{name}", inner, get_args(hint)[1])
+    else:
+        require(key, value, hint)
+
+
+def chosen_group(values: Mapping[str, Any], groups: Sequence[type]) -> type:
+    """Which of several groups a mapping is meant to be: the first one with a key that only it has, and a value there."""
+    apart = {Sum: "sum", Floor: "baseline", NoObjective: "objective"}
+    for group in groups:
+        if group in apart and apart[group] in values and (values[apart[group]] is None) == (group is NoObjective):
+            return group
+    return groups[0]
+
+
+def check_parts(values: Mapping[str, Any]) -> None:
+    """The part of `check` that concerns keys which only fit together."""
+    devices = values["machine"]["devices"]
+    if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
+        raise ValueError(
+            f"A run trains on one device, but machine.devices={devices} came: several would each see the same batches. Use "
+            "machine.devices=1 and give each device runs of its own."
+        )
+    for key in ("outputs", "data"):
+        if not values["paths"][key] or "\0" in values["paths"][key]:
+            raise ValueError(f"paths.{key} must be a folder, but is {shown(values['paths'][key])}; set paths.{key}.")
+
+
+def check_penalty(cfg: DictConfig) -> None:
+    """The part of `check` that concerns what penalties there are, and how their critics train."""
+    chosen = penalties(cfg)
+    if "baseline" in cfg.model and chosen:
+        raise ValueError(
+            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={penalty_name(cfg)} came; "
+            "use penalty=none, or another model."
+        )
+    for name, node in chosen.items():
+        if node.interleave == "epoch" and node.critic_batches != "fresh":
+            raise ValueError(
+                "A critic that trains before the backbone's epoch has no batch to share, so interleave=epoch needs "
+                f"critic_batches=fresh, but {name} has {node.critic_batches}; set penalty.critic_batches=fresh."
+            )
+
+
+def check_steps(prefix: str, values: Mapping[str, Any]) -> None:
+    """The part of `check` that tries optimisers and losses on a few numbers: they are small, and say little of what they take."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if not isinstance(value, Mapping):
+            continue
+        if name == "optimizer":
+            try_step(key, value, {})
+        elif name == "loss":
+            try_loss(key, value)
+        elif key == "model.groups":
+            known = arguments_of(checked_member("model.optimizer", dict(values["optimizer"]))[0])
+            for module, options in value.items():
+                check_options(f"{key}.{module}.", options, known)
+                try_step(f"{key}.{module}", values["optimizer"], options)
+        elif name in ("own_penalty", "sum") or prefix == "penalty.sum.":
+            check_steps(f"{key}.", value)
