@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, RichProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -37,14 +39,15 @@ from mdm.members import make
 from mdm.metrics import evaluate
 from mdm.naming import folder_of as record_folder
 from mdm.naming import penalties, penalty_name
+from mdm.ownership import InUse, Owner, own
 from mdm.penalties.base import Penalty
 from mdm.product import shifts
+from mdm.records import BEST, LAST
 from mdm.seeds import Stream
 from mdm.types import Batch, DataSpec
+from mdm.untrusted import read_checkpoint
 
 log = logging.getLogger(__name__)
-
-BEST, LAST = "best.ckpt", "last.ckpt"
 
 Predictor = Callable[[Iterable[Batch]], tuple[np.ndarray, np.ndarray]]
 """Batches → predictions and labels, [n, targets] each."""
@@ -68,20 +71,39 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     splits = build_splits(cfg)
     folder, config, found = place(cfg, overrides, splits.segments.card_hash)
     if found == "finished":
-        log.info("finished already: %s", folder)
-        return records.read_record(folder)
-    if "baseline" in cfg.model:
-        return run_baseline(cfg, config, folder, splits)
+        return finished(folder)
+    with own(folder) as owner:
+        if records.examine(folder, config) == "finished":  # by another process, since this one looked
+            return finished(folder)
+        train = run_baseline if "baseline" in cfg.model else run_training
+        return train(cfg, config, owner, splits)
+
+
+def finished(folder: Path) -> dict[str, Any]:
+    """The record of a run that is there already."""
+    log.info("finished already: %s", folder)
+    record = records.read_record(folder)
+    # Debris of a process that was killed right after its record was complete. Where nothing may be written it can stay.
+    if (folder / LAST).exists() or next(folder.glob(".*"), None) is not None:
+        with contextlib.suppress(OSError, InUse), own(folder):
+            (folder / LAST).unlink(missing_ok=True)
+    return record
+
+
+def run_training(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: Splits) -> dict[str, Any]:
+    """Train, or go on from the last epoch, choose on validation, test once, record."""
+    folder = owner.folder
     learner = build_learner(cfg, splits)
     loggers = build_loggers(cfg, folder)
-    trainer = build_trainer(cfg, folder, splits.spec, loggers)
+    trainer = build_trainer(cfg, owner, splits.spec, loggers)
     # Whatever is wrong with the config or the data has been said by now, and nothing has been written.
     records.claim(folder, config)
-    log.info("%s run: %s", "resuming" if found == "broken" else "new", folder)
-    announce(splits)
     last = folder / LAST
+    log.info("%s run: %s", "resuming" if last.is_file() else "new", folder)
+    announce(splits)
     if last.is_file():
-        learner.curve = torch.load(last, weights_only=True, map_location="cpu")["curve"]
+        learner.curve = read_checkpoint(last)["curve"]
+        mend_best(folder, learner.curve, cfg.trainer)
     with started(loggers, **described(cfg, folder, config), curve=learner.curve):
         if not trained(learner.curve, cfg.trainer):
             resumed = str(last) if last.is_file() else None
@@ -89,13 +111,16 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             if not trained(learner.curve, cfg.trainer):
                 raise RuntimeError(f"The run was stopped after {len(learner.curve)} epochs; the same command resumes it.")
         selection = chosen(learner.curve, cfg.trainer, folder)
-        record = conclude(cfg, folder, splits, selection, learner.curve, restored(learner, selection), sizes(learner), loggers)
+        predictor = restored(learner, selection)
+        owner.check()
+        record = conclude(cfg, folder, splits, selection, learner.curve, predictor, sizes(learner), loggers)
     last.unlink(missing_ok=True)
     return record
 
 
-def run_baseline(cfg: DictConfig, config: dict[str, Any], folder: Path, splits: Splits) -> dict[str, Any]:
+def run_baseline(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: Splits) -> dict[str, Any]:
     """The same protocol for a model without a training loop: fit, choose a setting on validation, test once, record."""
+    folder = owner.folder
     check_select(cfg.trainer.select, splits.spec)
     baseline = make(cfg.model.baseline, spec=splits.spec, seed=cfg.seed)
     loggers = build_loggers(cfg, folder)
@@ -108,6 +133,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], folder: Path, splits: 
     records.write_atomically(folder / BEST, json.dumps(baseline.settings(best)) + "\n")
     selection = Selection(folder / BEST, best, metric, curve[best][metric])
     predictor, parameters = partial(baseline.predict, best), {"backbone": 0, "critics": 0}
+    owner.check()
     with started(loggers, **described(cfg, folder, config), curve=curve):
         return conclude(cfg, folder, splits, selection, curve, predictor, parameters, loggers)
 
@@ -212,32 +238,21 @@ def described(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str
     return {"name": name, "group": cfg.name, "tags": tags, "config": config}
 
 
-def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec, loggers: Sequence[Logger] = ()) -> pl.Trainer:
+def build_trainer(cfg: DictConfig, owner: Owner, spec: DataSpec, loggers: Sequence[Logger] = ()) -> pl.Trainer:
     """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
     machine, options = cfg.machine, cfg.trainer
     check_select(options.select, spec)
     if machine.threads:
         torch.set_num_threads(machine.threads)
     monitor = f"valid/{options.select.metric}"
-    callbacks: list[Callback] = [Progress(folder, monitor, options.select.mode, loggers), Termination()]
+    callbacks: list[Callback] = [Progress(owner.folder, monitor, options.select.mode, loggers), Termination()]
     if options.patience is not None:
         # At the end of an epoch, before the checkpoint, so that a checkpoint knows how long the run has waited.
         stopping = EarlyStopping(
             monitor, mode=options.select.mode, patience=options.patience, check_finite=False, check_on_train_epoch_end=True
         )
         callbacks.append(stopping)
-    callbacks.append(
-        ModelCheckpoint(
-            folder,
-            filename=Path(BEST).stem,
-            monitor=monitor,
-            mode=options.select.mode,
-            save_last=True,
-            enable_version_counter=False,
-            # A checkpoint taken after validation but before the epoch's end resumes inside that epoch.
-            save_on_train_epoch_end=True,
-        )
-    )
+    callbacks.append(Checkpoints(owner, options))
     if sys.stderr.isatty() and machine.progress:
         callbacks.append(RichProgressBar(leave=False))
     try:
@@ -251,7 +266,7 @@ def build_trainer(cfg: DictConfig, folder: Path, spec: DataSpec, loggers: Sequen
             logger=False,  # rows of the curve go to ours, whole; Lightning's would get them as 32-bit floats
             # One process, whatever variables of a scheduler are set: a run never spans tasks, and is requeued by mdm.sweep.
             plugins=[AtomicCheckpointIO(), LightningEnvironment()],
-            default_root_dir=folder,
+            default_root_dir=owner.folder,
             enable_model_summary=False,
             enable_progress_bar=sys.stderr.isatty() and machine.progress,
             num_sanity_val_steps=0,
@@ -302,11 +317,35 @@ def best_row(curve: list[dict[str, float]], options: DictConfig) -> int:
 
 
 def chosen(curve: list[dict[str, float]], options: DictConfig, folder: Path) -> Selection:
-    """The checkpoint with the best validation metric."""
-    # Mapped, so that only the epoch is read here; the weights are read when they are needed.
-    epoch = torch.load(folder / BEST, weights_only=True, map_location="cpu", mmap=True)["epoch"]
-    row, key = next(r for r in curve if int(r["epoch"]) == epoch), f"valid/{options.select.metric}"
-    return Selection(folder / BEST, int(row["epoch"]), key, row[key])
+    """The checkpoint with the best validation metric.
+
+    Raises RuntimeError unless the checkpoint that lies there is of the curve's best epoch, and of this very training.
+    """
+    best, key = best_row(curve, options), f"valid/{options.select.metric}"
+    checkpoint = read_checkpoint(folder / BEST)
+    if repr(checkpoint["curve"]) != repr(curve[: best + 1]):  # to the last bit, and NaN is NaN
+        raise RuntimeError(
+            f"A test fold opens with the checkpoint of the best epoch, {int(curve[best]['epoch'])}, but {folder / BEST} is of "
+            "another epoch or another training; remove the folder and run again."
+        )
+    return Selection(folder / BEST, int(curve[best]["epoch"]), key, curve[best][key])
+
+
+def mend_best(folder: Path, curve: list[dict[str, float]], options: DictConfig) -> None:
+    """Make the last checkpoint the best one where its epoch is the best: a run may be killed between the two."""
+    if best_row(curve, options) == len(curve) - 1:
+        copy_whole(folder / LAST, folder / BEST)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Another name for a file's content, in one rename; a copy where the file system knows no second names."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
 
 
 def restored(learner: Learner, selection: Selection) -> Predictor:
@@ -432,6 +471,23 @@ class Progress(Callback):
             "best  " if row is best else "",
             row["seconds"],
         )
+
+
+class Checkpoints(Checkpoint):
+    """After every epoch the last checkpoint, then, if it is the best so far, the best one.
+
+    Lightning's own writes the last one only when a new best is saved, so that a run killed after 30 epochs without a better one
+    would begin 30 epochs back.
+    """
+
+    def __init__(self, owner: Owner, options: DictConfig):
+        self.owner, self.options = owner, options
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        self.owner.check()
+        trainer.save_checkpoint(self.owner.folder / LAST)
+        mend_best(self.owner.folder, pl_module.curve, self.options)
 
 
 class Termination(Callback):

@@ -31,6 +31,7 @@ from torch import nn
 from mdm import run as runs
 from mdm.backbones.base import Backbone
 from mdm.data.gaussian import gaussian_total_correlation
+from mdm.ownership import own
 from mdm.types import Fusion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -189,7 +190,8 @@ def train(folder, names, *, measure_only=False, sign=1, epochs=5):
         objective.penalty.weight *= sign
     before = Linear.of(learner.backbone)
     folder.mkdir(parents=True, exist_ok=True)
-    runs.build_trainer(cfg, folder, splits.spec).fit(learner, splits.train(), splits.valid())
+    with own(folder) as owner:
+        runs.build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
     row = learner.curve[-1]
     estimates = {n: {k.split("/")[2]: v for k, v in row.items() if k.startswith(f"valid/{n}/")} for n in names}
     return Trained(before, Linear.of(learner.backbone), estimates)

@@ -13,6 +13,7 @@ from mdm import run as runs
 from mdm.data.splits import InOrder
 from mdm.estimators import donsker_varadhan
 from mdm.learner import Here, Objective, Recent, keeping_buffers, parameter_groups, predict, samples
+from mdm.ownership import own
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.product import batch_lengths
@@ -26,7 +27,8 @@ def fit(cfg, folder, change=lambda learner: None):
     learner = runs.build_learner(cfg, splits)
     change(learner)
     folder.mkdir(parents=True, exist_ok=True)
-    runs.build_trainer(cfg, folder, splits.spec).fit(learner, splits.train(), splits.valid())
+    with own(folder) as owner:
+        runs.build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
     return learner, splits
 
 
@@ -280,8 +282,8 @@ def test_a_term_that_is_not_finite_stops_before_any_weight_changes(config, tmp_p
     learner = runs.build_learner(cfg, splits)
     before = copy.deepcopy(learner.backbone)
     learner.loss.register_forward_hook(lambda module, arguments, value: value * float("nan"))
-    with pytest.raises(ValueError, match="Every loss term must be finite, but task is not, in epoch 0"):
-        runs.build_trainer(cfg, tmp_path, splits.spec).fit(learner, splits.train(), splits.valid())
+    with pytest.raises(ValueError, match="Every loss term must be finite, but task is not, in epoch 0"), own(tmp_path) as owner:
+        runs.build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
     assert same(learner.backbone, before)
 
 
@@ -291,8 +293,8 @@ def test_a_critic_that_diverges_is_named(config, tmp_path):
     learner = runs.build_learner(cfg, splits)
     weight = next(learner.penalties["kl"].parameters())
     learner.penalties["kl"].critic_loss = lambda view: weight.sum() * float("inf")
-    with pytest.raises(ValueError, match="A critic's loss must be finite, but that of kl is not"):
-        runs.build_trainer(cfg, tmp_path, splits.spec).fit(learner, splits.train(), splits.valid())
+    with pytest.raises(ValueError, match="A critic's loss must be finite, but that of kl is not"), own(tmp_path) as owner:
+        runs.build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
 
 
 def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):

@@ -43,7 +43,9 @@ def test_a_run_leaves_a_whole_record(config):
     folder = folder_of(cfg)
     assert folder.parts[-5:] == ("single", "synthetic", "lmf", "kl", "seed=0")
     assert {p.name for p in folder.iterdir()} == {"config.yaml", "metrics.json", "predictions.csv", "curve.csv", "best.ckpt"}
-    assert record == json.loads((folder / "metrics.json").read_text())
+    written = json.loads((folder / "metrics.json").read_text())
+    assert set(written.pop("stored")["files"]) == {"config.yaml", "predictions.csv", "curve.csv", "best.ckpt"}
+    assert record == written
     assert yaml.safe_load((folder / "config.yaml").read_text())["penalty"]["name"] == "kl"
     assert record["synthetic"]
     assert record["truth"]["total_correlation"] > 0

@@ -150,6 +150,6 @@ def test_the_learner_cannot_reach_the_test_fold():
     assert source.count("open_test(") == 1
     conclude = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "conclude")
     assert "open_test(" in ast.unparse(conclude)
-    body = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "run")
+    body = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "run_training")
     text = ast.unparse(body)
     assert text.index("trainer.fit(") < text.index("chosen(") < text.index("conclude(")

@@ -93,7 +93,9 @@ def test_finished_runs_are_left_out_and_changed_ones_refused(swept, composer, tm
     assert [run.found for run in swept("penalty=none,kl", "seed=0,1")] == ["finished", "new", "finished", "new"]
     assert swept.launched == [["penalty=none", "seed=1"], ["penalty=kl", "seed=1"]]
     (changed,) = (run.folder / records.CONFIG for run in sweep.plan([["penalty=kl", "seed=1"]], composer))
+    record = records.read_record(changed.parent)
     changed.write_text(changed.read_text().replace("batch_size: 32", "batch_size: 33"))
+    records.seal(changed.parent, record)
     with pytest.raises(ValueError, match=r"differs from this run in:\n  data.batch_size: 33 → 32"):
         swept("penalty=none,kl", "seed=1,2")
     assert swept.launched == []  # nothing of the sweep, not even seed 2

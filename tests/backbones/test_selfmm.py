@@ -7,6 +7,7 @@ from pytorch_lightning import Callback
 
 from mdm import run as runs
 from mdm.backbones.selfmm import SelfMM, generated_label, relative_nearness
+from mdm.ownership import own
 from mdm.types import Batch, DataSpec, Feature, Fusion, Sequence
 
 WORDS = Feature(9, tokens=True, vocabulary=tuple(f"w{i}" for i in range(9)))
@@ -313,12 +314,13 @@ def test_labels_move_in_training_and_a_resumed_run_has_them(config, tmp_path):
         folder.mkdir(exist_ok=True)
         splits = runs.build_splits(cfg)
         learner = runs.build_learner(cfg, splits)
-        trainer = runs.build_trainer(cfg, folder, splits.spec)
-        if stop is not None:
-            trainer.callbacks.insert(0, StopBefore(stop))
-        if resumed is not None:
-            learner.curve = torch.load(resumed, weights_only=True)["curve"]
-        trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed)
+        with own(folder) as owner:
+            trainer = runs.build_trainer(cfg, owner, splits.spec)
+            if stop is not None:
+                trainer.callbacks.insert(0, StopBefore(stop))
+            if resumed is not None:
+                learner.curve = torch.load(resumed, weights_only=True)["curve"]
+            trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed)
         return learner
 
     whole = fit(tmp_path / "whole")
