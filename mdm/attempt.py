@@ -6,6 +6,7 @@ What a launcher calls, in a worker of its own or in this process (`train.py -m`)
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import multiprocessing
@@ -13,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -23,10 +25,13 @@ from typing import Any
 
 import joblib
 import torch
+from filelock import FileLock, Timeout
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from mdm import records
+from mdm.ownership import InUse, own
 from mdm.run import record_folder, run
 
 log = logging.getLogger(__name__)
@@ -34,6 +39,8 @@ log = logging.getLogger(__name__)
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 LOG = "run.log"
+PARENT = "MDM_PARENT"
+"""Environment variable: the process that starts workers."""
 
 
 def attempt(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
@@ -41,17 +48,27 @@ def attempt(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
 
     Never raises on what goes wrong in a run: a launcher that sees one exception may give up the rest.
     """
+    if in_pool():
+        die_with_parent()
     folder = record_folder(cfg, overrides)
-    folder.mkdir(parents=True, exist_ok=True)
     cfg = cfg.copy()
     cfg.machine.progress = False
     cfg.machine.devices = devices(cfg.machine.accelerator, cfg.machine.devices)
-    if in_pool():
-        die_with_parent()
+    try:
+        with own(folder):
+            return logged_run(cfg, overrides, folder)
+    except InUse:
+        return None  # the sweep looks whose it is, and waits
+
+
+def logged_run(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> float | None:
+    """The run itself, in a folder that is owned."""
     with logged(folder / LOG):
         try:
             (folder / records.ERROR).unlink(missing_ok=True)
             return float(run(cfg, overrides)["valid"]["mae"])
+        except InUse:  # taken over: nothing more is written here
+            raise
         except Exception as error:
             records.write_atomically(folder / records.ERROR, "".join(traceback.format_exception(error)))
             log.error("failed: %s", error)
@@ -78,6 +95,11 @@ def logged(path: Path) -> Iterator[None]:
             package.propagate = propagate
 
 
+def as_parent() -> None:
+    """Tell the workers that this process will start whose they are."""
+    os.environ[PARENT] = str(os.getpid())
+
+
 def in_pool() -> bool:
     """Whether this process is a worker of joblib's."""
     return multiprocessing.current_process().name.startswith("LokyProcess-")
@@ -85,12 +107,12 @@ def in_pool() -> bool:
 
 @cache
 def die_with_parent() -> None:
-    """From now on, end this process when the one that started it has ended.
+    """From now on, end this process when the one that started it has ended, or now if it has ended already.
 
-    A worker that outlived its sweep, or its task, which is back in the queue, would write into a folder in which another process
-    resumes the run.
+    A worker that outlived its sweep, or its task, which is back in the queue, would go on training for nobody. Which process
+    started it is told by that one (`as_parent`): while a worker imports torch its parent may end, and the number is another's then.
     """
-    parent = os.getppid()
+    parent = int(os.environ.get(PARENT, os.getppid()))
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -101,11 +123,32 @@ def die_with_parent() -> None:
 
 
 def devices(accelerator: str, asked: Any) -> Any:
-    """One GPU for each worker of a pool, in turn; what was asked for otherwise."""
-    if accelerator != "gpu" or asked != 1 or not in_pool():
+    """A GPU for each worker of a pool, the one that fewest living workers of this machine have; what was asked for otherwise."""
+    if accelerator not in ("gpu", "cuda") or asked != 1 or not in_pool():
         return asked
-    number = int(multiprocessing.current_process().name.rpartition("-")[2])
-    return [(number - 1) % max(1, torch.cuda.device_count())]
+    return [reserved_gpu(max(1, torch.cuda.device_count()), Path(tempfile.gettempdir()) / f"mdm-gpus-{os.getuid()}")]
+
+
+@cache
+def reserved_gpu(count: int, folder: Path) -> int:
+    """A GPU for as long as this process lives: the first of ``count`` without another worker, else with one other, and so on.
+
+    By locks that the system gives back when a process dies. ``CUDA_VISIBLE_DEVICES`` renumbers devices, so locks bear its names.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name] or [str(i) for i in range(count)]
+    for share in itertools.count():
+        for device in range(count):
+            lock = FileLock(folder / f"{names[device % len(names)].replace('/', '-')}.{share}")
+            with contextlib.suppress(Timeout):
+                lock.acquire(blocking=False)
+                RESERVED.append(lock)
+                return device
+    raise AssertionError("a share without workers comes sooner or later")
+
+
+RESERVED: list[FileLock] = []
+"""Kept, so that they are held."""
 
 
 def work(path: str | Path) -> None:
@@ -115,6 +158,7 @@ def work(path: str | Path) -> None:
         for overrides in task["runs"]:
             composed_attempt(overrides)
         return
+    as_parent()
     joblib.Parallel(n_jobs=task["at_once"])(joblib.delayed(composed_attempt)(overrides) for overrides in task["runs"])
 
 
@@ -123,9 +167,18 @@ def composed_attempt(overrides: list[str]) -> None:
         # The scheduler signals every process of a task; the first one answers for all, and they end with it.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", overrides)
-    attempt(cfg, overrides)
+    attempt(composed(overrides), overrides)
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """A run's config by its overrides, also where Hydra is at work on another already, as in a task that does its runs in turn."""
+    hydra = GlobalHydra.instance()
+    outer, hydra.hydra = hydra.hydra, None
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return compose("train", overrides)
+    finally:
+        hydra.hydra = outer
 
 
 # ---- on a cluster

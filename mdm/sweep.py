@@ -13,7 +13,9 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,8 +25,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from mdm import records
-from mdm.attempt import LOG
+from mdm.attempt import LOG, as_parent
+from mdm.config import check
 from mdm.experiment import cells, table_of
+from mdm.ownership import in_use
 from mdm.run import build_splits, place
 from mdm.search import search_cells
 
@@ -33,6 +37,8 @@ log = logging.getLogger("sweep")
 
 Composer = Callable[[list[str]], DictConfig]
 """Overrides → a run's config."""
+Launch = Callable[[list[list[str]]], Any]
+"""Overrides of runs → Hydra's account of each, once all have been tried."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,9 @@ def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
         values[key] = [f"{key}={value}" for value in given.sweep_string_iterator()] if swept else [str(given.input_line)]
         if key == "seed" and not all(value.removeprefix("seed=").isdecimal() for value in values[key]):
             raise ValueError(f"Seeds are whole numbers, but {given.input_line} came; use seed='range(10)', say.")
+    empty = [key for key, chosen in values.items() if not chosen]
+    if empty:
+        raise ValueError(f"A grid has at least one value of each key, but {', '.join(empty)} has none; use seed='range(10)', say.")
     return [list(run) for run in product(*values.values())]
 
 
@@ -86,6 +95,7 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
         cfg = configs[others].copy()
         if seed is not None:
             cfg.seed = int(seed)
+        check(cfg)
         of_data = OmegaConf.to_yaml(cfg.data, resolve=True)
         if of_data not in cards:
             cards[of_data] = build_splits(cfg).segments.card_hash
@@ -103,7 +113,7 @@ def sweep(
     cfg: DictConfig,
     arguments: Sequence[str],
     composer: Composer,
-    launch: Callable[[list[list[str]]], Any],
+    launch: Launch,
     runs_per_task: int = 1,
     at_once: int = 1,
 ) -> list[Planned]:
@@ -126,16 +136,61 @@ def sweep(
     broken = sum(run.found == "broken" for run in todo)
     log.info("%d runs: %d finished already, %d to do (%d to resume)", len(planned), len(planned) - len(todo), len(todo), broken)
     if todo:
-        jobs = [run.overrides for run in todo]
-        if runs_per_task > 1:
-            jobs = tasks(jobs, runs_per_task, at_once, Path(cfg.paths.outputs) / cfg.name / ".tasks")
+        folder = Path(cfg.paths.outputs) / cfg.name / ".tasks"
         with watched(todo):
-            try:
-                launch(jobs)
-            except Exception:  # the folders say which runs are missing; what the launcher has to say of it must not hide that
-                log.exception("the launcher failed")
+            run_all(todo, launch, lambda jobs: tasks(jobs, runs_per_task, at_once, folder) if runs_per_task > 1 else jobs)
     report(planned, began)
     return planned
+
+
+TRIES = 3
+"""Times that a run is begun in a pool whose workers are killed, before it counts as what kills them."""
+
+
+def run_all(todo: Sequence[Planned], launch: Launch, packed: Callable[[list[list[str]]], list[list[str]]]) -> None:
+    """Launch what nobody else is at; wait for what another sweep or job is at, and take it over if that one dies.
+
+    A pool that one killed worker has broken is opened again for the rest.
+    """
+    tries = Counter[Path]()
+    open_runs = list(todo)
+    while open_runs:
+        busy = [run for run in open_runs if in_use(run.folder)]
+        free = [run for run in open_runs if run not in busy]
+        again = False
+        if free:
+            tries.update(run.folder for run in free)
+            again = launched(launch, packed([run.overrides for run in free]))
+        left = [run for run in open_runs if state(run.folder) not in ("finished", "failed")]
+        waiting = [run for run in left if in_use(run.folder)]
+        rest = [run for run in left if run not in waiting and (run in busy or (again and tries[run.folder] < TRIES))]
+        if waiting and not rest:
+            log.info("waiting for %d runs of others, first %s (%s)", len(waiting), waiting[0].folder, in_use(waiting[0].folder))
+            while not rest and waiting:
+                time.sleep(1)
+                waiting = [run for run in waiting if state(run.folder) not in ("finished", "failed")]
+                rest = [run for run in waiting if in_use(run.folder) is None]
+                rest = [run for run in rest if state(run.folder) not in ("finished", "failed")]
+        open_runs = [*rest, *(run for run in waiting if run not in rest)]
+
+
+def launched(launch: Launch, jobs: list[list[str]]) -> bool:
+    """Whether the launcher's pool broke and is worth another try. What failed outside of a run is said."""
+    as_parent()
+    try:
+        returns = launch(jobs) or ()
+    except BrokenProcessPool as error:
+        log.error("a worker was killed, and its pool with it: %s", str(error).splitlines()[0])
+        return True
+    except Exception:  # the folders say which runs are missing; what the launcher has to say of it must not hide that
+        log.exception("the launcher failed")
+        return False
+    for one in returns:
+        try:
+            _ = one.return_value  # raises what the job raised
+        except Exception as error:
+            log.error("a job failed outside of its run: %s: %s", type(error).__name__, error)
+    return False
 
 
 def tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int, folder: Path) -> list[list[str]]:
@@ -161,8 +216,9 @@ def report(planned: Sequence[Planned], since: float) -> None:
     for run in missing:
         error = run.folder / records.ERROR
         failed = states[run.folder] == "failed"
-        begun = "has not finished; goes on if its job is alive" if states[run.folder] == "running" else "did not begin"
-        why = error.read_text(encoding="utf-8").strip().splitlines()[-1] if failed else begun
+        owner = None if failed else in_use(run.folder)
+        begun = "began and ended without a word, as a killed process does" if states[run.folder] == "running" else "did not begin"
+        why = records.read_error(run.folder) if failed else f"goes on in {owner}" if owner else begun
         log.error("%s\n    %s", error if failed else run.folder, why)
     if missing:
         raise SystemExit(1)

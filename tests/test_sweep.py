@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
@@ -19,6 +18,7 @@ from omegaconf import OmegaConf
 from mdm import attempt, records, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
+POOL_OF_TWO = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 SMALL = ("data.segments.train=96", "data.segments.valid=32", "data.segments.test=40", "trainer.max_epochs=2")
 
 
@@ -69,6 +69,17 @@ def test_an_experiment_is_its_cells():
     assert found == [["experiment=x", "data=synthetic", "model=lmf", f"seed={s}"] for s in (0, 1)]
 
 
+def test_a_grid_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"at least one value of each key, but seed has none; use seed='range\(10\)'"):
+        sweep.wanted(OmegaConf.create({}), ["seed=range(0)"])
+
+
+def test_a_config_that_cannot_run_stops_a_sweep_before_anything_starts(swept, tmp_path):
+    with pytest.raises(ValueError, match=r"penalty\.weight"):
+        swept("penalty=kl,f", "penalty.weight=nan")
+    assert (swept.launched, (tmp_path / "outputs").exists()) == ([], False)
+
+
 def test_an_interval_is_no_grid():
     with pytest.raises(ValueError, match=r"lists of values, but seed=interval\(0,1\) came; use choice\(…\) or range\(…\)"):
         sweep.wanted(OmegaConf.create({}), ["seed=interval(0,1)"])
@@ -102,18 +113,18 @@ def test_finished_runs_are_left_out_and_changed_ones_refused(swept, composer, tm
 
 
 def test_a_failure_is_recorded_and_stops_nothing(swept, composer, caplog):
-    """A baseline has no Z for a penalty to act on."""
+    """EF-LSTM needs aligned data, LMF does not."""
     caplog.set_level(logging.INFO, logger="sweep")
     with pytest.raises(SystemExit) as stopped:
-        swept("model=baseline,lmf", "penalty=kl")
+        swept("model=eflstm,lmf", "data.segments.aligned=false")
     assert stopped.value.code == 1
-    failed, done = sweep.plan([["model=baseline", "penalty=kl"], ["model=lmf", "penalty=kl"]], composer)
+    failed, done = sweep.plan([[f"model={m}", "data.segments.aligned=false"] for m in ("eflstm", "lmf")], composer)
     assert (sweep.state(failed.folder), done.found) == ("failed", "finished")
     error = (failed.folder / records.ERROR).read_text()
     assert "Traceback" in error
-    assert error.strip().splitlines()[-1].startswith("ValueError: A penalty acts on a fused representation")
+    assert "needs word-aligned data, but these are unaligned" in error.strip().splitlines()[-1]
     assert "1 of 2 runs are finished" in caplog.text
-    assert f"{failed.folder / records.ERROR}\n    ValueError: A penalty acts on" in caplog.text
+    assert f"{failed.folder / records.ERROR}\n    ValueError: " in caplog.text
     assert not (failed.folder / records.CONFIG).exists()
     assert "epoch   1" in (done.folder / attempt.LOG).read_text()
     assert "epoch   1" not in caplog.text
@@ -171,14 +182,18 @@ def test_a_task_does_all_its_runs(tmp_path, composer, at_once):
     assert len(list((tmp_path / "outputs").rglob(records.METRICS))) == 2
 
 
-def test_a_pool_shares_out_the_gpus(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert attempt.devices("gpu", 1) == 1
-    found = []
-    for worker in (1, 2, 3):
-        monkeypatch.setattr(multiprocessing.current_process(), "_name", f"LokyProcess-{worker}")
-        found.append(attempt.devices("gpu", 1))
-    assert found == [[0], [1], [0]]
+def test_a_pool_shares_out_the_gpus_to_living_workers(monkeypatch, tmp_path):
+    """Three workers on two GPUs share one; when the one alone on its GPU has ended, the next gets that GPU."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(attempt, "RESERVED", [])
+    reserve = attempt.reserved_gpu.__wrapped__
+    assert [reserve(2, tmp_path) for _ in range(3)] == [0, 1, 0]
+    attempt.RESERVED[1].release()
+    assert reserve(2, tmp_path) == 1
+    for lock in attempt.RESERVED:
+        lock.release()
+    assert attempt.devices("gpu", 1) == 1, "no pool"
+    monkeypatch.setattr(multiprocessing.current_process(), "_name", "LokyProcess-1")
     assert attempt.devices("cpu", 1) == 1
     assert attempt.devices("gpu", [3]) == [3]
 
@@ -186,7 +201,7 @@ def test_a_pool_shares_out_the_gpus(monkeypatch):
 POOL = """
 import os, sys, time
 import joblib
-from mdm.attempt import die_with_parent, in_pool
+from mdm.attempt import as_parent, die_with_parent, in_pool
 
 def work(i):
     assert in_pool()
@@ -194,6 +209,7 @@ def work(i):
     print(os.getpid(), flush=True)
     time.sleep(60)
 
+as_parent()
 joblib.Parallel(n_jobs=2)(joblib.delayed(work)(i) for i in range(2))
 """
 
@@ -373,11 +389,13 @@ def train(tmp_path, *arguments):
 
 def test_the_command_runs_what_is_missing_in_a_pool(tmp_path):
     """Two warm workers; the failure of one run is the exit status of the command, and told once."""
-    result = train(tmp_path, "-m", "model=lmf,baseline", "penalty=kl", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    result = train(
+        tmp_path, "-m", "model=lmf,eflstm", "data.segments.aligned=false", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+    )
     assert result.returncode == 1
     assert "2 runs: 0 finished already, 2 to do" in result.stderr
     assert "1 of 2 runs are finished" in result.stderr
-    assert result.stderr.count("A penalty acts on a fused representation") == 1
+    assert result.stderr.count("needs word-aligned data") == 1
     assert "Traceback" not in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"single"}
 
