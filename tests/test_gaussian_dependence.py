@@ -17,6 +17,7 @@ deviations of this noise away. (Other seeds are other maps and other data: over 
 import itertools
 import math
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import nn
 
+from mdm import members
 from mdm import run as runs
 from mdm.backbones.base import Backbone
 from mdm.data.gaussian import gaussian_total_correlation
@@ -182,6 +184,8 @@ def train(folder, names, *, measure_only=False, sign=1, epochs=5):
         overrides += [f"{node}.{key}={value}" for key, value in options.items()]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides)
+    # As an installed package would declare it.
+    members.declared()[f"{__name__}.LinearFusion"] = EntryPoint("linear", f"{__name__}:LinearFusion", members.GROUP)
     cfg.model.backbone = {"_target_": f"{__name__}.LinearFusion"}
     splits = runs.build_splits(cfg)
     learner = runs.build_learner(cfg, splits)
