@@ -207,7 +207,7 @@ def test_pairs_without_an_image_are_left_out(trained, monkeypatch):
 
 @pytest.mark.parametrize("modality", ["svhn", "mnist"])
 def test_a_judge_of_real_images_is_as_good_as_its_run(outputs, trained, modality):
-    other = mdm.load(place(outputs, f"['{modality}']"))
+    other = mdm.load(place(outputs, f"[{modality}]"))
     _, images, labels = generation.held_out(trained, None)
     hits = generation.judge(other)(images[modality]) == labels
     assert float(hits.double().mean()) == pytest.approx(other.record["test"]["accuracy"])
