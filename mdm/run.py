@@ -339,6 +339,8 @@ def mend_best(folder: Path, curve: list[dict[str, float]], options: DictConfig) 
 
 def copy_whole(source: Path, target: Path) -> None:
     """Another name for a file's content, in one rename; a copy where the file system knows no second names."""
+    if target.exists() and target.samefile(source):  # renaming one name of a file to another does nothing, and leaves both
+        return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
