@@ -124,9 +124,10 @@ def die_with_parent() -> None:
 
 def devices(accelerator: str, asked: Any) -> Any:
     """A GPU for each worker of a pool, the one that fewest living workers of this machine have; what was asked for otherwise."""
-    if accelerator not in ("gpu", "cuda") or asked != 1 or not in_pool():
+    count = torch.cuda.device_count()
+    if accelerator not in ("auto", "gpu", "cuda") or asked != 1 or not count or not in_pool():
         return asked
-    return [reserved_gpu(max(1, torch.cuda.device_count()), Path(tempfile.gettempdir()) / f"mdm-gpus-{os.getuid()}")]
+    return [reserved_gpu(count, Path(tempfile.gettempdir()) / f"mdm-gpus-{os.getuid()}")]
 
 
 @cache

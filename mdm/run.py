@@ -242,6 +242,7 @@ def build_trainer(cfg: DictConfig, owner: Owner, spec: DataSpec, loggers: Sequen
     """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
     machine, options = cfg.machine, cfg.trainer
     check_select(options.select, spec)
+    check_device(machine.accelerator, options.precision)
     if machine.threads:
         torch.set_num_threads(machine.threads)
     monitor = f"valid/{options.select.metric}"
@@ -279,6 +280,25 @@ def build_trainer(cfg: DictConfig, owner: Owner, spec: DataSpec, loggers: Sequen
             f"machine.* and trainer.precision must suit this machine, but Lightning says of {machine.accelerator}, "
             f"{machine.devices}, {machine.strategy} and {options.precision}: {said}; choose others."
         ) from error
+
+
+def check_device(accelerator: str, precision: str) -> None:
+    """Raise ValueError if a reserved GPU would stand idle, and if this processor lacks a precision."""
+    reserved = [name for name in ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE") if os.environ.get(name)]
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if reserved and accelerator != "mps" and not on_gpu:
+        raise ValueError(
+            f"A GPU that is reserved ({reserved[0]}={os.environ[reserved[0]]}) must be used, but machine.accelerator={accelerator} "
+            f"and torch sees {torch.cuda.device_count()} GPUs; use machine=auto, or hydra.launcher.gpus_per_node=null."
+        )
+    # oneDNN would say so in the middle of the first batch of an LSTM.
+    if precision == "bf16-mixed" and accelerator in ("auto", "cpu") and not on_gpu and not bf16_on_cpu():
+        raise ValueError("trainer.precision=bf16-mixed needs a GPU or a processor with AVX-512, but here is neither; use 32-true.")
+
+
+def bf16_on_cpu() -> bool:
+    """Whether this processor computes every layer in bfloat16."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 # ---- choose, test, record

@@ -107,8 +107,8 @@ def without_times(folder):
 
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_write_is_resumed_to_the_same_record(config, tmp_path, step):
-    """Every change of a file (in the short suite every fourth) is in turn what a process does not live to do; the same command again
-    ends in the same record, without debris."""
+    """A process is killed before each change of a file in turn (in the short suite, every fourth); the same command again ends in
+    the same record, without debris."""
     whole = config(*TINY, f"paths.outputs={tmp_path}/whole", small=False)
     counted = tmp_path / "counted"
 

@@ -283,6 +283,23 @@ def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data
         runs.run(config("data=mosi", "penalty=kl", stores, small=False))
 
 
+def test_a_reserved_gpu_must_be_used(config, monkeypatch, tmp_path):
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for accelerator in ("cpu", "auto"):
+        with pytest.raises(ValueError, match=rf"reserved \(SLURM_JOB_GPUS=0\) must be used, but machine.accelerator={accelerator}"):
+            runs.run(config(f"machine.accelerator={accelerator}"))
+    assert not (tmp_path / "outputs").exists()
+    runs.run(config("model=baseline"))  # has no use for one
+
+
+def test_half_precision_needs_a_processor_that_has_it(config, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "bf16_on_cpu", lambda: False)
+    with pytest.raises(ValueError, match="bf16-mixed needs a GPU or a processor with AVX-512"):
+        runs.run(config("trainer.precision=bf16-mixed", "machine=cpu"))
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_help_is_quick_and_lists_the_choices():
     """No timing here (that is the benchmark's); that it does not import torch is in test_structure."""
     done = subprocess.run([sys.executable, str(ROOT / "train.py"), "--help"], check=True, capture_output=True, text=True)
