@@ -5,6 +5,7 @@ What a launcher calls, in a worker of its own or in this process (`train.py -m`)
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import json
@@ -152,9 +153,14 @@ RESERVED: list[FileLock] = []
 """Kept, so that they are held."""
 
 
-def work(path: str | Path) -> None:
-    """All runs of a task (see `mdm.sweep.tasks`), ``at_once`` at a time."""
-    task = json.loads(Path(path).read_text(encoding="utf-8"))
+def packed_task(runs: Sequence[list[str]], at_once: int) -> str:
+    """The runs of a task and how many of them go at a time, as letters that an override may hold."""
+    return base64.urlsafe_b64encode(json.dumps({"at_once": at_once, "runs": runs}).encode()).decode().rstrip("=")
+
+
+def work(packed: str) -> None:
+    """All runs of a task (`packed_task`), ``at_once`` at a time."""
+    task = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     if task["at_once"] == 1:
         for overrides in task["runs"]:
             composed_attempt(overrides)

@@ -8,9 +8,7 @@ sweep says at its end is read from the folders, so it is true for every launcher
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
 import threading
 import time
 from collections import Counter
@@ -25,7 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from mdm import records
-from mdm.attempt import LOG, as_parent
+from mdm.attempt import LOG, as_parent, packed_task
 from mdm.config import check
 from mdm.experiment import cells, table_of
 from mdm.ownership import in_use
@@ -136,9 +134,8 @@ def sweep(
     broken = sum(run.found == "broken" for run in todo)
     log.info("%d runs: %d finished already, %d to do (%d to resume)", len(planned), len(planned) - len(todo), len(todo), broken)
     if todo:
-        folder = Path(cfg.paths.outputs) / cfg.name / ".tasks"
         with watched(todo):
-            run_all(todo, launch, lambda jobs: tasks(jobs, runs_per_task, at_once, folder) if runs_per_task > 1 else jobs)
+            run_all(todo, launch, lambda jobs: tasks(jobs, runs_per_task, at_once) if runs_per_task > 1 else jobs)
     report(planned, began)
     return planned
 
@@ -185,24 +182,20 @@ def launched(launch: Launch, jobs: list[list[str]]) -> bool:
     except Exception:  # the folders say which runs are missing; what the launcher has to say of it must not hide that
         log.exception("the launcher failed")
         return False
+    broken = False
     for one in returns:
         try:
             _ = one.return_value  # raises what the job raised
         except Exception as error:
-            log.error("a job failed outside of its run: %s: %s", type(error).__name__, error)
-    return False
+            broken |= isinstance(error, BrokenProcessPool)
+            log.error("a job failed outside of its run: %s: %s", type(error).__name__, str(error).partition("\n")[0])
+    return broken
 
 
-def tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int, folder: Path) -> list[list[str]]:
-    """Several runs for each task of a launcher, which passes on overrides and nothing else: a file names the task's runs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for i in range(0, len(jobs), runs_per_task):
-        chunk = jobs[i : i + runs_per_task]
-        path = folder / f"{os.getpid()}-{i}.json"
-        records.write_atomically(path, json.dumps({"at_once": at_once, "runs": chunk}, indent=1))
-        found.append([*chunk[0], f"+task='{path.resolve()}'"])
-    return found
+def tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int) -> list[list[str]]:
+    """Several runs for each task of a launcher, which passes on overrides and nothing else: one of them holds the task's runs."""
+    chunks = [jobs[i : i + runs_per_task] for i in range(0, len(jobs), runs_per_task)]
+    return [[*chunk[0], f"+task={packed_task(chunk, at_once)}"] for chunk in chunks]
 
 
 def report(planned: Sequence[Planned], since: float) -> None:
