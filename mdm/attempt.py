@@ -179,13 +179,12 @@ def composed_attempt(overrides: list[str]) -> None:
 
 def composed(overrides: list[str]) -> DictConfig:
     """A run's config by its overrides, also where Hydra is at work on another already, as in a task that does its runs in turn."""
-    hydra = GlobalHydra.instance()
-    outer, hydra.hydra = hydra.hydra, None
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return compose("train", overrides)
     finally:
-        hydra.hydra = outer
+        GlobalHydra.instance().hydra = outer
 
 
 # ---- on a cluster

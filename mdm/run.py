@@ -107,7 +107,7 @@ def run_training(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     with started(loggers, **described(cfg, folder, config), curve=learner.curve):
         if not trained(learner.curve, cfg.trainer):
             resumed = str(last) if last.is_file() else None
-            trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed)
+            trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed, weights_only=True)
             if not trained(learner.curve, cfg.trainer):
                 raise RuntimeError(f"The run was stopped after {len(learner.curve)} epochs; the same command resumes it.")
         selection = chosen(learner.curve, cfg.trainer, folder)
