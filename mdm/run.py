@@ -82,12 +82,15 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def finished(folder: Path) -> dict[str, Any]:
     """The record of a run that is there already."""
     log.info("finished already: %s", folder)
-    record = records.read_record(folder)
-    # Debris of a process that was killed right after its record was complete. Where nothing may be written it can stay.
+    tidy(folder)
+    return records.read_record(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a process left that was killed right after its record was complete; where nothing may be written it stays."""
     if (folder / LAST).exists() or next(folder.glob(".*"), None) is not None:
         with contextlib.suppress(OSError, InUse), own(folder):
             (folder / LAST).unlink(missing_ok=True)
-    return record
 
 
 def run_training(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: Splits) -> dict[str, Any]:

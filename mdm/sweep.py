@@ -27,8 +27,9 @@ from mdm.attempt import LOG, as_parent, packed_task
 from mdm.config import check
 from mdm.experiment import cells, table_of
 from mdm.ownership import in_use
-from mdm.run import build_splits, place
+from mdm.run import build_splits, check_select, place, tidy
 from mdm.search import search_cells
+from mdm.types import DataSpec
 
 log = logging.getLogger("sweep")
 """Not below the package's, whose messages are those of a run and go into its folder."""
@@ -82,7 +83,7 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
     Raises ValueError if a config or its data break a contract, if a folder holds a record of another config, and if two runs would
     share a folder.
     """
-    cards: dict[str, str] = {}
+    sets: dict[str, tuple[str, DataSpec]] = {}
     configs: dict[tuple[str, ...], DictConfig] = {}
     planned: dict[Path, Planned] = {}
     for overrides in runs:
@@ -95,9 +96,12 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
             cfg.seed = int(seed)
         check(cfg)
         of_data = OmegaConf.to_yaml(cfg.data, resolve=True)
-        if of_data not in cards:
-            cards[of_data] = build_splits(cfg).segments.card_hash
-        folder, _, found = place(cfg, overrides, cards[of_data])
+        if of_data not in sets:
+            splits = build_splits(cfg)
+            sets[of_data] = splits.segments.card_hash, splits.spec
+        card, spec = sets[of_data]
+        check_select(cfg.trainer.select, spec)
+        folder, _, found = place(cfg, overrides, card)
         if folder in planned:
             raise ValueError(
                 f"Every run of a sweep has a folder of its own, but two have {folder}: {' '.join(planned[folder].overrides)} and "
@@ -133,6 +137,9 @@ def sweep(
     todo = [run for run in planned if run.found != "finished"]
     broken = sum(run.found == "broken" for run in todo)
     log.info("%d runs: %d finished already, %d to do (%d to resume)", len(planned), len(planned) - len(todo), len(todo), broken)
+    for run in planned:
+        if run.found == "finished":
+            tidy(run.folder)
     if todo:
         with watched(todo):
             run_all(todo, launch, lambda jobs: tasks(jobs, runs_per_task, at_once) if runs_per_task > 1 else jobs)
@@ -156,8 +163,9 @@ def run_all(todo: Sequence[Planned], launch: Launch, packed: Callable[[list[list
         free = [run for run in open_runs if run not in busy]
         again = False
         if free:
-            tries.update(run.folder for run in free)
+            now = time.time()
             again = launched(launch, packed([run.overrides for run in free]))
+            tries.update(run.folder for run in free if state(run.folder, now) == "running")
         left = [run for run in open_runs if state(run.folder) not in ("finished", "failed")]
         waiting = [run for run in left if in_use(run.folder)]
         rest = [run for run in left if run not in waiting and (run in busy or (again and tries[run.folder] < TRIES))]

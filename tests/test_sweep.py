@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,52 @@ def test_a_run_of_a_sweep_is_the_run_alone(swept, composer, tmp_path):
 
 
 # ---- several runs a task
+
+
+def test_a_pool_broken_by_a_killed_worker_is_opened_again(composer, tmp_path, caplog):
+    """Runs that never began lose no try; one that takes every pool with it is given up after three, and told apart."""
+    caplog.set_level(logging.INFO, logger="sweep")
+    calls = []
+
+    def launch(jobs):
+        calls.append([job[-1] for job in jobs])
+        for overrides in jobs:
+            if overrides[-1] == "seed=1":
+                folder = attempt.record_folder(composer(overrides), overrides)
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / attempt.LOG).write_text("killed here")
+                raise BrokenProcessPool("A worker was terminated")
+            attempt.attempt(composer(overrides), overrides)
+
+    with pytest.raises(SystemExit):
+        sweep.sweep(composer([]), ["model=lmf", "seed=range(3)"], composer, launch)
+    assert calls == [["seed=0", "seed=1", "seed=2"], ["seed=1", "seed=2"], ["seed=1", "seed=2"], ["seed=2"]]
+    assert "2 of 3 runs are finished" in caplog.text
+    assert "seed=1\n    began and ended without a word, as a killed process does" in caplog.text
+
+
+def test_what_another_process_is_at_is_waited_for(composer, tmp_path, monkeypatch):
+    """A run that another owns is left to it, and finished here when that one dies without having done so."""
+    (run,) = sweep.plan([["model=lmf", "seed=0"]], composer)
+    launched, owned = [], iter(["process 1 on other", "process 1 on other", "process 1 on other", None, None, None, None])
+    monkeypatch.setattr(sweep, "in_use", lambda folder: next(owned))
+    monkeypatch.setattr(sweep.time, "sleep", lambda seconds: None)
+
+    def launch(jobs):
+        launched.extend(jobs)
+        attempt.attempt(composer(jobs[0]), jobs[0])
+
+    sweep.run_all([run], launch, lambda jobs: jobs)
+    assert launched == [["model=lmf", "seed=0"]]
+    assert sweep.state(run.folder) == "finished"
+
+
+def test_a_finished_run_is_tidied(swept, composer):
+    (run,) = swept("model=lmf")
+    (run.folder / "last.ckpt").touch()
+    (run.folder / ".best.ckpt.12").touch()
+    swept("model=lmf")
+    assert {path.name for path in run.folder.iterdir()} == {*records.HASHED, records.METRICS, attempt.LOG}
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
