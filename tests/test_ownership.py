@@ -13,8 +13,8 @@ from mdm import run as runs
 from mdm.ownership import LOCK, InUse, in_use, own
 
 
-def in_child(work):
-    """Exit status of a process that does this, or minus the signal that ended it."""
+def begun(work):
+    """The process that does this."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -23,7 +23,16 @@ def in_child(work):
             status = 0
         finally:
             os._exit(status)
+    return pid
+
+
+def status_of(pid):
+    """Exit status of a process, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def in_child(work):
+    return status_of(begun(work))
 
 
 def test_a_folder_has_one_owner_who_may_take_it_twice(tmp_path):
@@ -154,17 +163,6 @@ def test_two_processes_train_a_run_once(config, tmp_path):
         except InUse as error:
             Path(tmp_path / "refused").write_text(str(error))
 
-    pids = []
-    for _ in range(2):
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                work()
-                status = 0
-            finally:
-                os._exit(status)
-        pids.append(pid)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0]
+    assert [status_of(pid) for pid in [begun(work), begun(work)]] == [0, 0]
     assert trained.read_text() == "x"
     assert records.problems(folder) == []
