@@ -3,6 +3,7 @@
 The package is the path of a video segment to a number that can be believed, a stage after the other:
 
     hints       does a value keep an annotation, and how is that said
+    ownership   one process at a time in a folder
     formats     files that people have → one store on disk                        (scripts/prepare.py)
     data        a store, or data whose dependence is known → batches; the test fold sealed
     estimators  critic outputs or representations → bounds and distances
@@ -15,7 +16,6 @@ The package is the path of a video segment to a number that can be believed, a s
     metrics     predictions and labels → named numbers
     untrusted   files of a record, read as data within bounds
     records     what a run leaves on disk, verified when it is read
-    ownership   one process at a time in a run's folder
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
     members     what a config may build, by kind
     trials      optimisers and losses on a few numbers

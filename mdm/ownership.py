@@ -1,9 +1,9 @@
-"""One owner for a run's folder: whoever works in it holds a lease there, on any file system that several machines share.
+"""One owner for a folder, a run's or a store's in the making: whoever works in it holds a lease there.
 
-The lease is a file ``.lock`` with the owner's host and process, refreshed every few seconds (`filelock.SoftFileLease`). An owner
-that died on this machine is known by its process and replaced at once; one on another machine by a lease that nobody has refreshed
-for `LEASE` seconds, measured by the newcomer's own clock. A lease cannot stop an owner that was only asleep, so an owner asks
-before it writes (`Owner.check`).
+The lease works on any file system that several machines share: a file ``.lock`` with the owner's host and process, refreshed every
+few seconds (`filelock.SoftFileLease`). An owner that died on this machine is known by its process and replaced at once; one on
+another machine by a lease that nobody has refreshed for `LEASE` seconds, measured by the newcomer's own clock. A lease cannot stop
+an owner that was only asleep, so an owner asks before it writes (`Owner.check`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Owner:
 def own(folder: Path) -> Iterator[Owner]:
     """Hold a folder, which is made if it is not there, while the block runs; again within the block costs nothing.
 
-    Folders that were made for it and stay empty are removed.
+    Left empty, it is removed afterwards, with what was made for it above.
 
     Raises InUse, which says whose it is, if another living process holds the folder: at once if it runs on this machine, after
     some seconds if its sign of life must be awaited. Raises OSError if the folder cannot be written.
@@ -58,18 +58,14 @@ def own(folder: Path) -> Iterator[Owner]:
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     lease = lease_of(folder)
     try:
-        try:
-            acquire(folder, lease)
-        except InUse:
-            made = []  # another process's now
-            raise
+        acquire(folder, lease)
         try:
             collect(folder)
             yield Owner(folder, lease)
         finally:
             lease.release()
     finally:
-        for place in made:
+        for place in made or [folder]:
             with contextlib.suppress(OSError):  # not empty, or gone
                 place.rmdir()
 
@@ -98,7 +94,7 @@ def acquire(folder: Path, lease: SoftFileLease) -> None:
         here = owner is not None and owner.hostname == own_host() and not is_zombie(owner.pid)
         if here or (seen is not None and beat is not None and beat != seen) or time.monotonic() > until:
             raise InUse(
-                f"A run has one owner at a time, but {folder} is in use{by(lease)}; wait until that has ended, or end it, and "
+                f"A folder has one owner at a time, but {folder} is in use{by(lease)}; wait until that has ended, or end it, and "
                 "give the command again."
             )
         seen = beat if seen is None else seen

@@ -9,7 +9,6 @@ rename: a killed writer leaves no store behind.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import stat
 import tokenize
@@ -26,9 +25,12 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from mdm.data.base import Ragged, Segments, check, check_names, digest
+from mdm.ownership import own
 
 VERSION = 2
 MANIFEST, TABLE, VERIFIED = "manifest.json", "segments.npz", ".verified.json"
+PARTIAL, REPLACED = "partial", "replaced"
+"""In a writer's own folder: the store that it writes, and the one in whose place that goes."""
 
 
 def write_store(
@@ -41,68 +43,62 @@ def write_store(
     """
     out = Path(out)
     check(segments)
-    recover(out)
-    if out.exists() and not (overwrite and (out / MANIFEST).is_file()):
-        raise ValueError(
-            f"A store must not replace anything silently, but {out} exists; remove it, or pass overwrite=true if it is a store."
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-    partial.mkdir()
-    try:
-        digests = {}
-        for feature, ragged in segments.features.items():
-            np.save(partial / f"{feature}.values.npy", ragged.values, allow_pickle=False)
-            np.save(partial / f"{feature}.offsets.npy", ragged.offsets, allow_pickle=False)
-            digests[feature] = digest(ragged.values, ragged.offsets)
-            progress(feature)
-        np.savez(
-            partial / TABLE,
-            allow_pickle=False,
-            ids=np.array(segments.ids),
-            fold=segments.fold.astype(str),
-            group=segments.group.astype(str),
-            label=segments.label.astype(np.float32),
-            **{f"mark.{mark}": flags.astype(bool) for mark, flags in segments.marks.items()},
-        )
-        progress("segments")
-        manifest = {
-            "version": VERSION,
-            "card": {**segments.card, "digests": digests},
-            "text": list(segments.text),
-            "modalities": list(segments.modalities),
-            "vocabulary": {f: list(r.vocabulary) for f, r in segments.features.items() if r.vocabulary},
-            "digests": {TABLE: digest_of_table(segments), "vocabulary": digest_of_words(segments)},
-            "card_hash": replace(segments, digests=digests).card_hash,
-        }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-        progress("manifest")
-        if out.exists():
-            old = out.parent / f".{out.name}.{os.getpid()}.replaced"
-            out.rename(old)
-            try:
-                partial.rename(out)
-            except BaseException:
-                old.rename(out)
-                raise
-            shutil.rmtree(old)
-        else:
+    writing = out.parent / f".{out.name}.writing"
+    with own(writing):
+        recover(writing, out)
+        if out.exists() and not (overwrite and (out / MANIFEST).is_file()):
+            raise ValueError(
+                f"A store must not replace anything silently, but {out} exists; remove it, or pass overwrite=true if it is a store."
+            )
+        partial, replaced = writing / PARTIAL, writing / REPLACED
+        try:
+            partial.mkdir()
+            write_files(segments, partial, progress)
+            if out.exists():
+                out.rename(replaced)
             partial.rename(out)
-    finally:
-        if partial.exists():
-            shutil.rmtree(partial)
+        finally:
+            recover(writing, out)
     return out
 
 
-def recover(out: Path) -> None:
-    """Clear up after writers of ``out`` that were killed: drop what they had begun, put back what they were replacing."""
-    for left in out.parent.glob(f".{out.name}.*"):
-        pid, _, kind = left.name.removeprefix(f".{out.name}.").partition(".")
-        if kind not in ("partial", "replaced") or not pid.isdigit() or Path(f"/proc/{pid}").exists():
-            continue  # another name, or a writer that is still at work
-        if kind == "replaced" and not out.exists():
-            left.rename(out)
-        else:
+def write_files(segments: Segments, folder: Path, progress: Callable[[str], Any]) -> None:
+    """All files of a store."""
+    digests = {}
+    for feature, ragged in segments.features.items():
+        np.save(folder / f"{feature}.values.npy", ragged.values, allow_pickle=False)
+        np.save(folder / f"{feature}.offsets.npy", ragged.offsets, allow_pickle=False)
+        digests[feature] = digest(ragged.values, ragged.offsets)
+        progress(feature)
+    np.savez(
+        folder / TABLE,
+        allow_pickle=False,
+        ids=np.array(segments.ids),
+        fold=segments.fold.astype(str),
+        group=segments.group.astype(str),
+        label=segments.label.astype(np.float32),
+        **{f"mark.{mark}": flags.astype(bool) for mark, flags in segments.marks.items()},
+    )
+    progress("segments")
+    manifest = {
+        "version": VERSION,
+        "card": {**segments.card, "digests": digests},
+        "text": list(segments.text),
+        "modalities": list(segments.modalities),
+        "vocabulary": {f: list(r.vocabulary) for f, r in segments.features.items() if r.vocabulary},
+        "digests": {TABLE: digest_of_table(segments), "vocabulary": digest_of_words(segments)},
+        "card_hash": replace(segments, digests=digests).card_hash,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    progress("manifest")
+
+
+def recover(writing: Path, out: Path) -> None:
+    """Clear up after a writer of ``out``, this or a killed one: drop what it had begun, put back what it was replacing."""
+    if (writing / REPLACED).exists() and not out.exists():
+        (writing / REPLACED).rename(out)
+    for left in (writing / PARTIAL, writing / REPLACED):
+        if left.exists():
             shutil.rmtree(left)
 
 

@@ -15,6 +15,7 @@ import mdm.data.store as store_module
 from mdm.data.base import Ragged, Segments, digest
 from mdm.data.store import VERIFIED, VERSION, open_store, read_manifest, verify_store, write_store
 from mdm.data.synthetic import synthetic
+from mdm.ownership import InUse, own
 
 FILES = {
     "manifest.json",
@@ -474,13 +475,33 @@ def test_a_writer_that_fails_at_any_file_leaves_the_old_store(store, tmp_path, l
 
 
 def test_what_a_killed_writer_left_is_removed(segments, tmp_path):
-    left = tmp_path / ".store.4194305.partial"
-    left.mkdir()
+    left = tmp_path / ".store.writing" / "partial"
+    left.mkdir(parents=True)
     (left / "audio.values.npy").write_bytes(b"half")
-    other = tmp_path / ".neighbour.4194305.partial"
+    other = tmp_path / ".neighbour.writing"
     other.mkdir()
     write_store(segments, tmp_path / "store")
     assert {p.name for p in tmp_path.iterdir()} == {"store", other.name}
+
+
+def test_what_a_killed_writer_was_replacing_is_put_back(segments, store, tmp_path):
+    (tmp_path / ".store.writing").mkdir()
+    store.rename(tmp_path / ".store.writing" / "replaced")
+    with pytest.raises(ValueError, match=r"must not replace anything silently, but .*store exists"):
+        write_store(segments, store)
+    assert open_store(store).card_hash == segments.card_hash
+    assert [p.name for p in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_store_has_one_writer_at_a_time(segments, tmp_path):
+    with own(tmp_path / ".store.writing"):
+        pid = os.fork()
+        if pid == 0:
+            with pytest.raises(InUse, match=r"\.store\.writing is in use by process"):
+                write_store(segments, tmp_path / "store")
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    write_store(segments, tmp_path / "store")
 
 
 def test_a_store_can_be_moved(segments, store, tmp_path):

@@ -111,7 +111,7 @@ def refused(script: ModuleType, arguments: list[str], capsys: pytest.CaptureFixt
     assert written.err.count("\n") == 1, written.err
     assert len(written.err) < 1200
     assert not os.path.lexists("out/store")
-    assert not list(Path(".").glob("**/*.partial"))
+    assert not list(Path(".").glob("**/*.writing"))
     return written.err
 
 
@@ -507,7 +507,7 @@ def test_an_interruption_between_the_two_renames_leaves_the_old_store(here: Path
     rename = Path.rename
 
     def interrupt(self: Path, target: Path) -> Path:
-        if self.name.endswith(".partial"):
+        if self.name == "partial":
             raise KeyboardInterrupt
         return rename(self, target)
 
