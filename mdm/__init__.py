@@ -2,6 +2,7 @@
 
 The package is the path of a video segment to a number that can be believed, a stage after the other:
 
+    boundary    an error → one message and a status, at the edge of every command
     hints       does a value keep an annotation, and how is that said
     formats     files that people have → one store on disk                        (scripts/prepare.py)
     data        a store, or data whose dependence is known → batches; the test fold sealed

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 
 from mdm import records
 from mdm.attempt import LOG, as_parent
+from mdm.boundary import explained, in_line
 from mdm.config import check
 from mdm.experiment import cells, table_of
 from mdm.ownership import in_use
@@ -69,6 +71,8 @@ def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
         if given.is_sweep_override() and not given.is_discrete_sweep():
             raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; use choice(…) or range(…).")
         swept = given.is_sweep_override()
+        if isinstance(given.value(), Glob):
+            raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; name the options, as penalty=kl,f.")
         values[key] = [f"{key}={value}" for value in given.sweep_string_iterator()] if swept else [str(given.input_line)]
         if key == "seed" and not all(value.removeprefix("seed=").isdecimal() for value in values[key]):
             raise ValueError(f"Seeds are whole numbers, but {given.input_line} came; use seed='range(10)', say.")
@@ -125,7 +129,8 @@ def sweep(
     Exits with status 1, after everything has been tried, if a run failed or did not finish. Raises ValueError where `wanted` and
     `plan` do, before anything starts, and if the numbers are not positive.
     """
-    if runs_per_task < 1 or not 1 <= at_once <= runs_per_task:
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (runs_per_task, at_once))
+    if not whole or runs_per_task < 1 or not 1 <= at_once <= runs_per_task:
         raise ValueError(
             f"A task does at least one run, and at most all of its runs at once, but runs_per_task={runs_per_task} and "
             f"at_once={at_once} came; set hydra.sweeper."
@@ -182,15 +187,20 @@ def launched(launch: Launch, jobs: list[list[str]]) -> bool:
     except BrokenProcessPool as error:
         log.error("a worker was killed, and its pool with it: %s", str(error).splitlines()[0])
         return True
-    except Exception:  # the folders say which runs are missing; what the launcher has to say of it must not hide that
-        log.exception("the launcher failed")
+    except Exception as error:  # the folders say which runs are missing; what the launcher has to say must not hide that
+        log.error("the launcher failed (hydra/launcher, hydra.launcher): %s", foreign(error))
         return False
     for one in returns:
         try:
             _ = one.return_value  # raises what the job raised
         except Exception as error:
-            log.error("a job failed outside of its run: %s: %s", type(error).__name__, error)
+            log.error("a job failed outside of its run: %s", foreign(error))
     return False
+
+
+def foreign(error: BaseException) -> str:
+    """What a launcher raised, which need be no mistake of ours."""
+    return explained(error) or f"{type(error).__name__}: {in_line(str(error))}"
 
 
 def tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int, folder: Path) -> list[list[str]]:

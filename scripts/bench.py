@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from mdm import run as runs
+from mdm.boundary import ended
 from mdm.data.base import Ragged, Segments
 from mdm.data.splits import Splits
 from mdm.data.store import open_store, write_store
@@ -274,7 +275,7 @@ def main(arguments: list[str]) -> None:
     for name, known in (("models", MODELS), ("penalties", PENALTIES)):
         wanted = options.get(name, ",".join(known)).split(",")
         if not set(wanted) <= set(known):
-            raise SystemExit(f"bench.py knows the {name} {', '.join(known)}, but {', '.join(wanted)} came.")
+            raise ValueError(f"bench.py knows the {name} {', '.join(known)}, but {', '.join(wanted)} came.")
         known[:] = wanted
     parts: dict[str, Callable[[], None]] = {
         "epoch": bench_epoch,
@@ -287,11 +288,12 @@ def main(arguments: list[str]) -> None:
     chosen = [a for a in arguments if "=" not in a] or list(parts)
     unknown = [a for a in chosen if a not in parts]
     if unknown:
-        raise SystemExit(f"bench.py measures {', '.join(parts)}, but {', '.join(unknown)} was asked for.")
+        raise ValueError(f"bench.py measures {', '.join(parts)}, but {', '.join(unknown)} was asked for.")
     print(f"torch {torch.__version__}, {threads} thread(s), {torch.get_num_interop_threads()} inter-op")
     for part in chosen:
         parts[part]()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with ended():
+        main(sys.argv[1:])

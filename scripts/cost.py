@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from mdm.boundary import ended
 from mdm.cost import cost_of, one_segment
 from mdm.run import quiet
 
@@ -31,7 +32,7 @@ def main(overrides: list[str]) -> None:
     quiet()
     experiment = composed(*overrides)
     if "cost" not in experiment:
-        raise SystemExit("cost.py needs an experiment that has costs, such as experiment=mird/table2.")
+        raise ValueError("cost.py needs an experiment that has costs, such as experiment=mird/table2.")
     print(f"{experiment.cost.title}\n")
     print("| model | parameters, M | paper | difference | GMACs, prediction | paper | difference | with own terms |")
     print("|---|---|---|---|---|---|---|---|")
@@ -48,4 +49,5 @@ def main(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with ended():
+        main(sys.argv[1:])

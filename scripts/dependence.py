@@ -21,6 +21,7 @@ from scipy import stats
 
 from mdm import probe, records
 from mdm import run as runs
+from mdm.boundary import ended
 
 SIZES = {"train": 16000, "valid": 3000, "test": 6000}
 DEFAULTS = {"model": "lmf", "data": "synthetic", "penalty": "kl", "critic_batches": "", "seeds": "5", "jobs": "1"}
@@ -83,4 +84,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with ended():
+        main(sys.argv[1:])

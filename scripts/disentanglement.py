@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import disentanglement as study
 from mdm import records
+from mdm.boundary import ended
 from mdm.experiment import Table
 from mdm.run import plain
 from mdm.statistics import mean_interval
@@ -307,7 +307,5 @@ KINDS: dict[str, tuple[Any, Any]] = {
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mdm import records
+from mdm.boundary import ended
 from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
 from mdm.run import plain, quiet
 from mdm.study import COLOURS, write_figure
@@ -46,7 +47,7 @@ def main(overrides: list[str]) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides)
     if "estimate" not in cfg:
-        raise SystemExit("estimate.py needs an experiment that has estimates, such as experiment=mdm/figure1.")
+        raise ValueError("estimate.py needs an experiment that has estimates, such as experiment=mdm/figure1.")
     options = plain(cfg.estimate)
     cells = plan(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
     folder = Path(cfg.paths.outputs) / cfg.name
@@ -206,4 +207,5 @@ def said(keys: Sequence[str], values: Sequence[Any], options: Mapping[str, Any])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with ended():
+        main(sys.argv[1:])

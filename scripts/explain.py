@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import mdm
 from mdm import records
+from mdm.boundary import ended
 from mdm.explanation import MARK, Rows, cases, dependence, drawn_again, examples, explained, ranking
 from mdm.reference import read
 from mdm.run import quiet
@@ -354,7 +354,5 @@ def dots(axes: Axes, at: float, values: pd.Series, colour: str, label: str = "")
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

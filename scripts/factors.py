@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import factors, records
+from mdm.boundary import ended
 from mdm.data.synthetic import MODALITIES, WEIGHTS
 from mdm.reference import read
 from mdm.run import plain, quiet
@@ -384,7 +384,5 @@ def draw_flow(figure: Any, rows: pd.DataFrame, found: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

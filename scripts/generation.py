@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mdm import generation, records
+from mdm.boundary import ended
 from mdm.run import plain
 from mdm.statistics import mean_interval, t_interval
 from mdm.study import COLOURS, Study, command, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
@@ -269,7 +269,5 @@ def mosaic(images_: Sequence[np.ndarray]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
+from mdm.boundary import ended
 from mdm.experiment import Table
 from mdm.reference import value
 from mdm.robustness import Setting, evaluated, over_seeds, settings
@@ -219,7 +219,5 @@ def draw_noise(axes: Axes, runs: pd.DataFrame, found: pd.DataFrame, kept: str) -
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

@@ -16,6 +16,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from mdm.boundary import ended
 from mdm.experiment import Cell, read_arguments
 from mdm.run import plain, record_folder
 from mdm.search import Found, best, read, search_of, table, trials, tuned, write
@@ -58,7 +59,5 @@ def main(arguments: list[str], folder: Path = CONFIGS / "tuned") -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(str(error))

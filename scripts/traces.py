@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
+from mdm.boundary import ended
 from mdm.run import quiet
 from mdm.study import COLOURS, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.gather import without_mixed
@@ -124,7 +124,5 @@ def draw_panel(axes: Axes, runs: list[Any], kind: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None
