@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,9 +132,10 @@ HYDRA = (
     (r" reference_type=\S+", ""),
     (r" object_type=\S+", ""),
     (r" expecting \{.*\}", ""),
+    (r"LexerNoViableAltException: ", "this is none: "),
+    (r"no viable alternative at input", "a value ends too early after"),
     (r"ConfigLoader is not set", "glob(…) came, which is read by no command; name the options, as penalty=kl,f"),
     (r"requires --multirun", "are many runs, which need train.py -m"),
-    (r"\W+$", "'"[:0]),
 )
 """What Hydra says, and what is left of it."""
 
@@ -180,6 +181,12 @@ def in_line(text: str) -> str:
 def printable(text: str) -> str:
     """Without characters that would steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def several(found: Sequence[str], most: int = 5) -> str:
+    """Messages below one another, those after the first few counted."""
+    rest = [f"… and {len(found) - most} more like these; `python scripts/verify.py` lists them."] * (len(found) > most)
+    return "\n".join([*found[:most], *rest])
 
 
 # ---- where it came from

@@ -14,8 +14,9 @@ Without data or models; estimate.jobs critics train at once, each on one core, a
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -30,13 +31,92 @@ from rich.progress import track
 from mdm import records
 from mdm.boundary import ended
 from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
-from mdm.run import plain, quiet
-from mdm.study import COLOURS, write_figure
+from mdm.experiment import read_section
+from mdm.hints import Positive, Range, Size
+from mdm.naming import folder_of
+from mdm.run import quiet
+from mdm.study import COLOURS, MOST_JOBS, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 NAMES = {"kl": "KL (Donsker–Varadhan)", "f": "f", "wasserstein": "Wasserstein-1"}
 UNITS = {"kl": "nats", "f": "nats", "wasserstein": "distance"}
+
+
+@dataclass(frozen=True)
+class Law:
+    """Gaussians of so many modalities, at several correlations."""
+
+    modalities: Annotated[int, Range(2)]
+    rhos: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a critic gets its rows; every key but the first three is one of `Shared` and replaces it."""
+
+    label: str
+    laws: Sequence[str] | None = None
+    critics: Sequence[str] | None = None
+    dim: Size | None = None
+    batch_size: Size | None = None
+    rows: Size | None = None
+    held_out: Size | None = None
+    products: Size | None = None
+    marks: Sequence[Size] | None = None
+    lr: Positive | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all cells share (`mdm.estimation.Cell`)."""
+
+    dim: Size
+    batch_size: Size
+    rows: Size | None
+    held_out: Size
+    products: Size
+    marks: Sequence[Size]
+    lr: Positive
+    penalty: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Critic:
+    """penalty: arguments of `mdm.penalties.dependency.Dependency`; colour: number of a colour; show: whether the figure has it."""
+
+    label: str
+    colour: Annotated[int, Range(0, 5)]
+    measures: Sequence[str]
+    penalty: Mapping[str, Any]
+    line: str = "-"
+    show: bool = True
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The figure: what its rows and columns are of, what else is drawn."""
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    caps: bool
+    top: Positive
+    values: bool
+    only: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The section ``estimate``."""
+
+    title: str
+    jobs: Annotated[int, Range(1, MOST_JOBS)]
+    seeds: Size
+    laws: Mapping[str, Law]
+    cell: Shared
+    settings: Mapping[str, Setting]
+    critics: Mapping[str, Critic]
+    figure: Layout
 
 
 def main(overrides: list[str]) -> None:
@@ -47,8 +127,12 @@ def main(overrides: list[str]) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides)
     if "estimate" not in cfg:
-        raise ValueError("estimate.py needs an experiment that has estimates, such as experiment=mdm/figure1.")
-    options = plain(cfg.estimate)
+        raise ValueError(
+            f"Critics are measured where an experiment has a section estimate, but {cfg.name} has none; choose one, as "
+            "experiment=mdm/figure1."
+        )
+    options = read_section(cfg, "estimate", Section)
+    folder_of(cfg, ())  # refuses a name that leads elsewhere
     cells = plan(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
     folder = Path(cfg.paths.outputs) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
