@@ -15,7 +15,7 @@ The package is the path of a video segment to a number that can be believed, a s
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
     untrusted   files of a record, read as data within bounds
-    records     what a run leaves on disk, verified when it is read
+    records     what a run leaves on disk, verified when it is read               (scripts/verify.py)
     ownership   one process at a time in a run's folder
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
     members     what a config may build, by kind

@@ -5,7 +5,7 @@ The experiment file says which models, at which sizes, on segments of which shap
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -36,7 +36,7 @@ class Model:
 
     model: str
     overrides: Sequence[str] = ()
-    paper: Mapping[str, float] = field(default_factory=dict)
+    paper: Mapping[str, float] | None = None
     segment: Mapping[str, Shape] | None = None
 
 
@@ -73,6 +73,7 @@ def main(overrides: list[str]) -> None:
             f"Costs are counted where an experiment has a section cost, but {experiment.name} has none; choose one, as "
             "experiment=mird/table2."
         )
+    check(experiment)
     section = read_section(experiment, "cost", Section)
     rows = [(name, row, composed(f"model={row['model']}", *row.get("overrides", []))) for name, row in section["rows"].items()]
     for *_, cfg in rows:
@@ -83,7 +84,7 @@ def main(overrides: list[str]) -> None:
     for name, row, cfg in rows:
         spec, batch = one_segment(row.get("segment", section["segment"]))
         cost = cost_of(cfg.model, spec, batch)
-        parameters, paper = (cost.parameters + cost.critic) / 1e6, row.get("paper", {})
+        parameters, paper = (cost.parameters + cost.critic) / 1e6, row.get("paper") or {}
         print(
             f"| {name} | {cell(parameters, paper.get('parameters'))} | {cell(cost.macs / 1e9, paper.get('gmacs'))} "
             f"| {cost.macs_training / 1e9:.2f} |",

@@ -14,7 +14,7 @@ Without data or models; estimate.jobs critics train at once, each on one core, a
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,10 +30,10 @@ from rich.progress import track
 
 from mdm import records
 from mdm.boundary import ended
+from mdm.config import check
 from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
 from mdm.experiment import read_section
 from mdm.hints import Positive, Range, Size
-from mdm.naming import folder_of
 from mdm.run import quiet
 from mdm.study import COLOURS, MOST_JOBS, write_figure
 
@@ -78,7 +78,7 @@ class Shared:
     products: Size
     marks: Sequence[Size]
     lr: Positive
-    penalty: Mapping[str, Any] = field(default_factory=dict)
+    penalty: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Layout:
     caps: bool
     top: Positive
     values: bool
-    only: Mapping[str, Any] = field(default_factory=dict)
+    only: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def main(overrides: list[str]) -> None:
             "experiment=mdm/figure1."
         )
     options = read_section(cfg, "estimate", Section)
-    folder_of(cfg, ())  # refuses a name that leads elsewhere
+    check(cfg)
     cells = plan(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
     folder = Path(cfg.paths.outputs) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def drawn(found: pd.DataFrame, options: Mapping[str, Any]) -> Figure:
     """Small multiples of estimate against ρ, a row and a column for each value of the frame's columns that ``figure`` names."""
     shown = [name for name, critic in options["critics"].items() if critic.get("show", True)]
     found = found[found.name.isin(shown)]
-    for key, value in options["figure"].get("only", {}).items():
+    for key, value in (options["figure"].get("only") or {}).items():
         found = found[found[key] == value]
     by = [options["figure"]["rows"], options["figure"]["columns"]]
     places = [[tuple(values) for values in found[keys].drop_duplicates().to_numpy()] for keys in by]
