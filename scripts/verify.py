@@ -3,10 +3,11 @@
     python scripts/verify.py [folder …]     outputs if none is named
 
 Names what was edited, damaged or lost, what a killed process left half written, and runs that began and did not finish. Exits with
-status 1 if there is any of it. Changes nothing.
+status 1 if there is any of it. Mends nothing.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,6 @@ from mdm import records
 from mdm.boundary import ended, message
 from mdm.data.store import MANIFEST, verify_store
 from mdm.ownership import LOCK, in_use
-
-TASKS = ".tasks"
-"""Below an experiment's folder: what each task of a cluster has to do."""
 
 
 @dataclass(frozen=True)
@@ -41,45 +39,44 @@ def main(arguments: list[str]) -> None:
     lost = [str(root) for root in roots if not root.is_dir()]
     if lost:
         raise ValueError(f"Folders are verified, but {', '.join(lost)} is none; name folders of records or stores.")
-    found = list(dict.fromkeys(each for root in roots for each in walked(root)))
-    wrong: list[str] = []
+    unreadable: list[OSError] = []
+    found = list(dict.fromkeys(each for root in roots for each in walked(root, unreadable)))
+    wrong = [message(error) for error in unreadable]
     shown = Console(stderr=True)
     for each in track(found, "verifying", console=shown, transient=True, disable=not shown.is_terminal):
         wrong += problems(each)
-    print("\n".join([*wrong, *[""] * bool(wrong), counted(found, wrong)]))
+    print("\n".join([*wrong, counted(found, wrong)]))
     if wrong:
         sys.exit(1)
 
 
-def walked(root: Path) -> Iterator[Found]:
+def walked(root: Path, unreadable: list[OSError]) -> Iterator[Found]:
     """What is to be verified below a folder, in the order of its names; links are not followed.
 
-    Raises OSError if a folder cannot be read.
+    unreadable: gets the error of every folder that cannot be read
     """
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for place, folders, files in os.walk(root, onerror=refuse):
-        here = Path(place)
-        folders[:] = sorted(name for name in folders if name != TASKS)
-        names = {*folders, *files}
+    for place, folders, files in os.walk(root, onerror=unreadable.append):
+        here, names = Path(place), {*folders, *files}
+        is_run = bool({records.CONFIG, records.METRICS, records.ERROR, records.LAST} & names)
         if MANIFEST in files:
             yield Found(here, "store")
-        elif records.METRICS in names:
-            yield Found(here, "record")
-        elif {records.CONFIG, records.ERROR, records.LAST} & names:
-            yield Found(here, "unfinished")
-        left = {name for name in names if name.startswith(".") and not name.startswith(LOCK)}
-        if records.METRICS in names:
-            left |= {records.LAST} & names
-        folders[:] = [name for name in folders if name not in left]
-        yield from (Found(here / name, "debris") for name in sorted(left) if MANIFEST in files or is_debris(here, name))
+        elif is_run:
+            yield Found(here, "record" if records.METRICS in names else "unfinished")
+        left = {name for name in names if is_debris(name, is_run)} | ({records.LAST} & names if records.METRICS in names else set())
+        if left and not (is_run and in_use(here)):
+            yield from (Found(here / name, "debris") for name in sorted(left))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != records.METRICS)
 
 
-def is_debris(folder: Path, name: str) -> bool:
-    """Whether a hidden file or folder is what a killed process of ours left: nobody who is alive is at it."""
-    return in_use(folder) is None
+def is_debris(name: str, in_run: bool) -> bool:
+    """Whether a hidden file or folder is one that a killed process of ours was writing.
+
+    In a run's folder all are but the lock, elsewhere those with the number of a process of this machine that is no more.
+    """
+    if in_run:
+        return name.startswith(".") and not name.startswith(LOCK)
+    written = re.fullmatch(r"\..+\.(\d+)(\.partial|\.replaced)?", name)
+    return written is not None and not Path(f"/proc/{written[1]}").exists()
 
 
 def problems(found: Found) -> list[str]:
