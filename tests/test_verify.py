@@ -10,7 +10,7 @@ import pytest
 
 from mdm import records
 from mdm.data.store import write_store
-from mdm.data.synthetic import Synthetic
+from mdm.data.synthetic import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,7 +36,7 @@ def record(folder):
 def tree(tmp_path):
     for name in "abc":
         record(tmp_path / "outputs" / name)
-    write_store(Synthetic(train=8, valid=4, test=4), tmp_path / "outputs" / "store")
+    write_store(synthetic(train=8, valid=4, test=4), tmp_path / "outputs" / "store")
     return tmp_path / "outputs"
 
 
@@ -125,7 +125,7 @@ def test_a_writer_that_lives_left_nothing(tree, capsys):
 
 
 def test_a_folder_that_is_none(tmp_path):
-    with pytest.raises(ValueError, match="Folders are verified, but .*nothing is none; name folders"):
+    with pytest.raises(ValueError, match=r"Folders are verified, but .*nothing is none; name folders"):
         script().main([str(tmp_path / "nothing")])
 
 
