@@ -93,6 +93,8 @@ def main(arguments: list[str]) -> None:
     numbers = {key: chosen[key] for key in ("seeds", "jobs")}
     if not all(n.isascii() and n.isdecimal() and 1 <= int(n[:6]) <= MOST_JOBS for n in numbers.values()):
         raise ValueError(f"seeds and jobs are whole numbers, 1 to {MOST_JOBS}, but {numbers} came; correct them.")
+    if "none" in chosen["penalty"].split(","):
+        raise ValueError("Penalties are compared with none, but penalty=none came among them; name others.")
     outputs = {check_arm(overrides) for overrides in arms.values()}.pop()
     seeds = range(int(chosen["seeds"]))
     jobs = [joblib.delayed(measure)(arm, [*overrides, f"seed={s}"]) for s in seeds for arm, overrides in arms.items()]

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -89,16 +89,20 @@ class Critic:
     colour: Annotated[int, Range(0, 5)]
     measures: Sequence[str]
     penalty: Mapping[str, Any]
-    line: str = "-"
+    line: Literal["-", "--", "-.", ":"] = "-"
     show: bool = True
+
+
+Side = Literal["measure", "modalities", "setting"]
+"""What a row or a column of the figure may be of."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """The figure: what its rows and columns are of, what else is drawn."""
 
-    rows: Sequence[str]
-    columns: Sequence[str]
+    rows: Sequence[Side]
+    columns: Sequence[Side]
     caps: bool
     top: Positive
     values: bool
@@ -133,6 +137,8 @@ def main(overrides: list[str]) -> None:
         )
     options = read_section(cfg, "estimate", Section)
     check(cfg)
+    if not options["figure"]["rows"] or not options["figure"]["columns"]:
+        raise ValueError(f"A figure has rows and columns, but {options['figure']} came; set estimate.figure.")
     cells = plan(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
     folder = Path(cfg.paths.outputs) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
