@@ -81,7 +81,7 @@ ARGUMENTS = {
     "seed=abc": "hole number",
     "seed=1.5": "hole number",
     "seed=interval(0,1)": "seed=interval(0,1)",
-    "model=nothing": "Could not find 'model/nothing'",
+    "model=nothing": "nothing",
     "data=glob(*)": "data=glob(*)",
     "trainer.max_epochs=0": "trainer.max_epochs must be a whole number of at least 1",
     "trainer.max_epochs=1,2": "trainer.max_epochs=1,2",
