@@ -15,6 +15,7 @@ import errno
 import linecache
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,16 @@ def flushed() -> bool:
     return True
 
 
+def reader_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # no file at all
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def drop_stdout() -> None:
     """What could not be written cannot be written at exit either, where Python would complain once more."""
     with contextlib.suppress(OSError, ValueError):
@@ -74,7 +85,7 @@ def account(error: BaseException) -> tuple[str, int]:
     """What a person is told of an error, and the status that the command ends with."""
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted. What was finished is kept; the same command goes on from there.", INTERRUPTED
-    if isinstance(error, BrokenPipeError) and not flushed():
+    if isinstance(error, BrokenPipeError) and reader_gone():
         return "", CLOSED
     text = explained(error)
     if text is None:
@@ -99,7 +110,8 @@ def explained(error: BaseException) -> str | None:
         return f"A YAML file must be well formed, but one is not: {in_line(str(error))}; correct it."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is of a GPU
         of = f"{place(error) or 'This'} needs more memory than there is"
-        return f"{of} ({in_line(str(error))[:300]}); use smaller batches, less data, or less at once."
+        cause = f" ({in_line(str(error))[:300]})" if str(error) else ""
+        return f"{of}{cause}; use smaller batches, less data, or less at once."
     if isinstance(error, BrokenProcessPool):
         return "A worker was killed, as happens when memory runs out, and its pool with it; try again with fewer at once."
     if isinstance(error, OSError):
@@ -217,6 +229,8 @@ def origin(error: BaseException) -> Origin:
 
 def is_ours(file: str) -> bool:
     path = Path(file)
+    if path == Path(__file__):
+        return False
     return path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ("mdm", "scripts", "hydra_plugins", "train.py")
 
 
