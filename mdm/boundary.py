@@ -116,6 +116,8 @@ def explained(error: BaseException) -> str | None:
         return "A worker was killed, as happens when memory runs out, and its pool with it; try again with fewer at once."
     if isinstance(error, OSError):
         return of_system(error)
+    if type(error) is RuntimeError and re.search(r"inline_container|PytorchStreamWriter", str(error)):  # torch.save's words
+        return of_system(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place(error) or "A checkpoint"))
     if isinstance(error, ValueError) or type(error) is RuntimeError:
         return str(error) if str(error) and origin(error).deliberate else None
     return None

@@ -71,6 +71,8 @@ def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
         if given.is_sweep_override() and not given.is_discrete_sweep():
             raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; use choice(…) or range(…).")
         swept = given.is_sweep_override()
+        if key == "experiment" and swept:
+            raise ValueError(f"One experiment is run at a time, but {given.input_line} came; give the command once for each.")
         if isinstance(given.value(), Glob):
             raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; name the options, as penalty=kl,f.")
         values[key] = [f"{key}={value}" for value in given.sweep_string_iterator()] if swept else [str(given.input_line)]

@@ -99,6 +99,12 @@ def test_a_full_disk_is_named_by_what_was_written(tmp_path, monkeypatch, capsys)
     assert err.startswith(f"{tmp_path}/table.md needs space on its disk, but none is left; free some")
 
 
+def test_a_checkpoint_on_a_full_disk():
+    """torch.save says where it is in the archive, not that the disk is full."""
+    said = explained(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 16704 vs 16592"))
+    assert said.startswith("A checkpoint needs space on its disk, but none is left")
+
+
 def test_memory_and_yaml(capsys):
     assert "needs more memory than there is; use smaller batches" in explained(MemoryError())
     status, err = told(lambda: safe_load("a: [1"), capsys)
