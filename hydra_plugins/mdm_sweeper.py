@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
@@ -38,10 +36,4 @@ class Missing(Sweeper):
         def launch(jobs: list[list[str]]) -> Any:
             return self.launcher.launch(jobs, initial_job_idx=0)
 
-        try:
-            return sweep(self.composed_once, arguments, composed, launch, self.runs_per_task, self.at_once)
-        except ValueError as error:
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                raise
-            print(f"{error}\n(HYDRA_FULL_ERROR=1 shows where.)", file=sys.stderr)
-            sys.exit(2)
+        return sweep(self.composed_once, arguments, composed, launch, self.runs_per_task, self.at_once)

@@ -2,6 +2,7 @@
 
 The package is the path of a video segment to a number that can be believed, a stage after the other:
 
+    boundary    an error → one message and a status, at the edge of every command
     hints       does a value keep an annotation, and how is that said
     ownership   one process at a time in a folder
     formats     files that people have → one store on disk                        (scripts/prepare.py)
@@ -15,7 +16,7 @@ The package is the path of a video segment to a number that can be believed, a s
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
     untrusted   files of a record, read as data within bounds
-    records     what a run leaves on disk, verified when it is read
+    records     what a run leaves on disk, verified when it is read               (scripts/verify.py)
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
     members     what a config may build, by kind
     trials      optimisers and losses on a few numbers

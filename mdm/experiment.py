@@ -28,7 +28,12 @@ from itertools import product
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mdm.config import check_group
+from mdm.hints import Size, require
 
 CHOOSE = ("model", "penalty")
 """What on the command line chooses among the rows."""
@@ -55,6 +60,33 @@ class Row:
 
     def runs_on(self, data: str, stands_for: str) -> bool:
         return self.run is not None and (self.only is None or bool({data, stands_for} & set(self.only)))
+
+
+@dataclass(frozen=True)
+class DeclaredRow:
+    """A row as an experiment file has it; `Row` says what its keys are."""
+
+    label: str
+    run: Sequence[str] | None = None
+    tuned: Mapping[str, str] | None = None
+    baseline: str | None = None
+    only: Sequence[str] | None = None
+    paper: Mapping[str, str | int] | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """The section ``table`` as an experiment file has it, see the module's docstring."""
+
+    title: str
+    seeds: Size
+    data: Mapping[str, str]
+    metrics: Mapping[str, str | None] | Mapping[str, Mapping[str, str | None]]
+    primary: str | Mapping[str, str]
+    rows: Mapping[str, DeclaredRow]
+    paper: Mapping[str, str | int] | None = None
+    notes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +131,8 @@ class Arguments:
 def read_arguments(arguments: Sequence[str]) -> Arguments:
     """Overrides of an experiment, apart by what they mean.
 
-    Raises ValueError if another key than data, seed, model and penalty is swept, or a seed is no whole number.
+    Raises ValueError if another key than data, seed, model and penalty is swept, by other than a list of values, if a seed is no
+    whole number, or if several experiments are named.
     """
     values: dict[str, tuple[str, ...]] = {}
     experiment: list[str] = []
@@ -108,7 +141,11 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         key = given.get_key_element()
         if key in ("data", "seed", *CHOOSE):
             swept = given.is_sweep_override()
+            if swept and (not given.is_discrete_sweep() or isinstance(given.value(), Glob)):
+                raise ValueError(f"Runs are chosen by lists of values, but {given.input_line} came; use {key}=a,b or range(…).")
             values[key] = tuple(given.sweep_string_iterator()) if swept else (given.get_value_element_as_str(),)
+            if not values[key]:
+                raise ValueError(f"At least one value chooses runs, but {given.input_line} has none; use seed='range(10)', say.")
         elif given.is_sweep_override():
             raise ValueError(
                 f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, but "
@@ -116,6 +153,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
             )
         else:
             (experiment if key == "experiment" else others).append(str(given.input_line))
+    if len(experiment) > 1:
+        raise ValueError(f"One experiment is read at a time, but {' '.join(experiment)} came; leave one.")
     try:
         seeds = tuple(int(seed) for seed in values["seed"]) if "seed" in values else None
     except ValueError:
@@ -133,16 +172,13 @@ def table_of(cfg: DictConfig) -> Table:
         raise ValueError(
             f"A table is declared by an experiment, but {cfg.name} has no table; choose one, as experiment=mdm/table1."
         )
-    raw: Any = OmegaConf.to_container(cfg.table, resolve=True)
-    known = {"title", "seeds", "data", "metrics", "primary", "rows", "paper", "notes"}
-    if set(raw) - known or {"title", "seeds", "data", "metrics", "primary", "rows"} - set(raw):
+    raw = read_section(cfg, "table", Declaration)
+    seeds, data = raw["seeds"], dict(raw["data"])
+    if not data or not raw["rows"] or not raw["metrics"]:
         raise ValueError(
-            f"A table has title, seeds, data, metrics, primary and rows, and may have paper and notes, but {cfg.name} has "
-            f"{', '.join(raw)}; correct table in its file."
+            f"A table needs a data set, a column and a row at least, but {cfg.name} has data={data}, metrics={raw['metrics']} and "
+            f"{len(raw['rows'])} rows; set table."
         )
-    seeds, data = raw["seeds"], {str(k): str(v) for k, v in raw["data"].items()}
-    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1 or not data:
-        raise ValueError(f"A table needs at least one seed and one data set, but has seeds={seeds!r} and data={data}; set table.")
     nested = all(isinstance(value, Mapping) for value in raw["metrics"].values())
     sets = dict.fromkeys([*data.values(), *(raw["metrics"] if nested else ())])
     metrics = {name: dict(raw["metrics"].get(name, {}) if nested else raw["metrics"]) for name in sets}
@@ -163,12 +199,25 @@ def table_of(cfg: DictConfig) -> Table:
     return Table(raw["title"], seeds, data, metrics, primary, rows, raw.get("paper") or {}, raw.get("notes") or "")
 
 
+def read_section(cfg: DictConfig, name: str, group: type) -> dict[str, Any]:
+    """A section of an experiment as plain values that keep its declaration.
+
+    Raises ValueError, naming the key, if they do not.
+    """
+    try:
+        raw: Any = OmegaConf.to_container(OmegaConf.create({name: cfg[name]}), resolve=True)[name]  # type: ignore[index,call-overload]
+    except OmegaConfBaseException as error:
+        raise ValueError(f"Every value of {name} must be known, but {' '.join(str(error).split())}; correct it.") from None
+    require(name, raw, Mapping)
+    check_group(f"{name}.", raw, group)
+    return {str(key): value for key, value in raw.items()}
+
+
 def row_of(name: str, keys: Mapping[str, Any]) -> Row:
     """One row of ``table.rows``."""
-    if not set(keys) <= set(Row.__dataclass_fields__) - {"name"} or "label" not in keys or not ({"run", "paper"} & set(keys)):
+    if keys.get("run") is None and keys.get("paper") is None:
         raise ValueError(
-            f"A row has a label, a run or the paper's keys, and may have tuned, baseline, only and note, but table.rows.{name} has "
-            f"{', '.join(keys)}; correct it."
+            f"A row is a run or a value that the paper prints, or both, but table.rows.{name} has neither; give it run or paper."
         )
     lists = {key: tuple(str(value) for value in keys[key]) for key in ("run", "only") if keys.get(key) is not None}
     return Row(name=name, **{**{key: value for key, value in keys.items() if value is not None}, **lists})

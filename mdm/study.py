@@ -22,13 +22,19 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
+from mdm import records
+from mdm.boundary import several
+from mdm.config import check, plain
 from mdm.experiment import Cell, Table, cells, read_arguments, table_of
-from mdm.run import declared_run, quiet
+from mdm.naming import folder_of
+from mdm.run import quiet
 from mdm.statistics import mean_interval
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
 
 COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """A grey, then Okabe and Ito's, which people of any colour vision tell apart."""
+
+MOST_JOBS = 512
 
 Measured = TypeVar("Measured")
 
@@ -88,6 +94,12 @@ def composed(arguments: list[str]) -> DictConfig:
     return hydra.compose("train", [*given.experiment, *first, *given.others])
 
 
+def kind_of(cfg: DictConfig) -> str:
+    """What an experiment's section ``study`` is of, "none" if it has no such section."""
+    study = cfg.get("study")
+    return str(study.get("kind")) if isinstance(study, DictConfig) else "none"
+
+
 def declared(arguments: list[str], mixed: bool) -> Study:
     """An experiment with its runs, finished or not.
 
@@ -96,16 +108,29 @@ def declared(arguments: list[str], mixed: bool) -> Study:
     """
     cfg = composed(arguments)
     table = table_of(cfg)
-    gathered = gather(cells(table, arguments), declared_run)
+    gathered = gather(cells(table, arguments), placed)
     differing = mixtures(gathered)
     if not mixed:
         refuse(differing, gathered)
     return Study(cfg, table, gathered, differing)
 
 
-def finished_runs(arguments: list[str], mixed: bool) -> Study:
-    """`declared`; raises ValueError as well if no run has finished."""
+def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+    """A run's folder and config by its overrides; raises ValueError where `mdm.config.check` does."""
+    cfg = hydra.compose("train", overrides)
+    check(cfg)
+    return folder_of(cfg, overrides), plain(cfg, resolve=False)
+
+
+def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> Study:
+    """`declared`; raises ValueError as well if no run has finished.
+
+    loaded: whether their models will be, so that every file of every run is verified first, and all that are damaged are named
+    """
     study = declared(arguments, mixed)
+    damaged = [problem for _, run in study.runs if loaded for problem in records.problems(run.folder)]
+    if damaged:
+        raise ValueError(several(damaged))
     if not study.runs:
         raise ValueError(
             f"Finished runs are studied, but of {study.cfg.name} none has finished; run `python train.py -m {' '.join(arguments)}` "
@@ -121,9 +146,22 @@ def without_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
     """
     said = [argument for argument in arguments if argument.startswith("jobs=")]
     jobs = said[-1].removeprefix("jobs=") if said else "1"
-    if not jobs.isdecimal() or int(jobs) < 1:
-        raise ValueError(f"jobs is a number of processes, at least 1, but jobs={jobs} came.")
+    if not (jobs.isascii() and jobs.isdecimal() and 1 <= int(jobs[:6]) <= MOST_JOBS):
+        raise ValueError(f"jobs is a number of processes, 1 to {MOST_JOBS}, but jobs={jobs} came; correct it.")
     return [argument for argument in arguments if argument not in said], int(jobs)
+
+
+def alone(arguments: Sequence[str], advice: str) -> Path | None:
+    """The run that a script is to read by itself, as ``folder=…`` says; None if it is an experiment that is read.
+
+    Raises ValueError if it is named beside anything else, and if there is no such folder.
+    """
+    said = [argument.removeprefix("folder=") for argument in arguments if argument.startswith("folder=")]
+    if not said:
+        return None
+    if len(arguments) > 1 or not Path(said[0]).is_dir() or not said[0]:
+        raise ValueError(f"{advice}, but {' '.join(arguments)} came; name one experiment, or one folder that is there.")
+    return Path(said[0])
 
 
 def of_each(measured: Callable[..., Measured], calls: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[Measured]:

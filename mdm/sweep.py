@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 
 from mdm import records
 from mdm.attempt import LOG, as_parent, packed_task
+from mdm.boundary import explained, in_line
 from mdm.config import check
 from mdm.experiment import cells, table_of
 from mdm.ownership import in_use
@@ -68,6 +70,10 @@ def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
         if given.is_sweep_override() and not given.is_discrete_sweep():
             raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; use choice(…) or range(…).")
         swept = given.is_sweep_override()
+        if key == "experiment" and swept:
+            raise ValueError(f"One experiment is run at a time, but {given.input_line} came; give the command once for each.")
+        if isinstance(given.value(), Glob):
+            raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; name the options, as penalty=kl,f.")
         values[key] = [f"{key}={value}" for value in given.sweep_string_iterator()] if swept else [str(given.input_line)]
         if key == "seed" and not all(value.removeprefix("seed=").isdecimal() for value in values[key]):
             raise ValueError(f"Seeds are whole numbers, but {given.input_line} came; use seed='range(10)', say.")
@@ -127,7 +133,8 @@ def sweep(
     Exits with status 1, after everything has been tried, if a run failed or did not finish. Raises ValueError where `wanted` and
     `plan` do, before anything starts, and if the numbers are not positive.
     """
-    if runs_per_task < 1 or not 1 <= at_once <= runs_per_task:
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (runs_per_task, at_once))
+    if not whole or runs_per_task < 1 or not 1 <= at_once <= runs_per_task:
         raise ValueError(
             f"A task does at least one run, and at most all of its runs at once, but runs_per_task={runs_per_task} and "
             f"at_once={at_once} came; set hydra.sweeper."
@@ -187,8 +194,8 @@ def launched(launch: Launch, jobs: list[list[str]]) -> bool:
     except BrokenProcessPool as error:
         log.error("a worker was killed, and its pool with it: %s", str(error).splitlines()[0])
         return True
-    except Exception:  # the folders say which runs are missing; what the launcher has to say of it must not hide that
-        log.exception("the launcher failed")
+    except Exception as error:  # the folders say which runs are missing; what the launcher has to say must not hide that
+        log.error("the launcher failed (hydra/launcher, hydra.launcher): %s", foreign(error))
         return False
     broken = False
     for one in returns:
@@ -196,8 +203,13 @@ def launched(launch: Launch, jobs: list[list[str]]) -> bool:
             _ = one.return_value  # raises what the job raised
         except Exception as error:
             broken |= isinstance(error, BrokenProcessPool)
-            log.error("a job failed outside of its run: %s: %s", type(error).__name__, str(error).partition("\n")[0])
+            log.error("a job failed outside of its run: %s", foreign(error))
     return broken
+
+
+def foreign(error: BaseException) -> str:
+    """What a launcher raised, which need be no mistake of ours."""
+    return explained(error) or f"{type(error).__name__}: {in_line(str(error))}"
 
 
 def tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int) -> list[list[str]]:

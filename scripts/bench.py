@@ -23,10 +23,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from mdm import run as runs
+from mdm.boundary import ended
 from mdm.data.base import Ragged, Segments
 from mdm.data.splits import Splits
 from mdm.data.store import open_store, write_store
+from mdm.hints import require_known
 from mdm.seeds import derive
+from mdm.study import MOST_JOBS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {p.stem: OmegaConf.load(p) for p in sorted((ROOT / "configs" / "model").glob("*.yaml"))}
@@ -266,16 +269,17 @@ def unaligned(n: int) -> Segments:
 
 
 def main(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
     warnings.filterwarnings("ignore")
     runs.quiet()
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
-    threads = int(options.get("threads", 1))
-    torch.set_num_threads(threads)
-    for name, known in (("models", MODELS), ("penalties", PENALTIES)):
-        wanted = options.get(name, ",".join(known)).split(",")
-        if not set(wanted) <= set(known):
-            raise SystemExit(f"bench.py knows the {name} {', '.join(known)}, but {', '.join(wanted)} came.")
-        known[:] = wanted
+    require_known("", options, ("threads", "models", "penalties"), "bench.py")
+    said = options.get("threads", "1")
+    if not (said.isascii() and said.isdecimal() and 1 <= int(said[:6]) <= MOST_JOBS):
+        raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, but threads={said} came; correct it.")
+    threads = int(said)
     parts: dict[str, Callable[[], None]] = {
         "epoch": bench_epoch,
         "peers": bench_peers,
@@ -287,11 +291,18 @@ def main(arguments: list[str]) -> None:
     chosen = [a for a in arguments if "=" not in a] or list(parts)
     unknown = [a for a in chosen if a not in parts]
     if unknown:
-        raise SystemExit(f"bench.py measures {', '.join(parts)}, but {', '.join(unknown)} was asked for.")
+        raise ValueError(f"bench.py measures {', '.join(parts)}, but {', '.join(unknown)} was asked for; name some of these.")
+    for name, known in (("models", MODELS), ("penalties", PENALTIES)):
+        wanted = options.get(name, ",".join(known)).split(",")
+        if not set(wanted) <= set(known):
+            raise ValueError(f"bench.py knows the {name} {', '.join(known)}, but {', '.join(wanted)} came; name some of these.")
+        known[:] = wanted
+    torch.set_num_threads(threads)
     print(f"torch {torch.__version__}, {threads} thread(s), {torch.get_num_interop_threads()} inter-op")
     for part in chosen:
         parts[part]()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with ended():
+        main(sys.argv[1:])

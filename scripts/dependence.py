@@ -17,10 +17,13 @@ import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from scipy import stats
 
 from mdm import probe, records
 from mdm import run as runs
+from mdm.boundary import ended
+from mdm.config import check
+from mdm.statistics import mean_interval
+from mdm.study import MOST_JOBS
 
 SIZES = {"train": 16000, "valid": 3000, "test": 6000}
 DEFAULTS = {"model": "lmf", "data": "synthetic", "penalty": "kl", "critic_batches": "", "seeds": "5", "jobs": "1"}
@@ -54,7 +57,29 @@ def measure(arm: str, overrides: list[str]) -> dict[str, object]:
     return row
 
 
+def check_arm(overrides: list[str]) -> Path:
+    """Hold the runs of an arm to what they must be, before any starts; where outputs go.
+
+    Raises ValueError where `mdm.config.check` does, on a seed, on an experiment, and on data that cannot be drawn anew.
+    """
+    if any(override.split("=", 1)[0] in ("seed", "experiment", "name") for override in overrides[1:]):
+        raise ValueError(f"Runs are named here and have seeds 0, 1, …, but {' '.join(overrides[1:])} came; use seeds=5, say.")
+    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "configs"), version_base="1.3"):
+        cfg = compose("train", overrides)
+    check(cfg)
+    if "baseline" in cfg.model or not {"train", "valid", "test", "seed"} <= set(cfg.data.segments):
+        raise ValueError(
+            f"A critic is trained on the Z of new segments, but model={cfg.model.name} has none or data={cfg.data.name} cannot be "
+            "drawn anew; choose another model, and data=synthetic or gaussian."
+        )
+    return Path(cfg.paths.outputs)
+
+
 def main(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    runs.quiet()
     given = dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in DEFAULTS)
     chosen = {**DEFAULTS, **given}
     rest = [a for a in arguments if a.split("=", 1)[0] not in DEFAULTS]
@@ -65,10 +90,16 @@ def main(arguments: list[str]) -> None:
         for source in chosen["critic_batches"].split(","):
             batches = [f"penalty.critic_batches={source}"] if source else []
             arms[f"{penalty} {source}".strip()] = [*common, f"penalty={penalty}", *batches, *of_penalties]
+    numbers = {key: chosen[key] for key in ("seeds", "jobs")}
+    if not all(n.isascii() and n.isdecimal() and 1 <= int(n[:6]) <= MOST_JOBS for n in numbers.values()):
+        raise ValueError(f"seeds and jobs are whole numbers, 1 to {MOST_JOBS}, but {numbers} came; correct them.")
+    if "none" in chosen["penalty"].split(","):
+        raise ValueError("Penalties are compared with none, but penalty=none came among them; name others.")
+    outputs = {check_arm(overrides) for overrides in arms.values()}.pop()
     seeds = range(int(chosen["seeds"]))
     jobs = [joblib.delayed(measure)(arm, [*overrides, f"seed={s}"]) for s in seeds for arm, overrides in arms.items()]
     rows = joblib.Parallel(n_jobs=int(chosen["jobs"]))(jobs)
-    folder = Path("outputs/dependence")
+    folder = outputs / "dependence"
     folder.mkdir(parents=True, exist_ok=True)
     name = "_".join([chosen["model"], chosen["data"], chosen["penalty"], *rest]).replace("/", ".")
     records.write_table(folder / f"{name}.csv", rows)
@@ -78,9 +109,10 @@ def main(arguments: list[str]) -> None:
         print(f"\n{metric}: none {wide['none'].mean():.4f}; paired differences to it, 95 % t interval, {len(wide)} seeds")
         for arm in list(arms)[1:]:
             difference = wide[arm] - wide["none"]
-            low, high = stats.t.interval(0.95, len(wide) - 1, difference.mean(), stats.sem(difference))
+            low, high = mean_interval(difference.to_numpy())
             print(f"  {arm:20} {wide[arm].mean():.4f}  {difference.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with ended():
+        main(sys.argv[1:])

@@ -14,23 +14,35 @@ Runs of different code, libraries, data or settings are refused, as in tables; m
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import disentanglement as study
 from mdm import records
-from mdm.experiment import Table
-from mdm.run import plain
+from mdm.boundary import ended
+from mdm.experiment import Table, read_section
+from mdm.hints import Size
 from mdm.statistics import mean_interval
-from mdm.study import COLOURS, command, composed, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
+from mdm.study import (
+    COLOURS,
+    command,
+    composed,
+    finished_runs,
+    kind_of,
+    mean_and_interval,
+    of_each,
+    piped,
+    without_jobs,
+    write_figure,
+)
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -49,6 +61,45 @@ SAID = {
 }
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """New segments to fit, stop and measure on."""
+
+    train: Size
+    valid: Size
+    test: Size
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The section ``study`` of Figure 4; ``fresh`` null: the run's own folds."""
+
+    kind: str
+    title: str
+    fresh: Fresh | None
+    steps: Size
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """The section ``study`` of Figure 5."""
+
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The section ``study`` of Figure 8."""
+
+    kind: str
+    title: str
+    cases: Size
+
+
+SECTIONS = {"codes": Codes, "estimates": Estimates, "cases": Cases}
+
+
 def main(arguments: list[str]) -> None:
     command(arguments, __doc__, CONFIGS, run_study)
 
@@ -61,13 +112,14 @@ def run_study(overrides: list[str], mixed: bool) -> None:
     """
     overrides, jobs = without_jobs(overrides)
     cfg = composed(overrides)
-    section = plain(cfg.study) if "study" in cfg else {}
-    if section.get("kind") not in KINDS:
+    kind = kind_of(cfg)
+    if kind not in KINDS:
         raise ValueError(
             f"Disentanglement is studied where an experiment has a section study of the kind {', '.join(KINDS)}, but {cfg.name} "
-            f"has {section.get('kind')}; choose one, as experiment=mird/figure4."
+            f"has {kind}; choose one, as experiment=mird/figure4."
         )
-    of_experiment = finished_runs(overrides, mixed)
+    section = read_section(cfg, "study", SECTIONS[kind])
+    of_experiment = finished_runs(overrides, mixed, loaded=kind != "estimates")
     declared = of_experiment.table
     calls = [
         (section, run.folder, {"data": cell.data, "row": cell.row, "label": declared.rows[cell.row].label, "seed": run.seed})
@@ -307,7 +359,5 @@ KINDS: dict[str, tuple[Any, Any]] = {
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

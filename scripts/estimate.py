@@ -14,8 +14,9 @@ Without data or models; estimate.jobs critics train at once, each on one core, a
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,14 +29,98 @@ from rich.console import Console
 from rich.progress import track
 
 from mdm import records
+from mdm.boundary import ended
+from mdm.config import check
 from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
-from mdm.run import plain, quiet
-from mdm.study import COLOURS, write_figure
+from mdm.experiment import read_section
+from mdm.hints import Positive, Range, Size
+from mdm.run import quiet
+from mdm.study import COLOURS, MOST_JOBS, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 NAMES = {"kl": "KL (Donsker–Varadhan)", "f": "f", "wasserstein": "Wasserstein-1"}
 UNITS = {"kl": "nats", "f": "nats", "wasserstein": "distance"}
+
+
+@dataclass(frozen=True)
+class Law:
+    """Gaussians of so many modalities, at several correlations."""
+
+    modalities: Annotated[int, Range(2)]
+    rhos: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a critic gets its rows; every key but the first three is one of `Shared` and replaces it."""
+
+    label: str
+    laws: Sequence[str] | None = None
+    critics: Sequence[str] | None = None
+    dim: Size | None = None
+    batch_size: Size | None = None
+    rows: Size | None = None
+    held_out: Size | None = None
+    products: Size | None = None
+    marks: Sequence[Size] | None = None
+    lr: Positive | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all cells share (`mdm.estimation.Cell`)."""
+
+    dim: Size
+    batch_size: Size
+    rows: Size | None
+    held_out: Size
+    products: Size
+    marks: Sequence[Size]
+    lr: Positive
+    penalty: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Critic:
+    """penalty: arguments of `mdm.penalties.dependency.Dependency`; colour: number of a colour; show: whether the figure has it."""
+
+    label: str
+    colour: Annotated[int, Range(0, 5)]
+    measures: Sequence[str]
+    penalty: Mapping[str, Any]
+    line: Literal["-", "--", "-.", ":"] = "-"
+    show: bool = True
+
+
+Side = Literal["measure", "modalities", "setting"]
+"""What a row or a column of the figure may be of."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The figure: what its rows and columns are of, what else is drawn."""
+
+    rows: Sequence[Side]
+    columns: Sequence[Side]
+    caps: bool
+    top: Positive
+    values: bool
+    only: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """The section ``estimate``."""
+
+    title: str
+    jobs: Annotated[int, Range(1, MOST_JOBS)]
+    seeds: Size
+    laws: Mapping[str, Law]
+    cell: Shared
+    settings: Mapping[str, Setting]
+    critics: Mapping[str, Critic]
+    figure: Layout
 
 
 def main(overrides: list[str]) -> None:
@@ -46,8 +131,14 @@ def main(overrides: list[str]) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides)
     if "estimate" not in cfg:
-        raise SystemExit("estimate.py needs an experiment that has estimates, such as experiment=mdm/figure1.")
-    options = plain(cfg.estimate)
+        raise ValueError(
+            f"Critics are measured where an experiment has a section estimate, but {cfg.name} has none; choose one, as "
+            "experiment=mdm/figure1."
+        )
+    options = read_section(cfg, "estimate", Section)
+    check(cfg)
+    if not options["figure"]["rows"] or not options["figure"]["columns"]:
+        raise ValueError(f"A figure has rows and columns, but {options['figure']} came; set estimate.figure.")
     cells = plan(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
     folder = Path(cfg.paths.outputs) / cfg.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +212,7 @@ def drawn(found: pd.DataFrame, options: Mapping[str, Any]) -> Figure:
     """Small multiples of estimate against ρ, a row and a column for each value of the frame's columns that ``figure`` names."""
     shown = [name for name, critic in options["critics"].items() if critic.get("show", True)]
     found = found[found.name.isin(shown)]
-    for key, value in options["figure"].get("only", {}).items():
+    for key, value in (options["figure"].get("only") or {}).items():
         found = found[found[key] == value]
     by = [options["figure"]["rows"], options["figure"]["columns"]]
     places = [[tuple(values) for values in found[keys].drop_duplicates().to_numpy()] for keys in by]
@@ -206,4 +297,5 @@ def said(keys: Sequence[str], values: Sequence[Any], options: Mapping[str, Any])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with ended():
+        main(sys.argv[1:])

@@ -25,24 +25,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import mdm
 from mdm import records
+from mdm.boundary import ended
 from mdm.explanation import MARK, Rows, cases, dependence, drawn_again, examples, explained, ranking
 from mdm.reference import read
 from mdm.run import quiet
 from mdm.statistics import mean_interval
-from mdm.study import COLOURS, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
+from mdm.study import COLOURS, alone, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 HUES = COLOURS[1:]
 """Without the grey, in which what T is compared with is drawn."""
 
-DEFAULTS = {"folder": "", "examples": "4", "new": "4000", "jobs": "1", "mixed": "false"}
+OPTIONS = {"examples": "4", "new": "4000", "jobs": "1", "mixed": "false"}
+"""What is no override, and its default."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,22 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     quiet()
-    said = dict(argument.split("=", 1) for argument in arguments if argument.split("=", 1)[0] in DEFAULTS)
-    options = {**DEFAULTS, **said}
-    if not options["examples"].isdigit() or not options["new"].isdigit() or options["mixed"] not in ("true", "false"):
-        raise ValueError(f"examples and new are whole numbers and mixed is true or false, but {said} came.")
-    if options["folder"]:
-        record = records.read_record(options["folder"])
+    said = dict(argument.split("=", 1) for argument in arguments if "=" in argument and argument.split("=", 1)[0] in OPTIONS)
+    options = {**OPTIONS, **said}
+    numbers = [options[key] for key in ("examples", "new")]
+    if not all(n.isascii() and n.isdecimal() and len(n) < 8 for n in numbers) or options["mixed"] not in ("true", "false"):
+        raise ValueError(f"examples and new are whole numbers and mixed is true or false, but {said} came; correct it.")
+    jobs = without_jobs([f"jobs={options['jobs']}"])[1]
+    rest = [argument for argument in arguments if argument.split("=", 1)[0] not in OPTIONS]
+    one = alone(rest, "Runs of an experiment are explained, or one of folder=…")
+    if one is not None:
+        record = records.read_record(one)
         name = f"{record['model']} · {record['penalty']}"
-        run = (record["penalty"], record["data"], record["seed"], Path(options["folder"]))
+        run = (record["penalty"], record["data"], record["seed"], one)
         study = Study(f"{name} on {record['data']}", run[3] / "explanation", [run], {record["penalty"]: name}, {})
     else:
-        study = declared([a for a in arguments if a.split("=", 1)[0] not in DEFAULTS], options["mixed"] == "true")
-    explain(study, int(options["examples"]), int(options["new"]), without_jobs([f"jobs={options['jobs']}"])[1])
+        study = declared(rest, options["mixed"] == "true")
+    explain(study, int(options["examples"]), int(options["new"]), jobs)
 
 
 def declared(overrides: list[str], mixed: bool) -> Study:
@@ -82,7 +87,7 @@ def declared(overrides: list[str], mixed: bool) -> Study:
     Raises ValueError where its declaration, the command line or the records break a contract, or if no run has finished.
     """
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        found = finished_runs(overrides, mixed)
+        found = finished_runs(overrides, mixed, loaded=True)
     runs = [(cell.row, cell.data, run.seed, run.folder) for cell, run in found.runs]
     labels = {name: row.label for name, row in found.table.rows.items()}
     baselines = {name: row.baseline for name, row in found.table.rows.items() if row.baseline}
@@ -354,7 +359,5 @@ def dots(axes: Axes, at: float, values: pd.Series, colour: str, label: str = "")
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

@@ -17,27 +17,52 @@ The section ``study`` says how many permutations and donors there are; any of it
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import factors, records
+from mdm.boundary import ended
 from mdm.data.synthetic import MODALITIES, WEIGHTS
+from mdm.experiment import read_section
+from mdm.hints import Range, Size
 from mdm.reference import read
-from mdm.run import plain, quiet
+from mdm.run import quiet
 from mdm.statistics import mean_interval
-from mdm.study import COLOURS, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
+from mdm.study import (
+    COLOURS,
+    alone,
+    composed,
+    finished_runs,
+    kind_of,
+    mean_and_interval,
+    of_each,
+    piped,
+    without_jobs,
+    write_figure,
+)
 from mdm.tables.gather import without_mixed
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@dataclass(frozen=True)
+class Section:
+    """The section ``study``."""
+
+    kind: str
+    title: str
+    permutations: Size
+    donors: Annotated[int, Range(2)]
+
 
 ALONE = {"title": "What MFM's factors do to what is generated", "permutations": 49, "donors": 100}
 """The section ``study`` of a single run."""
@@ -56,22 +81,22 @@ def main(arguments: list[str]) -> None:
     quiet()
     overrides, mixed = without_mixed(arguments)
     overrides, jobs = without_jobs(overrides)
-    alone = [Path(a.removeprefix("folder=")) for a in overrides if a.startswith("folder=")]
-    if alone and len(overrides) > 1:
-        raise ValueError(f"Factors are read of an experiment or of one folder=…, but {' '.join(overrides)} came.")
-    if alone:
-        trained = load(alone[0])
+    one = alone(overrides, "Factors are read of an experiment or of one folder=…")
+    if one is not None:
+        trained = load(one)
         run = {"data": trained.cfg.data.name, "row": "run", "label": "MFM", "seed": int(trained.record["seed"])}
-        study(ALONE, [(run, alone[0])], alone[0] / "factors", {}, [], 1)
+        study(ALONE, [(run, one)], one / "factors", {}, [], 1)
         return
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        found = finished_runs(overrides, mixed)
-        section = plain(found.cfg.study) if "study" in found.cfg else {}
-        if section.get("kind") != "factors":
+        cfg = composed(overrides)
+        kind = kind_of(cfg)
+        if kind != "factors":
             raise ValueError(
-                f"Factors are read where an experiment has a section study of the kind factors, but {found.cfg.name} has "
-                f"{section.get('kind')}; choose experiment=mfm/figure9."
+                f"Factors are read where an experiment has a section study of the kind factors, but {cfg.name} has "
+                f"{kind}; choose experiment=mfm/figure9."
             )
+        section = read_section(cfg, "study", Section)
+        found = finished_runs(overrides, mixed, loaded=True)
         runs = [
             ({"data": cell.data, "row": cell.row, "label": found.table.rows[cell.row].label, "seed": run.seed}, run.folder)
             for cell, run in found.runs
@@ -384,7 +409,5 @@ def draw_flow(figure: Any, rows: pd.DataFrame, found: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

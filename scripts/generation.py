@@ -15,19 +15,33 @@ Any key of ``study`` can be set: study.draws=32, say.
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mdm import generation, records
-from mdm.run import plain
+from mdm.boundary import ended
+from mdm.experiment import read_section
+from mdm.hints import Size
 from mdm.statistics import mean_interval, t_interval
-from mdm.study import COLOURS, Study, command, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
+from mdm.study import (
+    COLOURS,
+    Study,
+    command,
+    composed,
+    finished_runs,
+    kind_of,
+    mean_and_interval,
+    of_each,
+    piped,
+    without_jobs,
+    write_figure,
+)
 from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -36,6 +50,20 @@ SOURCES, DRAWS = 3, 10
 """Rows and drawn columns of the picture, for each code."""
 NAMES = ("digit", "head", "entropy")
 STYLES = ("colour", "pixels", "nearer")
+
+
+@dataclass(frozen=True)
+class Section:
+    """The section ``study``."""
+
+    kind: str
+    title: str
+    of: Sequence[str]
+    judges: Mapping[str, str]
+    pairs: Size | None
+    draws: Size
+
+
 Pictures = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -50,13 +78,14 @@ def study(overrides: list[str], mixed: bool) -> None:
     and where `finished_runs`, `mdm.trained.load` and `mdm.generation` do.
     """
     overrides, jobs = without_jobs(overrides)
-    found = finished_runs(overrides, mixed)
-    section = plain(found.cfg.study) if "study" in found.cfg else {}
-    if section.get("kind") != "generation":
+    cfg = composed(overrides)
+    if kind_of(cfg) != "generation":
         raise ValueError(
-            f"Images are generated where an experiment has a section study of the kind generation, but {found.cfg.name} has "
-            f"{section.get('kind')}; choose experiment=mfm/figure5."
+            f"Images are generated where an experiment has a section study of the kind generation, but {cfg.name} has "
+            f"{kind_of(cfg)}; choose experiment=mfm/figure5."
         )
+    section = read_section(cfg, "study", Section)
+    found = finished_runs(overrides, mixed, loaded=True)
     places = {(cell.data, cell.row, run.seed): run.folder for cell, run in found.runs}
     generating = [place for place in places if place[1] in section["of"]]
     if not generating:
@@ -269,7 +298,5 @@ def mosaic(images_: Sequence[np.ndarray]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
+from mdm.boundary import ended
 from mdm.statistics import mean_interval
 from mdm.study import command, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.build import build
@@ -136,7 +136,5 @@ def draw_panel(axes: Axes, lines: Any, metric: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

@@ -12,9 +12,8 @@ Records of different code, libraries, data or settings are refused; mixed=true s
 import sys
 from pathlib import Path
 
-from hydra.errors import HydraException
-
 from mdm import records
+from mdm.boundary import ended
 from mdm.report.page import page
 from mdm.report.provenance import counts
 from mdm.study import command, declared
@@ -43,7 +42,5 @@ def written(overrides: list[str], mixed: bool) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

@@ -11,22 +11,23 @@ Runs of different code, libraries, data or settings are refused, as in tables; m
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
-from mdm.experiment import Table
+from mdm.boundary import ended
+from mdm.experiment import Table, read_section
+from mdm.hints import Share
 from mdm.reference import value
 from mdm.robustness import Setting, evaluated, over_seeds, settings
-from mdm.run import plain
 from mdm.study import COLOURS, command, composed, finished_runs, of_each, piped, without_jobs, write_figure
 from mdm.trained import load
 
@@ -38,6 +39,17 @@ SAID = {
     "mean": "training mean",
     "noise": "another segment's",
 }
+
+
+@dataclass(frozen=True)
+class Section:
+    """The section ``robustness``, of which `mdm.robustness.settings` makes settings; printed: the paper's metric → what is kept."""
+
+    title: str
+    kept: Sequence[Sequence[str]]
+    corruptions: Sequence[str]
+    levels: Sequence[Share] | None = None
+    printed: Mapping[str, Sequence[str]] | None = None
 
 
 def main(arguments: list[str]) -> None:
@@ -57,9 +69,9 @@ def study(overrides: list[str], mixed: bool) -> None:
             f"Modalities are dropped where an experiment has a section robustness, but {cfg.name} has none; choose one, as "
             "experiment=mdm/figure2."
         )
-    section = plain(cfg.robustness)
+    section = read_section(cfg, "robustness", Section)
     wanted = settings(section)
-    found_runs = finished_runs(overrides, mixed)
+    found_runs = finished_runs(overrides, mixed, loaded=True)
     declared = found_runs.table
     measured = of_each(dropped, [(run.folder, wanted) for _, run in found_runs.runs], jobs, f"{cfg.name}: runs")
     rows = []
@@ -219,7 +231,5 @@ def draw_noise(axes: Axes, runs: pd.DataFrame, found: pd.DataFrame, kept: str) -
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

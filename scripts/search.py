@@ -16,8 +16,10 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from mdm.boundary import ended, message, several
+from mdm.config import check, plain
 from mdm.experiment import Cell, read_arguments
-from mdm.run import plain, record_folder
+from mdm.run import record_folder
 from mdm.search import Found, best, read, search_of, table, trials, tuned, write
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -27,8 +29,10 @@ def main(arguments: list[str], folder: Path = CONFIGS / "tuned") -> None:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
-    overwrite = "overwrite=true" in arguments
-    arguments = [a for a in arguments if not a.startswith("overwrite=")]
+    said = [argument for argument in arguments if argument.startswith("overwrite=")]
+    if len(said) > 1 or set(said) - {"overwrite=true", "overwrite=false"}:
+        raise ValueError(f"overwrite is true or false, and said once, but {' '.join(said)} came; correct it.")
+    overwrite, arguments = said == ["overwrite=true"], [argument for argument in arguments if argument not in said]
     given = read_arguments(arguments)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         # The declaration alone: what is set for the runs may belong to their models.
@@ -36,13 +40,20 @@ def main(arguments: list[str], folder: Path = CONFIGS / "tuned") -> None:
         search = search_of(cfg)
         found: dict[tuple[str, str], list[Found]] = {}
         configs: dict[Cell, dict[str, Any]] = {}
+        damaged: list[str] = []
         for trial in trials(search, arguments):
             cell = trial.cell
             run = compose("train", cell.runs()[0])
+            check(run)
             first = record_folder(run, cell.runs()[0])
             folders = [first.with_name(f"seed={seed}") for seed in cell.seeds]
             configs[cell] = plain(run, resolve=False)
-            found.setdefault((cell.data, trial.run), []).append(read(trial, folders, configs[cell], search.metric))
+            try:
+                found.setdefault((cell.data, trial.run), []).append(read(trial, folders, configs[cell], search.metric))
+            except (ValueError, OSError) as error:
+                damaged.append(message(error))
+    if damaged:
+        raise ValueError(several(damaged))
     problems = []
     for (data, name), of_run in found.items():
         print(table(search, of_run))
@@ -58,7 +69,5 @@ def main(arguments: list[str], folder: Path = CONFIGS / "tuned") -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(str(error))

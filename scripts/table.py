@@ -12,9 +12,8 @@ A table of records of different code, libraries, data or settings is refused; mi
 import sys
 from pathlib import Path
 
-from hydra.errors import HydraException
-
 from mdm import records
+from mdm.boundary import ended
 from mdm.study import command, declared
 from mdm.tables.build import build
 from mdm.tables.latex import latex
@@ -47,7 +46,5 @@ def tabulate(overrides: list[str], mixed: bool) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

@@ -14,14 +14,14 @@ from typing import Any
 
 import pandas as pd
 from hydra import initialize_config_dir
-from hydra.errors import HydraException
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import records
+from mdm.boundary import ended
 from mdm.run import quiet
-from mdm.study import COLOURS, finished_runs, mean_and_interval, piped, write_figure
+from mdm.study import COLOURS, alone, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.traces import lowest, traced
 
@@ -36,13 +36,13 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     quiet()
-    alone = [Path(a.removeprefix("folder=")) for a in arguments if a.startswith("folder=")]
-    if alone:
-        record = records.read_record(alone[-1])
+    one = alone(arguments, "Losses are read of an experiment or of one folder=…")
+    if one is not None:
+        record = records.read_record(one)
         label = f"{record['model']} · {record['penalty']}"
-        folder = alone[-1] / "traces"
+        folder = one / "traces"
         folder.mkdir(exist_ok=True)
-        trace(f"{label} on {record['data']}", folder, [(label, record["data"], record["seed"], alone[-1])], [])
+        trace(f"{label} on {record['data']}", folder, [(label, record["data"], record["seed"], one)], [])
         return
     overrides, mixed = without_mixed(arguments)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -124,7 +124,5 @@ def draw_panel(axes: Axes, runs: list[Any], kind: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with ended():
         main(sys.argv[1:])
-    except (ValueError, HydraException) as error:
-        raise SystemExit(str(error)) from None

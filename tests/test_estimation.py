@@ -433,5 +433,5 @@ def test_training_an_experiment_of_estimates_is_refused(config):
 
 
 def test_other_experiments_are_refused(script):
-    with pytest.raises(SystemExit, match="needs an experiment that has estimates"):
+    with pytest.raises(ValueError, match="Critics are measured where an experiment has a section estimate"):
         script.main(["model=lmf"])

@@ -405,5 +405,5 @@ def test_the_script_says_what_it_needs(tmp_path, outputs):
         script().main(["experiment=mfm/figure9", f"paths.outputs={tmp_path}"])
     with pytest.raises(ValueError, match=r"of one folder=…, but folder=x seed=0 came"):
         script().main(["folder=x", "seed=0"])
-    with pytest.raises(ValueError, match=r"jobs is a number of processes, at least 1, but jobs=two came"):
+    with pytest.raises(ValueError, match=r"jobs is a number of processes, 1 to 512, but jobs=two came"):
         script().main(["experiment=mfm/figure9", "jobs=two"])

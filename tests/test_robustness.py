@@ -332,5 +332,5 @@ def test_an_experiment_from_its_runs_to_its_figure(tmp_path):
 
 def test_what_the_script_refuses(tmp_path):
     found = script("scripts/robustness.py", "experiment=mdm/table1", f"paths.outputs={tmp_path}")
-    assert (found.returncode, "Traceback" in found.stderr) == (1, False)
+    assert (found.returncode, "Traceback" in found.stderr) == (2, False)
     assert "mdm/table1 has none; choose one, as experiment=mdm/figure2" in found.stderr

@@ -10,6 +10,7 @@ PACKAGE = ROOT / "mdm"
 
 # Each stage may import from those before it. What the data's path says is this order.
 ORDER = [
+    "boundary",
     "types",
     "hints",
     "seeds",
@@ -54,8 +55,9 @@ ORDER = [
     "sweep",
 ]
 ONLY = {
-    "hydra": {"run", "experiment", "study", "attempt", "sweep"},
+    "hydra": {"boundary", "run", "experiment", "study", "attempt", "sweep"},
     "omegaconf": {
+        "boundary",
         "members",
         "naming",
         "config",
@@ -134,8 +136,12 @@ def test_the_command_line_imports_nothing_heavy():
     assert not {name.split(".")[0] for name in imports(ROOT / "train.py", top_level_only=True)} - {
         "hydra",
         "omegaconf",
-        "os",
-        "sys",
+        "mdm",
+    }
+    assert {name for name in imports(ROOT / "train.py", top_level_only=True) if name.startswith("mdm.")} == {
+        "mdm.boundary",
+        "mdm.boundary.ended",
+        "mdm.boundary.hydra_silenced",
     }
 
 

@@ -43,8 +43,8 @@ def test_of_each_keeps_the_order_and_gives_each_one_thread(jobs, capsys):
 def test_jobs_on_a_command_line():
     assert without_jobs(["a=1", "jobs=2", "b"]) == (["a=1", "b"], 2)
     assert without_jobs([]) == ([], 1)
-    for wrong in ("0", "two", "-1"):
-        with pytest.raises(ValueError, match=f"jobs is a number of processes, at least 1, but jobs={wrong} came"):
+    for wrong in ("0", "two", "-1", "", "1.5", "²", "9" * 9):
+        with pytest.raises(ValueError, match=f"jobs is a number of processes, 1 to 512, but jobs={wrong} came"):
             without_jobs([f"jobs={wrong}"])
 
 

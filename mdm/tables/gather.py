@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from mdm import records
+from mdm.boundary import message, several
 from mdm.experiment import Cell
 from mdm.untrusted import parse_yaml
 
@@ -47,13 +48,23 @@ class Gathered:
 
 
 def gather(cells: Iterable[Cell], place: Placer) -> list[Gathered]:
-    """Every cell with its runs. A cell is composed once: the folders of its seeds differ in their last part only."""
-    found = []
+    """Every cell with its runs. A cell is composed once: the folders of its seeds differ in their last part only.
+
+    Raises ValueError, which names all of them, if records cannot be read.
+    """
+    found, damaged = [], list[str]()
     for cell in cells:
         folder, config = place(cell.runs()[0])
         declared, seen = decisive(yaml.safe_load(records.dump(config))), dict[str, tuple[str, ...]]()
-        runs = [look(folder.parent / f"seed={seed}", seed, declared, seen) for seed in cell.seeds]
+        runs = []
+        for seed in cell.seeds:
+            try:
+                runs.append(look(folder.parent / f"seed={seed}", seed, declared, seen))
+            except (ValueError, OSError) as error:
+                damaged.append(message(error))
         found.append(Gathered(cell, tuple(runs)))
+    if damaged:
+        raise ValueError(several(damaged))
     return found
 
 

@@ -1,0 +1,246 @@
+"""Before everything: where a command meets the shell, each error ends it with one message and a status, and no traceback.
+
+    if __name__ == "__main__":
+        with ended():
+            main(sys.argv[1:])
+
+What a contract, a file or the machine refuses ends with status 2, an interruption with 130, our own mistakes with 70; they are said
+to be ours, with the line that made them. HYDRA_FULL_ERROR=1 lets every error through as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import linecache
+import os
+import re
+import select
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
+"""Whether errors are wanted whole; as it was at the start, since `hydra_silenced` sets the variable."""
+
+REFUSED, MISTAKE, INTERRUPTED, CLOSED = 2, 70, 130, 141
+"""Statuses; the last is that of a process whose reader has gone, as `| head` does."""
+
+
+@contextlib.contextmanager
+def ended() -> Iterator[None]:
+    """Run a command's work; whatever it raises becomes a message on stderr and a SystemExit. SystemExit itself passes."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        if FULL:
+            raise
+        text, status = account(error)
+        if not flushed():
+            drop_stdout()
+        if text:
+            print(text, file=sys.stderr)
+        raise SystemExit(status) from None
+
+
+def hydra_silenced() -> None:
+    """Let Hydra hand its errors on to `ended` instead of printing them by itself, with a traceback if they are not its own."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def flushed() -> bool:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def reader_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # no file at all
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def drop_stdout() -> None:
+    """What could not be written cannot be written at exit either, where Python would complain once more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# ---- what is said
+
+
+def account(error: BaseException) -> tuple[str, int]:
+    """What a person is told of an error, and the status that the command ends with."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted. What was finished is kept; the same command goes on from there.", INTERRUPTED
+    if isinstance(error, BrokenPipeError) and reader_gone():
+        return "", CLOSED
+    text = explained(error)
+    if text is None:
+        return f"{mistake(error)}\n(HYDRA_FULL_ERROR=1 shows all of it.)", MISTAKE
+    return f"{printable(text)}\n(HYDRA_FULL_ERROR=1 shows where.)", REFUSED
+
+
+def message(error: BaseException) -> str:
+    """An error in a line or a few, for those who list several."""
+    return printable(explained(error) or mistake(error))
+
+
+def explained(error: BaseException) -> str | None:
+    """What came of what was asked for, and what to do; None for what nobody foresaw, which is our own mistake."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return of_hydra(error)
+    if isinstance(error, YAMLError):
+        return f"A YAML file must be well formed, but one is not: {in_line(str(error))}; correct it."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is of a GPU
+        of = f"{place(error) or 'This'} needs more memory than there is"
+        cause = f" ({in_line(str(error))[:300]})" if str(error) else ""
+        return f"{of}{cause}; use smaller batches, less data, or less at once."
+    if isinstance(error, BrokenProcessPool):
+        return "A worker was killed, as happens when memory runs out, and its pool with it; try again with fewer at once."
+    if isinstance(error, OSError):
+        return of_system(error)
+    if type(error) is RuntimeError and re.search(r"inline_container|PytorchStreamWriter", str(error)):  # torch.save's words
+        return of_system(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place(error) or "A checkpoint"))
+    if isinstance(error, ValueError) or type(error) is RuntimeError:
+        return str(error) if str(error) and origin(error).deliberate else None
+    return None
+
+
+def of_hydra(error: BaseException) -> str:
+    """Hydra's message, and OmegaConf's below it, in one line; what it says of its own ways is left out or said in ours."""
+    whole = in_line(" – ".join(str(one) for one in (error, error.__cause__) if one is not None and str(one)))
+    for pattern, ours in HYDRA:
+        whole = re.sub(pattern, ours, whole)
+    lost = re.search(r"Could not find '(\w+)/[^']*'", whole)
+    if lost:
+        there = ROOT / "configs" / lost[1]
+        known = sorted(str(file.relative_to(there).with_suffix("")) for file in there.rglob("*.yaml"))
+        whole += f"; {lost[1]}= may be {', '.join(known) or 'nothing'}"
+    return f"Arguments are key=value for keys and options of configs/, but: {whole[:1500]}. See `python train.py --help`."
+
+
+HYDRA = (
+    (r" Available options in .*", ""),
+    (r" Config search path:.*", ""),
+    (r" To append to your config use \S+", ""),
+    (r" See https://hydra.cc\S* for details", ""),
+    (r"\. – ", ": "),
+    (r" full_key: \S+", ""),
+    (r" reference_type=\S+", ""),
+    (r" object_type=\S+", ""),
+    (r" expecting \{.*\}", ""),
+    (r"LexerNoViableAltException: ", "this is none: "),
+    (r"no viable alternative at input", "a value ends too early after"),
+    (r"ConfigLoader is not set", "glob(…) came, which is read by no command; name the options, as penalty=kl,f"),
+    (r"requires --multirun", "are many runs, which need train.py -m"),
+)
+"""What Hydra says, and what is left of it."""
+
+
+SYSTEM = {
+    errno.ENOSPC: ("needs space on its disk, but none is left", "free some, or choose another paths.outputs"),
+    errno.EDQUOT: ("needs space on its disk, but the quota is used up", "free some, or choose another paths.outputs"),
+    errno.EROFS: ("must be written, but lies on a disk that can only be read", "choose another paths.outputs"),
+    errno.EACCES: ("must be open to this user, but is not", "change its permissions, or choose another place"),
+    errno.EPERM: ("must be open to this user, but is not", "change its permissions, or choose another place"),
+    errno.ENOENT: ("must be there, but is not", "correct the path"),
+    errno.ENOTDIR: ("must lie in a folder, but there is a file in its place", "remove the file, or choose another place"),
+    errno.EEXIST: ("must be a folder, or nothing yet, but is a file", "remove it, or choose another place"),
+    errno.EISDIR: ("must be a file, but is a folder", "remove it, or choose another place"),
+    errno.ENOTEMPTY: ("must be a file or empty, but is a folder that holds something", "remove it, or choose another place"),
+    errno.ELOOP: ("must lead to a file, but leads round and round by links", "remove the link"),
+    errno.ENAMETOOLONG: ("must have a name that its disk can hold, but it is too long", "choose a shorter name or paths.outputs"),
+    errno.EMFILE: ("must be opened, but this process has too many files open", "raise `ulimit -n`, or do less at once"),
+    errno.EIO: ("must be read and written, but its disk fails", "copy what can be read, and choose another place"),
+    errno.ESTALE: ("must be there, but its file server has lost it", "give the command again"),
+}
+"""Errors of the system: what was needed and came, and what to do."""
+
+
+def of_system(error: OSError) -> str:
+    """An OSError with the path that it is about, which the system does not say of a full disk."""
+    named = error.filename2 if error.filename2 is not None else error.filename
+    path = os.fsdecode(named) if isinstance(named, str | bytes | os.PathLike) else place(error) or "A file"
+    came, todo = SYSTEM.get(error.errno or 0, (f"must be read or written, but the system says: {in_line(str(error))}", "see to it"))
+    return f"{path} {came}; {todo}, and give the command again."
+
+
+def mistake(error: BaseException) -> str:
+    """An error that nobody foresaw, with the line of ours that it came from."""
+    what = f"{type(error).__name__}: {in_line(str(error))[:500]}"
+    return f"This is a mistake in mdm, not yours: {what} ({origin(error).line}); please report it."
+
+
+def in_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def printable(text: str) -> str:
+    """Without characters that would steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def several(found: Sequence[str], most: int = 5) -> str:
+    """Messages below one another, those after the first few counted."""
+    rest = [f"… and {len(found) - most} more like these; `python scripts/verify.py` lists them."] * (len(found) > most)
+    return "\n".join([*found[:most], *rest])
+
+
+# ---- where it came from
+
+
+@dataclass(frozen=True)
+class Origin:
+    """line: ``mdm/run.py:80, in place``, the innermost of ours; deliberate: whether a ``raise`` of ours made the error."""
+
+    line: str
+    deliberate: bool
+
+
+def origin(error: BaseException) -> Origin:
+    """Where an error came from, in this process or in a worker, whose traceback joblib brings as text."""
+    steps = [(f.filename, f.lineno or 0, f.name) for f in traceback.extract_tb(error.__traceback__)]
+    if type(error.__cause__).__name__ == "_RemoteTraceback":
+        steps = [
+            (file, int(line), name) for file, line, name in re.findall(r'File "(.+)", line (\d+), in (\S+)', str(error.__cause__))
+        ]
+    ours = [step for step in steps if is_ours(step[0])]
+    if not ours:
+        return Origin("outside of it", False)
+    file, number, name = ours[-1]
+    deliberate = ours[-1] == steps[-1] and linecache.getline(file, number).lstrip().startswith("raise ")
+    return Origin(f"{Path(file).relative_to(ROOT)}:{number}, in {name}", deliberate)
+
+
+def is_ours(file: str) -> bool:
+    path = Path(file)
+    if path == Path(__file__):
+        return False
+    return path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ("mdm", "scripts", "hydra_plugins", "train.py")
+
+
+def place(error: BaseException) -> str:
+    """What the innermost of our functions was at, as its variables ``path`` or ``folder`` say; nothing if none does."""
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if is_ours(frame.f_code.co_filename):
+            at = next((frame.f_locals[name] for name in ("path", "folder") if isinstance(frame.f_locals.get(name), Path)), None)
+            found = str(at) if at is not None else found
+    return found

@@ -1,0 +1,357 @@
+"""Whatever a command is given, it ends with a status and one message, never with a traceback, and leaves nothing half written."""
+
+import errno
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from mdm import records
+from mdm import run as runs
+from mdm.boundary import ended
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+SMALL = ("data.segments.train=40", "data.segments.valid=20", "data.segments.test=24", "trainer.max_epochs=1")
+CHOSEN = ("experiment=mdm/table1", "data=synthetic", "seed=0,1", "penalty=none,kl", *SMALL)
+OF = {
+    "table": "mdm/table1",
+    "report": "mdm/table1",
+    "grid": "mird/figure6",
+    "traces": "mmim/figure2",
+    "robustness": "mdm/figure2",
+    "explain": "mdm/table3_lmf",
+    "disentanglement": "mird/figure4",
+    "generation": "mfm/figure5",
+    "factors": "mfm/figure9",
+    "search": "search/mdm",
+    "cost": "mird/table2",
+    "estimate": "mdm/lipschitz",
+}
+"""An experiment that each script reads."""
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"commands_{name}", ROOT / "scripts" / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    return {name: script(name) for name in SCRIPTS}
+
+
+@pytest.fixture
+def refused(scripts, capsys):
+    """(name, arguments) → the one message of a command that is refused."""
+
+    def call(name, *arguments, status=2):
+        with pytest.raises(SystemExit) as raised, ended():
+            scripts[name].main(list(arguments))
+        err = capsys.readouterr().err
+        assert raised.value.code == status, err
+        assert "Traceback" not in err
+        assert "mistake in mdm" not in err
+        assert err.count("HYDRA_FULL_ERROR") == 1
+        return err
+
+    return call
+
+
+# ---- what is asked for
+
+ARGUMENTS = {
+    "experiment=": "Could not find 'experiment/'",
+    "experiment=nothing": "Could not find 'experiment/nothing'; experiment= may be mdm/critics",
+    "experiment=glob(mdm/*)": "glob",
+    "experiment=mdm/table1,mdm/table2": "mdm/table1,mdm/table2",
+    "+job=2": "A config has no key job, but job came, which nothing would read",
+    "job=2": "Could not override 'job': Key 'job' is not in struct",
+    "trainer.epochs=3": "Key 'epochs' is not in struct",
+    "--bogus": "--bogus",
+    "+x": "'+x'",
+    "a=[": "ends too early",
+    "seed=abc": "hole number",
+    "seed=1.5": "hole number",
+    "seed=interval(0,1)": "seed=interval(0,1)",
+    "model=nothing": "nothing",
+    "data=glob(*)": "data=glob(*)",
+    "trainer.max_epochs=0": "trainer.max_epochs must be a whole number of at least 1",
+    "trainer.max_epochs=1,2": "trainer.max_epochs=1,2",
+    "name=../x": "name names a folder of the record",
+    "paths.outputs=": "paths.outputs must be a folder",
+}
+OPTIONS = {
+    "jobs=0": "jobs is a number of processes, 1 to 512, but jobs=0 came",
+    "jobs=two": "but jobs=two came",
+    "jobs=": "but jobs= came",
+    "mixed=maybe": "mixed is true or false",
+    "mixed=": "mixed is true or false",
+}
+WITH_JOBS = ("robustness", "explain", "disentanglement", "generation", "factors")
+QUICK = ("table", "robustness", "explain", "search", "cost", "estimate")
+"""Those that between them read their arguments in every way that there is."""
+
+
+@pytest.mark.parametrize("argument", ARGUMENTS)
+@pytest.mark.parametrize("name", QUICK)
+def test_arguments(refused, tmp_path, name, argument):
+    own = [f"experiment={OF[name]}"] * (not argument.startswith("experiment="))
+    outputs = [f"paths.outputs={tmp_path}/outputs"] * (not argument.startswith("paths.outputs="))
+    assert ARGUMENTS[argument] in refused(name, *own, *outputs, argument)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("argument", OPTIONS)
+@pytest.mark.parametrize("name", WITH_JOBS)
+def test_options(refused, tmp_path, name, argument):
+    assert OPTIONS[argument] in refused(name, f"experiment={OF[name]}", f"paths.outputs={tmp_path}/outputs", argument)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, "mixed=maybe") for name in ("table", "report", "grid", "traces")])
+def test_mixed_is_true_or_false(refused, name, option):
+    assert "mixed is true or false" in refused(name, f"experiment={OF[name]}", option)
+
+
+@pytest.mark.parametrize("said", [["overwrite=abc"], ["overwrite="], ["overwrite=True"], ["overwrite=true", "overwrite=false"]])
+def test_overwrite_is_true_or_false(refused, said):
+    assert "overwrite is true or false" in refused("search", "experiment=search/mdm", *said)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "message"),
+    [
+        ("table", "table=null", "table must be a mapping, but is None"),
+        ("table", "table=3", "table must be a mapping, but is 3"),
+        ("table", "table.rows=null", "table.rows must be a mapping"),
+        ("table", "table.seeds=abc", "table.seeds must be a whole number"),
+        ("table", "+table.foo=1", "table has no key foo"),
+        ("table", "table.primary=foo", "primary=foo"),
+        ("disentanglement", "study=3", "the kind codes, estimates, cases, but mird/figure4 has none"),
+        ("disentanglement", "study.kind=nothing", "has nothing"),
+        ("disentanglement", "study.steps=abc", "study.steps must be a whole number"),
+        ("disentanglement", "+study.foo=1", "study has no key foo"),
+        ("generation", "study.draws=0", "study.draws must be a whole number of at least 1"),
+        ("generation", "study.of=3", "study.of must be a list"),
+        ("factors", "study.donors=1", "study.donors must be a whole number of at least 2"),
+        ("robustness", "robustness=3", "robustness must be a mapping"),
+        ("robustness", "robustness.levels=[2]", "robustness.levels must be a list (each a finite number between 0 and 1)"),
+        ("robustness", "robustness.corruptions=[x]", "robustness.corruptions is ['x']"),
+        ("robustness", "+robustness.foo=1", "robustness has no key foo"),
+        ("cost", "cost=null", "cost must be a mapping"),
+        ("cost", "cost.segment.audio.dim=0", "cost.segment.audio.dim must be a whole number"),
+        ("cost", "cost.rows.MIRD.overrides=[a]", "Error parsing override 'a'"),
+        ("estimate", "estimate.jobs=0", "estimate.jobs must be a whole number between 1 and 512"),
+        ("estimate", "estimate.laws.two.rhos=[2]", "rho=2 came"),
+        ("estimate", "estimate.figure.rows=[x]", "estimate.figure.rows must be a list (each measure, modalities or setting)"),
+        ("estimate", "estimate.figure.rows=[]", "A figure has rows and columns"),
+        ("estimate", "+estimate.cell.foo=1", "estimate.cell has no key foo"),
+    ],
+)
+def test_sections_of_an_experiment(refused, tmp_path, name, key, message):
+    assert message in refused(name, f"experiment={OF[name]}", f"paths.outputs={tmp_path}/outputs", key)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("name", ["traces", "factors", "explain"])
+@pytest.mark.parametrize("said", [["folder=/nothing"], ["folder="], ["folder=a", "folder=b"], ["folder=.", "seed=0"], ["folder=."]])
+def test_a_folder_that_is_no_run(refused, tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    found = refused(name, *said)
+    assert any(text in found for text in ("or one of folder=", "or of one folder=", "A finished run has a metrics.json"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "message"),
+    [
+        ("dependence", "seeds=0", "seeds and jobs are whole numbers"),
+        ("dependence", "jobs=two", "seeds and jobs are whole numbers"),
+        ("dependence", "model=baseline", "cannot be drawn anew"),
+        ("dependence", "data=mosi", "cannot be drawn anew"),
+        ("dependence", "penalty=none", "Penalties are compared with none"),
+        ("dependence", "critic_batches=foo", "penalty.critic_batches must be fresh, shared or replay"),
+        ("dependence", "trainer.max_epochs=0", "trainer.max_epochs must be"),
+        ("dependence", "seed=1", "use seeds=5"),
+        ("dependence", "+job=2", "A config has no key job"),
+        ("bench", "threads=abc", "threads is a whole number"),
+        ("bench", "job=2", "bench.py has no key job"),
+        ("bench", "nothing", "but nothing was asked for"),
+        ("bench", "models=nothing", "bench.py knows the models"),
+        ("verify", "nothing", "Folders are verified"),
+        ("explain", "new=abc", "examples and new are whole numbers"),
+        ("explain", "examples=-1", "examples and new are whole numbers"),
+    ],
+)
+def test_options_of_one_script(refused, name, said, message):
+    assert message in refused(name, said)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help(scripts, capsys, name):
+    with ended():
+        assert not scripts[name].main(["--help"])
+    out, err = capsys.readouterr()
+    assert f"scripts/{name}.py" in out
+    assert not err
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "prepare"])  # which has a boundary of its own
+def test_every_script_has_the_boundary(name):
+    assert (
+        (ROOT / "scripts" / f"{name}.py")
+        .read_text()
+        .endswith('if __name__ == "__main__":\n    with ended():\n        main(sys.argv[1:])\n')
+    )
+
+
+# ---- what lies there
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Four runs of mdm/table1, two of each of two rows."""
+    outputs = tmp_path_factory.mktemp("commands") / "outputs"
+    rows = ["model=eflstm", "model.backbone.variant=separate", "model.backbone.head=linear"]
+    for seed in (0, 1):
+        for penalty in ("none", "kl"):
+            overrides = ["experiment=mdm/table1", "data=synthetic", *rows, f"penalty={penalty}", *SMALL, f"paths.outputs={outputs}"]
+            with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+                cfg = compose("train", [*overrides, f"seed={seed}"])
+            runs.run(cfg, [*overrides, f"seed={seed}"])
+    return outputs
+
+
+@pytest.fixture
+def outputs(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "outputs"))
+
+
+def of_seed(outputs, seed=0):
+    """The folders of both rows."""
+    return sorted(path.parent for path in outputs.rglob(f"seed={seed}/config.yaml"))
+
+
+def edit(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+DAMAGES = {
+    "empty metrics": edit(records.METRICS, b""),
+    "truncated metrics": lambda folder: (folder / records.METRICS).write_bytes((folder / records.METRICS).read_bytes()[:99]),
+    "a list of metrics": edit(records.METRICS, b"[]"),
+    "binary metrics": edit(records.METRICS, b"\xff\x00\x81"),
+    "nested metrics": edit(records.METRICS, b"[" * 100_000),
+    "edited metrics": lambda folder: (folder / records.METRICS).write_text(
+        (folder / records.METRICS).read_text().replace('"seed": ', '"seed": 1')
+    ),
+    "another version": edit(records.METRICS, b'{"stored": {"version": 9}}'),
+    "empty config": edit(records.CONFIG, b""),
+    "binary config": edit(records.CONFIG, b"\xff\x00"),
+    "edited config": lambda folder: (folder / records.CONFIG).write_text((folder / records.CONFIG).read_text() + "a: 1\n"),
+    "lost config": lambda folder: (folder / records.CONFIG).unlink(),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("name", ["table", "traces"])
+def test_every_damaged_record_is_named(refused, outputs, name, kind):
+    for folder in of_seed(outputs):
+        DAMAGES[kind](folder)
+    before = sorted(outputs.rglob("*"))
+    said = refused(name, *CHOSEN, f"paths.outputs={outputs}")
+    assert all(str(folder) in said for folder in [*outputs.rglob("seed=0")])
+    assert sorted(outputs.rglob("*")) == before
+
+
+@pytest.mark.parametrize("content", [None, b"", b"epoch\n", b"a,b\n1,2\n", b"\xff"])
+def test_a_damaged_curve(refused, outputs, content):
+    folder = of_seed(outputs)[0]
+    (folder / records.CURVE).unlink() if content is None else (folder / records.CURVE).write_bytes(content)
+    assert f"{folder}" in refused("traces", f"folder={folder}")
+
+
+@pytest.mark.parametrize("name", [records.BEST, records.PREDICTIONS, records.CURVE])
+def test_a_script_that_loads_models_names_every_damaged_file(refused, outputs, name):
+    for folder in of_seed(outputs):
+        (folder / name).write_bytes(b"garbage")
+    said = refused("explain", *CHOSEN, f"paths.outputs={outputs}")
+    assert all(str(folder / name) in said for folder in of_seed(outputs))
+
+
+def test_an_error_that_is_no_text_does_not_hide_a_table(scripts, outputs, capsys):
+    folder = of_seed(outputs)[0]
+    (folder / records.METRICS).unlink()
+    (folder / records.ERROR).write_bytes(b"Traceback\nValueError: \xff\xfe")
+    with ended():
+        scripts["table"].main([*CHOSEN, f"paths.outputs={outputs}"])
+    assert "# Paper 000, Table 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("make", ["a folder", "a loop"])
+def test_what_is_no_record_counts_as_not_finished(scripts, outputs, capsys, make):
+    path = of_seed(outputs)[0] / records.METRICS
+    path.unlink()
+    path.mkdir() if make == "a folder" else path.symlink_to(path)
+    with ended():
+        scripts["table"].main([*CHOSEN, f"paths.outputs={outputs}"])
+    assert "# Paper 000, Table 1" in capsys.readouterr().out
+
+
+# ---- the system
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "needs space on its disk, but none is left; free some"),
+        (errno.EROFS, "must be written, but lies on a disk that can only be read"),
+        (errno.EACCES, "must be open to this user, but is not"),
+        (errno.EDQUOT, "the quota is used up"),
+        (errno.EIO, "its disk fails"),
+        (errno.EBADF, "the system says"),
+    ],
+)
+@pytest.mark.parametrize("name", ["table", "grid", "traces", "report"])
+def test_a_disk_that_refuses(refused, outputs, monkeypatch, name, number, message):
+    def fail(source, target):
+        raise OSError(number, os.strerror(number))  # without a name, as of a full disk
+
+    monkeypatch.setattr(os, "replace", fail)
+    said = refused(name, *CHOSEN, f"paths.outputs={outputs}")
+    assert message in said
+    assert str(outputs) in said.split(" ")[0]
+    assert not list(outputs.rglob(".*"))
+
+
+@pytest.mark.parametrize("name", ["table", "grid", "traces", "report"])
+def test_a_file_for_a_folder(refused, outputs, name):
+    shutil.rmtree(outputs.parent / "elsewhere", ignore_errors=True)
+    folder = outputs / "mdm" / "table1"
+    kept = outputs / "kept"
+    folder.rename(kept)
+    folder.write_text("")
+    said = refused(name, *CHOSEN, f"paths.outputs={outputs}")
+    assert str(folder) in said or "none has finished" in said
+
+
+def test_train_refuses_in_one_message(tmp_path):
+    """Hydra's own, ours, and the system's, through the real command."""
+    (tmp_path / "file").touch()
+    for arguments, message in (
+        (["trainer.epochs=3"], "Key 'epochs' is not in struct"),
+        ([f"paths.outputs={tmp_path}/file/x", *SMALL], "must lie in a folder, but there is a file in its place"),
+        (["-m", "experiment=mdm/table1,mdm/table2"], "One experiment is run at a time"),
+    ):
+        done = subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 2
