@@ -20,7 +20,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -459,12 +458,6 @@ def origin() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
     }
-
-
-def declared_run(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
-    """A run's folder and config by its overrides, where Hydra is initialised with the configs."""
-    cfg = hydra.compose("train", overrides)
-    return record_folder(cfg, overrides), plain(cfg, resolve=False)
 
 
 # ---- what a person sees
