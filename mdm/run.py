@@ -504,7 +504,7 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         self.owner.check()
-        trainer.save_checkpoint(self.owner.folder / LAST)
+        trainer.save_checkpoint(self.owner.folder / LAST, weights_only=False)  # the optimisers too, to go on from
         mend_best(self.owner.folder, pl_module.curve, self.options)
 
 
