@@ -526,8 +526,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save(checkpoint, temporary)
-        os.replace(temporary, path)
+        try:
+            torch.save(checkpoint, temporary)
+            os.replace(temporary, path)
+        finally:  # a full disk is not filled further by half a checkpoint
+            temporary.unlink(missing_ok=True)
 
 
 def announce(splits: Splits) -> None:
