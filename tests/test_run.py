@@ -172,6 +172,47 @@ def test_early_stopping_waits_for_patience(config):
     assert record["selected"]["epochs"] == min(30, record["selected"]["epoch"] + 3)
 
 
+def test_a_run_goes_on_from_its_last_epoch_though_none_was_better(config, monkeypatch):
+    """With a learning rate of 1e-30 nothing changes after the first epoch, so no later one is a new best."""
+    options = ("model.optimizer.lr=1e-30", "model.optimizer.weight_decay=0", "trainer.max_epochs=6", "trainer.patience=null")
+    cfg, begun = config(*options), []
+    start = runs.Learner.on_train_epoch_start
+
+    def interrupted(learner):
+        begun.append(learner.current_epoch)
+        if begun == [0, 1, 2, 3, 4]:
+            raise RuntimeError("killed")
+        start(learner)
+
+    monkeypatch.setattr(runs.Learner, "on_train_epoch_start", interrupted)
+    with pytest.raises(RuntimeError, match="killed"):
+        runs.run(cfg)
+    last = torch.load(folder_of(cfg) / "last.ckpt", weights_only=True)
+    assert (last["epoch"], len(last["curve"])) == (3, 4)
+    assert runs.run(cfg)["selected"]["epoch"] == 0
+    assert begun == [0, 1, 2, 3, 4, 4, 5]
+
+
+def test_a_checkpoint_of_another_training_opens_no_test_fold(config, monkeypatch):
+    """The curve says which epoch is the best; what lies there as the best checkpoint must be of that epoch, of this training."""
+    cfg, opened = config("model.optimizer.lr=0.02"), []
+    monkeypatch.setattr(runs.Splits, "open_test", lambda self, selection: opened.append(selection))
+    wait = runs.chosen
+
+    def exchanged(curve, options, folder):
+        checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
+        checkpoint["curve"][-1]["valid/mae"] += 1e-9
+        torch.save(checkpoint, folder / "best.ckpt")
+        return wait(curve, options, folder)
+
+    monkeypatch.setattr(runs, "chosen", exchanged)
+    with pytest.raises(
+        RuntimeError, match=r"opens with the checkpoint of the best epoch, .* but .*best\.ckpt is of another epoch or"
+    ):
+        runs.run(cfg)
+    assert opened == []
+
+
 def test_changing_test_labels_changes_no_choice(config):
     """The test fold is out of reach while anything is chosen: with other test labels, weights and choice are the same bits."""
     cfg = config("model=lmf", "penalty=kl")
