@@ -7,6 +7,7 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 from omegaconf import DictConfig, open_dict
 
 
@@ -23,6 +24,10 @@ class Missing(Sweeper):
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        if isinstance(self.launcher, JoblibLauncher):  # what it passes on to joblib; its schema has no place for an initializer
+            from mdm.workers import die_with_parent
+
+            self.launcher.joblib["initializer"] = die_with_parent
 
     def sweep(self, arguments: list[str]) -> Any:
         from mdm.sweep import sweep

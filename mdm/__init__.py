@@ -5,6 +5,7 @@ The package is the path of a video segment to a number that can be believed, a s
     boundary    an error → one message and a status, at the edge of every command
     hints       does a value keep an annotation, and how is that said
     ownership   one process at a time in a folder
+    workers     processes of a pool, which end with the one that started them
     formats     files that people have → one store on disk                        (scripts/prepare.py)
     data        a store, or data whose dependence is known → batches; the test fold sealed
     estimators  critic outputs or representations → bounds and distances

@@ -10,14 +10,11 @@ import contextlib
 import itertools
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -34,14 +31,13 @@ from omegaconf import DictConfig
 from mdm import records
 from mdm.ownership import InUse, own
 from mdm.run import record_folder, run
+from mdm.workers import in_pool, pool
 
 log = logging.getLogger(__name__)
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 LOG = "run.log"
-PARENT = "MDM_PARENT"
-"""Environment variable: the process that starts workers."""
 
 
 def attempt(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
@@ -49,8 +45,6 @@ def attempt(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
 
     Never raises on what goes wrong in a run: a launcher that sees one exception may give up the rest.
     """
-    if in_pool():
-        die_with_parent()
     folder = record_folder(cfg, overrides)
     cfg = cfg.copy()
     cfg.machine.progress = False
@@ -96,33 +90,6 @@ def logged(path: Path) -> Iterator[None]:
             package.propagate = propagate
 
 
-def as_parent() -> None:
-    """Tell the workers that this process will start whose they are."""
-    os.environ[PARENT] = str(os.getpid())
-
-
-def in_pool() -> bool:
-    """Whether this process is a worker of joblib's."""
-    return multiprocessing.current_process().name.startswith("LokyProcess-")
-
-
-@cache
-def die_with_parent() -> None:
-    """From now on, end this process when the one that started it has ended, or now if it has ended already.
-
-    A worker that outlived its sweep, or its task, which is back in the queue, would go on training for nobody. Which process
-    started it is told by that one (`as_parent`): while a worker imports torch its parent may end, and the number is another's then.
-    """
-    parent = int(os.environ.get(PARENT, os.getppid()))
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(75)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def devices(accelerator: str, asked: Any) -> Any:
     """A GPU for each worker of a pool, the one that fewest living workers of this machine have; what was asked for otherwise."""
     count = torch.cuda.device_count()
@@ -165,8 +132,7 @@ def work(packed: str) -> None:
         for overrides in task["runs"]:
             composed_attempt(overrides)
         return
-    as_parent()
-    joblib.Parallel(n_jobs=task["at_once"])(joblib.delayed(composed_attempt)(overrides) for overrides in task["runs"])
+    pool(task["at_once"])(joblib.delayed(composed_attempt)(overrides) for overrides in task["runs"])
 
 
 def composed_attempt(overrides: list[str]) -> None:

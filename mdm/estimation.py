@@ -32,6 +32,7 @@ from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.seeds import Stream, derive, generator
 from mdm.types import Fusion
+from mdm.workers import pool
 
 MEASURES = ("kl", "f", "wasserstein")
 
@@ -364,7 +365,7 @@ def plan(
 
 def all_measured(cells: Sequence[Cell], jobs: int) -> Iterator[list[dict[str, Any]]]:
     """`measured` of each cell, in their order, ``jobs`` at a time, each with one thread."""
-    yield from joblib.Parallel(n_jobs=jobs, return_as="generator")(joblib.delayed(measured)(cell) for cell in cells)
+    yield from pool(jobs, return_as="generator")(joblib.delayed(measured)(cell) for cell in cells)
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

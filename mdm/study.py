@@ -30,6 +30,7 @@ from mdm.naming import folder_of
 from mdm.run import quiet
 from mdm.statistics import mean_interval
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
+from mdm.workers import pool
 
 COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """A grey, then Okabe and Ito's, which people of any colour vision tell apart."""
@@ -170,9 +171,7 @@ def of_each(measured: Callable[..., Measured], calls: Sequence[tuple[Any, ...]],
     Each on one thread, so that numbers do not depend on how many.
     """
 
-    found = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(on_one_thread)(measured, arguments) for arguments in calls
-    )
+    found = pool(jobs, return_as="generator")(joblib.delayed(on_one_thread)(measured, arguments) for arguments in calls)
     return list(track(found, title, len(calls), console=Console(stderr=True)))
 
 

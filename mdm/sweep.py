@@ -24,7 +24,7 @@ from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 
 from mdm import records
-from mdm.attempt import LOG, as_parent, packed_task
+from mdm.attempt import LOG, packed_task
 from mdm.boundary import explained, in_line
 from mdm.config import check
 from mdm.experiment import cells, table_of
@@ -32,6 +32,7 @@ from mdm.ownership import in_use
 from mdm.run import build_splits, check_select, place, tidy
 from mdm.search import search_cells
 from mdm.types import DataSpec
+from mdm.workers import as_parent
 
 log = logging.getLogger("sweep")
 """Not below the package's, whose messages are those of a run and go into its folder."""

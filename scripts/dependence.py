@@ -24,6 +24,7 @@ from mdm.boundary import ended
 from mdm.config import check
 from mdm.statistics import mean_interval
 from mdm.study import MOST_JOBS
+from mdm.workers import pool
 
 SIZES = {"train": 16000, "valid": 3000, "test": 6000}
 DEFAULTS = {"model": "lmf", "data": "synthetic", "penalty": "kl", "critic_batches": "", "seeds": "5", "jobs": "1"}
@@ -98,7 +99,7 @@ def main(arguments: list[str]) -> None:
     outputs = {check_arm(overrides) for overrides in arms.values()}.pop()
     seeds = range(int(chosen["seeds"]))
     jobs = [joblib.delayed(measure)(arm, [*overrides, f"seed={s}"]) for s in seeds for arm, overrides in arms.items()]
-    rows = joblib.Parallel(n_jobs=int(chosen["jobs"]))(jobs)
+    rows = pool(int(chosen["jobs"]))(jobs)
     folder = outputs / "dependence"
     folder.mkdir(parents=True, exist_ok=True)
     name = "_".join([chosen["model"], chosen["data"], chosen["penalty"], *rest]).replace("/", ".")

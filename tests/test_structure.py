@@ -15,6 +15,7 @@ ORDER = [
     "hints",
     "seeds",
     "ownership",
+    "workers",
     "data",
     "formats",
     "estimators",

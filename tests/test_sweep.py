@@ -248,16 +248,15 @@ def test_a_pool_shares_out_the_gpus_to_living_workers(monkeypatch, tmp_path):
 POOL = """
 import os, sys, time
 import joblib
-from mdm.attempt import as_parent, die_with_parent, in_pool
+from mdm.workers import as_parent, die_with_parent, in_pool
 
 def work(i):
     assert in_pool()
-    die_with_parent()
     print(os.getpid(), flush=True)
     time.sleep(60)
 
 as_parent()
-joblib.Parallel(n_jobs=2)(joblib.delayed(work)(i) for i in range(2))
+joblib.Parallel(n_jobs=2, initializer=die_with_parent)(joblib.delayed(work)(i) for i in range(2))
 """
 
 
