@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -149,11 +150,19 @@ def is_zombie(pid: int) -> bool:
 
 
 def collect(folder: Path) -> None:
-    """Remove what dead owners left half written, whose names begin with a dot; not the lock, nor what belongs to it."""
-    for left in folder.glob(".*"):
-        if left.name.startswith(LOCK):
-            continue
+    """Remove what dead owners left half written."""
+    for left in half_written(folder):
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
         else:
             left.unlink(missing_ok=True)
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What has the kind of name under which files are written before they are renamed."""
+    return [path for path in folder.glob(".*") if is_half_written(path.name)]
+
+
+def is_half_written(name: str) -> bool:
+    """``.name.123``, with the number of a process; not what belongs to the lock."""
+    return re.fullmatch(r"\..+\.\d+", name) is not None and not name.startswith(LOCK)

@@ -38,7 +38,7 @@ from mdm.members import make
 from mdm.metrics import evaluate
 from mdm.naming import folder_of as record_folder
 from mdm.naming import penalties, penalty_name
-from mdm.ownership import InUse, Owner, own
+from mdm.ownership import LOCK, InUse, Owner, half_written, own
 from mdm.penalties.base import Penalty
 from mdm.product import shifts
 from mdm.records import BEST, LAST
@@ -87,7 +87,7 @@ def finished(folder: Path) -> dict[str, Any]:
 
 def tidy(folder: Path) -> None:
     """Remove what a process left that was killed right after its record was complete; where nothing may be written it stays."""
-    if (folder / LAST).exists() or next(folder.glob(".*"), None) is not None:
+    if (folder / LAST).exists() or (folder / LOCK).exists() or half_written(folder):
         with contextlib.suppress(OSError, InUse), own(folder):
             (folder / LAST).unlink(missing_ok=True)
 

@@ -7,7 +7,6 @@ status 1 if there is any of it. Mends nothing.
 """
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rich.progress import track
 from mdm import records
 from mdm.boundary import ended, message
 from mdm.data.store import MANIFEST, verify_store
-from mdm.ownership import LOCK, in_use
+from mdm.ownership import in_use, is_half_written
 
 
 @dataclass(frozen=True)
@@ -62,21 +61,21 @@ def walked(root: Path, unreadable: list[OSError]) -> Iterator[Found]:
             yield Found(here, "store")
         elif is_run:
             yield Found(here, "record" if records.METRICS in names else "unfinished")
-        left = {name for name in names if is_debris(name, is_run)} | ({records.LAST} & names if records.METRICS in names else set())
+        left = {name for name in names if is_debris(here / name, is_run)}
+        left |= {records.LAST} & names if records.METRICS in names else set()
         if left and not (is_run and in_use(here)):
             yield from (Found(here / name, "debris") for name in sorted(left))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != records.METRICS)
 
 
-def is_debris(name: str, in_run: bool) -> bool:
-    """Whether a hidden file or folder is one that a killed process of ours was writing.
+def is_debris(path: Path, in_run: bool) -> bool:
+    """Whether a killed process of ours left a file or folder: half written, or a store's that it was writing.
 
-    In a run's folder all are but the lock, elsewhere those with the number of a process of this machine that is no more.
+    Outside of a run's folder, which has one owner, what a living process of this machine writes is none.
     """
-    if in_run:
-        return name.startswith(".") and not name.startswith(LOCK)
-    written = re.fullmatch(r"\..+\.(\d+)(\.partial|\.replaced)?", name)
-    return written is not None and not Path(f"/proc/{written[1]}").exists()
+    if path.name.startswith(".") and path.name.endswith(".writing"):
+        return in_use(path) is None
+    return is_half_written(path.name) and (in_run or not Path(f"/proc/{path.name.rpartition('.')[2]}").exists())
 
 
 def problems(found: Found) -> list[str]:

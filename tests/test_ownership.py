@@ -64,14 +64,15 @@ def test_what_a_killed_owner_left_is_collected(tmp_path):
     def work():
         with own(tmp_path):
             (tmp_path / ".last.ckpt.123").write_text("half")
-            (tmp_path / ".a").mkdir()
+            (tmp_path / ".a.7").mkdir()
+            (tmp_path / ".DS_Store").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(work) == -signal.SIGKILL
     assert (tmp_path / LOCK).exists()
     assert in_use(tmp_path) is None
     with own(tmp_path):
-        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+        assert {path.name for path in tmp_path.iterdir()} == {LOCK, ".DS_Store"}, "what is not ours stays"
 
 
 def test_an_owner_that_was_replaced_writes_no_more(tmp_path):
