@@ -7,7 +7,6 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 from omegaconf import DictConfig, open_dict
 
 
@@ -24,7 +23,9 @@ class Missing(Sweeper):
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        if isinstance(self.launcher, JoblibLauncher):  # what it passes on to joblib; its schema has no place for an initializer
+        # What the joblib launcher passes on to joblib, whose schema has no place for this. Known by its attribute: Hydra loads the
+        # modules of plugins anew, so the class that it uses need not be the one that can be imported.
+        if hasattr(self.launcher, "joblib"):
             from mdm.workers import die_with_parent
 
             self.launcher.joblib["initializer"] = die_with_parent

@@ -277,6 +277,34 @@ def test_workers_do_not_outlive_what_started_them(tmp_path):
     parent.stdout.close()
 
 
+def test_workers_of_a_sweep_that_is_killed_at_once_do_not_wait_for_it(tmp_path):
+    """Killed before they have imported anything of ours, or been given work."""
+    command = [sys.executable, ROOT / "train.py", "-m", "seed=0,1", *POOL_OF_TWO, f"paths.outputs={tmp_path}"]
+    with open(tmp_path / "log", "w") as log:
+        parent = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+    workers = set()
+    end = time.monotonic() + 120
+    while len(workers) < 2 and time.monotonic() < end:
+        workers = {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if is_worker(path, parent.pid)}
+        time.sleep(0.02)
+    parent.kill()
+    parent.wait()
+    assert len(workers) == 2, (tmp_path / "log").read_text()
+    end = time.monotonic() + 60
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < end, "a worker lives on"
+        time.sleep(0.1)
+
+
+def is_worker(stat, parent):
+    """Whether a process is a worker of joblib's that another one started."""
+    try:
+        child_of = int(stat.read_text().rpartition(")")[2].split()[1])
+        return child_of == parent and b"popen_loky" in (stat.parent / "cmdline").read_bytes()
+    except OSError:  # it has ended
+        return False
+
+
 def alive(pid):
     """Neither gone nor a zombie that nobody has waited for."""
     try:
