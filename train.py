@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> float | None:
 
         from mdm.run import run  # torch and Lightning take seconds to import; --help must not wait for them
 
-        return run(cfg, hydra_config.overrides.task)["valid"]["mae"]
+        return run(cfg, hydra_config.overrides.task)["valid"][cfg.trainer.select]
 
 
 if __name__ == "__main__":

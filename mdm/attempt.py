@@ -41,9 +41,10 @@ LOG = "run.log"
 
 
 def attempt(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
-    """A run of a sweep: its log and its traceback go into its folder; its validation MAE, or None if it failed.
+    """A run of a sweep: the validation metric that chose its checkpoint, or None if it failed.
 
-    Never raises on what goes wrong in a run: a launcher that sees one exception may give up the rest.
+    Its log and its traceback go into its folder. Never raises on what goes wrong in a run: a launcher that sees one exception may
+    give up the rest.
     """
     folder = record_folder(cfg, overrides)
     cfg = cfg.copy()
@@ -61,7 +62,7 @@ def logged_run(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> float
     with logged(folder / LOG):
         try:
             (folder / records.ERROR).unlink(missing_ok=True)
-            return float(run(cfg, overrides)["valid"]["mae"])
+            return float(run(cfg, overrides)["valid"][cfg.trainer.select])
         except InUse:  # taken over: nothing more is written here
             raise
         except Exception as error:

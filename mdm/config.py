@@ -43,14 +43,6 @@ class Data:
     batch_size: Annotated[int, Range(2, advice="a batch of one has no statistics")]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a model says of how its checkpoint is chosen; `Select` reads it."""
-
-    metric: str = "mae"
-    mode: Literal["min", "max"] = "min"
-
-
 Weight = Annotated[
     float,
     Range(
@@ -100,7 +92,7 @@ class Model:
     decay: Literal["all", "matrices"]
     schedule: Member | None
     by_length: bool
-    select: Choice = Choice()
+    select: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,13 +102,7 @@ class Floor:
     name: str
     baseline: Member
     by_length: bool
-    select: Choice = Choice()
-
-
-@dataclass(frozen=True)
-class Select:
-    metric: str
-    mode: Literal["min", "max"]
+    select: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +111,7 @@ class Trainer:
     patience: Annotated[int, Range(1, advice="patience=null never stops early")] | None
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     gradient_clip: Positive | None
-    select: Select
+    select: str
 
 
 @dataclass(frozen=True)

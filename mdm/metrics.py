@@ -1,26 +1,284 @@
 """Evaluation: whole arrays of predictions and labels → named numbers.
 
-Each key names its convention, because published code disagrees on every one of them: zeros counted or not, clipped
-before rounding or not, which F1. Rounding is half to even everywhere (``np.rint``). Labels are centred on the middle of their
-declared range first, so that "non-negative" means the same for [-3, 3] and for [1, 5].
+A metric is one entry of `METRICS`, and the entry is all that anything knows of it: what it is called, which way is better, and
+what each segment contributes. A metric that is added there is measured in every run, can choose checkpoints and points of a
+search, and can be a column of a table.
+
+Each name says its convention, because published code disagrees on every one of them: zeros counted or not, clipped before rounding
+or not, which F1. Rounding is half to even everywhere (``np.rint``). Labels and predictions are centred on the middle of the
+labels' declared range first, so that "non-negative" means the same for [-3, 3] and for [1, 5].
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Float
 
-CLASSES = (7, 5, 3)
-"""k of Acc-k; reported where the label range reaches (k − 1)/2 on both sides of its middle."""
+Each = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Predictions and labels → a number for each segment."""
+Whole = Callable[[np.ndarray, np.ndarray], float]
+"""Predictions and labels → one number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number that says how good predictions are.
+
+    heading: as tables print it
+    convention: what exactly is counted, in a line; 0 is the middle of the labels' range
+    better: which way
+    each: what a segment contributes, the metric being the mean; None if it is no mean
+    whole: the metric of all segments at once, where ``each`` does not give it
+    keeps: which labels count; None: all
+    percent: shown in percent, as the papers print accuracies and F1
+    reach: measured where the labels' range reaches so far on both sides of its middle
+    joint: of all targets together, as an accuracy of classes is; its functions take [segments, targets], with labels of 0 to 1
+    signed: zeros count among the positive, or are left out; papers often do not say which
+
+    >>> import numpy as np
+    >>> metric_of("happy/acc2_pos").value(np.array([0.2, -1.0, 3.0]), np.array([1.0, 0.0, -2.0]))
+    0.5
+    >>> metric_of("acc2_pos").better, heading("happy/acc2_pos")
+    ('higher', 'happy Acc-2 (pos)')
+    """
+
+    heading: str
+    convention: str
+    better: Literal["lower", "higher"]
+    each: Each | None = None
+    whole: Whole | None = None
+    keeps: Callable[[np.ndarray], np.ndarray] | None = None
+    percent: bool = False
+    reach: float = 0.0
+    joint: bool = False
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.each is None and self.whole is None:
+            raise TypeError(f"A metric needs each or whole, but {self.heading} has neither; give it one of them.")
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.better == "lower"
+
+    @property
+    def scale(self) -> float:
+        """What a value is multiplied with to be shown."""
+        return 100.0 if self.percent else 1.0
+
+    @property
+    def unit(self) -> str:
+        """Behind the heading: ", %" or nothing."""
+        return ", %" if self.percent else ""
+
+    def value(self, p: np.ndarray, y: np.ndarray) -> float:
+        """The metric; NaN where it is not defined, as on no segments."""
+        if self.keeps is not None:
+            kept = self.keeps(y)
+            p, y = p[kept], y[kept]
+        if not len(y):
+            return float("nan")
+        if self.whole is not None:
+            return float(self.whole(p, y))
+        assert self.each is not None
+        return float(self.each(p, y).mean())
+
+    def loss(self, p: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " n"]:
+        """What each segment costs: the lower, the better. Of a metric with ``each``."""
+        assert self.each is not None
+        each = self.each(p, y).astype(np.float64)
+        return each if self.lower_is_better else 1 - each
+
+
+# ---- what they compute
+
+
+def absolute(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.abs(p - y)
+
+
+def squared(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (p - y) ** 2
+
+
+def root_mean_square(p: np.ndarray, y: np.ndarray) -> float:
+    return float(np.sqrt(squared(p, y).mean()))
+
+
+def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
+    """Pearson correlation; NaN where one side is constant, which is no correlation of 0."""
+    if np.ptp(p) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(p, y)[0, 1])
+
+
+def classes(values: Float[np.ndarray, " n"], edge: float) -> Float[np.ndarray, " n"]:
+    """The whole number that each value rounds to, after clipping to ±edge."""
+    return np.rint(np.clip(values, -edge, edge))
+
+
+def same_class(p: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
+    return classes(p, edge) == classes(y, edge)
+
+
+def same_sign(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether both are ≥ 0 or both are not."""
+    return (p >= 0) == (y >= 0)
+
+
+def same_strict_sign(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Whether both are > 0 or both are not."""
+    return (p > 0) == (y > 0)
+
+
+def weighted_f1(predicted: np.ndarray, actual: np.ndarray) -> float:
+    """F1 of each class weighted by how often it occurs among the *labels* (MISA and MulT swap the two arguments)."""
+    total = 0.0
+    for one in np.unique(actual):
+        hits = int(((predicted == one) & (actual == one)).sum())
+        either = int((predicted == one).sum() + (actual == one).sum())
+        total += (actual == one).mean() * (2 * hits / either)
+    return float(total)
+
+
+def same_largest(p: Float[np.ndarray, "n targets"], y: Float[np.ndarray, "n targets"]) -> np.ndarray:
+    """Whether the largest prediction is that of the largest label; of equal ones the first is the largest."""
+    return p.argmax(1) == y.argmax(1)
+
+
+def class_accuracy(p: Float[np.ndarray, "n targets"], y: Float[np.ndarray, "n targets"]) -> float:
+    """Share of `same_largest`. NaN unless each label names one class, one target being 1 and the others 0: of emotions, of which
+    none or several may be there, the largest means nothing."""
+    one_hot = ((y == 1).sum(1) == 1) & ((y == 0).sum(1) == y.shape[1] - 1)
+    return float(same_largest(p, y).mean()) if one_hot.all() else float("nan")
+
+
+# ---- the metrics
+
+
+def rounded(k: int) -> Metric:
+    """Acc-k as MISA, MulT and MMSA count it."""
+    edge = (k - 1) / 2
+    return Metric(
+        heading=f"Acc-{k}",
+        convention=f"equal after clipping to ±{edge:g} and rounding",
+        better="higher",
+        each=partial(same_class, edge=edge),
+        percent=True,
+        reach=edge,
+    )
+
+
+METRICS: dict[str, Metric] = {
+    "mae": Metric(heading="MAE", convention="mean absolute error over all segments", better="lower", each=absolute),
+    "corr": Metric(heading="Corr", convention="Pearson correlation over all segments", better="higher", whole=pearson),
+    "acc7": rounded(7),
+    "acc5": rounded(5),
+    # With labels −1, 0, 1 (YouTube), the accuracy of the three classes. Elsewhere "three classes" may mean other things: MMSA cuts
+    # CH-SIMS at ±0.1, and its classification knows the sign alone.
+    "acc3": rounded(3),
+    "f1_3": Metric(
+        heading="F1 (3)",
+        convention="weighted F1 of the three classes of acc3",
+        better="higher",
+        whole=lambda p, y: weighted_f1(classes(p, 1), classes(y, 1)),
+        percent=True,
+        reach=1,
+    ),
+    # MFN, LMF, TFN.
+    "acc7_unclipped": Metric(
+        heading="Acc-7 (unclipped)",
+        convention="equal after rounding without clipping",
+        better="higher",
+        each=partial(same_class, edge=np.inf),
+        percent=True,
+        reach=3,
+    ),
+    # With labels 0 and 1, the next two are the accuracy and the F1.
+    "acc2_nonneg": Metric(
+        heading="Acc-2 (nonneg)",
+        convention="≥ 0 against < 0, zeros kept",
+        better="higher",
+        each=same_sign,
+        percent=True,
+        signed=True,
+    ),
+    "f1_nonneg": Metric(
+        heading="F1 (nonneg)",
+        convention="weighted F1 of ≥ 0 against < 0, zeros kept",
+        better="higher",
+        whole=lambda p, y: weighted_f1(p >= 0, y >= 0),
+        percent=True,
+        signed=True,
+    ),
+    "acc2_pos": Metric(
+        heading="Acc-2 (pos)",
+        convention="> 0 against < 0, segments with a zero label left out",
+        better="higher",
+        each=same_strict_sign,
+        keeps=lambda y: y != 0,
+        percent=True,
+        signed=True,
+    ),
+    "f1_pos": Metric(
+        heading="F1 (pos)",
+        convention="weighted F1 of > 0 against < 0, segments with a zero label left out",
+        better="higher",
+        whole=lambda p, y: weighted_f1(p > 0, y > 0),
+        keeps=lambda y: y != 0,
+        percent=True,
+        signed=True,
+    ),
+    "mse": Metric(heading="MSE", convention="mean squared error over all segments", better="lower", each=squared),
+    "rmse": Metric(heading="RMSE", convention="square root of the mean squared error", better="lower", whole=root_mean_square),
+    "accuracy": Metric(
+        heading="Accuracy",
+        convention="the largest prediction is that of the one class in the label",
+        better="higher",
+        each=same_largest,
+        whole=class_accuracy,
+        percent=True,
+        joint=True,
+    ),
+}
+"""Name → metric, in the order in which they are reported."""
+
+
+def metric_of(name: str) -> Metric:
+    """A metric by its name, with or without the target that it is of, as in ``happy/f1_nonneg``.
+
+    Raises ValueError if there is no such metric.
+    """
+    plain = name.rpartition("/")[2]
+    if plain not in METRICS:
+        raise ValueError(f"A metric is one of {', '.join(METRICS)}, but {name} came; correct its name.")
+    return METRICS[plain]
+
+
+def heading(name: str) -> str:
+    """``acc2_pos`` → Acc-2 (pos), ``happy/f1_nonneg`` → happy F1 (nonneg).
+
+    Raises ValueError if there is no such metric.
+    """
+    target = name.rpartition("/")[0].replace("_", " ")
+    return f"{target} {metric_of(name).heading}".strip()
+
+
+# ---- of a fold
 
 
 def evaluate(
     prediction: Float[np.ndarray, "n targets"],
     label: Float[np.ndarray, "n targets"],
     label_range: tuple[float, float],
-    targets: tuple[str, ...],
+    targets: Sequence[str],
 ) -> dict[str, float]:
-    """Metrics of every target; with several targets, keys ``<target>/<metric>``, the plain key for their mean, and `accuracy`.
+    """Metrics of every target; with several targets, keys ``<target>/<metric>``, the plain key for their mean, and joint metrics.
 
     Raises ValueError on shapes that differ, on no rows, and on values that are not finite.
     """
@@ -41,74 +299,16 @@ def evaluate(
         return each[targets[0]]
     names = each[targets[0]]
     mean = {name: float(np.mean([values[name] for values in each.values()])) for name in names}
-    mean["accuracy"] = accuracy(prediction, label, label_range)
-    return mean | {f"{target}/{name}": value for target, values in each.items() for name, value in values.items()}
-
-
-def accuracy(
-    prediction: Float[np.ndarray, "n targets"], label: Float[np.ndarray, "n targets"], label_range: tuple[float, float]
-) -> float:
-    """Share of segments whose largest prediction is that of the class in the label; of equal ones the first is the largest.
-
-    The targets are classes where each label is one-hot: one target at the high end of the range, the others at its low end. NaN
-    elsewhere, as for emotions of which none or several may be there: which is the largest means nothing then.
-    """
     low, high = label_range
-    one_hot = ((label == high).sum(1) == 1) & ((label == low).sum(1) == label.shape[1] - 1)
-    return float((prediction.argmax(1) == label.argmax(1)).mean()) if one_hot.all() else float("nan")
+    joint = {n: metric.value(prediction, (label - low) / (high - low)) for n, metric in METRICS.items() if metric.joint}
+    return mean | joint | {f"{target}/{name}": value for target, values in each.items() for name, value in values.items()}
 
 
 def evaluate_target(
     prediction: Float[np.ndarray, " n"], label: Float[np.ndarray, " n"], label_range: tuple[float, float]
 ) -> dict[str, float]:
-    """Metrics of one target.
-
-    mae, corr: mean absolute error and Pearson correlation over all segments; corr is NaN for a constant prediction
-    acc7, acc5, acc3: equal after clipping to ±3, ±2, ±1 around the middle and rounding (MISA, MulT, MMSA). With labels −1, 0, 1
-        (YouTube) acc3 is the accuracy of the three classes. Elsewhere "three classes" may mean other things: MMSA cuts CH-SIMS
-        at ±0.1, and its classification knows the sign alone
-    f1_3: weighted F1 of those three classes
-    acc7_unclipped: acc7 without clipping (MFN, LMF, TFN)
-    acc2_nonneg, f1_nonneg: ≥ 0 against < 0, zeros kept; weighted F1. With labels 0 and 1 these are the accuracy and F1
-    acc2_pos, f1_pos: > 0 against < 0, segments with a zero label left out; NaN if none remain
-    """
+    """Metrics of one target, as far as its labels reach."""
     low, high = label_range
     middle, half = (low + high) / 2, (high - low) / 2
     p, y = prediction.astype(np.float64) - middle, label.astype(np.float64) - middle
-    metrics = {"mae": float(np.abs(p - y).mean()), "corr": pearson(p, y)}
-    for k in CLASSES:
-        edge = (k - 1) / 2
-        if edge <= half:
-            metrics[f"acc{k}"] = float((classes(p, edge) == classes(y, edge)).mean())
-    if half >= 1:
-        metrics["f1_3"] = weighted_f1(classes(p, 1), classes(y, 1))
-    if half >= 3:
-        metrics["acc7_unclipped"] = float((np.rint(p) == np.rint(y)).mean())
-    metrics["acc2_nonneg"] = float(((p >= 0) == (y >= 0)).mean())
-    metrics["f1_nonneg"] = weighted_f1(p >= 0, y >= 0)
-    signed = y != 0
-    metrics["acc2_pos"] = float(((p > 0) == (y > 0))[signed].mean()) if signed.any() else float("nan")
-    metrics["f1_pos"] = weighted_f1(p[signed] > 0, y[signed] > 0) if signed.any() else float("nan")
-    return metrics
-
-
-def classes(values: Float[np.ndarray, " n"], edge: float) -> Float[np.ndarray, " n"]:
-    """The whole number that each value rounds to, after clipping to ±edge."""
-    return np.rint(np.clip(values, -edge, edge))
-
-
-def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
-    """Pearson correlation; NaN where one side is constant, which is no correlation of 0."""
-    if np.ptp(p) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(np.corrcoef(p, y)[0, 1])
-
-
-def weighted_f1(predicted: np.ndarray, actual: np.ndarray) -> float:
-    """F1 of each class weighted by how often it occurs among the *labels* (MISA and MulT swap the two arguments)."""
-    total = 0.0
-    for one in np.unique(actual):
-        hits = int(((predicted == one) & (actual == one)).sum())
-        either = int((predicted == one).sum() + (actual == one).sum())
-        total += (actual == one).mean() * (2 * hits / either)
-    return float(total)
+    return {name: metric.value(p, y) for name, metric in METRICS.items() if not metric.joint and metric.reach <= half}

@@ -21,7 +21,7 @@ import yaml
 
 from mdm.untrusted import parse_yaml
 
-VERSION = 2
+VERSION = 3
 """Of the form of a record."""
 
 DECLARED = ("table", "search", "robustness", "study")

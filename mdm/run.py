@@ -24,7 +24,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, RichProgressBar
+from pytorch_lightning.callbacks import Callback, Checkpoint, RichProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -35,7 +35,7 @@ from mdm.data.splits import Selection, Splits
 from mdm.learner import Learner, Objective, predict
 from mdm.loggers import Logger, started
 from mdm.members import make
-from mdm.metrics import evaluate
+from mdm.metrics import evaluate, metric_of
 from mdm.naming import folder_of as record_folder
 from mdm.naming import penalties, penalty_name
 from mdm.ownership import LOCK, InUse, Owner, half_written, own
@@ -130,7 +130,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     announce(splits)
     began = time.monotonic()
     curve = baseline.fit(splits.in_order("train"), splits.valid())
-    best, metric = best_row(curve, cfg.trainer), f"valid/{cfg.trainer.select.metric}"
+    best, metric = best_row(curve, cfg.trainer), f"valid/{cfg.trainer.select}"
     curve[-1]["seconds"] = time.monotonic() - began
     records.write_atomically(folder / BEST, json.dumps(baseline.settings(best)) + "\n")
     selection = Selection(folder / BEST, best, metric, curve[best][metric])
@@ -241,21 +241,13 @@ def described(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str
 
 
 def build_trainer(cfg: DictConfig, owner: Owner, spec: DataSpec, loggers: Sequence[Logger] = ()) -> pl.Trainer:
-    """Lightning's Trainer: early stopping and checkpoints on validation, records in the run's folder."""
+    """Lightning's Trainer: it stops and keeps checkpoints by validation, and writes into the run's folder."""
     machine, options = cfg.machine, cfg.trainer
     check_select(options.select, spec)
     check_device(machine.accelerator, options.precision)
     if machine.threads:
         torch.set_num_threads(machine.threads)
-    monitor = f"valid/{options.select.metric}"
-    callbacks: list[Callback] = [Progress(owner.folder, monitor, options.select.mode, loggers), Termination()]
-    if options.patience is not None:
-        # At the end of an epoch, before the checkpoint, so that a checkpoint knows how long the run has waited.
-        stopping = EarlyStopping(
-            monitor, mode=options.select.mode, patience=options.patience, check_finite=False, check_on_train_epoch_end=True
-        )
-        callbacks.append(stopping)
-    callbacks.append(Checkpoints(owner, options))
+    callbacks: list[Callback] = [Progress(owner.folder, options, loggers), Termination(), Checkpoints(owner, options)]
     if sys.stderr.isatty() and machine.progress:
         callbacks.append(RichProgressBar(leave=False))
     try:
@@ -306,18 +298,15 @@ def bf16_on_cpu() -> bool:
 # ---- choose, test, record
 
 
-def check_select(select: DictConfig, spec: DataSpec) -> None:
-    """Raise ValueError unless a checkpoint can be chosen in this way."""
+def check_select(select: str, spec: DataSpec) -> None:
+    """Raise ValueError unless a checkpoint can be chosen by this metric."""
     ends = np.array([[end] * len(spec.targets) for end in spec.label_range])
     names = list(evaluate(ends, ends, spec.label_range, spec.targets))
-    if select.mode not in ("min", "max") or select.metric not in names:
-        raise ValueError(
-            f"A checkpoint is chosen by the min or max of one of {', '.join(names)}, but {select.mode} of {select.metric} was "
-            "asked for; set trainer.select."
-        )
+    if select not in names:
+        raise ValueError(f"A checkpoint is chosen by one of {', '.join(names)}, but {select} came; set trainer.select.")
     low, high = spec.label_range
     # Necessary of one-hot labels, and enough for labels that are not meant to be: otherwise every epoch would score NaN.
-    if select.metric == "accuracy" and abs(sum(spec.label_mean) - (len(spec.targets) - 1) * low - high) > 1e-3:
+    if metric_of(select).joint and abs(sum(spec.label_mean) - (len(spec.targets) - 1) * low - high) > 1e-3:
         raise ValueError(
             f"Accuracy is of labels that name one class each, but the training labels of {', '.join(spec.targets)} do not; choose "
             "another metric in trainer.select."
@@ -332,8 +321,8 @@ def trained(curve: list[dict[str, float]], options: DictConfig) -> bool:
 
 def best_row(curve: list[dict[str, float]], options: DictConfig) -> int:
     """Index of the epoch with the best validation metric; ties go to the earlier one, and NaN is worse than any number."""
-    sign, key = (1 if options.select.mode == "min" else -1), f"valid/{options.select.metric}"
-    # In the precision in which checkpoints and early stopping compare, so that all three agree on a near tie.
+    sign, key = (1 if metric_of(options.select).lower_is_better else -1), f"valid/{options.select}"
+    # In single precision, so that differences in the last bit of a mean decide nothing.
     values = [np.float32(row[key]) for row in curve]
     return min(range(len(curve)), key=lambda i: (bool(np.isnan(values[i])), sign * values[i]))
 
@@ -343,7 +332,7 @@ def chosen(curve: list[dict[str, float]], options: DictConfig, folder: Path) -> 
 
     Raises RuntimeError unless the checkpoint that lies there is of the curve's best epoch, and of this very training.
     """
-    best, key = best_row(curve, options), f"valid/{options.select.metric}"
+    best, key = best_row(curve, options), f"valid/{options.select}"
     checkpoint = read_checkpoint(folder / BEST)
     if repr(checkpoint["curve"]) != repr(curve[: best + 1]):  # to the last bit, and NaN is NaN
         raise RuntimeError(
@@ -410,7 +399,7 @@ def conclude(
         "valid": {key.removeprefix("valid/"): value for key, value in row.items() if key.startswith("valid/")},
         "test": evaluate(prediction, label, spec.label_range, spec.targets),
         "test_of_train_mean": evaluate(floor, label, spec.label_range, spec.targets),
-        "selected": {"by": selection.metric, "mode": cfg.trainer.select.mode, "epoch": selection.epoch, "epochs": len(curve)},
+        "selected": {"by": selection.metric, "epoch": selection.epoch, "epochs": len(curve)},
         "seconds": sum(r.get("seconds", 0.0) for r in curve),
         "parameters": parameters,
         "folds": splits.sizes,
@@ -466,8 +455,8 @@ def origin() -> dict[str, Any]:
 class Progress(Callback):
     """One line per epoch in the log and in dashboards, and the curve so far as CSV."""
 
-    def __init__(self, folder: Path, monitor: str, mode: str, loggers: Sequence[Logger]):
-        self.folder, self.monitor, self.pick, self.loggers = folder, monitor, min if mode == "min" else max, loggers
+    def __init__(self, folder: Path, options: DictConfig, loggers: Sequence[Logger]):
+        self.folder, self.options, self.loggers = folder, options, loggers
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
@@ -475,7 +464,7 @@ class Progress(Callback):
         records.write_table(self.folder / records.CURVE, curve)
         for logger in self.loggers:
             logger.epoch(curve[-1])
-        row, best = curve[-1], self.pick(curve, key=lambda r: r[self.monitor])
+        row, monitor = curve[-1], f"valid/{self.options.select}"
         # With several targets their metrics are named like that too, but are not measured in training.
         estimates = [key for key in row if key.startswith("valid/") and key.count("/") == 2 and f"train/{key[6:]}" in row]
         parts = "  ".join(f"{key.removeprefix('valid/')} {row[key]:.3f} (train {row[f'train/{key[6:]}']:.3f})" for key in estimates)
@@ -483,16 +472,16 @@ class Progress(Callback):
             "epoch %3d  train %.3f  %s %.4f  %s%s(%.1f s)",
             row["epoch"],
             row["train/task"],
-            self.monitor,
-            row[self.monitor],
+            monitor,
+            row[monitor],
             parts + "  " if parts else "",
-            "best  " if row is best else "",
+            "best  " if best_row(curve, self.options) == len(curve) - 1 else "",
             row["seconds"],
         )
 
 
 class Checkpoints(Checkpoint):
-    """After every epoch the last checkpoint, then, if it is the best so far, the best one.
+    """After every epoch the last checkpoint, then, if it is the best so far, the best one; the end of training where it has waited.
 
     Lightning's own writes the last one only when a new best is saved, so that a run killed after 30 epochs without a better one
     would begin 30 epochs back.
@@ -506,6 +495,7 @@ class Checkpoints(Checkpoint):
         self.owner.check()
         trainer.save_checkpoint(self.owner.folder / LAST, weights_only=False)  # the optimisers too, to go on from
         mend_best(self.owner.folder, pl_module.curve, self.options)
+        trainer.should_stop = trained(pl_module.curve, self.options)
 
 
 class Termination(Callback):
@@ -552,7 +542,7 @@ def summarize(record: dict[str, Any], folder: Path) -> None:
     data = f"{record['data']}{' (synthetic)' if record['synthetic'] else ''}"
     title = f"{record['model']} · {record['penalty']} · {data} · seed {record['seed']}"
     caption = (
-        f"epoch {chosen_at['epoch']} of {chosen_at['epochs']}, chosen by {chosen_at['mode']} {chosen_at['by']}; test read once; "
+        f"epoch {chosen_at['epoch']} of {chosen_at['epochs']}, chosen by {chosen_at['by']}; test read once; "
         f"{record['seconds']:.0f} s; {folder}"
     )
     table = Table(title=title)

@@ -10,7 +10,7 @@ experiment=search/…` ranks what it found and writes the best of each run as a 
       seeds: 3                                   0 to 2 at every point; seed=… replaces them
       runs: {lmf_kl: [model=lmf, penalty=kl]}    model=… and penalty=… choose among them
       grid: {model.optimizer.lr: [0.002, 0.001]} one for all runs, so that baselines get as many tries as penalties
-      select: {metric: mae, mode: min}           of validation metrics, the mean over seeds
+      select: mae                                metric of the validation fold, the mean over seeds
       draws: null                                so many points of a large grid, at random; null: all
 
 Every run ends as all runs do, with one look at its test fold, and its record says what it saw. Nothing here does: `validation` is
@@ -33,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mdm import records
 from mdm.experiment import Cell, read_arguments
+from mdm.metrics import metric_of
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ class Search:
     seeds: int
     runs: Mapping[str, tuple[str, ...]]
     grid: Mapping[str, tuple[Any, ...]]
-    metric: str
-    mode: str
+    select: str
     draws: int | None = None
 
     def points(self) -> list[dict[str, Any]]:
@@ -131,8 +131,10 @@ def search_of(cfg: DictConfig) -> Search:
             f"A grid maps keys below a group to lists of numbers, words or null, but {', '.join(wrong) or 'an empty one'} came; "
             "set search.grid, as {model.optimizer.lr: [0.001, 0.0005]}."
         )
-    if set(select) != {"metric", "mode"} or select["mode"] not in ("min", "max"):
-        raise ValueError(f"A point is chosen by the min or max of a validation metric, but {select} came; set search.select.")
+    try:
+        metric_of(str(select))
+    except ValueError as error:
+        raise ValueError(f"search.select: {error}") from None
     if draws is not None and not (isinstance(draws, int) and 1 <= draws <= size):
         raise ValueError(f"Points are drawn among the grid's {size}, but draws={draws} came; set search.draws, null for all.")
     runs = {str(name): tuple(str(o) for o in overrides) for name, overrides in raw["runs"].items()}
@@ -144,7 +146,7 @@ def search_of(cfg: DictConfig) -> Search:
                     f"A run of a search chooses groups and sets keys that are no part of the grid, but search.runs.{name} has "
                     f"{override}; it could not be written as a file of the group tuned. Correct it."
                 )
-    return Search(raw["title"], raw["source"], tuple(raw["data"]), seeds, runs, grid, select["metric"], select["mode"], draws)
+    return Search(raw["title"], raw["source"], tuple(raw["data"]), seeds, runs, grid, str(select), draws)
 
 
 def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
@@ -217,7 +219,7 @@ def read(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any], metri
         if differing:
             raise ValueError(f"{folder} was made with other settings than this search has now:\n  " + "\n  ".join(differing))
         if metric not in record["valid"]:
-            raise ValueError(f"{folder} has no {metric}, but {', '.join(record['valid'])}; set search.select.metric.")
+            raise ValueError(f"{folder} has no {metric}, but {', '.join(record['valid'])}; set search.select.")
         value = record["valid"][metric]
         values.append(math.nan if value is None else value)
         cards.add(record["data_card"])
@@ -226,18 +228,18 @@ def read(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any], metri
     return Found(trial, tuple(values), failed, missing, frozenset(cards), frozenset(commits))
 
 
-def ranked(found: Sequence[Found], mode: str) -> list[Found]:
+def ranked(found: Sequence[Found], metric: str) -> list[Found]:
     """Best first; ties keep the grid's order, and what has no mean comes last."""
-    sign = 1 if mode == "min" else -1
+    sign = 1 if metric_of(metric).lower_is_better else -1
     return sorted(found, key=lambda f: (math.isnan(f.mean), sign * f.mean if not math.isnan(f.mean) else 0.0))
 
 
-def best(found: Sequence[Found], mode: str) -> Found:
+def best(found: Sequence[Found], metric: str) -> Found:
     """The chosen point of a run.
 
     Raises ValueError if runs are missing, if no point has a mean over all seeds, and if records are of different data.
     """
-    name, first = found[0].trial.run, ranked(found, mode)[0]
+    name, first = found[0].trial.run, ranked(found, metric)[0]
     missing = sum(f.missing for f in found)
     if missing:
         raise ValueError(f"A choice is made among finished runs, but {missing} of {name} are missing; run the search first.")
@@ -255,11 +257,11 @@ def table(search: Search, found: Sequence[Found]) -> str:
     """A run's points as Markdown, best first."""
     trial = found[0].trial
     lines = [
-        f"**{trial.run} on {trial.cell.data}**: validation {search.metric}, mean ± standard deviation over seeds\n",
-        f"| {' | '.join(search.grid)} | {search.metric} | n | |",
+        f"**{trial.run} on {trial.cell.data}**: validation {search.select}, mean ± standard deviation over seeds\n",
+        f"| {' | '.join(search.grid)} | {search.select} | n | |",
         "|---" * (len(search.grid) + 3) + "|",
     ]
-    for f in ranked(found, search.mode):
+    for f in ranked(found, search.select):
         gaps = [f"{n} {what}" for n, what in ((f.failed, "failed"), (f.missing, "missing")) if n]
         cells = [*(json.dumps(value) for value in f.trial.point.values()), f.shown, str(len(f.values)), ", ".join(gaps)]
         lines.append(f"| {' | '.join(cells)} |")
@@ -276,8 +278,8 @@ def tuned(search: Search, name: str, found: Sequence[Found], chosen: Found, conf
     among = f"{len(found)} points" if len(found) == points else f"{len(found)} points drawn among {points}"
     lines = [
         "# @package _global_",
-        f"# Source: experiment={name} ({search.source}) on {' '.join([f'data={trial.cell.data}', *conditions])}: {search.mode} of "
-        f"validation {search.metric}, {chosen.shown} over seeds {', '.join(map(str, trial.cell.seeds))}, among {among}; commit "
+        f"# Source: experiment={name} ({search.source}) on {' '.join([f'data={trial.cell.data}', *conditions])}: best "
+        f"validation {search.select}, {chosen.shown} over seeds {', '.join(map(str, trial.cell.seeds))}, among {among}; commit "
         f"{', '.join(sorted({commit for f in found for commit in f.commits}))}. The test fold had no part in it.",
         *(f"# Searched: {key} in {', '.join(json.dumps(value) for value in values)}" for key, values in search.grid.items()),
     ]

@@ -117,7 +117,7 @@ def replaced(value: Any, config: Mapping[str, Any], key: str, depth: int) -> Any
     rest = "" if match is None else value[: match.start()] + value[match.end() :]
     if match is None or "${" in rest or depth > 8 or (match[3] is not None and match[1] is None):
         raise ValueError(
-            f"{key} may refer to one other key of the record, as ${{paths.data}} or ${{oc.select:model.select.metric,mae}}, but is "
+            f"{key} may refer to one other key of the record, as ${{paths.data}} or ${{oc.select:model.select,mae}}, but is "
             f"{shown(value)}; a record does not look up anything else."
         )
     found = looked_up(config, match[2])

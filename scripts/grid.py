@@ -20,11 +20,11 @@ from matplotlib.lines import Line2D
 
 from mdm import records
 from mdm.boundary import ended
+from mdm.metrics import heading, metric_of
 from mdm.statistics import mean_interval
 from mdm.study import command, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.build import build
 from mdm.tables.numbers import Sheet
-from mdm.tables.wording import heading, is_percent, lower_is_better
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -65,7 +65,7 @@ def summary(sheet: Sheet) -> list[str]:
     """Markdown: a table a data set, means with intervals, the paper's number in brackets behind."""
     parts = []
     for block in sheet.blocks:
-        head = ["", *(f"{heading(c.metric)}{', %' if is_percent(c.metric) else ''}" for c in block.columns)]
+        head = ["", *(f"{heading(c.metric)}{metric_of(c.metric).unit}" for c in block.columns)]
         lines = [head]
         for line in block.lines:
             texts = []
@@ -91,8 +91,8 @@ def drawn(sheet: Sheet) -> Figure:
                 continue
             column = block.columns[j]
             draw_panel(grid[i, j], block.lines, column.metric)
-            better = "lower is better" if lower_is_better(column.metric) else "higher is better"
-            grid[i, j].set_ylabel(f"{heading(column.metric)}{', %' if is_percent(column.metric) else ''}")
+            better = f"{metric_of(column.metric).better} is better"
+            grid[i, j].set_ylabel(f"{heading(column.metric)}{metric_of(column.metric).unit}")
             grid[i, j].set_title(f"{block.data}\n{better}" if j == 0 else f"\n{better}", fontsize=7.5)
     handles = [
         Line2D([], [], color=OURS, marker="o", ms=4, lw=1.1, label="mean, 95 % interval over seeds"),
@@ -113,7 +113,7 @@ def draw_panel(axes: Axes, lines: Any, metric: str) -> None:
         ],
         columns=["x", "mean", "low", "high"],
     )
-    best = frame["mean"].idxmin() if lower_is_better(metric) else frame["mean"].idxmax()
+    best = frame["mean"].idxmin() if metric_of(metric).lower_is_better else frame["mean"].idxmax()
     axes.plot(frame.x, frame["mean"], color=OURS, lw=0.8, alpha=0.5)
     for x, line in enumerate(lines):
         seeds = line.entries[metric].defined

@@ -49,7 +49,7 @@ def main(arguments: list[str], folder: Path = CONFIGS / "tuned") -> None:
             folders = [first.with_name(f"seed={seed}") for seed in cell.seeds]
             configs[cell] = plain(run, resolve=False)
             try:
-                found.setdefault((cell.data, trial.run), []).append(read(trial, folders, configs[cell], search.metric))
+                found.setdefault((cell.data, trial.run), []).append(read(trial, folders, configs[cell], search.select))
             except (ValueError, OSError) as error:
                 damaged.append(message(error))
     if damaged:
@@ -59,7 +59,7 @@ def main(arguments: list[str], folder: Path = CONFIGS / "tuned") -> None:
         print(table(search, of_run))
         path = folder / "search" / data / f"{name}.yaml"
         try:
-            chosen = best(of_run, search.mode)
+            chosen = best(of_run, search.select)
             write(path, tuned(search, cfg.name, of_run, chosen, configs[chosen.trial.cell]), overwrite)
             print(f"→ {path}\n")
         except ValueError as error:

@@ -176,6 +176,6 @@ def test_bad_input_is_refused(config, tmp_path):
         Baseline(AUDIO, "lasso")
     with pytest.raises(ValueError, match="penalty=kl came; use penalty=none"):
         run(config("model=baseline", "penalty=kl"))
-    with pytest.raises(ValueError, match=r"trainer\.select\.mode must be min or max, but is 'minimum'"):
-        run(config("model=baseline", "trainer.select.mode=minimum"))
+    with pytest.raises(ValueError, match=r"A checkpoint is chosen by one of mae, .*, but minimum came; set trainer\.select"):
+        run(config("model=baseline", "trainer.select=minimum"))
     assert not (tmp_path / "outputs").exists()

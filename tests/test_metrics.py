@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import pearsonr
-from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, root_mean_squared_error
 
-from mdm.metrics import evaluate, evaluate_target, pearson, weighted_f1
+from mdm.metrics import METRICS, Metric, evaluate, evaluate_target, metric_of, pearson, weighted_f1
 
 SEVEN = (-3.0, 3.0)
 
@@ -49,6 +49,8 @@ def test_against_scikit_learn_and_scipy(seed):
         "f1_nonneg": f1_score(y >= 0, p >= 0, average="weighted"),
         "acc2_pos": accuracy_score(y[signed] > 0, p[signed] > 0),
         "f1_pos": f1_score(y[signed] > 0, p[signed] > 0, average="weighted"),
+        "mse": mean_squared_error(y, p),
+        "rmse": root_mean_squared_error(y, p),
     }
     assert evaluate_target(p, y, SEVEN) == pytest.approx(expected, abs=1e-12)
     assert evaluate(p[:, None], y[:, None], SEVEN, ("sentiment",)) == pytest.approx(expected, abs=1e-12)
@@ -81,7 +83,7 @@ def test_a_case_worked_by_hand():
 
     p            .5   1.5  2.5  -.5   3.6  -4   0    -.2   1    2
     y            0    2    2    0     3    -3   0    .2    3    3
-    |p − y|      .5   .5   .5   .5    .6   1    0    .4    2    1     sum 7
+    |p − y|      .5   .5   .5   .5    .6   1    0    .4    2    1     sum 7; of squares 7.52
     rint p       0    2    2    -0    4    -4   0    -0    1    2     half to even
     clipped ±3   =    =    =    =     =    =    =    =     ≠    ≠     8 of 10 (unclipped: 4 ≠ 3, -4 ≠ -3, so 6)
     clipped ±2   =    =    =    =     =    =    =    =     ≠    =     9 of 10
@@ -108,6 +110,8 @@ def test_a_case_worked_by_hand():
             "f1_nonneg": 0.9 * 14 / 16 + 0.1 * 2 / 4,
             "acc2_pos": 6 / 7,
             "f1_pos": 6 / 7 * 10 / 11 + 1 / 7 * 2 / 3,
+            "mse": 0.752,
+            "rmse": math.sqrt(0.752),
         }
     )
 
@@ -144,7 +148,7 @@ def test_a_range_of_one_to_five():
     """
     p, y = column(3.5, 4.5, 1, 2.9, 6), column(3, 5, 1, 3, 5)
     metrics = evaluate_target(p, y, (1.0, 5.0))
-    assert set(metrics) == {"mae", "corr", "acc5", "acc3", "f1_3", "acc2_nonneg", "f1_nonneg", "acc2_pos", "f1_pos"}
+    assert set(metrics) == {"mae", "corr", "acc5", "acc3", "f1_3", "acc2_nonneg", "f1_nonneg", "acc2_pos", "f1_pos", "mse", "rmse"}
     assert metrics["mae"] == pytest.approx((0.5 + 0.5 + 0 + 0.1 + 1) / 5)
     assert (metrics["acc5"], metrics["acc2_nonneg"], metrics["acc2_pos"], metrics["f1_pos"]) == (1.0, 0.8, 1.0, 1.0)
 
@@ -189,7 +193,7 @@ def test_labels_of_zero_and_one():
     metrics = evaluate_target(column(0.7, 0.49, 0.5, -3), column(1, 0, 0, 0), (0.0, 1.0))
     assert metrics["acc2_nonneg"] == 3 / 4
     assert metrics["acc2_pos"] == 1.0  # of a prediction of exactly one half, which only > tells from 1
-    assert set(metrics) == {"mae", "corr", "acc2_nonneg", "f1_nonneg", "acc2_pos", "f1_pos"}
+    assert set(metrics) == {"mae", "corr", "acc2_nonneg", "f1_nonneg", "acc2_pos", "f1_pos", "mse", "rmse"}
 
 
 # What is not defined ------------------------------------------------------------------------------------
@@ -216,7 +220,7 @@ def test_correlation_ignores_position_and_scale():
 
 def test_labels_of_zero_alone_have_no_sign():
     metrics = evaluate_target(column(0.1, -0.2, 0), np.zeros(3), SEVEN)
-    assert {name for name, value in metrics.items() if math.isnan(value)} == {"corr", "acc2_pos", "f1_pos"}
+    assert {name for name, value in metrics.items() if math.isnan(value)} == {"corr", "acc2_pos", "f1_pos", "mse", "rmse"}
     assert metrics["acc2_nonneg"] == pytest.approx(2 / 3)
     assert metrics["acc7"] == 1
 
@@ -284,6 +288,36 @@ def test_numbers_are_plain_floats():
     several = np.stack([p, y], axis=1)
     for metrics in (evaluate(p[:, None], y[:, None], SEVEN, ("a",)), evaluate(several, several, SEVEN, ("a", "b"))):
         assert {type(value) for value in metrics.values()} == {float}
+
+
+# Direction ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_predictions_with_less_noise_are_better_in_the_declared_direction(name):
+    """By the mean of 20 draws each, which no metric orders by chance: noise of a tenth against noise of four times the labels'."""
+    rng, metric, means = np.random.default_rng(0), METRICS[name], []
+    for noise in (0.1, 4.0):
+        values = []
+        for _ in range(20):
+            y = np.eye(4)[rng.integers(0, 4, 200)] if metric.joint else draw(int(rng.integers(1000)), 200)[1]
+            values.append(metric.value(y + noise * rng.normal(size=y.shape), y))
+        means.append(np.mean(values))
+    assert (means[0] < means[1]) == (metric.better == "lower")
+    assert means[0] != means[1]
+
+
+def test_a_metric_without_a_direction_cannot_be():
+    with pytest.raises(TypeError, match="better"):
+        Metric(heading="M", convention="c", each=lambda p, y: p)
+    with pytest.raises(TypeError, match="needs each or whole, but M has neither"):
+        Metric(heading="M", convention="c", better="lower")
+
+
+@pytest.mark.parametrize("name", ["loss", "valid/loss", "f1", "acc2", ""])
+def test_an_unknown_metric_is_named(name):
+    with pytest.raises(ValueError, match=rf"A metric is one of mae, corr, .*, but {name} came; correct its name"):
+        metric_of(name)
 
 
 # Errors -------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class Outputs:
         epochs = min(5 + seed, 8)
         record = {"data": data, "seed": seed, "test": metrics, "test_of_train_mean": {**metrics, "corr": None}, "synthetic": True}
         record |= {"valid": metrics | ({"kl/estimate": -5.0} if penalty == "kl" else {}), "label_range": [-3.0, 3.0]}
-        record |= {"selected": {"by": "valid/mae", "mode": "min", "epoch": epochs - 1, "epochs": epochs}, "seconds": 30.0 + seed}
+        record |= {"selected": {"by": "valid/mae", "epoch": epochs - 1, "epochs": epochs}, "seconds": 30.0 + seed}
         record |= {
             "folds": {"train": 400, "valid": 100, "test": 12},
             "modalities": ["language", "audio"],
@@ -216,7 +216,7 @@ def test_estimates_are_shown_on_both_folds_and_metrics_only_if_chosen():
 
 
 def a_run(folder, epoch=1):
-    return Run(0, folder, "finished", {"selected": {"epoch": epoch}})
+    return Run(0, folder, "finished", {"selected": {"epoch": epoch}, "test": {"mae": 1.0, "acc2_pos": 1.0}})
 
 
 def test_a_curve_is_read_as_tables_show_it(tmp_path):

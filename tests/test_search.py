@@ -50,12 +50,12 @@ def declared(**changes):
         "seeds": 2,
         "runs": {"lmf_none": ["model=lmf", "penalty=none"], "lmf_kl": ["model=lmf", "penalty=kl"]},
         "grid": {"model.optimizer.lr": [0.01, 0.001], "trainer.gradient_clip": [None, 5.0]},
-        "select": {"metric": "mae", "mode": "min"},
+        "select": "mae",
     } | changes
     return OmegaConf.create({"name": "search/it", "search": {k: v for k, v in search.items() if v != "absent"}})
 
 
-def found(*points, mode="min", values=(), failed=0, missing=0, cards=("card",), commits=("abc",)):
+def found(*points, values=(), failed=0, missing=0, cards=("card",), commits=("abc",)):
     """One outcome at each point, or a list of them with the given values."""
     cell = Cell("row", "synthetic", (), (0, 1))
     outcomes = []
@@ -174,8 +174,8 @@ def test_draws_are_distinct_points_and_more_of_them_contain_fewer():
         ({"grid": {"a.lr": 0.1}}, r"but an empty one came; set search\.grid"),
         ({"grid": {"a.lr": [[1]]}}, r"but a\.lr came"),
         (
-            {"select": {"metric": "mae", "mode": "least"}},
-            r"by the min or max of a validation metric, but .*least.* came; set search\.select",
+            {"select": "loss"},
+            r"search\.select: A metric is one of mae, .*, but loss came",
         ),
         ({"draws": 5}, r"drawn among the grid's 4, but draws=5 came; set search\.draws"),
         ({"runs": {"a": ["model=lmf", "seed=3"]}}, r"search\.runs\.a has seed=3; it could not be written"),
@@ -212,9 +212,9 @@ POINTS = [{"model.optimizer.lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)]
 def test_the_order_by_hand():
     outcomes = found(*POINTS, values=[(3.0, 1.0), (math.nan, 0.0), (1.0, 1.5), (1.5, 1.0)])
     # Means 2, none, 1.25, 1.25: of equals the first of the grid; what is not defined is worst in both directions.
-    assert [f.trial.point["model.optimizer.lr"] for f in ranked(outcomes, "min")] == [0.3, 0.4, 0.1, 0.2]
-    assert [f.trial.point["model.optimizer.lr"] for f in ranked(outcomes, "max")] == [0.1, 0.3, 0.4, 0.2]
-    assert best(outcomes, "max") is outcomes[0]
+    assert [f.trial.point["model.optimizer.lr"] for f in ranked(outcomes, "rmse")] == [0.3, 0.4, 0.1, 0.2]
+    assert [f.trial.point["model.optimizer.lr"] for f in ranked(outcomes, "corr")] == [0.1, 0.3, 0.4, 0.2]
+    assert best(outcomes, "corr") is outcomes[0]
     # Of 3 and 1: mean 2, squared deviations 1 + 1 over n − 1 = 1.
     assert outcomes[0].shown == "2.0000 ± 1.4142"
     assert found(POINTS[0], values=[(2.0,)])[0].shown == "2.0000"
@@ -222,22 +222,22 @@ def test_the_order_by_hand():
 
 def test_a_point_where_a_seed_failed_is_not_chosen():
     good, bad = found(POINTS[0], values=[(2.0, 2.0)]), found(POINTS[1], values=[(0.0,)], failed=1)
-    assert best(good + bad, "min") is good[0]
+    assert best(good + bad, "mae") is good[0]
     lines = table(search_of(declared()), bad + good).splitlines()
     assert lines[4:] == ["| 0.1 | 2.0000 ± 0.0000 | 2 |  |", "| 0.2 | 0.0000 | 1 | 1 failed |"]
     with pytest.raises(
         ValueError, match=r"At no point of the grid did all seeds of lmf_none finish with a number; widen search\.grid"
     ):
-        best(bad, "min")
+        best(bad, "mae")
 
 
 def test_no_choice_is_made_too_early_or_among_different_data():
     late = found(POINTS[0], values=[(2.0, 2.0)]) + found(POINTS[1], values=[(1.0,)], missing=1)
     with pytest.raises(ValueError, match=r"among finished runs, but 1 of lmf_none are missing; run the search first"):
-        best(late, "min")
+        best(late, "mae")
     mixed = found(POINTS[0], values=[(2.0, 2.0)]) + found(POINTS[1], values=[(1.0, 1.0)], cards=("other",))
     with pytest.raises(ValueError, match=r"on one data set, but records of lmf_none have 2"):
-        best(mixed, "min")
+        best(mixed, "mae")
 
 
 def record_at(folder, **changes):
@@ -260,7 +260,7 @@ def test_reading_counts_what_failed_and_what_is_missing(tmp_path):
     assert (of_it.values, of_it.failed, of_it.missing) == ((0.5,), 1, 1)
     assert of_it.commits == {"a" * 12 + " with uncommitted changes"}
     assert math.isnan(read(trial, folders, config, "corr").values[0]), "null: the metric is not defined"
-    with pytest.raises(ValueError, match=r"has no acc9, but mae, corr; set search\.select\.metric"):
+    with pytest.raises(ValueError, match=r"has no acc9, but mae, corr; set search\.select"):
         read(trial, folders, config, "acc9")
     with pytest.raises(ValueError, match=r"made with other settings than this search has now:\s+model\.lr: 1e-05 → 0\.1"):
         read(trial, folders, {**config, "model": {"lr": 0.1}}, "mae")
@@ -299,9 +299,7 @@ def composed(folder, *overrides):
 
 
 def test_a_file_may_begin_with_published_settings(tmp_path):
-    search = Search(
-        "", "", ("synthetic",), 1, {"a": ("tuned=mmsa/mosi/lmf", "penalty=kl")}, {"penalty.weight": (0.5, 2)}, "mae", "min"
-    )
+    search = Search("", "", ("synthetic",), 1, {"a": ("tuned=mmsa/mosi/lmf", "penalty=kl")}, {"penalty.weight": (0.5, 2)}, "mae")
     outcome = Found(
         Trial("a", {"penalty.weight": 0.5}, Cell("", "synthetic", (), (0,))), (1.0,), 0, 0, frozenset("c"), frozenset("c")
     )
@@ -350,7 +348,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     assert second.startswith(
         "# Source: experiment=search/mdm (paper 000, appendix A.1.2) on data=synthetic data.segments.train=64 "
     )
-    assert "min of validation mae" in second
+    assert "best validation mae" in second
     assert "over seeds 0, 1, among 4 points; commit " in second
     assert "outputs" not in second
     assert yaml.safe_load(text) == {

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -15,7 +16,8 @@ from scipy import stats
 
 from mdm import records
 from mdm.experiment import Row, Table, cells, table_of
-from mdm.metrics import evaluate
+from mdm.metrics import METRICS as ALL_METRICS
+from mdm.metrics import Metric, evaluate, heading, metric_of
 from mdm.reference import read
 from mdm.run import plain, record_folder
 from mdm.tables.build import build, columns_of
@@ -25,8 +27,8 @@ from mdm.tables.latex import escaped, latex
 from mdm.tables.markdown import markdown
 from mdm.tables.page import Axis, axis_of, page
 from mdm.tables.rows import long_rows, seed_rows
-from mdm.tables.segments import has_losses, losses_of, wrong
-from mdm.tables.wording import chance, heading, interval, number, signed
+from mdm.tables.segments import has_losses, losses_of
+from mdm.tables.wording import chance, interval, number, signed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,7 +65,7 @@ class Outputs:
         config = {
             "name": "t",
             "seed": int(at["seed"]),
-            "trainer": {"select": {"metric": "mae"}},
+            "trainer": {"select": "mae"},
             "penalty": {"name": at["penalty"]},
         }
         return self.root / "t" / at["data"] / at["penalty"] / f"seed={at['seed']}", config
@@ -73,7 +75,7 @@ class Outputs:
         prediction = (label + error)[:, None]
         metrics = evaluate(prediction, label[:, None], (-3.0, 3.0), ("sentiment",)) | (test or {})
         base = {"data": data, "seed": seed, "valid": metrics, "test": metrics, "label_range": [-3.0, 3.0], "synthetic": True}
-        base |= {"selected": {"by": "valid/mae", "mode": "min"}, "data_card": f"{data}-card", "commit": "0123456789"}
+        base |= {"selected": {"by": "valid/mae"}, "data_card": f"{data}-card", "commit": "0123456789"}
         base |= {"uncommitted_changes": False, "versions": {"python": "3.11", "torch": "2.9"}}
         folder.mkdir(parents=True)
         records.write_atomically(folder / records.CONFIG, records.dump({**own, "data_card": f"{data}-card", **(config or {})}))
@@ -284,11 +286,11 @@ def test_an_undefined_metric_counts_as_the_worst_and_is_said(outputs):
         ({"versions": {"python": "3.11", "torch": "3.0"}}, "version of torch: 2.9 (19 runs); 3.0 (1 run)"),
         ({"data_card": "other"}, "data_card of synthetic: synthetic-card (19 runs); other (1 run)"),
         (
-            {"selected": {"by": "valid/corr", "mode": "max"}},
-            "checkpoints of synthetic chosen by: min valid/mae (19 runs); max valid/",
+            {"selected": {"by": "valid/corr"}},
+            "checkpoints of synthetic chosen by: valid/mae (19 runs); valid/corr (1 run)",
         ),
         (
-            {"config": {"trainer": {"select": {"metric": "mae"}, "max_epochs": 3}}},
+            {"config": {"trainer": {"select": "mae", "max_epochs": 3}}},
             "config of kl on synthetic, recorded → declared, trainer.max_epochs: 3 → (absent) (1 run)",
         ),
     ],
@@ -454,8 +456,8 @@ def test_numbers_read_as_they_should():
 
 
 @pytest.mark.parametrize("label_range", [(-3.0, 3.0), (1.0, 5.0), (0.0, 1.0)])
-def test_losses_of_segments_are_the_accuracies_of_metrics(label_range):
-    """Their means are 1 − what `mdm.metrics` computes, by every convention."""
+def test_losses_of_segments_are_what_metrics_are_means_of(label_range):
+    """Their means are what `mdm.metrics` computes, or 1 − that for accuracies, by every convention."""
     rng = np.random.default_rng(0)
     low, high = label_range
     label = np.rint(rng.uniform(low, high, 200) * 2) / 2
@@ -463,11 +465,39 @@ def test_losses_of_segments_are_the_accuracies_of_metrics(label_range):
     metrics = evaluate(prediction[:, None], label[:, None], label_range, ("sentiment",))
     middle = (low + high) / 2
     p, y = prediction - middle, label - middle
-    accuracies = [name for name in metrics if has_losses(name) and name != "mae"]
-    assert {"acc2_nonneg", "acc2_pos"} <= set(accuracies)
-    for name in accuracies:
+    means = [name for name in metrics if has_losses(name)]
+    assert {"mae", "mse", "acc2_nonneg", "acc2_pos"} <= set(means)
+    for name in means:
         kept = y != 0 if name.endswith("_pos") else slice(None)
-        assert 1 - wrong(name, p[kept], y[kept]).mean() == pytest.approx(metrics[name]), name
+        lost = metric_of(name).loss(p[kept], y[kept]).mean()
+        assert (1 - lost if name.startswith("acc") else lost) == pytest.approx(metrics[name]), name
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_METRICS if name != "accuracy"])
+def test_whatever_the_metric_the_better_row_is_bold_and_starred(outputs, name):
+    """KL predicts the labels but for a little noise, the baseline misses in sign and size, in every seed: a table that took the
+    direction from the spelling of a name made the worse of two rmse bold and starred the better one."""
+    rng, sizes = np.random.default_rng(0), {"none": 4.0, "kl": 0.3}
+    outputs.fill({row: [size * rng.normal(size=len(LABEL)) for _ in range(SEEDS)] for row, size in sizes.items()})
+    table = replace(declared(metrics={"mosi": {name: ""}}), primary={"mosi": name})
+    lines = lines_of(outputs.sheet(table))
+    assert [row for row, line in lines.items() if line.entries[name].best] == ["kl"]
+    assert lines["kl"].contrast.star
+    assert lines["kl"].contrast.comparison.a12 > 0.9
+
+
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_a_metric_is_one_entry(outputs, monkeypatch, better):
+    """Added to the one table, it is measured, shown, made bold and starred by the direction that it declares."""
+    sign = 1 if better == "lower" else -1
+    worst = Metric(heading="Worst", convention="the largest error", better=better, whole=lambda p, y: sign * np.abs(p - y).max())
+    monkeypatch.setitem(ALL_METRICS, "worst", worst)
+    outputs.fill({"none": NONE, "kl": BETTER})
+    sheet = outputs.sheet(replace(declared(metrics={"mosi": {"worst": ""}}), primary={"mosi": "worst"}))
+    lines = lines_of(sheet)
+    assert lines["kl"].entries["worst"].best
+    assert lines["kl"].contrast.star
+    assert "Worst is worst: the largest error" in markdown(sheet)
 
 
 def test_losses_of_one_class_among_several(tmp_path):

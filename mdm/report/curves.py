@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mdm import records
+from mdm.metrics import heading, metric_of
 from mdm.tables.gather import Run
-from mdm.tables.wording import heading, is_percent
 
 FOLDS = ("valid", "train")
 
@@ -40,7 +40,8 @@ def read_curve(run: Run) -> Curve:
     columns = {}
     for name in frame.columns.drop("epoch"):
         values = frame[name].to_numpy(dtype=np.float64)
-        scale = 100.0 if name.startswith("valid/") and is_percent(name.removeprefix("valid/")) else 1.0
+        fold, _, metric = name.partition("/")
+        scale = metric_of(metric).scale if fold == "valid" and metric in run.record["test"] else 1.0
         columns[name] = np.where(np.isfinite(values), scale * values, np.nan)
     return Curve(run.seed, chosen, frame["epoch"].to_numpy(dtype=np.float64), columns)
 
@@ -67,7 +68,7 @@ def quantities(curves: Sequence[Curve], metrics: Sequence[str], measured: Sequen
 def called(name: str, measured: Sequence[str]) -> str:
     """A quantity in words."""
     if name in measured:
-        return f"validation {heading(name)}{', %' if is_percent(name) else ''}"
+        return f"validation {heading(name)}{metric_of(name).unit}"
     owner, _, part = name.partition("/")
     if name == "task":
         return "task loss on training batches"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+from mdm.metrics import heading, metric_of
 from mdm.report.charts import PLACEHOLDERS, colour, drawing, plain_axes, svg
 from mdm.tables.cells import contrasted
 from mdm.tables.contrast import Contrast
 from mdm.tables.numbers import Block, Line
-from mdm.tables.wording import heading, interval, is_percent, listed, lower_is_better, signed
+from mdm.tables.wording import interval, listed, signed
 
 
 def compared(block: Block) -> list[tuple[Line, Contrast]]:
@@ -25,8 +26,10 @@ def forest(block: Block) -> str:
     rows, metric = compared(block), block.primary.metric
     if not rows:
         return ""
-    unit = ", points" if is_percent(metric) else ""
-    title = f"{heading(metric)}{unit}, row − baseline: {'left' if lower_is_better(metric) else 'right'} of the line is better"
+    unit = ", points" if metric_of(metric).percent else ""
+    title = (
+        f"{heading(metric)}{unit}, row − baseline: {'left' if metric_of(metric).lower_is_better else 'right'} of the line is better"
+    )
     with drawing(title, 400, 62 + 30 * len(rows)) as drawn:
         axes = drawn.figure.subplots()
         axes.axvline(0, color=PLACEHOLDERS["ink"], lw=1, ls=(0, (3, 3)))
@@ -61,7 +64,7 @@ def told(block: Block) -> str:
     for line, found in starred:
         comparison = found.comparison
         assert comparison is not None
-        better = (comparison.difference < 0) == lower_is_better(column.metric)
+        better = (comparison.difference < 0) == metric_of(column.metric).lower_is_better
         size = f"{signed(comparison.difference, column.decimals)} {interval(comparison.interval, column.decimals)}"
         parts.append(f"{line.row.label} is {'better' if better else 'worse'} than its baseline ({size})")
     if parts:

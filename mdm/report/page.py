@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mdm.metrics import metric_of
 from mdm.report import charts, curves, provenance, studies
 from mdm.report.differences import compared, forest, told
 from mdm.report.pictures import pictured
@@ -13,7 +14,6 @@ from mdm.tables.caption import where
 from mdm.tables.gather import Gathered
 from mdm.tables.numbers import Block, Line, Sheet
 from mdm.tables.page import environment, sheet_view
-from mdm.tables.wording import is_percent
 
 TEMPLATE = "report/page.html.jinja"
 
@@ -110,7 +110,7 @@ def training(i: int, block: Block, series: dict[str, int]) -> dict[str, Any]:
         ]
         rows.append({"id": f"curves-{i}-{series[line.row.name]}", "label": line.row.label, "charts": own})
     legend = [{"label": line.row.label, "series": series[line.row.name]} for line in lines]
-    percent = any(is_percent(metric) for metric in metrics)
+    percent = any(metric_of(metric).percent for metric in metrics)
     return {"id": f"curves-{i}", "title": where(block), "overview": overview, "rows": rows, "legend": legend, "percent": percent}
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from mdm import records
+from mdm.metrics import heading, metric_of
 from mdm.tables.caption import ranges, where
 from mdm.tables.gather import Gathered, Run
 from mdm.tables.numbers import Block, Sheet
-from mdm.tables.wording import heading, is_percent, listed, number
+from mdm.tables.wording import listed, number
 
 Facts = list[tuple[str, str]]
 """Name and value, as a page lists them."""
@@ -84,7 +85,7 @@ def worth(value: Any) -> str:
 def of_metric(value: float | None, metric: str) -> str:
     if value is None:
         return "not defined"
-    return f"{number(100 * value, 1)} %" if is_percent(metric) else number(value, 3)
+    return f"{number(100 * value, 1)} %" if metric_of(metric).percent else number(value, 3)
 
 
 # ---- protocol, code
@@ -100,7 +101,7 @@ def protocol(sheet: Sheet, gathered: Sequence[Gathered]) -> Facts:
     chosen = [run.record["selected"] for run in runs]
     last = sum(one["epoch"] + 1 == one["epochs"] == most for one in chosen)
     facts = [
-        ("checkpoint chosen by", several(f"{one['mode']} {one['by']}" for one in chosen)),
+        ("checkpoint chosen by", several(one["by"] for one in chosen)),
         ("test fold", "opened after that choice, never before"),
         ("epochs at most", several(trainer["max_epochs"] for trainer in trainers)),
         ("patience", several(trainer["patience"] for trainer in trainers)),

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from mdm import reference
 from mdm.experiment import Row, Table
+from mdm.metrics import metric_of
 from mdm.reference import Printed
 from mdm.tables.contrast import contrasts, judged
 from mdm.tables.gather import Gathered, Run
 from mdm.tables.numbers import Block, Column, Entry, Footnotes, Line, Sheet
-from mdm.tables.wording import is_percent, lower_is_better
 
 
 def build(name: str, table: Table, gathered: Sequence[Gathered], mixed: Sequence[str] = ()) -> Sheet:
@@ -56,7 +56,9 @@ def columns_of(table: Table, data: str) -> tuple[str, list[Column]]:
     columns = []
     for metric, printed in table.metrics[sets[0]].items():
         columns.append(
-            Column(metric, (printed or "") if known else "", 1 if is_percent(metric) else 3, metric == table.primary[sets[0]])
+            Column(
+                metric, (printed or "") if known else "", 1 if metric_of(metric).percent else 3, metric == table.primary[sets[0]]
+            )
         )
     return stands_for, columns
 
@@ -136,7 +138,7 @@ def shown_value(run: Run, metric: str) -> float:
             "range: set table.metrics."
         )
     value = run.record["test"][metric]
-    return math.nan if value is None else (100.0 if is_percent(metric) else 1.0) * value
+    return math.nan if value is None else metric_of(metric).scale * value
 
 
 def most_decimals(lines: Sequence[Line], column: Column) -> list[int]:
@@ -156,7 +158,7 @@ def with_best(lines: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
         }
         if len(set(whole.values())) < 2:
             continue
-        best = (min if lower_is_better(metric) else max)(whole.values())
+        best = (min if metric_of(metric).lower_is_better else max)(whole.values())
         for i in (i for i, mean in whole.items() if mean == best):
             entries = {**marked[i].entries, metric: replace(marked[i].entries[metric], best=True)}
             marked[i] = replace(marked[i], entries=entries)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from mdm.metrics import heading, metric_of
 from mdm.tables.numbers import Block, Line, Sheet
 from mdm.tables.segments import has_losses
-from mdm.tables.wording import CONVENTIONS, DATASETS, base, heading, listed
+from mdm.tables.wording import DATASETS, listed
 
 UNSAID = ("acc2", "f1")
 """The papers' metrics of which they do not say what becomes of zeros."""
@@ -88,10 +89,10 @@ def conventions(blocks: Sequence[Block]) -> list[str]:
     """What each column is, and what the paper leaves open about its own."""
     columns = {column.metric: column for block in blocks for column in block.columns}
     said = dict.fromkeys(
-        f"{heading(base(name))} is {base(name)}: {CONVENTIONS[base(name)]}" for name in columns if base(name) in CONVENTIONS
+        f"{metric_of(name).heading} is {name.rpartition('/')[2]}: {metric_of(name).convention}" for name in columns
     )
-    text = [f"{'; '.join(said)}."] if said else []
-    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and base(c.metric).endswith(("_pos", "_nonneg"))]
+    text = [f"{'; '.join(said)}."]
+    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and metric_of(c.metric).signed]
     if open_:
         names = listed(list(dict.fromkeys(c.printed.rpartition("/")[2] for c in open_)))
         text.append(f"The paper does not say what becomes of zeros in its {names}.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mdm.metrics import heading, metric_of
 from mdm.tables.numbers import Block, Column, Contrast, Entry, Line
-from mdm.tables.wording import chance, heading, interval, is_percent, number, signed
+from mdm.tables.wording import chance, interval, number, signed
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,4 @@ def contrasted(block: Block) -> list[tuple[Line, Contrast]]:
 
 
 def heads(block: Block) -> list[str]:
-    return ["", "n", *(f"{heading(c.metric)}{', %' if is_percent(c.metric) else ''}" for c in block.columns)]
+    return ["", "n", *(f"{heading(c.metric)}{metric_of(c.metric).unit}" for c in block.columns)]

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from mdm.metrics import metric_of
 from mdm.statistics import Comparison, Verdict, compare, judge, segment_interval
 from mdm.tables.gather import Gathered
 from mdm.tables.numbers import Block, Contrast, Line
 from mdm.tables.segments import Losses, losses_of, same_segments
-from mdm.tables.wording import is_percent, lower_is_better
 
 DRAWS = 0
 """Seed of every bootstrap: a table made again is the same, and no row moves another's interval."""
@@ -44,7 +44,7 @@ def contrasts(lines: Sequence[Line], here: Mapping[str, Gathered], metric: str) 
             continue
         comparison = compare(
             *(np.array([by_row[of].entries[metric].values[seed] for seed in seeds]) for of in (name, baseline)),
-            lower_is_better=lower_is_better(metric),
+            lower_is_better=metric_of(metric).lower_is_better,
             items=item_interval(losses_on(name, seeds), losses_on(baseline, seeds), metric, (name, baseline)),
             generator=np.random.default_rng(DRAWS),
         )
@@ -58,7 +58,7 @@ def item_interval(system: Losses | None, baseline: Losses | None, metric: str, r
     if system is None or baseline is None or len(set(system.groups)) < 2:
         return None
     same_segments(system, baseline, " and ".join(rows))
-    scale = 100.0 if is_percent(metric) else 1.0
+    scale = metric_of(metric).scale
     return segment_interval(
         scale * system.values, scale * baseline.values, np.random.default_rng(DRAWS), groups=np.array(system.groups)
     )

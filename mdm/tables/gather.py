@@ -108,8 +108,7 @@ def mixtures(gathered: Sequence[Gathered]) -> list[str]:
     for data in dict.fromkeys(cell.data for cell, _ in runs):
         here = [run for cell, run in runs if cell.data == data]
         lines += parted(f"data_card of {data}", ((run.record["data_card"], run) for run in here))
-        choices = ((f"{run.record['selected']['mode']} {run.record['selected']['by']}", run) for run in here)
-        lines += parted(f"checkpoints of {data} chosen by", choices)
+        lines += parted(f"checkpoints of {data} chosen by", ((run.record["selected"]["by"], run) for run in here))
     undeclared = dict[tuple[str, str, str], list[Run]]()
     for cell, run in runs:
         for difference in run.differing:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mdm.metrics import heading
 from mdm.tables.caption import caption, where
 from mdm.tables.cells import HEADS, Shown, contrast_cells, contrasted, heads, shown, size
 from mdm.tables.numbers import Sheet
-from mdm.tables.wording import heading
 
 GREEK = {
     **{

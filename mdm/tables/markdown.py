@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mdm.metrics import heading, metric_of
 from mdm.tables.caption import caption, where
 from mdm.tables.cells import HEADS, Shown, contrast_cells, contrasted, heads, shown, size
 from mdm.tables.numbers import Sheet
-from mdm.tables.wording import heading, is_percent
 
 
 def markdown(sheet: Sheet) -> str:
@@ -27,7 +27,7 @@ def markdown(sheet: Sheet) -> str:
             rows = [["", *HEADS]] + [
                 [*map(plain, [line.row.label, *contrast_cells(found, block.primary)])] for line, found in against
             ]
-            unit = ", points" if is_percent(block.primary.metric) else ""
+            unit = ", points" if metric_of(block.primary.metric).percent else ""
             parts += [f"Against the baseline, {heading(block.primary.metric)}{unit}:", piped(rows)]
     parts.append("\n".join(f"- {sentence}" for sentence in caption(sheet)))
     if sheet.footnotes:

@@ -8,10 +8,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mdm.metrics import heading
 from mdm.tables.caption import caption, where
 from mdm.tables.cells import HEADS, contrast_cells, contrasted, heads, shown, size
 from mdm.tables.numbers import Block, Column, Line, Sheet
-from mdm.tables.wording import heading, number
+from mdm.tables.wording import number
 
 LEFT, RIGHT = 6.0, 134.0
 """Ends of an axis in a strip 140 wide; arrows point beyond them."""

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mdm.metrics import metric_of
 from mdm.tables.numbers import Contrast, Sheet
-from mdm.tables.wording import is_percent
 
 
 def long_rows(sheet: Sheet) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def long_rows(sheet: Sheet) -> list[dict[str, Any]]:
                 row |= {
                     "label": line.row.label,
                     "metric": column.metric,
-                    "unit": "percent" if is_percent(column.metric) else "absolute",
+                    "unit": "percent" if metric_of(column.metric).percent else "absolute",
                 }
                 row |= {"n": line.finished, "declared": len(line.runs), "undefined": entry.undefined}
                 row |= {"mean": entry.mean, "sd": entry.sd, "paper_metric": column.printed}

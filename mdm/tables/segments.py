@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from mdm import records
+from mdm.metrics import metric_of
 from mdm.tables.gather import Run
-from mdm.tables.wording import base
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Of a row's runs on one data set: a loss per seed and segment, whose means are the metric (mae) or 1 − it (accuracies)."""
+    """Of a row's runs on one data set: a loss per seed and segment; their means are the metric, or 1 − it if higher is better."""
 
     values: Float[np.ndarray, "seeds segments"]
     ids: tuple[str, ...]
@@ -27,7 +27,7 @@ class Losses:
 
 def has_losses(metric: str) -> bool:
     """Whether a metric is a mean over segments; correlations and F1 are not."""
-    return base(metric) == "mae" or base(metric).startswith("acc")
+    return metric_of(metric).each is not None
 
 
 def losses_of(runs: Sequence[Run], metric: str) -> Losses | None:
@@ -59,45 +59,29 @@ def read_losses(run: Run, metric: str) -> Losses | None:
     """A run's losses, [1, segments]; None for the mean over several targets of a metric that leaves out segments, other ones for
     each."""
     frame = records.read_table(run.folder, records.PREDICTIONS, dtype={"id": str, "group": str}, keep_default_na=False)
-    target, _, name = metric.rpartition("/")
+    target, what = metric.rpartition("/")[0], metric_of(metric)
     suffixes = [column.removeprefix("label") for column in frame.columns if column == "label" or column.startswith("label_")]
     if target:
         suffixes = [f"_{target}"]
-    if name == "accuracy":  # of one class among several: a segment has one loss, not one for each target
-        p, y = (frame[[f"{part}{suffix}" for suffix in suffixes]].to_numpy(np.float64) for part in ("prediction", "label"))
-        losses = [(p.argmax(1) != y.argmax(1)).astype(np.float64)]
-    else:
-        middle = 0.0 if name == "mae" else sum(run.record["label_range"]) / 2
-        losses = []
-        for suffix in suffixes:
-            p, y = (frame[f"{part}{suffix}"].to_numpy(np.float64) - middle for part in ("prediction", "label"))
-            losses.append(np.abs(p - y) if name == "mae" else wrong(name, p, y).astype(np.float64))
-    kept = np.ones(len(frame), dtype=bool)
-    if name.endswith("_pos"):
-        if len(suffixes) > 1:
-            return None
-        kept = frame[f"label{suffixes[0]}"].to_numpy(np.float64) != middle
-    values = np.mean(losses, axis=0)[kept]
+    if what.keeps is not None and len(suffixes) > 1:
+        return None
     recorded = run.record["test"][metric]
     if recorded is None:
         return None
-    mean = values.mean() if name == "mae" else 1 - values.mean()
-    if abs(mean - recorded) > 1e-6:
+    low, high = run.record["label_range"]
+    prediction, label = (frame[[f"{side}{s}" for s in suffixes]].to_numpy(np.float64) for side in ("prediction", "label"))
+    p, y = prediction - (low + high) / 2, label - (low + high) / 2
+    if what.joint:  # a segment has one loss, not one for each target
+        losses = what.loss(prediction, (label - low) / (high - low))
+    else:
+        losses = np.mean([what.loss(p[:, i], y[:, i]) for i in range(len(suffixes))], axis=0)
+    kept = np.ones(len(frame), dtype=bool) if what.keeps is None else what.keeps(y[:, 0])
+    values, chosen = losses[kept], frame[kept]
+    mean = values.mean() if what.lower_is_better else 1 - values.mean()
+    if abs(mean - recorded) > 1e-6 * max(1.0, abs(recorded)):
         raise ValueError(
             f"Predictions and metrics are of one run, but {run.folder} records {metric} {recorded} and its {records.PREDICTIONS} "
             f"gives {mean:g}; remove the folder and run again."
         )
-    chosen = frame[kept]
     groups = chosen["group"] if "group" in chosen else chosen["id"]
     return Losses(values[None], tuple(chosen["id"]), tuple(groups))
-
-
-def wrong(name: str, p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Where an accuracy of `mdm.metrics` counts an error; p and y are centred."""
-    if name == "acc2_nonneg":
-        return (p >= 0) != (y >= 0)
-    if name == "acc2_pos":
-        return (p > 0) != (y > 0)
-    classes, _, how = name.removeprefix("acc").partition("_")
-    edge = np.inf if how == "unclipped" else (int(classes) - 1) / 2
-    return np.rint(np.clip(p, -edge, edge)) != np.rint(np.clip(y, -edge, edge))

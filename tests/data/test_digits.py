@@ -233,8 +233,7 @@ def test_a_run_reads_the_images_as_they_are(config):
 
 
 def test_a_checkpoint_can_be_chosen_by_accuracy(config):
-    choice = ("trainer.select.metric=accuracy", "trainer.select.mode=max")
-    record = run(config("data=synthetic_digits", "model=lmf", *choice))
+    record = run(config("data=synthetic_digits", "model=lmf", "trainer.select=accuracy"))
     assert record["selected"]["by"] == "valid/accuracy"
     assert record["synthetic"]
     assert 0 <= record["test"]["accuracy"] <= 1
