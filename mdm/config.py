@@ -20,6 +20,7 @@ from mdm import records
 from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
 from mdm.members import arguments_of, checked_member
 from mdm.naming import folder_of, penalties, penalty_name
+from mdm.penalties.base import CriticBatches, Interleave
 from mdm.trials import check_options, try_loss, try_step
 
 BESIDE = (*records.DECLARED, "cost", "estimate")
@@ -54,15 +55,23 @@ Weight = Annotated[
 
 
 @dataclass(frozen=True)
+class Critic:
+    """How a penalty's critic is trained."""
+
+    steps: Size
+    batches: CriticBatches
+    interleave: Interleave
+    gradient_clip: Positive | None
+    optimizer: Member
+
+
+@dataclass(frozen=True)
 class Objective:
     name: str
     weight: Weight
     measure_only: bool
-    critic_steps: Size
-    critic_batches: Literal["fresh", "shared", "replay"]
-    interleave: Literal["batch", "epoch"]
     objective: Member
-    optimizer: Member | None
+    critic: Critic | None
 
 
 @dataclass(frozen=True)
@@ -254,10 +263,10 @@ def check_penalty(cfg: DictConfig) -> None:
             "use penalty=none, or another model."
         )
     for name, node in chosen.items():
-        if node.interleave == "epoch" and node.critic_batches != "fresh":
+        if node.critic is not None and node.critic.interleave == "epoch" and node.critic.batches != "fresh":
             raise ValueError(
-                "A critic that trains before the backbone's epoch has no batch to share, so interleave=epoch needs "
-                f"critic_batches=fresh, but {name} has {node.critic_batches}; set penalty.critic_batches=fresh."
+                "A critic that trains before the backbone's epoch has no batch to share, so penalty.critic.interleave=epoch needs "
+                f"penalty.critic.batches=fresh, but {name} has {node.critic.batches}; set it."
             )
 
 
@@ -276,5 +285,5 @@ def check_steps(prefix: str, values: Mapping[str, Any]) -> None:
             for module, options in value.items():
                 check_options(f"{key}.{module}.", options, known)
                 try_step(f"{key}.{module}", values["optimizer"], options)
-        elif name in ("own_penalty", "sum") or prefix == "penalty.sum.":
+        elif name in ("own_penalty", "sum", "critic") or prefix == "penalty.sum.":
             check_steps(f"{key}.", value)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytorch_lightning as pl
@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from mdm.backbones.base import Backbone
 from mdm.metrics import evaluate
-from mdm.penalties.base import Penalty, View
+from mdm.penalties.base import CriticBatches, Interleave, Penalty, View
 from mdm.product import batch_lengths, detached, product, shifts
 from mdm.seeds import Stream, derive
 from mdm.types import Batch, DataSpec, Encoded, Fusion
@@ -33,48 +33,56 @@ from mdm.types import Batch, DataSpec, Encoded, Fusion
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
 
-@dataclass
-class Objective:
-    """A penalty and how its critic is trained.
+@dataclass(frozen=True)
+class CriticTraining:
+    """How the critic of a penalty is trained.
 
-    critic_steps: steps of the critic per step of the backbone (Unroll = 10 in paper 000)
-    critic_batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as
-        Algorithm 1 reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier
-        batches of this epoch as they were then, which cost nothing
-    interleave: ``batch``, critic steps within every step of the backbone; ``epoch``, before an epoch of the backbone,
-        critic_steps passes of the critic over fresh batches (one pass in paper 001)
-    optimizer: makes the critic's optimiser from its parameters; never clipped, which breaks DV and NWJ critics
+    optimizer: makes the critic's optimiser from its parameters
+    steps: of the critic per step of the backbone (Unroll = 10 in paper 000)
+    batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as Algorithm 1
+        reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier batches of this
+        epoch as they were then, which cost nothing
+    interleave: ``batch``, critic steps within every step of the backbone; ``epoch``, before an epoch of the backbone, ``steps``
+        passes of the critic over fresh batches (one pass in paper 001)
+    gradient_clip: largest gradient norm, or None: clipping breaks DV and NWJ critics
+
+    Raises ValueError on options that do not go together.
+    """
+
+    optimizer: OptimizerFactory
+    steps: int = 10
+    batches: CriticBatches = "replay"
+    interleave: Interleave = "batch"
+    gradient_clip: float | None = None
+
+    def __post_init__(self) -> None:
+        wrong = self.batches not in get_args(CriticBatches) or self.interleave not in get_args(Interleave) or self.steps < 1
+        if wrong or (self.interleave == "epoch" and self.batches != "fresh"):
+            raise ValueError(
+                "A critic takes at least 1 step, on fresh, shared or replay batches, by batch or by epoch, which needs fresh ones, "
+                f"but steps={self.steps}, batches={self.batches} and interleave={self.interleave} came; set penalty.critic."
+            )
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A penalty and how its critic is trained: None if it has no critic.
+
     measure_only: train the critic and report its estimate, but add nothing to the loss
+
+    Raises ValueError if only one of penalty and ``critic`` has a critic.
     """
 
     penalty: Penalty
-    critic_steps: int = 10
-    critic_batches: str = "shared"
-    interleave: str = "batch"
-    optimizer: OptimizerFactory | None = None
+    critic: CriticTraining | None = None
     measure_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.critic_batches not in ("fresh", "shared", "replay") or self.interleave not in ("batch", "epoch"):
-            raise ValueError(
-                "critic_batches is fresh, shared or replay and interleave is batch or epoch, but "
-                f"{self.critic_batches!r} and {self.interleave!r} came; set penalty.critic_batches and penalty.interleave."
-            )
-        if self.interleave == "epoch" and self.critic_batches != "fresh":
-            raise ValueError(
-                "A critic that trains before the backbone's epoch has no batch to share, so interleave=epoch needs "
-                f"critic_batches=fresh, but {self.critic_batches} came; set penalty.critic_batches=fresh."
-            )
-        if self.trains and (self.critic_steps < 1 or self.optimizer is None):
-            raise ValueError(
-                f"A penalty with a critic needs critic_steps >= 1 and an optimizer, but critic_steps={self.critic_steps} and "
-                f"optimizer={self.optimizer}; set penalty.critic_steps and penalty.optimizer."
-            )
-
-    @property
-    def trains(self) -> bool:
-        """Whether there is a critic to train."""
-        return next(self.penalty.parameters(), None) is not None
+        has_critic, name = next(self.penalty.parameters(), None) is not None, type(self.penalty).__name__
+        if has_critic and self.critic is None:
+            raise ValueError(f"The critic of {name} must be trained, but critic=null came; set penalty.critic.")
+        if not has_critic and self.critic is not None:
+            raise ValueError(f"{name} has no critic to train with these options, but {self.critic} came; use penalty.critic=null.")
 
 
 class Learner(pl.LightningModule):
@@ -86,7 +94,7 @@ class Learner(pl.LightningModule):
     gradient_clip: largest gradient norm of the backbone's parameters, or None
     decay: what weight decay acts on: ``all`` parameters, or ``matrices``, as is usual for transformers (no bias, no norm)
     schedule: share of training done, in [0, 1) → factor of every learning rate of the task optimiser, before each step
-    fresh: a loader of training batches in an order of its own, for ``critic_batches=fresh`` and ``interleave=epoch``
+    fresh: a loader of training batches in an order of its own, for critics on fresh batches
 
     ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the
     term, before any weight has changed.
@@ -135,22 +143,22 @@ class Learner(pl.LightningModule):
         torch.manual_seed(derive(self.seed, "dropout", self.current_epoch))
         self._start_epoch(self.current_epoch)
         for name, objective in self.objectives.items():
-            if objective.trains and objective.interleave == "epoch":
+            if objective.critic is not None and objective.critic.interleave == "epoch":
                 for _ in range(self.trainer.num_training_batches):  # type: ignore[arg-type]
-                    self._fit_critic(name, objective, None)
+                    self._fit_critic(name, objective.penalty, objective.critic, None)
 
     def training_step(self, batch: Batch, index: int) -> None:
-        now = {name: o for name, o in self.objectives.items() if o.trains and o.interleave == "batch"}
+        now = [(name, o.penalty, o.critic) for name, o in self.objectives.items() if o.critic and o.critic.interleave == "batch"]
         # Fresh batches go first: between a batch's forward and backward pass they would overwrite BatchNorm's statistics.
-        for name, objective in now.items():
-            if objective.critic_batches == "fresh":
-                self._fit_critic(name, objective, None)
+        for name, penalty, critic in now:
+            if critic.batches == "fresh":
+                self._fit_critic(name, penalty, critic, None)
         encoded = self.backbone.encode(batch)
         fusion = self.backbone.fuse(encoded)
         here = Here(batch, encoded, fusion, batch_lengths(batch) if self._products else None)
-        for name, objective in now.items():
-            if objective.critic_batches != "fresh":
-                self._fit_critic(name, objective, here)
+        for name, penalty, critic in now:
+            if critic.batches != "fresh":
+                self._fit_critic(name, penalty, critic, here)
         labelled = slice(batch.labelled)
         terms = {"task": self.loss(fusion.prediction[labelled], batch.label[labelled])}
         terms |= self.backbone.own_terms(batch, encoded, fusion)
@@ -204,20 +212,22 @@ class Learner(pl.LightningModule):
 
     # ---- critics
 
-    def _fit_critic(self, name: str, objective: Objective, here: Here | None) -> None:
-        """Stage one for one objective, on the current batch, or on fresh ones where ``here`` is None.
+    def _fit_critic(self, name: str, penalty: Penalty, critic: CriticTraining, here: Here | None) -> None:
+        """Stage one for one penalty, on the current batch, or on fresh ones where ``here`` is None.
 
         Critics step past Lightning, whose hooks around each step cost half as much as the step. So ``global_step`` counts the
         backbone's steps alone, and half precision does not scale a critic's loss, which is computed in full.
         """
         optimizer = self.trainer.optimizers[1 + self._trained().index(name)]
-        penalty = objective.penalty.requires_grad_(True)
+        penalty.requires_grad_(True)
         losses = []
         with self._stream.active():
-            for view in self._critic_views(name, objective, here):
+            for view in self._critic_views(name, penalty.products, critic, here):
                 loss = penalty.critic_loss(view)
                 optimizer.zero_grad()
                 loss.backward()
+                if critic.gradient_clip is not None:
+                    nn.utils.clip_grad_norm_(penalty.parameters(), critic.gradient_clip)
                 optimizer.step()
                 losses.append(loss.detach())
         # Asked once, because a device has to finish before it can answer.
@@ -225,17 +235,17 @@ class Learner(pl.LightningModule):
             raise ValueError(
                 f"A critic's loss must be finite, but that of {name} is not, in epoch {self.current_epoch}. An "
                 "unbounded critic diverges at strong dependence: use penalty.objective.training=logistic, output=tanh, or a "
-                "smaller penalty.optimizer.lr."
+                "smaller penalty.critic.optimizer.lr."
             )
 
     @torch.no_grad()
-    def _critic_views(self, name: str, objective: Objective, here: Here | None) -> Iterator[View]:
+    def _critic_views(self, name: str, products: int, critic: CriticTraining, here: Here | None) -> Iterator[View]:
         """Detached representations for each critic step."""
-        steps, products = objective.critic_steps, objective.penalty.products
+        steps = critic.steps
         if here is None:
             for _ in range(steps):
                 yield self._detached_view(self._fresh(products), products)
-        elif objective.critic_batches == "replay" and self._recent[name]:
+        elif critic.batches == "replay" and self._recent[name]:
             for _ in range(steps):
                 yield self._recent[name].draw()
         else:
@@ -300,14 +310,11 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         optimizers = [self.make_optimizer(parameter_groups(self.backbone, self.groups, self.decay))]
-        for name in self._trained():
-            make = self.objectives[name].optimizer
-            assert make is not None
-            optimizers.append(make(self.objectives[name].penalty.parameters()))
+        optimizers += [o.critic.optimizer(o.penalty.parameters()) for o in self.objectives.values() if o.critic is not None]
         return optimizers
 
     def _trained(self) -> list[str]:
-        return [name for name, objective in self.objectives.items() if objective.trains]
+        return [name for name, objective in self.objectives.items() if objective.critic is not None]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device, non_blocking=True)

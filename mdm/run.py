@@ -32,7 +32,7 @@ from mdm import records
 from mdm.backbones.base import Backbone
 from mdm.config import check, plain
 from mdm.data.splits import Selection, Splits
-from mdm.learner import Learner, Objective, predict
+from mdm.learner import CriticTraining, Learner, Objective, predict
 from mdm.loggers import Logger, started
 from mdm.members import make
 from mdm.metrics import evaluate, metric_of
@@ -190,10 +190,7 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
             shifts(np.ones((len(splits.spec.modalities), fewest), int), np.random.default_rng(0))
         objectives[name] = Objective(
             penalty,
-            critic_steps=node.critic_steps,
-            critic_batches=node.critic_batches,
-            interleave=node.interleave,
-            optimizer=None if node.optimizer is None else maker(node.optimizer),
+            None if node.critic is None else CriticTraining(**{**plain(node.critic), "optimizer": maker(node.critic.optimizer)}),
             measure_only=node.measure_only,
         )
     return Learner(

@@ -171,8 +171,8 @@ def bench_penalty() -> None:
     ratios({penalty: [f"penalty={penalty}"] for penalty in PENALTIES})
     by_source = [p for p in ("kl", "wasserstein") if p in PENALTIES]
     if by_source:
-        print("\n### The same by penalty.critic_batches\n")
-        ratios({f"{p} {s}": [f"penalty={p}", f"penalty.critic_batches={s}"] for p in by_source for s in SOURCES})
+        print("\n### The same by penalty.critic.batches\n")
+        ratios({f"{p} {s}": [f"penalty={p}", f"penalty.critic.batches={s}"] for p in by_source for s in SOURCES})
 
 
 def ratios(columns: dict[str, list[str]]) -> None:

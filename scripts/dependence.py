@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> None:
     arms = {"none": [*common, "penalty=none"]}
     for penalty in chosen["penalty"].split(","):
         for source in chosen["critic_batches"].split(","):
-            batches = [f"penalty.critic_batches={source}"] if source else []
+            batches = [f"penalty.critic.batches={source}"] if source else []
             arms[f"{penalty} {source}".strip()] = [*common, f"penalty={penalty}", *batches, *of_penalties]
     numbers = {key: chosen[key] for key in ("seeds", "jobs")}
     if not all(n.isascii() and n.isdecimal() and 1 <= int(n[:6]) <= MOST_JOBS for n in numbers.values()):

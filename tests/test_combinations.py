@@ -22,7 +22,7 @@ TINY = ("data.segments.train=48", "data.segments.valid=16", "data.segments.test=
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("model", MODELS)
 def test_trains_two_epochs(config, model, penalty):
-    steps = [] if penalty == "none" else ["penalty.critic_steps=2"]
+    steps = [] if penalty == "none" else ["penalty.critic.steps=2"]
     if DATA[model] != "synthetic" and penalty == "infomax":  # its pairs are of language by default
         steps.append("penalty.objective.pairs=[[svhn,mnist]]")
     cfg = config(*TINY, "trainer.max_epochs=2", f"model={model}", f"data={DATA[model]}", f"penalty={penalty}", *steps, small=False)

@@ -178,7 +178,7 @@ def test_a_folder_that_is_no_run(refused, tmp_path, monkeypatch, name, said):
         ("dependence", "model=baseline", "cannot be drawn anew"),
         ("dependence", "data=mosi", "cannot be drawn anew"),
         ("dependence", "penalty=none", "Penalties are compared with none"),
-        ("dependence", "critic_batches=foo", "penalty.critic_batches must be fresh, shared or replay"),
+        ("dependence", "critic_batches=foo", "penalty.critic.batches must be fresh, shared or replay"),
         ("dependence", "trainer.max_epochs=0", "trainer.max_epochs must be"),
         ("dependence", "seed=1", "use seeds=5"),
         ("dependence", "+job=2", "A config has no key job"),

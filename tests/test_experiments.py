@@ -284,7 +284,7 @@ def test_a_cell_runs(name, tmp_path):
     cell = next(cell for cell in all_cells(name) if (cell.row, cell.data) == (row, data))
     overrides = cell.runs()[0]
     steps = (
-        ("penalty.critic_steps=2",) if any(o in cell.overrides for o in ("penalty=kl", "penalty=f", "penalty=wasserstein")) else ()
+        ("penalty.critic.steps=2",) if any(o in cell.overrides for o in ("penalty=kl", "penalty=f", "penalty=wasserstein")) else ()
     )
     cfg = small((*overrides, "trainer.max_epochs=1", f"paths.outputs={tmp_path}", *steps))
     record = run(cfg, overrides)

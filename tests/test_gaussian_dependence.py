@@ -42,10 +42,10 @@ SIGMA = np.kron((1 - RHO) * np.eye(M) + RHO, np.eye(D))  # modality by modality
 MEASURES = ("kl", "f", "wasserstein", "infomax", "hsic", "infonce")
 OPTIONS = {
     # Half of the steps, each twice as long: as good here, and cheaper.
-    **{name: {"optimizer.lr": 0.002, "critic_steps": 5} for name in ("kl", "f", "wasserstein")},
+    **{name: {"critic.optimizer.lr": 0.002, "critic.steps": 5} for name in ("kl", "f", "wasserstein")},
     # One pass at 0.001 before each epoch is too few steps for a critic that must keep up: mirrored, the value then falls without
     # end because U_m shrinks away from q, and neither way does the closed form follow it.
-    "infomax": {"optimizer.lr": 0.01, "critic_steps": 5},
+    "infomax": {"critic.optimizer.lr": 0.01, "critic.steps": 5},
 }
 EPOCHS = {"infomax": 8, "infonce": 8, "hsic": 4, "club": 4}  # others: 5
 

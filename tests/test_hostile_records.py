@@ -35,7 +35,7 @@ def good(tmp_path_factory):
         "trainer.max_epochs=1",
         "model=lmf",
         "penalty=kl",
-        "penalty.critic_steps=1",
+        "penalty.critic.steps=1",
         "logger=wandb",
     ]
     overrides += ["~logger.loggers.wandb", "+model.groups.encoders={lr: ${model.optimizer.lr}}"]

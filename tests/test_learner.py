@@ -12,10 +12,11 @@ from mdm import learner as learners
 from mdm import run as runs
 from mdm.data.splits import InOrder
 from mdm.estimators import donsker_varadhan
-from mdm.learner import Here, Objective, Recent, keeping_buffers, parameter_groups, predict, samples
+from mdm.learner import CriticTraining, Here, Objective, Recent, keeping_buffers, parameter_groups, predict, samples
 from mdm.ownership import own
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
+from mdm.penalties.hsic import Hsic
 from mdm.product import batch_lengths
 from mdm.seeds import derive
 from mdm.types import Fusion
@@ -63,7 +64,7 @@ def test_a_critic_that_only_measures_leaves_the_backbone_bit_identical(config, t
     """LMF has BatchNorm and dropout, so statistics and random draws are both at stake."""
     plain, _ = fit(config(f"model={model}"), tmp_path / "none")
     measured, _ = fit(
-        config(f"model={model}", "penalty=kl", "penalty.measure_only=true", f"penalty.critic_batches={batches}"), tmp_path / "kl"
+        config(f"model={model}", "penalty=kl", "penalty.measure_only=true", f"penalty.critic.batches={batches}"), tmp_path / "kl"
     )
     assert same(plain.backbone, measured.backbone)
     assert {"valid/kl/estimate", "train/kl/estimate"} <= set(measured.curve[-1])
@@ -107,10 +108,10 @@ def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, inter
     def critic(lr):
         cfg = config(
             "penalty=kl",
-            f"penalty.critic_batches={batches}",
-            f"penalty.interleave={interleave}",
-            "penalty.critic_steps=2",
-            f"penalty.optimizer.lr={lr}",
+            f"penalty.critic.batches={batches}",
+            f"penalty.critic.interleave={interleave}",
+            "penalty.critic.steps=2",
+            f"penalty.critic.optimizer.lr={lr}",
         )
         start = copy.deepcopy(runs.build_learner(cfg, runs.build_splits(cfg)).penalties)
         return start, fit(cfg, tmp_path / f"{lr}")[0].penalties
@@ -122,14 +123,14 @@ def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, inter
 @pytest.mark.parametrize("measure_only", [True, False])
 def test_replay_remembers_different_batches(config, tmp_path, measure_only):
     """Whether or not there is a stage two to make the views."""
-    cfg = config("penalty=kl", "penalty.critic_batches=replay", f"penalty.measure_only={measure_only}", "trainer.max_epochs=1")
+    cfg = config("penalty=kl", "penalty.critic.batches=replay", f"penalty.measure_only={measure_only}", "trainer.max_epochs=1")
     learner, _ = fit(cfg, tmp_path)
     labels = [tuple(view.label.flatten().tolist()) for view in learner._recent["kl"].views]
     assert len(labels) == len(set(labels)) == 3
 
 
 def test_steps_per_epoch(config, tmp_path):
-    """96 segments in batches of 32: 3 steps of the backbone, and critic_steps of the critic for each, however interleaved."""
+    """96 segments in batches of 32: 3 steps of the backbone, and ``steps`` of the critic for each, however interleaved."""
     for interleave in ("batch", "epoch"):
         counts = {"critic": 0}
 
@@ -145,9 +146,9 @@ def test_steps_per_epoch(config, tmp_path):
 
         cfg = config(
             "penalty=kl",
-            "penalty.critic_batches=fresh",
-            f"penalty.interleave={interleave}",
-            "penalty.critic_steps=4",
+            "penalty.critic.batches=fresh",
+            f"penalty.critic.interleave={interleave}",
+            "penalty.critic.steps=4",
             "trainer.max_epochs=1",
         )
         fit(cfg, tmp_path / interleave, change)
@@ -212,8 +213,8 @@ def test_every_view_has_as_many_samples_as_its_penalty_asks_for(config, tmp_path
         "model=lmf",
         "penalty=kl",
         "penalty.objective.shifts=3",
-        "penalty.critic_steps=2",
-        f"penalty.critic_batches={batches}",
+        "penalty.critic.steps=2",
+        f"penalty.critic.batches={batches}",
         "trainer.max_epochs=1",
     )
     learner, _ = fit(cfg, tmp_path, lambda learner: seen.update(kl=watched(learner, "kl")))
@@ -225,11 +226,11 @@ def test_every_view_has_as_many_samples_as_its_penalty_asks_for(config, tmp_path
 
 def test_shared_batches_are_re_paired_for_every_step_and_fused_at_once(config):
     """Four steps of three samples: 4 · 3 · 32 rows through one call, all parts different, each as `fuse` makes it alone."""
-    learner, here = built(config, "penalty=kl", "penalty.objective.shifts=3", "penalty.critic_steps=4")
+    learner, here = built(config, "penalty=kl", "penalty.objective.shifts=3", "penalty.critic.steps=4")
     learner.eval()  # no dropout, so that rows can be compared
     calls, fuse = [], learner.backbone.fuse
     learner.backbone.fuse = lambda encoded: calls.append(fuse(encoded)) or calls[-1]
-    views = list(learner._critic_views("kl", learner.objectives["kl"], here))
+    views = list(learner._critic_views("kl", 3, learner.objectives["kl"].critic, here))
     (fused,) = calls
     assert len(fused.z) == 4 * 96
     assert torch.equal(torch.cat([v.product.z for v in views]), fused.z)
@@ -437,15 +438,43 @@ def test_recent_views_forget_the_oldest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"critic_batches": "some"}, "critic_batches is fresh, shared or replay"),
-        ({"interleave": "never"}, "interleave is batch or epoch"),
-        ({"critic_steps": 0, "optimizer": torch.optim.Adam}, "needs critic_steps >= 1"),
-        ({}, "an optimizer, but critic_steps=10 and optimizer=None"),
+        ({"batches": "some"}, "batches=some"),
+        ({"interleave": "never"}, "interleave=never"),
+        ({"steps": 0}, "at least 1 step, .* but steps=0"),
+        ({"interleave": "epoch"}, "which needs fresh ones, but steps=10, batches=replay and interleave=epoch"),
     ],
 )
-def test_objective_refuses(options, message):
-    with pytest.raises(ValueError, match=message):
-        Objective(Dependency(4, weight=1.0), **options)
+def test_options_that_do_not_go_together(options, message):
+    """Unwrapped, as in production, where the annotated options are not checked."""
+    with pytest.raises((ValueError, TypeError), match=message):
+        CriticTraining(torch.optim.Adam, **options)
+
+
+def test_a_critic_is_trained_and_what_has_none_is_not():
+    with pytest.raises(ValueError, match="The critic of Dependency must be trained, but critic=null came"):
+        Objective(Dependency(4, weight=1.0))
+    with pytest.raises(ValueError, match="Hsic has no critic to train"):
+        Objective(Hsic(4, weight=1.0, unimodal_dims={"a": 2, "b": 2}), CriticTraining(torch.optim.Adam))
+
+
+def test_a_critic_has_a_clip_of_its_own(config, tmp_path):
+    """Plain gradient descent at rate 1 moves at most by the clip in each step: 3 batches, 2 steps each."""
+
+    def moved(clip):
+        sgd = "penalty.critic.optimizer={_target_: torch.optim.SGD, lr: 1.0}"
+        more = (
+            "penalty.critic.steps=2",
+            f"penalty.critic.gradient_clip={clip}",
+            "trainer.max_epochs=1",
+            sgd,
+            "~penalty.critic.optimizer.fused",
+        )
+        cfg = config("penalty=kl", "penalty.measure_only=true", *more)
+        start = copy.deepcopy(runs.build_learner(cfg, runs.build_splits(cfg)).penalties)
+        end = fit(cfg, tmp_path / f"{clip}")[0].penalties
+        return float(sum(((a - b) ** 2).sum() for a, b in zip(start.parameters(), end.parameters(), strict=True)).sqrt())
+
+    assert 0 < moved(1e-3) <= 6 * 1e-3 * (1 + 1e-5) < moved("null")
 
 
 def test_predict_does_not_depend_on_the_batches(config):

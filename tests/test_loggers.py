@@ -118,13 +118,13 @@ def test_wandb_has_what_the_record_has(config, tmp_path, monkeypatch, no_connect
     """A model with terms of its own and a penalty, then a baseline and a run that fails, in one process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
-    cfg = config("model=mfm", "penalty=kl", "logger=wandb", "seed=3", "name=a/b", "penalty.critic_steps=2")
-    record = runs.run(cfg, ["model=mfm", "seed=3", "penalty.critic_steps=2"])
-    folder = runs.record_folder(cfg, ["penalty.critic_steps=2"])
+    cfg = config("model=mfm", "penalty=kl", "logger=wandb", "seed=3", "name=a/b", "penalty.critic.steps=2")
+    record = runs.run(cfg, ["model=mfm", "seed=3", "penalty.critic.steps=2"])
+    folder = runs.record_folder(cfg, ["penalty.critic.steps=2"])
     (told,) = of_wandb(folder)
 
     assert (told["project"], told["group"], told["exit"]) == ("mdm", "a/b", 0)
-    assert told["name"] == "synthetic/mfm/kl/penalty.critic_steps=2/seed=3"
+    assert told["name"] == "synthetic/mfm/kl/penalty.critic.steps=2/seed=3"
     assert told["tags"] == ["mfm", "kl", "synthetic", "seed=3"]
     stored = yaml.safe_load((folder / records.CONFIG).read_text())
     assert {k: v for k, v in told["config"].items() if k != "_wandb"} == stored
@@ -156,10 +156,10 @@ def test_wandb_has_what_the_record_has(config, tmp_path, monkeypatch, no_connect
 
     # Which dashboard was on is no part of a record, and changes none.
     assert (
-        runs.run(config("model=mfm", "penalty=kl", "seed=3", "name=a/b", "penalty.critic_steps=2"), ["penalty.critic_steps=2"])
+        runs.run(config("model=mfm", "penalty=kl", "seed=3", "name=a/b", "penalty.critic.steps=2"), ["penalty.critic.steps=2"])
         == record
     )
-    plain = config("model=mfm", "penalty=kl", "seed=3", "name=c", "penalty.critic_steps=2")
+    plain = config("model=mfm", "penalty=kl", "seed=3", "name=c", "penalty.critic.steps=2")
     runs.run(plain)
     alone = of_curve(runs.record_folder(plain, []), without=["seconds"])
     assert nan_alike(alone) == nan_alike(of_curve(folder, without=["seconds"]))

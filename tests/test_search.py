@@ -85,7 +85,7 @@ def printed():
     [
         ("search/mdm", "model.optimizer.lr", "000", "learning_rate_grid"),
         ("search/mmim", "data.batch_size", "001", "grid_batch_size"),
-        ("search/mmim", "model.own_penalty.optimizer.lr", "001", "grid_eta_ld"),
+        ("search/mmim", "model.own_penalty.critic.optimizer.lr", "001", "grid_eta_ld"),
         ("search/mmim", "model.optimizer.lr", "001", "grid_eta_main"),
         ("search/mmim", "model.backbone.alpha", "001", "grid_alpha"),
         ("search/mmim", "model.own_penalty.weight", "001", "grid_beta"),

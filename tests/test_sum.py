@@ -18,7 +18,7 @@ def moved(a, b):
 
 
 def test_a_sum_trains_all_its_critics_and_reports_all_its_terms(config):
-    cfg = config(*BOTH, "penalty.sum.kl.critic_steps=2", "penalty.sum.club.critic_steps=2")
+    cfg = config(*BOTH, "penalty.sum.kl.critic.steps=2", "penalty.sum.club.critic.steps=2")
     record = runs.run(cfg, BOTH)
     folder = runs.record_folder(cfg, BOTH)
     assert folder.parts[-2:] == ("club+kl", "seed=0")
@@ -107,7 +107,7 @@ def test_the_models_own_penalty_joins_the_sum(config):
             ["penalty=sum", KL, "penalty.sum.kl.weight=much"],
             r"penalty\.sum\.kl\.weight must be a finite number above 0, but is 'much'",
         ),
-        (["penalty=sum", KL, "penalty.sum.kl.critic_steps=0.5"], r"penalty\.sum\.kl\.critic_steps must be a whole number"),
+        (["penalty=sum", KL, "penalty.sum.kl.critic.steps=0.5"], r"penalty\.sum\.kl\.critic\.steps must be a whole number"),
         (["penalty=sum", KL, "penalty.sum.kl.weight=-1"], "weight must be a finite number above 0, but is -1"),
         (["penalty=sum", KL, "model=baseline"], "model=baseline has none, but penalty=kl came"),
     ],

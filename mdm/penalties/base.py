@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm.types import Fusion
+
+CriticBatches = Literal["fresh", "shared", "replay"]
+"""Where a critic's rows come from (`mdm.learner.CriticTraining`)."""
+Interleave = Literal["batch", "epoch"]
+"""When a critic trains."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,15 @@ class View:
 class Penalty(nn.Module, ABC):
     """An objective on representations; its parameters are its critic's, and only those.
 
+    lowers: whether the backbone's step on `forward` lowers what `estimate` measures, as CLUB's does, or raises it, as KL's; said by
+        every class
     weight: λ > 0, included in what `forward` returns
     products: how many samples of the product of the marginals (each of as many rows as the batch, or fewer) its views must hold
 
     Raises ValueError if the weight is not a positive number.
     """
 
+    lowers: ClassVar[bool]
     products = 0
 
     def __init__(self, weight: float):

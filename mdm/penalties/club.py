@@ -37,6 +37,8 @@ class Club(Penalty):
     Raises ValueError on names that are not there, an unknown direction, fewer than one pair, or numbers out of range.
     """
 
+    lowers = True
+
     def __init__(
         self,
         z_dim: int,

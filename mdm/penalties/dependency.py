@@ -71,6 +71,8 @@ class Dependency(Penalty):
     Pearson's divergence of an unbounded log p/q.
     """
 
+    lowers = False
+
     log_average: Tensor
 
     def __init__(

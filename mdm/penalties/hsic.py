@@ -40,6 +40,8 @@ class Hsic(Penalty):
     (two if biased).
     """
 
+    lowers = False
+
     def __init__(
         self,
         z_dim: int,

@@ -56,6 +56,8 @@ class InfoMax(Penalty):
     Raises ValueError on representations that are not there, unknown names, or numbers out of range.
     """
 
+    lowers = False
+
     def __init__(
         self,
         z_dim: int,

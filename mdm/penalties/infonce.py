@@ -47,6 +47,8 @@ class InfoNCE(Penalty):
     Raises ValueError on names that are not there, an unknown name, or numbers out of range.
     """
 
+    lowers = False
+
     def __init__(
         self,
         z_dim: int,

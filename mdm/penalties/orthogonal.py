@@ -30,6 +30,8 @@ class Orthogonal(Penalty):
     Raises ValueError on an unknown form, on names that are not there, and for ``gram`` on pairs of different widths.
     """
 
+    lowers = True
+
     def __init__(
         self,
         z_dim: int,

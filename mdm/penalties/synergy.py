@@ -72,6 +72,8 @@ class Synergy(Penalty):
     Raises ValueError without representations to work on, if every γ is 0, on unknown names, and numbers out of range.
     """
 
+    lowers = True
+
     projections: Tensor
     share: Tensor
 

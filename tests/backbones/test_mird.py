@@ -325,7 +325,7 @@ def learner(config, *overrides):
 def test_the_own_penalty_has_the_six_networks_of_the_paper_and_nine_with_raw_terms(config):
     own = learner(config).objectives["own"]
     assert ["_".join(pair) for pair in own.penalty.pairs] == PAIRS
-    assert (own.critic_steps, own.critic_batches, own.interleave, own.penalty.weight) == (5, "shared", "batch", 0.1)
+    assert (own.critic.steps, own.critic.batches, own.critic.interleave, own.penalty.weight) == (5, "shared", "batch", 0.1)
     raw = learner(config, "model.backbone.raw_terms=true").objectives["own"]
     more = [f"raw_{m}_shared" for m in ("language", "audio", "video")]
     assert ["_".join(pair) for pair in raw.penalty.pairs] == [*PAIRS, *more]

@@ -249,7 +249,7 @@ def test_a_batch_in_which_no_row_has_a_modality_has_finite_gradients():
 def test_the_own_penalty_is_one_pass_before_each_epoch(config):
     own = config("model=mmim").model.own_penalty
     assert own.objective._target_.endswith("InfoMax")
-    assert (own.interleave, own.critic_batches, own.critic_steps, own.weight) == ("epoch", "fresh", 1, 0.1)
+    assert (own.critic.interleave, own.critic.batches, own.critic.steps, own.weight) == ("epoch", "fresh", 1, 0.1)
     assert config("model=mmim", "model.own_penalty=null").model.own_penalty is None
 
 

@@ -3,18 +3,24 @@
 from copy import deepcopy
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from mdm.penalties.base import View
 from mdm.run import make
 from mdm.types import Fusion
 
-CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((Path(__file__).parents[2] / "configs" / "penalty").glob("*.yaml"))}
+ROOT = Path(__file__).parents[2] / "configs"
+
+
+def composed(name):
+    with hydra.initialize_config_dir(str(ROOT), version_base="1.3"):
+        return hydra.compose("train", [f"penalty={name}"]).penalty
+
+
+CONFIGS = {path.stem: composed(path.stem) for path in sorted((ROOT / "penalty").glob("*.yaml"))}
 PENALTIES = [name for name, node in CONFIGS.items() if node.get("objective") is not None]
-LOWERS = {"club", "orthogonal", "synergy_kl", "synergy_mmd"}
-"""Penalties that lower what they estimate; all others raise it."""
 
 ROWS, DIM = 48, 8
 UNIMODAL = {"language": 4, "audio": 3, "video": 5}
@@ -75,6 +81,10 @@ def name(request):
     return request.param
 
 
+def test_a_config_has_a_critic_where_the_penalty_has_one(name):
+    assert (CONFIGS[name].critic is not None) == bool(list(build(name).parameters()))
+
+
 def test_there_are_penalties():
     assert {"kl", "f", "wasserstein"} <= set(PENALTIES)
     assert "none" not in PENALTIES
@@ -122,7 +132,7 @@ def test_a_step_down_the_term_moves_the_estimate_the_right_way(name):
             if t.grad is not None:
                 t -= 0.01 * t.grad / slope
     after = sum(penalty.estimate(view).values()).detach()
-    assert (after < before) if name in LOWERS else (after > before)
+    assert (after < before) if penalty.lowers else (after > before)
 
 
 def test_weight_scales_the_term_and_not_the_estimate(name):
