@@ -23,7 +23,6 @@ BAD = {
     "+logger.loggers.wandb=3": "logger.loggers.wandb must be a subclass of mdm.loggers.Logger, by its _target_, but is 3",
     "+logger.foo=1": "logger has no key foo",
     "+paths.out=x": "paths has no key out",
-    "+trainer.select.metrc=mae": "trainer.select has no key metrc",
     "+trainer.callbacks=[]": "trainer has no key callbacks",
     "+task=x": "A config has no key task",
     "+_target_=os.system": "A config has no key _target_",
