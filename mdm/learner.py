@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -56,11 +56,10 @@ class CriticTraining:
     gradient_clip: float | None = None
 
     def __post_init__(self) -> None:
-        wrong = self.batches not in get_args(CriticBatches) or self.interleave not in get_args(Interleave) or self.steps < 1
-        if wrong or (self.interleave == "epoch" and self.batches != "fresh"):
+        if self.steps < 1 or (self.interleave == "epoch" and self.batches != "fresh"):
             raise ValueError(
-                "A critic takes at least 1 step, on fresh, shared or replay batches, by batch or by epoch, which needs fresh ones, "
-                f"but steps={self.steps}, batches={self.batches} and interleave={self.interleave} came; set penalty.critic."
+                "A critic takes at least 1 step, and one that trains before the backbone's epoch needs fresh batches, but "
+                f"steps={self.steps}, batches={self.batches} and interleave={self.interleave} came; set penalty.critic."
             )
 
 

@@ -323,7 +323,7 @@ BAD = {
     "data.segments._target_=builtins.eval": "data.segments must be a data source, a function that returns Segments",
     "+model.groups.lstm={lr: nan}": "model.groups must be a mapping (to each name a mapping (to each name any value)), but is",
     "model.loss._target_=torch.nn.TripletMarginLoss": "model.loss must be what torch.nn.TripletMarginLoss can work with",
-    "penalty=kl penalty.critic.optimizer._target_=torch.optim.LBFGS": "penalty.critic.optimizer must be an optimiser of torch.optim whos",
+    "penalty=kl penalty.critic.optimizer._target_=torch.optim.LBFGS": "penalty.critic.optimizer must be an optimiser of",
 }
 """Overrides → what is said, or the part that matters."""
 

@@ -438,15 +438,12 @@ def test_recent_views_forget_the_oldest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batches": "some"}, "batches=some"),
-        ({"interleave": "never"}, "interleave=never"),
         ({"steps": 0}, "at least 1 step, .* but steps=0"),
-        ({"interleave": "epoch"}, "which needs fresh ones, but steps=10, batches=replay and interleave=epoch"),
+        ({"interleave": "epoch"}, "needs fresh batches, but steps=10, batches=replay and interleave=epoch came"),
     ],
 )
 def test_options_that_do_not_go_together(options, message):
-    """Unwrapped, as in production, where the annotated options are not checked."""
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(ValueError, match=message):
         CriticTraining(torch.optim.Adam, **options)
 
 
@@ -472,7 +469,8 @@ def test_a_critic_has_a_clip_of_its_own(config, tmp_path):
         cfg = config("penalty=kl", "penalty.measure_only=true", *more)
         start = copy.deepcopy(runs.build_learner(cfg, runs.build_splits(cfg)).penalties)
         end = fit(cfg, tmp_path / f"{clip}")[0].penalties
-        return float(sum(((a - b) ** 2).sum() for a, b in zip(start.parameters(), end.parameters(), strict=True)).sqrt())
+        pairs = zip(start.parameters(), end.parameters(), strict=True)
+        return float(torch.stack([((a - b) ** 2).sum() for a, b in pairs]).sum().sqrt().detach())
 
     assert 0 < moved(1e-3) <= 6 * 1e-3 * (1 + 1e-5) < moved("null")
 
