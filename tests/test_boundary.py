@@ -131,7 +131,7 @@ def test_control_characters_are_spelled_out(capsys):
 
 def test_several_are_counted_after_a_few():
     assert several(["a", "b"]) == "a\nb"
-    assert several(list("abcdefg")).splitlines()[-1] == "… and 2 more like these; `python scripts/verify.py` lists them."
+    assert several(list("abcdefg")).splitlines()[-1] == "… and 2 more like these; `mdm verify` lists them."
 
 
 @pytest.mark.parametrize(
