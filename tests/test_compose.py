@@ -20,6 +20,7 @@ from mdm.compose import (
     search_path_as_arguments,
     take_search_path,
 )
+from mdm.study import command, finished_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("data.segments.train=40", "data.segments.valid=20", "data.segments.test=24", "trainer.max_epochs=1")
@@ -131,6 +132,12 @@ def test_a_search_without_a_folder_writes_into_the_repository_or_here(monkeypatc
     assert search.own_folder(["pkg://magpie.configs", "file:///a", "file:///b"]) == Path("/a")
     monkeypatch.setattr(search, "in_repository", lambda: False)
     assert search.own_folder([]) == Path("configs")
+
+
+def test_runs_that_are_missing_are_asked_for_with_their_configs(mine, tmp_path):
+    given = ["--config-dir", str(mine), "experiment=me/first", f"paths.outputs={tmp_path}"]
+    with pytest.raises(ValueError, match=rf"run `mdm train -m experiment=me/first .*hydra\.searchpath=\[file://{mine}\]` first"):
+        command(given, None, lambda overrides, mixed: finished_runs(overrides, mixed) and None)
 
 
 # ---- command lines

@@ -20,8 +20,11 @@ SMALL = ("data.segments.train=40", "data.segments.valid=20", "data.segments.test
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder that the wheel was installed into, without its requirements."""
+    """A folder that the wheel was installed into, without its requirements, in a repository of somebody else's."""
     folder = tmp_path_factory.mktemp("wheel")
+    author = ("-c", "user.name=somebody", "-c", "user.email=else")
+    for command in (["init", "--quiet"], [*author, "commit", "--quiet", "--allow-empty", "--message=theirs"]):
+        subprocess.run(["git", "-C", folder, *command], check=True)
     quiet = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index")
     pip = [sys.executable, "-m", "pip"]
     done = subprocess.run([*pip, "wheel", *quiet, "-w", folder, ROOT], capture_output=True, text=True, check=False)
@@ -94,5 +97,5 @@ def test_every_command_works_in_an_empty_folder(site, tmp_path, in_turn):
     assert said.rstrip().endswith("0 problems.")
     (folder,) = tmp_path.glob("outputs/single/synthetic/lmf/kl/*/seed=0")
     record = records.read_record(folder)
-    assert record["commit"] is None, "the code of a wheel has none, whatever repository the folder lies in"
+    assert record["commit"] is None, "which would be that of the repository that the package was installed into"
     assert {path.name for path in tmp_path.iterdir()} == {"mosi.pkl", "outputs", "configs", "data"}

@@ -1,7 +1,7 @@
 """Train one run, or with -m what is missing of a grid or an experiment.
 
-mdm train model=lmf penalty=kl seed=3
-mdm train -m experiment=mdm/table1
+    mdm train model=lmf penalty=kl seed=3
+    mdm train -m experiment=mdm/table1
 
 Hydra's command line: --help lists the choices, --config-dir DIR and hydra.searchpath=[DIR] add folders of configs.
 """
