@@ -38,7 +38,6 @@ ORDER = [
     "probe",
     "estimation",
     "cost",
-    "permutation",
     "statistics",
     "experiment",
     "search",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdm.permutation import FLIP_DRAWS, a12, mann_whitney, sign_flip, wilcoxon
+from mdm.statistics.permutation import FLIP_DRAWS, a12, mann_whitney, sign_flip, wilcoxon
 
 GENERATORS = [np.random.default_rng(seed) for seed in range(8)]
 
