@@ -17,7 +17,8 @@ from jaxtyping import Float
 
 from mdm.statistics.families import Test, holm, smallest_p
 from mdm.statistics.intervals import t_interval
-from mdm.statistics.permutation import a12, check_values, mann_whitney, sign_flip, wilcoxon
+from mdm.statistics.permutation import a12, check_values, mann_whitney, sign_flip
+from mdm.statistics.signed_rank import wilcoxon
 
 
 @dataclass(frozen=True)

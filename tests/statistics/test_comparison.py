@@ -20,7 +20,8 @@ from mdm.statistics import (
     t_interval,
     welch_interval,
 )
-from mdm.statistics.permutation import FLIP_DRAWS, mann_whitney, sign_flip, wilcoxon
+from mdm.statistics.permutation import FLIP_DRAWS, mann_whitney, sign_flip
+from mdm.statistics.signed_rank import wilcoxon
 
 TESTS = ("sign_flip", "wilcoxon", "mann_whitney")
 
