@@ -45,7 +45,6 @@ from mdm.statistics import (
 from mdm.statistics.crossed import split_variance
 from mdm.statistics.jackknife import pseudo_values
 from mdm.statistics.permutation import sign_flip
-from mdm.study import piped
 from mdm.workers import pool
 
 SETS, SYSTEMS, LEVEL, CHUNK = 4, 6, 0.05, 100
@@ -211,7 +210,7 @@ def render(rows: Iterable[dict[str, object]], videos: int) -> str:
             counts = [row[name] for name in ("tables", "false_two_way", "false_old", "found_two_way", "found_old")]
             cells[key] = cells.get(key, np.zeros(5)) + np.array(counts, dtype=np.float64)
     seeds = sorted({key[1] for key in cells})
-    lines = [[f"{videos} videos", *(f"{s} seeds" for s in seeds)]]
+    lines = [f"| {videos} videos | " + " | ".join(f"{s} seeds" for s in seeds) + " |", "|---" * (1 + len(seeds)) + "|"]
     for scenario in [name for name in SCENARIOS if any(key[0] == name for key in cells)]:
         line = [scenario]
         for s in seeds:
@@ -219,8 +218,8 @@ def render(rows: Iterable[dict[str, object]], videos: int) -> str:
             old, new = (found_old, found) if scenario.startswith("effect") else (false_old, false)
             of = tables * (len(TRUE) if scenario.startswith("effect") else 1)
             line.append(f"{new / of:.3f} ({old / of:.3f})" if of else "–")
-        lines.append(line)
-    return piped(lines)
+        lines.append(f"| {' | '.join(line)} |")
+    return "\n".join(lines)
 
 
 def read_numbers(key: str, text: str) -> list[int]:
@@ -239,10 +238,10 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     given = dict(argument.partition("=")[::2] for argument in arguments)
-    require_known("significance.py", given, OPTIONS, "key")
+    require_known("", given, OPTIONS, "significance.py")
     chosen = {**OPTIONS, **given}
     scenarios = [name for name in chosen["scenarios"].split(";") if name] or list(SCENARIOS)
-    require_known("scenarios", scenarios, SCENARIOS, "scenario")
+    require_known("", scenarios, SCENARIOS, "significance.py")
     numbers = {key: read_numbers(key, chosen[key]) for key in ("tables", "seeds", "videos", "jobs")}
     chunks = range(-(-numbers["tables"][0] // CHUNK))
     with own(Path(chosen["folder"])):
