@@ -99,9 +99,11 @@ def compare_crossed(system: LeaveOneOut, baseline: LeaveOneOut) -> Crossed:
             f"{system.sizes.sum()} segments and {list(baseline.without.shape)} of {baseline.sizes.sum()}; give what both have."
         )
     counted = system.sizes > 0
+    if not counted.any():
+        return cannot_tell("the metric counts no segment of the test set", lost=len(system.whole))
     kept = np.isfinite(system.whole) & np.isfinite(baseline.whole)
     whole = system.whole[kept] - baseline.whole[kept]
-    without = (system.without - baseline.without)[kept][:, counted]
+    without = (system.without[kept] - baseline.without[kept])[:, counted]
     if not np.isfinite(without).all():
         difference = float(whole.mean())
         return cannot_tell("the metric has no value without one of the videos", len(whole), int((~kept).sum()), difference)

@@ -57,8 +57,8 @@ def test_luck_of_the_test_set_is_starred_by_the_old_rule_alone(script):
 )
 def test_tables_of_nothing_have_a_star_in_one_of_twenty_at_most(script, scenario):
     for seeds in (5, 10):
-        found = count(script, scenario, 4, seeds)
-        assert found["false_two_way"] <= found["tables"] * (0.05 + off(0.05, 400))
+        found = count(script, scenario, 3, seeds)
+        assert found["false_two_way"] <= found["tables"] * (0.05 + off(0.05, 300))
 
 
 @pytest.mark.slow
