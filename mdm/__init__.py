@@ -30,7 +30,6 @@ The package is the path of a video segment to a number that can be believed, a s
     trained     after a run: its model back in one line, for new segments and for studies
     probe       after a run: the dependence of its Z on rows that nothing was fitted on
     estimation  before any: what the critics make of Gaussians, whose dependence is known
-    permutation exact tests by signs and labels that might have fallen otherwise
     statistics  paired runs → differences, intervals, stars
     experiment  an experiment file → the cells of its table, each a run per seed
     search      grids of settings → the best on validation, as a file of configs/tuned      (mdm search)

@@ -42,7 +42,6 @@ ORDER = [
     "probe",
     "estimation",
     "cost",
-    "permutation",
     "statistics",
     "experiment",
     "search",
