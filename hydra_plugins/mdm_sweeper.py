@@ -31,6 +31,7 @@ class Missing(Sweeper):
             self.launcher.joblib["initializer"] = die_with_parent
 
     def sweep(self, arguments: list[str]) -> Any:
+        from mdm.compose import search_path_of
         from mdm.sweep import sweep
 
         def composed(overrides: list[str]) -> DictConfig:
@@ -42,4 +43,5 @@ class Missing(Sweeper):
         def launch(jobs: list[list[str]]) -> Any:
             return self.launcher.launch(jobs, initial_job_idx=0)
 
-        return sweep(self.composed_once, arguments, composed, launch, self.runs_per_task, self.at_once)
+        path = search_path_of(self.composed_once)
+        return sweep(self.composed_once, arguments, composed, launch, self.runs_per_task, self.at_once, path)

@@ -2,11 +2,13 @@
 
 The package is the path of a video segment to a number that can be believed, a stage after the other:
 
+    extras      packages that not everybody needs
+    compose     where configs are, and Hydra at work on them
     boundary    an error → one message and a status, at the edge of every command
     hints       does a value keep an annotation, and how is that said
     ownership   one process at a time in a folder
     workers     processes of a pool, which end with the one that started them
-    formats     files that people have → one store on disk                        (scripts/prepare.py)
+    formats     files that people have → one store on disk                        (mdm prepare)
     data        a store, or data whose dependence is known → batches; the test fold sealed
     estimators  critic outputs or representations → bounds and distances
     backbones   batch → each modality encoded → fused Z and a prediction
@@ -17,7 +19,7 @@ The package is the path of a video segment to a number that can be believed, a s
     learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
     untrusted   files of a record, read as data within bounds
-    records     what a run leaves on disk, verified when it is read               (scripts/verify.py)
+    records     what a run leaves on disk, verified when it is read               (mdm verify)
     loggers     beside the record, while it trains: Weights & Biases, TensorBoard
     members     what a config may build, by kind
     trials      optimisers and losses on a few numbers
@@ -28,12 +30,11 @@ The package is the path of a video segment to a number that can be believed, a s
     trained     after a run: its model back in one line, for new segments and for studies
     probe       after a run: the dependence of its Z on rows that nothing was fitted on
     estimation  before any: what the critics make of Gaussians, whose dependence is known
-    permutation exact tests by signs and labels that might have fallen otherwise
     statistics  paired runs → differences, intervals, stars
     experiment  an experiment file → the cells of its table, each a run per seed
-    search      grids of settings → the best on validation, as a file of configs/tuned      (scripts/search.py)
+    search      grids of settings → the best on validation, as a file of configs/tuned      (mdm search)
     reference   the numbers that the papers print
-    tables      an experiment file, records and printed numbers → Markdown, LaTeX, HTML and CSV     (scripts/table.py)
+    tables      an experiment file, records and printed numbers → Markdown, LaTeX, HTML and CSV     (mdm table)
     study       what scripts share that make tables, figures and pages of an experiment's runs
     explanation a finished run → what its critic says of each segment, and whether it is so     (scripts/explain.py)
     traces      curves → every loss, and where it is lowest                       (scripts/traces.py)
@@ -41,9 +42,10 @@ The package is the path of a video segment to a number that can be believed, a s
     disentanglement    runs of MIRD → how far its representations lie apart, and how much they depend on one another
     generation  runs of MFM on pairs of images → what each of its codes decides in the images it makes    (scripts/generation.py)
     factors     runs of MFM → what its factors do to the segments it makes, beside what chance reads      (scripts/factors.py)
-    report      all of it on one HTML page, with training curves and how it was run     (scripts/report.py)
+    report      all of it on one HTML page, with training curves and how it was run     (mdm report)
     attempt     one run of many: its log, its traceback, its way back into a queue
     sweep       many runs: what is missing, through any launcher
+    commands    what `mdm <command>` does
 
 Imports go only back along this path.
 """
@@ -56,9 +58,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mdm.trained import Trained
 
+    __version__: str
+
 
 def load(folder: str | Path) -> Trained:
     """The run that finished in a folder: its model, its data and how it reads new segments (`mdm.trained`)."""
     from mdm import trained  # torch takes seconds to import
 
     return trained.load(folder)
+
+
+def __getattr__(name: str) -> str:
+    """``mdm.__version__``, as the installed package says it; looked up when it is asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mdm")
+    raise AttributeError(f"module 'mdm' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """One run of many: it leaves its log and, if it fails, its traceback, and goes back into the queue of a cluster when it must.
 
-What a launcher calls, in a worker of its own or in this process (`train.py -m`).
+What a launcher calls, in a worker of its own or in this process (`mdm train -m`).
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ from typing import Any
 import joblib
 import torch
 from filelock import FileLock, Timeout
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from omegaconf import DictConfig
 
 from mdm import records
+from mdm.compose import configured
 from mdm.ownership import InUse, own
 from mdm.run import record_folder, run
 from mdm.workers import in_pool, pool
 
 log = logging.getLogger(__name__)
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 LOG = "run.log"
 
@@ -121,9 +119,10 @@ RESERVED: list[FileLock] = []
 """Kept, so that they are held."""
 
 
-def packed_task(runs: Sequence[list[str]], at_once: int) -> str:
-    """The runs of a task and how many of them go at a time, as letters that an override may hold."""
-    return base64.urlsafe_b64encode(json.dumps({"at_once": at_once, "runs": runs}).encode()).decode().rstrip("=")
+def packed_task(runs: Sequence[list[str]], at_once: int, path: Sequence[str] = ()) -> str:
+    """The runs of a task, how many of them go at a time and where else their configs are, as letters that an override may hold."""
+    task = {"at_once": at_once, "runs": runs, "path": list(path)}
+    return base64.urlsafe_b64encode(json.dumps(task).encode()).decode().rstrip("=")
 
 
 def work(packed: str) -> None:
@@ -131,27 +130,19 @@ def work(packed: str) -> None:
     task = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     if task["at_once"] == 1:
         for overrides in task["runs"]:
-            composed_attempt(overrides)
+            composed_attempt(overrides, task["path"])
         return
-    pool(task["at_once"])(joblib.delayed(composed_attempt)(overrides) for overrides in task["runs"])
+    pool(task["at_once"])(joblib.delayed(composed_attempt)(overrides, task["path"]) for overrides in task["runs"])
 
 
-def composed_attempt(overrides: list[str]) -> None:
+def composed_attempt(overrides: list[str], path: Sequence[str]) -> None:
     if in_pool():
         # The scheduler signals every process of a task; the first one answers for all, and they end with it.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    attempt(composed(overrides), overrides)
-
-
-def composed(overrides: list[str]) -> DictConfig:
-    """A run's config by its overrides, also where Hydra is at work on another already, as in a task that does its runs in turn."""
-    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose("train", overrides)
-    finally:
-        GlobalHydra.instance().hydra = outer
+    with configured(path):
+        cfg = compose("train", overrides)
+    attempt(cfg, overrides)
 
 
 # ---- on a cluster

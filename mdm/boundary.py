@@ -23,7 +23,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+from mdm import extras
+
 ROOT = Path(__file__).resolve().parents[1]
+"""The repository, or the folder that the package was installed into, beside others."""
 
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Whether errors are wanted whole; as it was at the start, since `hydra_silenced` sets the variable."""
@@ -130,10 +133,20 @@ def of_hydra(error: BaseException) -> str:
         whole = re.sub(pattern, ours, whole)
     lost = re.search(r"Could not find '(\w+)/[^']*'", whole)
     if lost:
-        there = ROOT / "configs" / lost[1]
-        known = sorted(str(file.relative_to(there).with_suffix("")) for file in there.rglob("*.yaml"))
-        whole += f"; {lost[1]}= may be {', '.join(known) or 'nothing'}"
-    return f"Arguments are key=value for keys and options of configs/, but: {whole[:1500]}. See `python train.py --help`."
+        whole += f"; {lost[1]}= may be {', '.join(options(lost[1], str(error))) or 'nothing'}"
+    if SLURM_LACKS in whole:
+        return extras.message("hydra_plugins.hydra_submitit_launcher", "hydra/launcher=slurm")
+    return f"Arguments are key=value for keys and options of configs/, but: {whole[:1500]}. See `mdm train --help`."
+
+
+def options(group: str, text: str) -> list[str]:
+    """What a group offers in all folders of the search path, which Hydra lists in its message."""
+    folders = [Path(folder) / group for folder in re.findall(r"path=file://(.+)", text)]
+    return sorted({str(file.relative_to(folder).with_suffix("")) for folder in folders for file in folder.rglob("*.yaml")})
+
+
+SLURM_LACKS = "hydra/launcher/submitit_slurm"
+"""What Hydra cannot find where the launcher's package is not installed."""
 
 
 HYDRA = (
@@ -149,7 +162,7 @@ HYDRA = (
     (r"LexerNoViableAltException: ", "this is none: "),
     (r"no viable alternative at input", "a value ends too early after"),
     (r"ConfigLoader is not set", "glob(…) came, which is read by no command; name the options, as penalty=kl,f"),
-    (r"requires --multirun", "are many runs, which need train.py -m"),
+    (r"requires --multirun", "are many runs, which need mdm train -m"),
 )
 """What Hydra says, and what is left of it."""
 
@@ -199,7 +212,7 @@ def printable(text: str) -> str:
 
 def several(found: Sequence[str], most: int = 5) -> str:
     """Messages below one another, those after the first few counted."""
-    rest = [f"… and {len(found) - most} more like these; `python scripts/verify.py` lists them."] * (len(found) > most)
+    rest = [f"… and {len(found) - most} more like these; `mdm verify` lists them."] * (len(found) > most)
     return "\n".join([*found[:most], *rest])
 
 
@@ -233,7 +246,8 @@ def is_ours(file: str) -> bool:
     path = Path(file)
     if path == Path(__file__):
         return False
-    return path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ("mdm", "scripts", "hydra_plugins", "train.py")
+    parts = path.relative_to(ROOT).parts if path.is_relative_to(ROOT) else ("",)
+    return parts[0] in ("mdm", "scripts", "train.py") or (parts[0] == "hydra_plugins" and parts[-1].startswith("mdm_"))
 
 
 def place(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """After the runs that are alone, the grids: an experiment file → the cells of its table, each a run per seed.
 
-An experiment of runs has a section ``table``. The sweep (`python train.py -m experiment=…`) and the table (`python scripts/table.py
+An experiment of runs has a section ``table``. The sweep (`mdm train -m experiment=…`) and the table (`mdm table
 experiment=…`) read it with the same arguments, so they cannot disagree about what belongs to a cell:
 
     table:

@@ -29,8 +29,8 @@ from mdm.estimation import log_ratio
 from mdm.learner import to_numpy
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
-from mdm.permutation import a12
 from mdm.product import batch_lengths, move
+from mdm.statistics.permutation import a12
 from mdm.trained import Trained
 
 MARK = "contradictory"

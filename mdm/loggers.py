@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mdm import records
+from mdm.extras import require_extra
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +68,11 @@ class Wandb(Logger):
     keeps its id and tells all its rows again, because wandb loses what it had not yet written when its process was killed: offline,
     the new files take the place of the broken run's; online, only rows that the server lacks are sent.
 
-    Raises ValueError on another mode.
+    Raises ValueError on another mode, and if wandb is not installed.
     """
 
     def __init__(self, save_dir: str, project: str = "mdm", entity: str | None = None, mode: str = "offline"):
+        require_extra("wandb", "logger=wandb")
         if mode not in ("offline", "online"):
             raise ValueError(f"wandb logs offline or online, but mode={mode} came; set logger.loggers.wandb.mode.")
         self.folder, self.project, self.entity, self.mode = Path(save_dir), project, entity, mode

@@ -35,9 +35,9 @@ from mdm.backbones.layers import real_steps_first
 from mdm.data.base import PADDING
 from mdm.learner import predict
 from mdm.metrics import evaluate
-from mdm.permutation import sign_flip
 from mdm.seeds import generator
 from mdm.statistics import mean_interval, t_interval
+from mdm.statistics.permutation import sign_flip
 from mdm.trained import Trained
 from mdm.types import Batch
 from mdm.types import Sequence as Steps

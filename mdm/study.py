@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hydra
 import joblib
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
@@ -24,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from mdm import records
 from mdm.boundary import several
+from mdm.compose import configured, search_path_as_arguments, take_search_path
 from mdm.config import check, plain
 from mdm.experiment import Cell, Table, cells, read_arguments, table_of
 from mdm.naming import folder_of
@@ -31,6 +30,9 @@ from mdm.run import quiet
 from mdm.statistics import mean_interval
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
 from mdm.workers import pool
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """A grey, then Okabe and Ito's, which people of any colour vision tell apart."""
@@ -75,14 +77,15 @@ class Study:
         return folder
 
 
-def command(arguments: list[str], doc: str | None, configs: Path, work: Callable[[list[str], bool], None]) -> None:
-    """A script's command line: its docstring for --help, else ``work(overrides, mixed)`` where Hydra has the configs."""
+def command(arguments: list[str], doc: str | None, work: Callable[[list[str], bool], None]) -> None:
+    """A command line: its docstring for --help, else ``work(overrides, mixed)`` where Hydra has the configs of its search path."""
     if {"-h", "--help"} & set(arguments):
         print(doc)
         return
     quiet()
-    overrides, mixed = without_mixed(arguments)
-    with hydra.initialize_config_dir(str(configs), version_base="1.3"):
+    given, path = take_search_path(arguments)
+    overrides, mixed = without_mixed(given)
+    with configured(path):
         work(overrides, mixed)
 
 
@@ -133,10 +136,8 @@ def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> St
     if damaged:
         raise ValueError(several(damaged))
     if not study.runs:
-        raise ValueError(
-            f"Finished runs are studied, but of {study.cfg.name} none has finished; run `python train.py -m {' '.join(arguments)}` "
-            "first."
-        )
+        given = " ".join([*arguments, *search_path_as_arguments()])
+        raise ValueError(f"Finished runs are studied, but of {study.cfg.name} none has finished; run `mdm train -m {given}` first.")
     return study
 
 
@@ -202,6 +203,8 @@ def piped(lines: Sequence[Sequence[str]]) -> str:
 
 def write_figure(folder: Path, draw: Callable[[], Figure]) -> None:
     """What ``draw`` draws, as figure.pdf, which is the same to the byte each time, and figure.png."""
+    import matplotlib  # not everybody has it
+
     # TrueType fonts, so that the text of a PDF can be edited and searched.
     with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
         figure = draw()

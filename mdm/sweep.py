@@ -29,7 +29,7 @@ from mdm.boundary import explained, in_line
 from mdm.config import check
 from mdm.experiment import cells, table_of
 from mdm.ownership import in_use
-from mdm.run import build_splits, check_select, place, tidy
+from mdm.run import build_loggers, build_splits, check_select, place, tidy
 from mdm.search import search_cells
 from mdm.types import DataSpec
 from mdm.workers import as_parent
@@ -102,6 +102,7 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
         if seed is not None:
             cfg.seed = int(seed)
         check(cfg)
+        build_loggers(cfg, Path(cfg.paths.outputs))  # which write nothing yet, and refuse what they cannot do
         of_data = OmegaConf.to_yaml(cfg.data, resolve=True)
         if of_data not in sets:
             splits = build_splits(cfg)
@@ -125,11 +126,13 @@ def sweep(
     launch: Launch,
     runs_per_task: int = 1,
     at_once: int = 1,
+    path: Sequence[str] = (),
 ) -> list[Planned]:
     """Run what is missing; say what is there in the end.
 
     launch: lists of overrides → runs them, in any way and order
     runs_per_task, at_once: runs that one task of the launcher does, and how many of them at a time
+    path: where else than in our configs a task looks for its runs' (`mdm.compose`)
 
     Exits with status 1, after everything has been tried, if a run failed or did not finish. Raises ValueError where `wanted` and
     `plan` do, before anything starts, and if the numbers are not positive.
@@ -150,7 +153,7 @@ def sweep(
             tidy(run.folder)
     if todo:
         with watched(todo):
-            run_all(todo, launch, lambda jobs: tasks(jobs, runs_per_task, at_once) if runs_per_task > 1 else jobs)
+            run_all(todo, launch, lambda jobs: tasks(jobs, runs_per_task, at_once, path) if runs_per_task > 1 else jobs)
     report(planned, began)
     return planned
 
@@ -213,10 +216,10 @@ def foreign(error: BaseException) -> str:
     return explained(error) or f"{type(error).__name__}: {in_line(str(error))}"
 
 
-def tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int) -> list[list[str]]:
+def tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int, path: Sequence[str] = ()) -> list[list[str]]:
     """Several runs for each task of a launcher, which passes on overrides and nothing else: one of them holds the task's runs."""
     chunks = [jobs[i : i + runs_per_task] for i in range(0, len(jobs), runs_per_task)]
-    return [[*chunk[0], f"+task={packed_task(chunk, at_once)}"] for chunk in chunks]
+    return [[*chunk[0], f"+task={packed_task(chunk, at_once, path)}"] for chunk in chunks]
 
 
 def report(planned: Sequence[Planned], since: float) -> None:

@@ -45,8 +45,6 @@ from mdm.study import (
 )
 from mdm.trained import load
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
 GREY, BLUE, RED, GREEN, PINK, ORANGE, SKY = COLOURS
 OF_ROWS = (GREY, SKY, PINK, ORANGE, GREEN)
 CLOUDS = {"language": BLUE, "video": ORANGE, "audio": GREEN, "shared": RED}
@@ -101,7 +99,7 @@ SECTIONS = {"codes": Codes, "estimates": Estimates, "cases": Cases}
 
 
 def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, CONFIGS, run_study)
+    command(arguments, __doc__, run_study)
 
 
 def run_study(overrides: list[str], mixed: bool) -> None:

@@ -44,8 +44,6 @@ from mdm.study import (
 )
 from mdm.trained import load
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
 SOURCES, DRAWS = 3, 10
 """Rows and drawn columns of the picture, for each code."""
 NAMES = ("digit", "head", "entropy")
@@ -68,7 +66,7 @@ Pictures = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, CONFIGS, study)
+    command(arguments, __doc__, study)
 
 
 def study(overrides: list[str], mixed: bool) -> None:

@@ -9,7 +9,6 @@ does, and writes outputs/<name>/grid/: figure.pdf, figure.png, runs.csv (a row p
 """
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,11 @@ from mdm.study import command, finished_runs, mean_and_interval, piped, write_fi
 from mdm.tables.build import build
 from mdm.tables.numbers import Sheet
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
 OURS, BEST, PRINTED = "#0072B2", "#D55E00", "0.35"
 
 
 def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, CONFIGS, draw)
+    command(arguments, __doc__, draw)
 
 
 def draw(overrides: list[str], mixed: bool) -> None:

@@ -31,8 +31,6 @@ from mdm.robustness import Setting, evaluated, over_seeds, settings
 from mdm.study import COLOURS, command, composed, finished_runs, of_each, piped, without_jobs, write_figure
 from mdm.trained import load
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
 SAID = {
     "absent": "no step at all",
     "zero": "zero frames, padding words",
@@ -53,7 +51,7 @@ class Section:
 
 
 def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, CONFIGS, study)
+    command(arguments, __doc__, study)
 
 
 def study(overrides: list[str], mixed: bool) -> None:

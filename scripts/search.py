@@ -1,72 +1,9 @@
-"""Settings chosen on the validation fold.
-
-    python train.py -m experiment=search/mdm
-    python scripts/search.py experiment=search/mdm
-
-Ranks the points of the search's grid by their validation metric, as far as they have been run, and writes the best of each run to
-configs/tuned/search/<data>/<run>.yaml once all of its runs are there; `tuned=search/<data>/<run>` then uses it.
-
-    model=…, penalty=…, data=…, seed=…    some of the runs; give what train.py was given
-    overwrite=true                        replace a file that says something else
-"""
+"""`mdm search`, from the repository: `python scripts/search.py`."""
 
 import sys
-from pathlib import Path
-from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from mdm.boundary import ended, message, several
-from mdm.config import check, plain
-from mdm.experiment import Cell, read_arguments
-from mdm.run import record_folder
-from mdm.search import Found, best, read, search_of, table, trials, tuned, write
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
-
-def main(arguments: list[str], folder: Path = CONFIGS / "tuned") -> None:
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return
-    said = [argument for argument in arguments if argument.startswith("overwrite=")]
-    if len(said) > 1 or set(said) - {"overwrite=true", "overwrite=false"}:
-        raise ValueError(f"overwrite is true or false, and said once, but {' '.join(said)} came; correct it.")
-    overwrite, arguments = said == ["overwrite=true"], [argument for argument in arguments if argument not in said]
-    given = read_arguments(arguments)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        # The declaration alone: what is set for the runs may belong to their models.
-        cfg = compose("train", [*given.experiment, *(other for other in given.others if other.startswith("search."))])
-        search = search_of(cfg)
-        found: dict[tuple[str, str], list[Found]] = {}
-        configs: dict[Cell, dict[str, Any]] = {}
-        damaged: list[str] = []
-        for trial in trials(search, arguments):
-            cell = trial.cell
-            run = compose("train", cell.runs()[0])
-            check(run)
-            first = record_folder(run, cell.runs()[0])
-            folders = [first.with_name(f"seed={seed}") for seed in cell.seeds]
-            configs[cell] = plain(run, resolve=False)
-            try:
-                found.setdefault((cell.data, trial.run), []).append(read(trial, folders, configs[cell], search.select))
-            except (ValueError, OSError) as error:
-                damaged.append(message(error))
-    if damaged:
-        raise ValueError(several(damaged))
-    problems = []
-    for (data, name), of_run in found.items():
-        print(table(search, of_run))
-        path = folder / "search" / data / f"{name}.yaml"
-        try:
-            chosen = best(of_run, search.select)
-            write(path, tuned(search, cfg.name, of_run, chosen, configs[chosen.trial.cell]), overwrite)
-            print(f"→ {path}\n")
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        sys.exit("\n".join(problems))
-
+from mdm.boundary import ended
+from mdm.commands.search import main
 
 if __name__ == "__main__":
     with ended():

@@ -1,49 +1,9 @@
-"""The table of an experiment, beside what its paper prints.
-
-    python scripts/table.py experiment=mdm/table1 [the overrides of its sweep] [mixed=true]
-
-Reads the records that `python train.py -m experiment=mdm/table1 …` left, and nothing else. Prints the table and writes it to
-outputs/<name>/: table.md, table.tex, table.html (every seed drawn), table.csv (a row per cell, every digit), and seeds.csv (a row
-per run). Made again from the same records, they are the same to the byte.
-
-A table of records of different code, libraries, data or settings is refused; mixed=true makes it, and it says what is mixed.
-"""
+"""`mdm table`, from the repository: `python scripts/table.py`."""
 
 import sys
-from pathlib import Path
 
-from mdm import records
 from mdm.boundary import ended
-from mdm.study import command, declared
-from mdm.tables.build import build
-from mdm.tables.latex import latex
-from mdm.tables.markdown import markdown
-from mdm.tables.page import page
-from mdm.tables.rows import long_rows, seed_rows
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
-
-def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, CONFIGS, tabulate)
-
-
-def tabulate(overrides: list[str], mixed: bool) -> None:
-    """Read, build, write, print.
-
-    Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
-    """
-    study = declared(overrides, mixed)
-    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
-    outputs, folder, text = Path(study.cfg.paths.outputs), study.outputs, markdown(sheet)
-    folder.mkdir(parents=True, exist_ok=True)
-    records.write_atomically(folder / "table.md", text)
-    records.write_atomically(folder / "table.tex", latex(sheet))
-    records.write_atomically(folder / "table.html", page(sheet))
-    records.write_table(folder / "table.csv", long_rows(sheet))
-    records.write_table(folder / "seeds.csv", seed_rows(sheet, outputs))
-    print(text, end="")
-
+from mdm.commands.table import main
 
 if __name__ == "__main__":
     with ended():

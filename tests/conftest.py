@@ -1,7 +1,11 @@
 """Shared by all tests: shapes are checked at run time, and runs are composed as the command line would."""
 
+import json
 import os
+import subprocess
+import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -68,3 +72,33 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: set MDM_REAL_DATA (looked in {folder})")
     return folder
+
+
+IN_TURN = """
+import json, sys
+from mdm.__main__ import run_command
+from mdm.boundary import ended
+
+for arguments in json.loads(sys.argv[1]):
+    print("$ mdm", *arguments, flush=True)
+    with ended():
+        run_command(arguments)
+"""
+
+
+def run_commands(commands: Sequence[Sequence[str]], cwd: Path, path: Sequence[Path] = ()) -> str:
+    """Give commands of `mdm` one after the other, in one process of their own, for torch takes seconds to import; what they print.
+
+    path: folders where packages are looked for first
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))} if path else None
+    command = [sys.executable, "-c", IN_TURN, json.dumps([list(arguments) for arguments in commands])]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def in_turn():
+    """`run_commands`."""
+    return run_commands

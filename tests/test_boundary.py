@@ -131,7 +131,7 @@ def test_control_characters_are_spelled_out(capsys):
 
 def test_several_are_counted_after_a_few():
     assert several(["a", "b"]) == "a\nb"
-    assert several(list("abcdefg")).splitlines()[-1] == "… and 2 more like these; `python scripts/verify.py` lists them."
+    assert several(list("abcdefg")).splitlines()[-1] == "… and 2 more like these; `mdm verify` lists them."
 
 
 @pytest.mark.parametrize(
@@ -145,3 +145,15 @@ def test_a_reader_that_goes_and_a_full_target(shell, status, said):
     assert done.returncode == status
     assert done.stderr.startswith(said)
     assert len(done.stderr.splitlines()) == (2 if said else 0)
+
+
+def test_of_the_plugins_of_hydra_only_ours_are_ours():
+    """Installed, this package lies beside all others."""
+    for name, ours in (
+        ("mdm/run.py", True),
+        ("hydra_plugins/mdm_sweeper.py", True),
+        ("hydra_plugins/hydra_joblib_launcher/joblib_launcher.py", False),
+        ("torch/nn.py", False),
+    ):
+        assert boundary.is_ours(str(boundary.ROOT / name)) is ours
+    assert not boundary.is_ours("/mdm/run.py")

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from hydra import compose, initialize_config_dir
 
 from mdm import records
 from mdm import run as runs
+from mdm.__main__ import names, run_command
 from mdm.boundary import ended
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+COMMANDS = names()
 SMALL = ("data.segments.train=40", "data.segments.valid=20", "data.segments.test=24", "trainer.max_epochs=1")
 CHOSEN = ("experiment=mdm/table1", "data=synthetic", "seed=0,1", "penalty=none,kl", *SMALL)
 OF = {
@@ -45,7 +49,7 @@ def script(name):
 
 @pytest.fixture(scope="session")
 def scripts():
-    return {name: script(name) for name in SCRIPTS}
+    return {name: script(name) for name in SCRIPTS} | {name: import_module(f"mdm.commands.{name}") for name in COMMANDS}
 
 
 @pytest.fixture
@@ -200,17 +204,38 @@ def test_help(scripts, capsys, name):
     with ended():
         assert not scripts[name].main(["--help"])
     out, err = capsys.readouterr()
-    assert f"scripts/{name}.py" in out
+    assert f"mdm {name} " in out if name in COMMANDS else f"scripts/{name}.py" in out
     assert not err
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "prepare"])  # which has a boundary of its own
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_every_script_has_the_boundary(name):
     assert (
         (ROOT / "scripts" / f"{name}.py")
         .read_text()
-        .endswith('if __name__ == "__main__":\n    with ended():\n        main(sys.argv[1:])\n')
+        .endswith(
+            (
+                'if __name__ == "__main__":\n    with ended():\n        main(sys.argv[1:])\n',
+                'if __name__ == "__main__":\n    with ended():\n        sys.exit(main(sys.argv[1:]))\n',
+            )
+        )
     )
+
+
+def test_mdm_lists_its_commands(capsys):
+    """Each is found by being in the folder, and said in its docstring's first line."""
+    files = sorted(path.stem for path in (ROOT / "mdm" / "commands").glob("*.py") if not path.stem.startswith("_"))
+    assert files == COMMANDS
+    assert run_command([]) is run_command(["--help"]) is None
+    said = capsys.readouterr().out
+    for name in COMMANDS:
+        first = import_module(f"mdm.commands.{name}").__doc__.partition("\n")[0]
+        assert first.endswith(".")
+        assert said.count(f"\n  {name:<10}{first}\n") == 2
+    assert run_command(["--version"]) is None
+    assert capsys.readouterr().out == f"{version('mdm')}\n"
+    with pytest.raises(ValueError, match=r"A command of mdm is one of prepare, report, .*, but trian came; see `mdm --help`"):
+        run_command(["trian"])
 
 
 # ---- what lies there

@@ -282,7 +282,7 @@ def test_the_scripts_say_what_they_need(tmp_path):
     with pytest.raises(ValueError, match=r"a section study of the kind codes, estimates, cases, but mird/figure6 has none"):
         script("disentanglement").main(["experiment=mird/figure6"])
     for name, experiment in (("disentanglement", "mird/figure4"), ("grid", "mird/figure6")):
-        with pytest.raises(ValueError, match=r"none has finished; run `python train\.py -m"):
+        with pytest.raises(ValueError, match=r"none has finished; run `mdm train -m"):
             script(name).main([f"experiment={experiment}", f"paths.outputs={tmp_path}"])
         with pytest.raises(ValueError, match="mixed is true or false"):
             script(name).main([f"experiment={experiment}", "mixed=perhaps"])

@@ -308,7 +308,7 @@ def test_a_run_of_mmim_is_explained(script, heads, capsys):
 
 def test_what_the_script_refuses(script, outputs, capsys):
     with pytest.raises(
-        ValueError, match=r"Finished runs are studied, but of mdm/table5 none has finished; run `python train\.py -m experiment"
+        ValueError, match=r"Finished runs are studied, but of mdm/table5 none has finished; run `mdm train -m experiment"
     ):
         script.main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
     with pytest.raises(ValueError, match=r"examples and new are whole numbers and mixed is true or false, but .*'new': 'few'"):

@@ -401,7 +401,7 @@ def test_other_models_are_refused(fresh, config):
 def test_the_script_says_what_it_needs(tmp_path, outputs):
     with pytest.raises(ValueError, match=r"a section study of the kind factors, but mfm/figure9 has codes; choose experiment=mfm"):
         script().main(["experiment=mfm/figure9", *SMALL, f"paths.outputs={outputs}", "study.kind=codes"])
-    with pytest.raises(ValueError, match=r"none has finished; run `python train\.py -m"):
+    with pytest.raises(ValueError, match=r"none has finished; run `mdm train -m"):
         script().main(["experiment=mfm/figure9", f"paths.outputs={tmp_path}"])
     with pytest.raises(ValueError, match=r"of one folder=…, but folder=x seed=0 came"):
         script().main(["folder=x", "seed=0"])

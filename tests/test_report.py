@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from mdm import records
+from mdm.commands.report import main
 from mdm.experiment import Row, Table, cells
 from mdm.metrics import evaluate
 from mdm.report import charts, curves, provenance, studies
@@ -521,26 +521,18 @@ def test_the_browser_would_see_what_is_wrong(text, tmp_path):
     assert any("Content Security Policy" in line for line in console)
 
 
-# The script ---------------------------------------------------------------------------------------------
+# The command ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = spec_from_file_location("report_script", ROOT / "scripts" / "report.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_script_writes_one_file(script, tmp_path, capsys):
-    script.main(["experiment=mdm/table1", "data=synthetic", "seed=0,1", f"paths.outputs={tmp_path}"])
+def test_the_command_writes_one_file(tmp_path, capsys):
+    main(["experiment=mdm/table1", "data=synthetic", "seed=0,1", f"paths.outputs={tmp_path}"])
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == ["mdm/table1/report.html"]
     assert "report.html: 0 of 8 runs" in capsys.readouterr().out
     assert "'seed=0,1'" in html.unescape((tmp_path / "mdm/table1/report.html").read_text())
 
 
-def test_the_script_refuses_what_it_does_not_know(script, tmp_path):
+def test_the_command_refuses_what_it_does_not_know(tmp_path):
     with pytest.raises(ValueError, match="mixed is true or false, but mixed=perhaps came"):
-        script.main(["experiment=mdm/table1", "mixed=perhaps"])
+        main(["experiment=mdm/table1", "mixed=perhaps"])
     with pytest.raises(ValueError, match="A table is declared by an experiment, but single has no table"):
-        script.main([f"paths.outputs={tmp_path}"])
+        main([f"paths.outputs={tmp_path}"])

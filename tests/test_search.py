@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from omegaconf import OmegaConf
 
 from mdm import records
 from mdm import run as runs
+from mdm.commands.search import main
 from mdm.experiment import Cell
 from mdm.search import (
     Found,
@@ -32,13 +32,6 @@ from mdm.search import (
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ["search/mdm", "search/mmim", "search/synergy"]
-
-
-def script():
-    spec = spec_from_file_location("search", ROOT / "scripts" / "search.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def declared(**changes):
@@ -278,7 +271,7 @@ def test_nothing_of_the_test_fold_is_returned(tmp_path):
     source = (ROOT / "mdm" / "search.py").read_text()
     assert source.count("read_record(") == 1, "in validation alone"
     assert "PREDICTIONS" not in source
-    assert "read_record" not in (ROOT / "scripts" / "search.py").read_text()
+    assert "read_record" not in (ROOT / "mdm" / "commands" / "search.py").read_text()
 
 
 def test_another_file_is_not_overwritten_silently(tmp_path):
@@ -333,9 +326,10 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     assert {len(values) for values in valid.values()} == {2}
     capsys.readouterr()
 
-    main = script().main
-    main(arguments, folder=tmp_path / "tuned")
-    path = tmp_path / "tuned" / "search" / "synthetic" / "lmf_none.yaml"
+    found = tmp_path / "found"
+    found.mkdir()
+    main([*arguments, "--config-dir", str(found)])
+    path = found / "tuned" / "search" / "synthetic" / "lmf_none.yaml"
     chosen = min(valid, key=lambda lr: sum(valid[lr]))
     said = capsys.readouterr().out
     order = [line.split(" | ")[0] for line in said.splitlines() if line.startswith("| 0.")]
@@ -356,7 +350,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
         "model": {"optimizer": {"lr": chosen}},
     }
 
-    cfg = composed(tmp_path, "tuned=search/synthetic/lmf_none", "seed=1", f"paths.outputs={tmp_path}/outputs", *small)
+    cfg = composed(found, "tuned=search/synthetic/lmf_none", "seed=1", f"paths.outputs={tmp_path}/outputs", *small)
     assert runs.run(cfg)["valid"]["mae"] == valid[chosen][1], "the chosen run, bit for bit"
 
     for file in (tmp_path / "outputs" / "search").rglob(records.METRICS):
@@ -364,13 +358,14 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
         del record["test"], record["test_of_train_mean"]
         records.seal(file.parent, record)
         (file.parent / records.PREDICTIONS).unlink()
-    main(arguments, folder=tmp_path / "again")
-    assert (tmp_path / "again/search/synthetic/lmf_none.yaml").read_text() == text
+    (tmp_path / "again").mkdir()
+    main([*arguments, f"hydra.searchpath=[file://{tmp_path}/again]"])
+    assert (tmp_path / "again/tuned/search/synthetic/lmf_none.yaml").read_text() == text
 
     path.write_text("a: 1\n")
     with pytest.raises(SystemExit, match=r"another file than this search would write"):
-        main(arguments, folder=tmp_path / "tuned")
-    main([*arguments, "overwrite=true"], folder=tmp_path / "tuned")
+        main([*arguments, "--config-dir", str(found)])
+    main([*arguments, "overwrite=true", "--config-dir", str(found)])
     assert path.read_text() == text
     with pytest.raises(SystemExit, match=r"among finished runs, but 4 of lmf_none are missing"):
-        main([*arguments[:3], "seed=0,1,2", *arguments[4:]], folder=tmp_path / "tuned")
+        main([*arguments[:3], "seed=0,1,2", *arguments[4:], "--config-dir", str(found)])

@@ -484,4 +484,4 @@ def test_wrong_arguments_are_told_in_a_sentence(tmp_path):
 def test_a_table_is_many_runs(tmp_path):
     result = train(tmp_path, "experiment=mdm/table1")
     assert result.returncode == 2
-    assert "mdm/table1 is many runs: python train.py -m experiment=mdm/table1" in result.stderr
+    assert "mdm/table1 is many runs: mdm train -m experiment=mdm/table1" in result.stderr

@@ -6,7 +6,6 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from scipy import stats
 
 from mdm import records
+from mdm.commands.table import main
 from mdm.experiment import Row, Table, cells, table_of
 from mdm.metrics import METRICS as ALL_METRICS
 from mdm.metrics import Metric, evaluate, heading, metric_of
@@ -629,15 +629,7 @@ def test_markdown_tables_are_whole(outputs):
     assert "The paper does not say what becomes of zeros in its acc2." in text
 
 
-# The script ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = spec_from_file_location("table", ROOT / "scripts" / "table.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+# The command ---------------------------------------------------------------------------------------------
 
 
 EXPERIMENT = ("experiment=mdm/table1", "data=synthetic", "penalty=none,kl", "seed=range(3)")
@@ -661,37 +653,37 @@ def swept(tmp_path):
     return root
 
 
-def test_the_script_prints_and_writes_the_same_bytes_twice(script, swept, capsys):
+def test_the_command_prints_and_writes_the_same_bytes_twice(swept, capsys):
     arguments = [*EXPERIMENT, f"paths.outputs={swept}"]
-    script.main(arguments)
+    main(arguments)
     first, printed = {name: (swept / "mdm/table1" / name).read_bytes() for name in FILES}, capsys.readouterr().out
     assert printed == first["table.md"].decode()
     assert "EF-LSTM" in printed
     assert "cannot reach .05" in printed
-    script.main([*arguments, "mixed=true"])
+    main([*arguments, "mixed=true"])
     assert {name: (swept / "mdm/table1" / name).read_bytes() for name in FILES} == first
     (row, *_) = csv.DictReader(io.StringIO(first["table.csv"].decode()))
     assert (row["data"], row["stands_for"], row["row"], row["n"]) == ("synthetic", "mosi", "none", "3")
     assert str(swept) not in "".join(text.decode() for text in first.values())
 
 
-def test_the_script_refuses_records_of_other_settings(script, swept, capsys):
+def test_the_command_refuses_records_of_other_settings(swept, capsys):
     arguments = [*EXPERIMENT, f"paths.outputs={swept}"]
     config = next(swept.rglob("kl/**/seed=1/config.yaml"))
     record = records.read_record(config.parent)
     config.write_text(config.read_text().replace("batch_size: 32", "batch_size: 16"))
     records.seal(config.parent, record)
     with pytest.raises(ValueError, match=r"config of kl on synthetic, recorded → declared, data\.batch_size: 16 → 32"):
-        script.main(arguments)
+        main(arguments)
     assert not (swept / "mdm/table1/table.md").exists()
-    script.main([*arguments, "mixed=true"])
+    main([*arguments, "mixed=true"])
     assert "MIXED, as asked for. Records differ in config of kl on synthetic" in capsys.readouterr().out
 
 
-def test_what_the_script_does_not_know(script, capsys):
+def test_what_the_script_does_not_know(capsys):
     with pytest.raises(ValueError, match="mixed is true or false, but mixed=maybe came"):
-        script.main(["experiment=mdm/table1", "mixed=maybe"])
+        main(["experiment=mdm/table1", "mixed=maybe"])
     with pytest.raises(ValueError, match="single has no table"):
-        script.main([])
-    script.main(["--help"])
+        main([])
+    main(["--help"])
     assert "mixed=true" in capsys.readouterr().out

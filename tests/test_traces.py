@@ -95,7 +95,7 @@ def test_the_script_on_a_run_and_on_an_experiment(script, config, tmp_path, caps
         assert "| own terms | 1 |" in capsys.readouterr().out
         assert set(pd.read_csv(place / "lowest.csv").loss) == {"task, train", "valid/mae", "own terms", "penalty own"}
     with pytest.raises(
-        ValueError, match=r"Finished runs are studied, but of mmim/figure2 none has finished; run `python train\.py -m experiment"
+        ValueError, match=r"Finished runs are studied, but of mmim/figure2 none has finished; run `mdm train -m experiment"
     ):
         script.main(["experiment=mmim/figure2", "trainer.max_epochs=3", outputs])
     script.main(["--help"])

@@ -1,25 +1,15 @@
 """A tree is verified whole: each kind of damage is named, and nothing hides another."""
 
-import importlib.util
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mdm import records
+from mdm.commands.verify import main
 from mdm.data.store import write_store
 from mdm.data.synthetic import synthetic
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def script():
-    spec = importlib.util.spec_from_file_location("verify", ROOT / "scripts" / "verify.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def record(folder):
@@ -44,7 +34,7 @@ def verified(tree, capsys):
     """Status and lines."""
     status = 0
     try:
-        script().main([str(tree)])
+        main([str(tree)])
     except SystemExit as end:
         status = end.code
     return status, capsys.readouterr().out.splitlines()
@@ -126,7 +116,7 @@ def test_a_writer_that_lives_left_nothing(tree, capsys):
 
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(ValueError, match=r"Folders are verified, but .*nothing is none; name folders"):
-        script().main([str(tmp_path / "nothing")])
+        main([str(tmp_path / "nothing")])
 
 
 def test_an_altered_hash_of_a_file_is_an_altered_record(tree, capsys):

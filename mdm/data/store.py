@@ -138,7 +138,7 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
     if not (path / MANIFEST).is_file():
         raise ValueError(
             f"A store is a folder with a {MANIFEST}, but {path} has none; make one with "
-            f"`python scripts/prepare.py format=<name> source=<files> out={path}` or set paths.data."
+            f"`mdm prepare format=<name> source=<files> out={path}` or set paths.data."
         )
     with whole(path, MANIFEST):
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))

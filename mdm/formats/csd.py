@@ -19,11 +19,9 @@ from typing import Any
 import numpy as np
 
 from mdm.data.base import Segments, check_names
-from mdm.formats import hdf5
 from mdm.formats.alignment import Cut, Track
 from mdm.formats.base import TEXT, Row, assemble, by_fold, folder, refuse_nothing_finite, regular_file
-from mdm.formats.confined import Confined
-from mdm.formats.sequences import ComputationalSequence
+from mdm.formats.sequences import ComputationalSequence, hdf5_process
 
 PAUSE = "sp"
 
@@ -79,7 +77,7 @@ def read_csd(
     bad: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     sequences = {role: path for role, path in found.items() if role != "folds"}
-    with Confined(hdf5.__name__, list(sequences.values()), hdf5.LIMITS) as process:
+    with hdf5_process(list(sequences.values())) as process:
         files = {role: ComputationalSequence(path, process, text=role == "words") for role, path in sequences.items()}
         label_file = files.pop("labels")
         fold_of = _folds(found["folds"], label_file.videos)

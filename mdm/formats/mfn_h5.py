@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mdm.data.base import FOLDS, Segments
-from mdm.formats import hdf5
 from mdm.formats.base import ALIASES, Row, assemble, folder, regular_file
 from mdm.formats.confined import Confined
-from mdm.formats.sequences import ask_hdf5
+from mdm.formats.sequences import ask_hdf5, hdf5_process
 from mdm.formats.values import first_label, matrix, trim
 
 FILES = {"vectors": ("text_{}_emb.h5", "text_{}.h5"), "audio": ("audio_{}.h5",), "video": ("video_{}.h5",)}
@@ -54,7 +53,7 @@ def read_mfn_h5(
         folds[fold] = labels, here
     files = [path for labels, here in folds.values() for path in (labels, *here.values())]
     rows: list[Row] = []
-    with Confined(hdf5.__name__, files, hdf5.LIMITS) as process:
+    with hdf5_process(files) as process:
         for fold, (labels, here) in folds.items():
             y = _dataset(process, labels, (1, 2))
             rows += _rows(fold, y, {feature: _dataset(process, path, (3,)) for feature, path in here.items()})

@@ -7,14 +7,27 @@ in files that the SDK has aligned, ``video[k]``. Only HDF5 is needed, not the SD
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from mdm.extras import require_extra
 from mdm.formats.alignment import Track
 from mdm.formats.confined import Confined, Unreadable
+
+
+def hdf5_process(files: Sequence[Path]) -> Confined:
+    """A process that reads HDF5 files.
+
+    Raises ValueError if h5py is not installed.
+    """
+    require_extra("h5py", "A format of HDF5 files")
+    from mdm.formats import hdf5  # not everybody has h5py
+
+    return Confined(hdf5.__name__, files, hdf5.LIMITS)
 
 
 def ask_hdf5(process: Confined, function: str, path: Path, *arguments: Any) -> Any:

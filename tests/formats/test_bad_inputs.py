@@ -1,4 +1,4 @@
-"""What a person may get wrong with `python scripts/prepare.py`: one message each, exit code 2, and nothing at ``out``.
+"""What a person may get wrong with `mdm prepare`: one message each, exit code 2, and nothing at ``out``.
 
 Files made to do harm are in test_hostile.py; what each reader says of its own form is in the tests of that reader.
 """
@@ -6,7 +6,6 @@ Files made to do harm are in test_hostile.py; what each reader says of its own f
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import pickle
@@ -14,26 +13,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
+from mdm.commands.prepare import main
 from mdm.data.store import open_store, write_store
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("prepare_script", ROOT / "scripts" / "prepare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def mird_fold(**changes: Any) -> dict[str, Any]:
@@ -101,10 +90,10 @@ GOOD = {
 WHERE = "source=data.pkl"
 
 
-def refused(script: ModuleType, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The message of a refusal; one argument replaces another of its key."""
     merged = {argument.partition("=")[0]: argument for argument in arguments if "=" in argument}
-    code = script.main([*merged.values(), *(argument for argument in arguments if "=" not in argument)])
+    code = main([*merged.values(), *(argument for argument in arguments if "=" not in argument)])
     written = capsys.readouterr()
     assert (code, written.out) == (2, "")
     assert "Traceback" not in written.err
@@ -116,8 +105,8 @@ def refused(script: ModuleType, arguments: list[str], capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("case", GOOD)
-def test_the_good_ones_are_good(script: ModuleType, here: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
-    assert script.main(GOOD[case]) == 0
+def test_the_good_ones_are_good(here: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    assert main(GOOD[case]) == 0
     assert capsys.readouterr().err == ""
     open_store(here / "out" / "store")
 
@@ -265,11 +254,9 @@ ARGUMENTS: list[tuple[str, list[str], str]] = [
 @pytest.mark.parametrize(
     ("good", "changes", "message"), ARGUMENTS, ids=[f"{good} {changes[0]:.40}" for good, changes, _ in ARGUMENTS]
 )
-def test_bad_arguments(
-    script: ModuleType, here: Path, capsys: pytest.CaptureFixture[str], good: str, changes: list[str], message: str
-) -> None:
+def test_bad_arguments(here: Path, capsys: pytest.CaptureFixture[str], good: str, changes: list[str], message: str) -> None:
     before = sorted(path for path in here.rglob("*"))
-    told = refused(script, [*GOOD[good], *changes], capsys)
+    told = refused([*GOOD[good], *changes], capsys)
     assert pytest.raises(ValueError, match=message).matches(ValueError(told)), told
     assert sorted(path for path in here.rglob("*")) == before
 
@@ -422,11 +409,11 @@ FILES: dict[str, tuple[str, Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_bad_files(script: ModuleType, here: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+def test_bad_files(here: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
     good, write, message = FILES[case]
     write()
     changed = [WHERE] if os.path.lexists("data.pkl") else []
-    told = refused(script, [*GOOD[good], *changed], capsys)
+    told = refused([*GOOD[good], *changed], capsys)
     assert pytest.raises(ValueError, match=message).matches(ValueError(told)), told
 
 
@@ -436,7 +423,6 @@ def test_bad_files(script: ModuleType, here: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.EDQUOT])
 @pytest.mark.parametrize("function", ["numpy.save", "numpy.savez", "os.mkdir", "os.rename", "pathlib.Path.write_text"])
 def test_a_disk_that_fails(
-    script: ModuleType,
     here: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -447,7 +433,7 @@ def test_a_disk_that_fails(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(function, fail)
-    told = refused(script, GOOD["mird"], capsys)
+    told = refused(GOOD["mird"], capsys)
     assert f"out/store: the store must be written there, but cannot be ({os.strerror(number)}), and nothing was left" in told
     assert not Path("out").exists() or not list(Path("out").iterdir())
 
@@ -456,45 +442,39 @@ def test_a_disk_that_is_really_full(here: Path) -> None:
     """No file may grow beyond 4 kB: what is written is cut off in the middle, as on a full disk."""
     code = (
         "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); signal.signal(signal.SIGXFSZ, "
-        "signal.SIG_IGN); sys.path[:0] = sys.argv[1:3]; import prepare; sys.exit(prepare.main(sys.argv[3:]))"
+        "signal.SIG_IGN); from mdm.commands.prepare import main; sys.exit(main(sys.argv[1:]))"
     )
     dump(three(mird_fold(audio=np.ones((1, 4000, 2)))), "mird.pkl")
-    command = [sys.executable, "-c", code, str(ROOT), str(ROOT / "scripts"), *GOOD["mird"]]
+    command = [sys.executable, "-c", code, *GOOD["mird"]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert "out/store: the store must be written there, but cannot be" in done.stderr
     assert not (here / "out").exists()
 
 
-def test_a_source_that_may_not_be_read(
-    script: ModuleType, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_that_may_not_be_read(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Path, *arguments: Any, **others: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
     monkeypatch.setattr(Path, "open", fail)
-    told = refused(script, GOOD["mird"], capsys)
+    told = refused(GOOD["mird"], capsys)
     assert "format=mird: mird.pkl must be readable, but is not (Permission denied); look at its permissions" in told
 
 
-def test_too_little_memory(
-    script: ModuleType, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_memory(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any, **others: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr("mdm.formats.mird.first_label", fail)
-    assert "must fit into memory, but do not" in refused(script, GOOD["mird"], capsys)
+    assert "must fit into memory, but do not" in refused(GOOD["mird"], capsys)
 
 
-def test_ctrl_c_leaves_nothing(
-    script: ModuleType, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_leaves_nothing(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: Any, **others: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(np, "savez", interrupt)
-    assert script.main(GOOD["mird"]) == 130
+    assert main(GOOD["mird"]) == 130
     assert capsys.readouterr().err == "Interrupted; nothing was written.\n"
     assert not Path("out").exists()
 
@@ -519,13 +499,13 @@ def test_an_interruption_between_the_two_renames_leaves_the_old_store(here: Path
 
 
 def test_a_value_that_flattens_its_column_is_named(
-    script: ModuleType, here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     audio = np.random.default_rng(0).normal(size=(1, 500, 3))
     audio[0, 7, 1] = 1e30
     audio[0, 9, 2] = -1e5  # large, and not beyond what a column may hold
     dump({fold: mird_fold(audio=audio) for fold in ("train", "valid", "test")}, "mird.pkl")
-    assert script.main(GOOD["mird"]) == 0
+    assert main(GOOD["mird"]) == 0
     assert open_store("out/store").source["extreme"] == {"audio": {"1": 3}}
     assert "mird: audio has 3 values more than 1e+06 times the usual size of their column (columns 1)" in caplog.text
     assert "extreme" in capsys.readouterr().out

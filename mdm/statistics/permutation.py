@@ -66,28 +66,6 @@ def sign_flip(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], generator:
     return SignFlip((1 + hits) / (1 + FLIP_DRAWS), f"Monte Carlo, {FLIP_DRAWS} draws")
 
 
-def wilcoxon(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
-    """Wilcoxon's signed-rank test of paired differences d: the part of all patterns of signs with |Σ ±r_i| ≥ |Σ sign(d_i) r_i|.
-
-    r are midranks of |d|. Zeros are ranked and then have no sign (Pratt 1959). Left out before, as Wilcoxon had it, one more of
-    them can make p smaller.
-
-    Raises ValueError on arrays that are no pairs, and on NaN.
-    """
-    check_values("wilcoxon", x, y, paired=True)
-    d, tolerance = differences(x, y), rounding(x, y)
-    signs = np.where(np.abs(d) > tolerance, np.sign(d), 0.0).astype(int)
-    ranks = doubled_midranks(np.abs(d), tolerance)
-    signed = ranks[signs != 0]
-    total, observed = int(signed.sum()), abs(int((signs * ranks).sum()))
-    chance = np.zeros(total + 1)  # of a sum of the positive ranks; halves of halves, so every digit is right up to n = 50
-    chance[0] = 1
-    for rank in signed:
-        chance[rank:] += chance[:-rank]
-        chance /= 2
-    return float(chance[np.abs(2 * np.arange(total + 1) - total) >= observed].sum())
-
-
 def mann_whitney(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> float:
     """The Wilcoxon–Mann–Whitney test: P(|U − nm/2| ≥ |u − nm/2|) over all ways of choosing n of the n + m midranks.
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdm.permutation import FLIP_DRAWS, mann_whitney, sign_flip, wilcoxon
 from mdm.statistics import (
     Comparison,
     compare,
@@ -21,6 +20,8 @@ from mdm.statistics import (
     t_interval,
     welch_interval,
 )
+from mdm.statistics.permutation import FLIP_DRAWS, mann_whitney, sign_flip
+from mdm.statistics.signed_rank import wilcoxon
 
 TESTS = ("sign_flip", "wilcoxon", "mann_whitney")
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdm.permutation import FLIP_DRAWS, a12, mann_whitney, sign_flip, wilcoxon
+from mdm.statistics.permutation import FLIP_DRAWS, a12, mann_whitney, sign_flip
+from mdm.statistics.signed_rank import wilcoxon
 
 GENERATORS = [np.random.default_rng(seed) for seed in range(8)]
 
@@ -98,35 +99,6 @@ def test_mann_whitney_of_many_values_keeps_its_digits():
     assert mann_whitney(x, x + 60) == pytest.approx(2 / math.comb(120, 60), rel=1e-12)
     shifted = x + 8.5
     assert mann_whitney(x, shifted) == pytest.approx(stats.mannwhitneyu(x, shifted, method="exact").pvalue, rel=1e-10)
-
-
-# ---- Wilcoxon
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 10, 20, 45])
-def test_wilcoxon_without_ties_is_scipys_exact_one(n):
-    for g in GENERATORS:
-        x, y = g.normal(size=n) + 0.5, g.normal(size=n)
-        assert wilcoxon(x, y) == pytest.approx(stats.wilcoxon(x, y, method="exact").pvalue, rel=1e-12)
-        assert wilcoxon(y, x) == wilcoxon(x, y)
-
-
-@pytest.mark.parametrize("n", [4, 9])
-def test_wilcoxon_with_ties_and_zeros_is_scipys_permutation_of_pratts_ranks(n):
-    for g in GENERATORS:
-        d = g.integers(-3, 4, n)
-        if not d.any():
-            continue
-        method = stats.PermutationMethod(n_resamples=2**n)
-        expected = stats.wilcoxon(d.astype(float), zero_method="pratt", method=method).pvalue
-        assert wilcoxon(*paired(d)) == pytest.approx(expected, rel=1e-12)
-
-
-def test_wilcoxon_by_hand():
-    """d = 3, 2, −1, 0: Pratt's ranks are 4, 3, 2 and |±4 ± 3 ± 2| is 9, 5, 3, 1, each twice; ours is 4 + 3 − 2 = 5, so 4 of 8."""
-    assert wilcoxon(*paired([3, 2, -1, 0])) == 0.5
-    assert wilcoxon(*paired([2, 2, 2, 2, 2])) == 2 / 2**5  # n = 5 never reaches .05
-    assert wilcoxon(*paired([0, 0, 0])) == 1
 
 
 # ---- sign flips

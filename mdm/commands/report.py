@@ -1,0 +1,39 @@
+"""One HTML page of an experiment: table, training curves, studies, and how it was run. For a browser, without a network.
+
+    mdm report experiment=mdm/table1 [the overrides of its sweep] [mixed=true]
+
+Reads what `mdm train -m experiment=mdm/table1 …` left, and what other scripts made of the same experiment: the numbers of
+robustness.py and explain.py, the picture and the numbers of every other study. Writes outputs/<name>/report.html. Made again from
+the same files, it is the same to the byte.
+
+Records of different code, libraries, data or settings are refused; mixed=true shows them, and the page says what is mixed.
+"""
+
+from mdm import records
+from mdm.compose import search_path_as_arguments
+from mdm.extras import require_extra
+from mdm.study import command, declared
+from mdm.tables.build import build
+
+
+def main(arguments: list[str]) -> None:
+    command(arguments, __doc__, lambda overrides, mixed: print(write_report(overrides, mixed)))
+
+
+def write_report(overrides: list[str], mixed: bool) -> str:
+    """Read, draw, write; what was written, in a line.
+
+    Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
+    """
+    require_extra("matplotlib", "A page with curves")
+    from mdm.report.page import page
+    from mdm.report.provenance import counts
+
+    study = declared(overrides, mixed)
+    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
+    folder = study.outputs
+    text = page(sheet, study.gathered, folder, [*overrides, *search_path_as_arguments()])
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_atomically(folder / "report.html", text)
+    done, wanted = counts(sheet)
+    return f"{folder / 'report.html'}: {done} of {wanted} runs, {len(text.encode()) / 1000:,.0f} kB"

@@ -1,0 +1,48 @@
+"""Train one run, or with -m what is missing of a grid or an experiment.
+
+    mdm train model=lmf penalty=kl seed=3
+    mdm train -m experiment=mdm/table1
+
+Hydra's command line: --help lists the choices, --config-dir DIR and hydra.searchpath=[DIR] add folders of configs.
+"""
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mdm.boundary import ended, hydra_silenced
+from mdm.compose import find_configs, take_search_path
+
+
+def main(arguments: list[str]) -> None:
+    take_search_path(arguments)  # of a folder that is not there Hydra only warns
+    hydra_silenced()
+    sys.argv = [sys.argv[0], *arguments]  # which Hydra reads
+    train()
+
+
+@hydra.main(config_path=str(find_configs()), config_name="train", version_base="1.3")
+def train(cfg: DictConfig) -> float | None:
+    """A run that Hydra has composed, or one of many, or the runs of a task; the validation metric that chose its checkpoint."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN:
+        from mdm import attempt
+
+        attempt.requeue_on_termination()
+        if "task" in cfg:
+            attempt.work(cfg.task)
+            return None
+        return attempt.attempt(cfg, hydra_config.overrides.task)
+
+    with ended():  # here too: what leaves this function is announced by Hydra, in a line of its own
+        if "table" in cfg or "search" in cfg:
+            raise ValueError(
+                f"{cfg.name} is many runs: mdm train -m experiment={cfg.name}; model=, penalty=, data=, seed= choose some."
+            )
+
+        from mdm.run import run  # torch and Lightning take seconds to import; --help must not wait for them
+
+        return run(cfg, hydra_config.overrides.task)["valid"][cfg.trainer.select]

@@ -1,0 +1,174 @@
+"""Before everything: where configs are, and Hydra at work on them.
+
+A config is looked for in these folders, in this order:
+
+    the package's own                   configs/ of the repository, or mdm/configs in an installed package
+    those of other installed packages   entry points of the group `mdm.configs`, each a package that holds YAML files (below)
+    --config-dir DIR                    as Hydra has it
+    hydra.searchpath=[DIR, …]           as Hydra has it
+
+The last two are the *search path* of a command line. A package that brings configs says so in its pyproject.toml:
+
+    [project.entry-points."mdm.configs"]
+    magpie = "magpie.configs"          # magpie/configs/model/magpie.yaml: model=magpie
+
+Imports nothing heavy: `mdm train --help` waits for this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+GROUP = "mdm.configs"
+PACKAGE = Path(__file__).resolve().parent
+FLAGS = ("--config-dir", "-cd")
+KEY = "hydra.searchpath"
+PROVIDER = "command-line"
+"""What Hydra calls the place that a folder of its search path comes from, or how that name ends."""
+
+
+def find_configs() -> Path:
+    """The package's own configs: inside it where it was installed, else those of the repository that it lies in.
+
+    Raises ValueError if there are none.
+    """
+    for folder in (PACKAGE / "configs", PACKAGE.parent / "configs"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ValueError(f"mdm must have its configs in {PACKAGE / 'configs'}, but they are not there; install it again.")
+
+
+def in_repository() -> bool:
+    """Whether the package lies in its repository, and is not an installed copy."""
+    return find_configs().parent != PACKAGE
+
+
+def declared_configs() -> list[Path]:
+    """The folders of configs that installed packages declare.
+
+    Raises ValueError, naming the entry point, for one that leads to no folder.
+    """
+    found = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            spec = find_spec(entry.value)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(
+                f"An entry point of {GROUP} names a package that holds YAML files, but {entry.name} = {entry.value} is none; mend "
+                "or remove the package that declares it."
+            )
+        found += [Path(folder) for folder in spec.submodule_search_locations]
+    return found
+
+
+# ---- the search path of a command line
+
+
+def take_search_path(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line without what it says of Hydra, and the search path that it says: ``file:///configs``.
+
+    Other keys of Hydra's say how runs are launched, which is nothing to those who read runs: they may be given the same arguments.
+
+    >>> take_search_path(["model=lmf", "hydra/launcher=joblib", "hydra.searchpath=[pkg://magpie.configs]"])
+    (['model=lmf'], ['pkg://magpie.configs'])
+
+    Raises ValueError if a folder is not there, if the search path is no list, and if either is given twice, where Hydra would read
+    one of them.
+    """
+    rest: list[str] = []
+    folders: list[str] = []
+    lists: list[list[str]] = []
+    words = iter(arguments)
+    for word in words:
+        flag, _, value = word.partition("=")
+        if flag in FLAGS:
+            folders.append(folder_url(value or next(words, ""), flag))
+        elif flag.lstrip("+~") == KEY:
+            lists.append(read_list(word))
+        elif not word.lstrip("+~").startswith(("hydra.", "hydra/")):
+            rest.append(word)
+    if len(folders) > 1 or len(lists) > 1:
+        raise ValueError(
+            f"--config-dir and {KEY} are given once each, but {' '.join(arguments):.300} came; name all folders in one {KEY}=[…]."
+        )
+    return rest, [*folders, *(url for urls in lists for url in urls)]
+
+
+def folder_url(folder: str, said: str) -> str:
+    """A folder as Hydra names it.
+
+    Raises ValueError if it is not there.
+    """
+    if not folder or not Path(folder).is_dir():
+        raise ValueError(f"{said} names a folder of configs, but {folder or 'nothing'} is none; correct the path.")
+    return f"file://{Path(folder).absolute()}"
+
+
+def read_list(override: str) -> list[str]:
+    """The entries of ``hydra.searchpath=[…]``; a folder is made absolute, what has another scheme is left to Hydra.
+
+    Raises ValueError if it is no list of texts, or if a folder is not there.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    values = OverridesParser.create().parse_override(override).value()
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{KEY} is a list of folders, but {override} came; write {KEY}=[file:///the/folder].")
+    return [value if is_elsewhere(value) else folder_url(value.removeprefix("file://"), KEY) for value in map(str, values)]
+
+
+def is_elsewhere(url: str) -> bool:
+    """Whether an entry of a search path is no folder of the file system."""
+    return "://" in url and not url.startswith("file://")
+
+
+def search_path_of(cfg: DictConfig) -> list[str]:
+    """The search path of the command line that Hydra composed a config for; ``cfg`` has Hydra's own section."""
+    sources = cfg.hydra.runtime.config_sources
+    return [f"{source.schema}://{source.path}" for source in sources if source.provider.endswith(PROVIDER)]
+
+
+def search_path_as_arguments() -> list[str]:
+    """What a command line must say to have the search path of the Hydra at work: nothing, or ``hydra.searchpath=[…]``."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    places = GlobalHydra.instance().config_loader().get_search_path().get_path()
+    urls = [place.path for place in places if place.provider == PROVIDER]
+    return [f"{KEY}=[{','.join(urls)}]"] * bool(urls)
+
+
+# ---- Hydra at work
+
+
+@contextmanager
+def configured(path: Sequence[str] = ()) -> Iterator[None]:
+    """`hydra.compose` reads our configs, and those of a search path, while the block runs.
+
+    Also where Hydra is at work on another config already, as in a task that does its runs in turn: that one goes on afterwards.
+    """
+    from hydra import version
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        # As `hydra.initialize_config_dir` does, which takes no further folders.
+        version.setbase("1.3")
+        places = create_config_search_path(str(find_configs()))
+        schema = places.get_path().pop()
+        for url in path:
+            places.append(PROVIDER, url)
+        places.append(schema.provider, schema.path)
+        Hydra.create_main_hydra2("mdm", places)
+        yield
+    finally:
+        GlobalHydra.instance().hydra = outer

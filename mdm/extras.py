@@ -1,0 +1,32 @@
+"""Before everything: packages that not everybody needs, and what is said where one lacks."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+EXTRAS = {
+    "wandb": "wandb",
+    "hydra_plugins.hydra_submitit_launcher": "cluster",
+    "matplotlib": "plots",
+    "h5py": "hdf5",
+}
+"""Module → the extra of pyproject.toml that brings it."""
+
+
+def require_extra(module: str, what: str) -> None:
+    """Raise ValueError unless a module of an extra is installed; ``what`` needs it.
+
+    >>> require_extra("h5py", "format=csd")
+    """
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # the package that it lies in
+        spec = None
+    if spec is None or spec.origin is None:  # a folder without code, such as wandb/ beside a script, is found too
+        raise ValueError(message(module, what))
+
+
+def message(module: str, what: str) -> str:
+    """What lacks, and how it is installed."""
+    name = module.rpartition(".")[2].replace("_", "-")
+    return f"{what} needs {name}, which is not installed; run `pip install 'mdm[{EXTRAS[module]}]'`."
