@@ -34,16 +34,16 @@ The package is the path of a video segment to a number that can be believed, a s
     search      grids of settings → the best on validation, as a file of configs/tuned      (scripts/search.py)
     reference   the numbers that the papers print
     tables      an experiment file, records and printed numbers → Markdown, LaTeX, HTML and CSV     (scripts/table.py)
-    study       what scripts share that make tables, figures and pages of an experiment's runs
-    explanation a finished run → what its critic says of each segment, and whether it is so     (scripts/explain.py)
+    study       from a command line to an experiment's finished runs
     traces      curves → every loss, and where it is lowest                       (scripts/traces.py)
-    robustness  a finished run without some of its modalities → what is left of it    (scripts/robustness.py)
     disentanglement    runs of MIRD → how far its representations lie apart, and how much they depend on one another
     generation  runs of MFM on pairs of images → what each of its codes decides in the images it makes    (scripts/generation.py)
     factors     runs of MFM → what its factors do to the segments it makes, beside what chance reads      (scripts/factors.py)
+    studies     PICK ONE: what finished runs can be asked: numbers, words, a picture        (scripts/study.py)
     report      all of it on one HTML page, with training curves and how it was run     (scripts/report.py)
     attempt     one run of many: its log, its traceback, its way back into a queue
     sweep       many runs: what is missing, through any launcher
+    commands    what a person runs
 
 Imports go only back along this path.
 """

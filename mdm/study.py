@@ -1,12 +1,11 @@
-"""After runs: what scripts share that make tables, figures and pages of an experiment's runs.
+"""After runs: from the command line of a sweep to its finished runs, for all that makes tables, studies and pages of them.
 
-From the command line of a sweep to its finished runs, and from a drawing to its files. But for `command`, Hydra must have the
-configs already.
+But for `command` and `read_folder`, Hydra must have the configs already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
@@ -25,15 +24,12 @@ from threadpoolctl import threadpool_limits
 from mdm import records
 from mdm.boundary import several
 from mdm.config import check, plain
-from mdm.experiment import Cell, Table, cells, read_arguments, table_of
+from mdm.experiment import Cell, Row, Table, cells, read_arguments, table_of
 from mdm.naming import folder_of
 from mdm.run import quiet
 from mdm.statistics import mean_interval
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
 from mdm.workers import pool
-
-COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""A grey, then Okabe and Ito's, which people of any colour vision tell apart."""
 
 MOST_JOBS = 512
 
@@ -41,10 +37,11 @@ Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
-class Study:
+class Experiment:
     """An experiment as its command line declares it, and what there is of its runs.
 
-    gathered: every cell and its runs; differing: what is mixed among records and was allowed, a line each
+    table: without rows where it has no runs; gathered: every cell and its runs
+    differing: what is mixed among records and was allowed, a line each
     """
 
     cfg: DictConfig
@@ -95,13 +92,7 @@ def composed(arguments: list[str]) -> DictConfig:
     return hydra.compose("train", [*given.experiment, *first, *given.others])
 
 
-def kind_of(cfg: DictConfig) -> str:
-    """What an experiment's section ``study`` is of, "none" if it has no such section."""
-    study = cfg.get("study")
-    return str(study.get("kind")) if isinstance(study, DictConfig) else "none"
-
-
-def declared(arguments: list[str], mixed: bool) -> Study:
+def declared(arguments: list[str], mixed: bool) -> Experiment:
     """An experiment with its runs, finished or not.
 
     Raises ValueError where the declaration, the command line or the records break a contract, as records do that differ in code,
@@ -113,7 +104,7 @@ def declared(arguments: list[str], mixed: bool) -> Study:
     differing = mixtures(gathered)
     if not mixed:
         refuse(differing, gathered)
-    return Study(cfg, table, gathered, differing)
+    return Experiment(cfg, table, gathered, differing)
 
 
 def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
@@ -123,21 +114,21 @@ def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
     return folder_of(cfg, overrides), plain(cfg, resolve=False)
 
 
-def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> Study:
+def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> Experiment:
     """`declared`; raises ValueError as well if no run has finished.
 
     loaded: whether their models will be, so that every file of every run is verified first, and all that are damaged are named
     """
-    study = declared(arguments, mixed)
-    damaged = [problem for _, run in study.runs if loaded for problem in records.problems(run.folder)]
+    found = declared(arguments, mixed)
+    damaged = [problem for _, run in found.runs if loaded for problem in records.problems(run.folder)]
     if damaged:
         raise ValueError(several(damaged))
-    if not study.runs:
+    if not found.runs:
         raise ValueError(
-            f"Finished runs are studied, but of {study.cfg.name} none has finished; run `python train.py -m {' '.join(arguments)}` "
+            f"Finished runs are studied, but of {found.cfg.name} none has finished; run `python train.py -m {' '.join(arguments)}` "
             "first."
         )
-    return study
+    return found
 
 
 def without_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
@@ -150,6 +141,51 @@ def without_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
     if not (jobs.isascii() and jobs.isdecimal() and 1 <= int(jobs[:6]) <= MOST_JOBS):
         raise ValueError(f"jobs is a number of processes, 1 to {MOST_JOBS}, but jobs={jobs} came; correct it.")
     return [argument for argument in arguments if argument not in said], int(jobs)
+
+
+def read_folder(folder: Path) -> Experiment:
+    """One finished run by itself, as an experiment whose table has a row of one seed.
+
+    Raises ValueError if none has finished there.
+    """
+    record = records.read_record(folder)
+    row, data, seed = record["penalty"], record["data"], record["seed"]
+    label = f"{record['model']} · {row}"
+    table = Table(f"{label} on {data}", 1, {data: data}, {data: {}}, {}, {row: Row(row, label, run=())})
+    cfg = OmegaConf.create({"name": folder.name, "paths": {"outputs": str(folder.parent)}})
+    run = Run(seed, folder, "finished", record)
+    return Experiment(cfg, table, [Gathered(Cell(row, data, (), (seed,)), (run,))], [])
+
+
+def call_each(function: Callable[..., Measured], calls: Sequence[tuple[Any, ...]], jobs: int, title: str) -> Iterator[Measured]:
+    """What a function gives for the arguments of each call, in their order, so many at once, with a progress bar.
+
+    Each on one thread, so that numbers do not depend on how many.
+    """
+    found = pool(jobs, return_as="generator")(joblib.delayed(call_on_one_thread)(function, arguments) for arguments in calls)
+    yield from track(found, title, len(calls), console=Console(stderr=True))
+
+
+def call_on_one_thread(function: Callable[..., Measured], arguments: tuple[Any, ...]) -> Measured:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):  # of NumPy and scikit-learn
+            return function(*arguments)
+    finally:
+        torch.set_num_threads(before)
+
+
+# ---- until every script is a study (removed with the last of them)
+
+COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+Study = Experiment
+
+
+def kind_of(cfg: DictConfig) -> str:
+    """What an experiment's section ``study`` is of, "none" if it has no such section."""
+    study = cfg.get("study")
+    return str(study.get("kind")) if isinstance(study, DictConfig) else "none"
 
 
 def alone(arguments: Sequence[str], advice: str) -> Path | None:
@@ -166,23 +202,7 @@ def alone(arguments: Sequence[str], advice: str) -> Path | None:
 
 
 def of_each(measured: Callable[..., Measured], calls: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[Measured]:
-    """What ``measured`` gives for the arguments of each call, so many at once, with a progress bar.
-
-    Each on one thread, so that numbers do not depend on how many.
-    """
-
-    found = pool(jobs, return_as="generator")(joblib.delayed(on_one_thread)(measured, arguments) for arguments in calls)
-    return list(track(found, title, len(calls), console=Console(stderr=True)))
-
-
-def on_one_thread(measured: Callable[..., Measured], arguments: tuple[Any, ...]) -> Measured:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):  # of NumPy and scikit-learn
-            return measured(*arguments)
-    finally:
-        torch.set_num_threads(before)
+    return list(call_each(measured, calls, jobs, title))
 
 
 def mean_and_interval(values: Iterable[float], digits: int = 3) -> str:

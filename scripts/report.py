@@ -2,8 +2,8 @@
 
     python scripts/report.py experiment=mdm/table1 [the overrides of its sweep] [mixed=true]
 
-Reads what `python train.py -m experiment=mdm/table1 …` left, and what other scripts made of the same experiment: the numbers of
-robustness.py and explain.py, the picture and the numbers of every other study. Writes outputs/<name>/report.html. Made again from
+Reads what `python train.py -m experiment=mdm/table1 …` left, and what scripts/study.py made of the same experiment: the picture and
+the summary of every study. Writes outputs/<name>/report.html. Made again from
 the same files, it is the same to the byte.
 
 Records of different code, libraries, data or settings are refused; mixed=true shows them, and the page says what is mixed.

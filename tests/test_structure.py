@@ -45,18 +45,18 @@ ORDER = [
     "reference",
     "tables",
     "study",
-    "explanation",
     "traces",
-    "robustness",
     "disentanglement",
     "generation",
     "factors",
+    "studies",
     "report",
     "attempt",
     "sweep",
+    "commands",
 ]
 ONLY = {
-    "hydra": {"boundary", "run", "experiment", "study", "attempt", "sweep"},
+    "hydra": {"boundary", "run", "experiment", "study", "attempt", "sweep", "commands"},
     "omegaconf": {
         "boundary",
         "members",
@@ -71,6 +71,7 @@ ONLY = {
         "study",
         "attempt",
         "sweep",
+        "commands",
     },
     "pytorch_lightning": {"learner", "run", "data"},
     "transformers": {"backbones"},
@@ -95,7 +96,7 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
     return found
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

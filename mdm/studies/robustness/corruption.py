@@ -1,4 +1,4 @@
-"""After the runs, modality drop (000, section 5.3; 002, section 5.5): what is left of a model that some modalities fail?
+"""Modality drop (000, section 5.3; 002, section 5.5): what is left of a model that some modalities fail?
 
 A trained run predicts the test segments again with some modalities corrupted, in one of these ways (x is what the model reads,
 scaled already; the papers say only that a modality is "dropped"):
@@ -59,22 +59,24 @@ class Setting:
     level: float = 1.0
 
 
-def settings(section: Mapping[str, Any]) -> list[Setting]:
-    """The settings of an experiment's section ``robustness``: each choice of modalities under each corruption and level.
+def list_settings(
+    kept: Sequence[Sequence[str]], corruptions: Sequence[str], levels: Sequence[float] | None = None
+) -> list[Setting]:
+    """Each choice of modalities under each corruption and level.
 
     kept: lists of modalities; an empty one removes all; corruptions: names; levels: those of noise
 
     Raises ValueError, naming the key, if there are none of them, a corruption is unknown or a level is outside [0, 1].
     """
-    kept, corruptions, levels = (list(section.get(key) or []) for key in ("kept", "corruptions", "levels"))
+    kept, corruptions, levels = list(kept), list(corruptions), list(levels or [])
     if not kept or not corruptions or not set(corruptions) <= set(CORRUPTIONS):
         raise ValueError(
-            f"Modalities are removed by some of {', '.join(CORRUPTIONS)}, but robustness.corruptions is {corruptions} and "
-            f"robustness.kept {kept}; name at least one of each."
+            f"Modalities are removed by some of {', '.join(CORRUPTIONS)}, but study.corruptions is {corruptions} and "
+            f"study.kept {kept}; name at least one of each."
         )
     if ("noise" in corruptions) != bool(levels) or not all(0 <= level <= 1 for level in levels):
         raise ValueError(
-            f"Noise, and nothing else, has levels from 0 to 1, but robustness.levels is {levels} and robustness.corruptions "
+            f"Noise, and nothing else, has levels from 0 to 1, but study.levels is {levels} and study.corruptions "
             f"{corruptions}; correct one of them."
         )
     pairs = [(c, float(level)) for c in corruptions for level in (levels if c == "noise" else [1])]
@@ -84,19 +86,19 @@ def settings(section: Mapping[str, Any]) -> list[Setting]:
 # ---- corruptions
 
 
-def corrupted(batch: Batch, setting: Setting, *, means: Mapping[str, Float[Tensor, " _"]], seed: int = 0, index: int = 0) -> Batch:
+def corrupt(batch: Batch, setting: Setting, *, means: Mapping[str, Float[Tensor, " _"]], seed: int = 0, index: int = 0) -> Batch:
     """A batch without the modalities that are not kept.
 
-    means: of `frame_means`, needed for ``mean`` alone
+    means: of `average_frames`, needed for ``mean`` alone
     seed, index: of the run and of the batch; with the modality's name they determine the noise
 
-    Raises ValueError if a modality that is kept is not there or none is removed, and where `mean_frames` and `noisy` do.
+    Raises ValueError if a modality that is kept is not there or none is removed, and where `replace_by_means` and `add_noise` do.
     """
     missing = [m for m in setting.kept if m not in batch.sequences]
     if missing or set(setting.kept) == set(batch.sequences):
         raise ValueError(
             f"Some modalities of {', '.join(batch.sequences)} are kept and at least one is removed, but "
-            f"{', '.join(setting.kept) or 'none'} came; correct robustness.kept."
+            f"{', '.join(setting.kept) or 'none'} came; correct study.kept."
         )
     sequences = dict(batch.sequences)
     for m, steps in batch.sequences.items():
@@ -107,13 +109,13 @@ def corrupted(batch: Batch, setting: Setting, *, means: Mapping[str, Float[Tenso
         elif setting.corruption == "zero":
             sequences[m] = Steps(torch.full_like(steps.values, PADDING), steps.mask)
         elif setting.corruption == "mean":
-            sequences[m] = mean_frames(steps, m, means)
+            sequences[m] = replace_by_means(steps, m, means)
         else:
-            sequences[m] = noisy(steps, m, setting.level, generator(seed, f"noise {m}", index))
+            sequences[m] = add_noise(steps, m, setting.level, generator(seed, f"noise {m}", index))
     return Batch(batch.ids, sequences, batch.label, batch.labelled)
 
 
-def mean_frames(steps: Steps, modality: str, means: Mapping[str, Float[Tensor, " _"]]) -> Steps:
+def replace_by_means(steps: Steps, modality: str, means: Mapping[str, Float[Tensor, " _"]]) -> Steps:
     """Every real step the training mean.
 
     Raises ValueError for tokens.
@@ -121,13 +123,13 @@ def mean_frames(steps: Steps, modality: str, means: Mapping[str, Float[Tensor, "
     if steps.values.ndim == 2:
         raise ValueError(
             f"The mean is one of frames, but {modality} comes as words or tokens; remove it by absent, zero or noise "
-            "(robustness.corruptions)."
+            "(study.corruptions)."
         )
     values = means[modality].expand_as(steps.values).masked_fill(~steps.mask.unsqueeze(-1), 0)
     return Steps(values, steps.mask)
 
 
-def noisy(steps: Steps, modality: str, level: float, rng: torch.Generator) -> Steps:
+def add_noise(steps: Steps, modality: str, level: float, rng: torch.Generator) -> Steps:
     """Steps on their way, by ``level``, to those of another row: (1 − s) x + s x′; tokens of x′ with probability s.
 
     The rows that have the modality form one random cycle, in which each takes from the next, step t from step t mod its length;
@@ -154,7 +156,7 @@ def noisy(steps: Steps, modality: str, level: float, rng: torch.Generator) -> St
     return Steps(mixed.masked_fill(~steps.mask.unsqueeze(-1), 0), steps.mask)
 
 
-def frame_means(batches: Iterable[Batch]) -> dict[str, Float[Tensor, " _"]]:
+def average_frames(batches: Iterable[Batch]) -> dict[str, Float[Tensor, " _"]]:
     """The mean over all real steps of every modality that is vectors, as the model reads it."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -170,7 +172,7 @@ def frame_means(batches: Iterable[Batch]) -> dict[str, Float[Tensor, " _"]]:
 # ---- numbers
 
 
-def evaluated(trained: Trained, wanted: Sequence[Setting]) -> list[dict[str, Any]]:
+def evaluate_settings(trained: Trained, wanted: Sequence[Setting]) -> list[dict[str, Any]]:
     """A row for the run as it is (corruption ``none``) and one for every setting, all on its test fold.
 
     acc2_pos, mae, corr: as in `mdm.metrics`
@@ -178,10 +180,10 @@ def evaluated(trained: Trained, wanted: Sequence[Setting]) -> list[dict[str, Any
     ratio: Acc2_corrupt / Acc2 (paper 000, Figure 2), by acc2_pos
     majority: acc2_pos of the better of the two constant signs, what a ratio is to be seen against
 
-    Raises ValueError where `corrupted` does, and if the untouched Acc-2 is no positive number, of which there is no ratio.
+    Raises ValueError where `corrupt` does, and if the untouched Acc-2 is no positive number, of which there is no ratio.
     """
     spec, batches = trained.splits.spec, list(trained.batches("test"))
-    means = frame_means(trained.batches("train")) if any(s.corruption == "mean" for s in wanted) else {}
+    means = average_frames(trained.batches("train")) if any(s.corruption == "mean" for s in wanted) else {}
 
     def measured(these: Iterable[Batch]) -> dict[str, Any]:
         prediction, label = predict(trained.backbone, these)
@@ -201,16 +203,16 @@ def evaluated(trained: Trained, wanted: Sequence[Setting]) -> list[dict[str, Any
     rows = [{"kept": "+".join(spec.modalities), "corruption": "none", "level": 0.0, **clean, "ratio": 1.0, "majority": majority}]
     for setting in wanted:
         seed = int(trained.cfg.seed)
-        found = measured(corrupted(b, setting, means=means, seed=seed, index=i) for i, b in enumerate(batches))
+        found = measured(corrupt(b, setting, means=means, seed=seed, index=i) for i, b in enumerate(batches))
         what = {"kept": "+".join(setting.kept) or "nothing", "corruption": setting.corruption, "level": setting.level}
         rows.append({**what, **found, "ratio": found["acc2_pos"] / clean["acc2_pos"], "majority": majority})
     return rows
 
 
-def over_seeds(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> pd.DataFrame:
+def summarise_seeds(runs: pd.DataFrame, baselines: Mapping[str, str | None]) -> pd.DataFrame:
     """Rows of runs → one for each of `CELL`.
 
-    runs: `CELL`, ``seed`` and the columns of `evaluated`; baselines: row → the row that it is compared with, None for none
+    runs: `CELL`, ``seed`` and the columns of `evaluate_settings`; baselines: row → the row that it is compared with, None for none
 
     Of acc2_pos, mae and ratio: mean, ``_low`` and ``_high`` of its 95 % t interval. For acc2_pos and ratio ``_difference``, the
     mean of the paired differences to the baseline's runs of the same seeds, with its interval and the sign-flip test's ``_p``;

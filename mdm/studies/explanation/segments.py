@@ -1,4 +1,4 @@
-"""After a run: what its networks say of single segments, and whether that is so.
+"""What a run's networks say of single segments, and whether that is so.
 
 Paper 000 (Section 5.4, Tables 3 and 5) reads its critic: T_θ is said to be low where the modalities of a segment contradict one
 another. Paper 001 (Section 5.2, Table 5) reads its contrastive heads: the score s_zm is said to tell how much Z depends on
@@ -31,6 +31,7 @@ from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.permutation import a12
 from mdm.product import batch_lengths, move
+from mdm.studies._base import Rows
 from mdm.trained import Trained
 
 MARK = "contradictory"
@@ -39,21 +40,18 @@ MARK = "contradictory"
 SWAPS = 8
 """Partners that take a modality's place, to see how far the prediction moves."""
 
-Rows = list[dict[str, Any]]
-
-
 # ---- segments
 
 
-def explained(trained: Trained, segments: Segments | None = None) -> Rows:
+def explain(trained: Trained, segments: Segments | None = None) -> Rows:
     """A row for each test segment of a finished run, in order.
 
     segments: new ones to read instead, all of them in their fold ``test``
 
     Columns: id, words (empty where the data have none), label and prediction (``label_<target>`` where there are several); T, or
     ``T_<penalty>`` where several have a critic, see `Dependency.score`; ``s_<modality>`` and ``s_<modality>_other``, see
-    `contrastive_scores`, with ``moved_<modality>``, see `moved`; ``energy_<modality>``, see `energy`; the marks of the data; and
-    what is known of synthetic segments: ``agreement`` and ``best_T``, see `known`.
+    `score_contrastively`, with ``moved_<modality>``, see `measure_moves`; ``energy_<modality>``, see `measure_energy`; the marks
+    of the data; and what is known of synthetic segments: ``agreement`` and ``best_T``, see `recall_latents`.
 
     Raises ValueError if the run has neither a critic nor contrastive heads.
     """
@@ -68,14 +66,16 @@ def explained(trained: Trained, segments: Segments | None = None) -> Rows:
     splits = trained.splits if segments is None else trained.splits.like(segments)
     columns: dict[str, list[np.ndarray]] = {}
     for batch in trained.batches("test") if segments is None else splits.in_order("test"):
-        for name, values in of_batch(trained.backbone, critics, batch).items():
+        for name, values in explain_batch(trained.backbone, critics, batch).items():
             columns.setdefault(name, []).append(values)
     found = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return table(splits, found)
+    return lay_out(splits, found)
 
 
 @torch.no_grad()
-def of_batch(backbone: Backbone, critics: Mapping[str, Dependency], batch: types.Batch) -> dict[str, Float[np.ndarray, "n *k"]]:
+def explain_batch(
+    backbone: Backbone, critics: Mapping[str, Dependency], batch: types.Batch
+) -> dict[str, Float[np.ndarray, "n *k"]]:
     """The columns that come from a model, for one batch; in evaluation mode."""
     encoded = backbone.encode(batch)
     fusion = backbone.fuse(encoded)
@@ -84,14 +84,14 @@ def of_batch(backbone: Backbone, critics: Mapping[str, Dependency], batch: types
     for name, critic in critics.items():
         found["T" if len(critics) == 1 else f"T_{name}"] = critic.score(view)
     if isinstance(backbone, MMIM):
-        found |= contrastive_scores(backbone, batch, fusion)
+        found |= score_contrastively(backbone, batch, fusion)
         if backbone.cpc:
-            found |= {f"moved_{m}": moved(backbone, encoded, batch, m) for m in batch.sequences}
-    found |= {f"energy_{m}": energy(s) for m, s in batch.sequences.items() if s.values.ndim == 3}
+            found |= {f"moved_{m}": measure_moves(backbone, encoded, batch, m) for m in batch.sequences}
+    found |= {f"energy_{m}": measure_energy(s) for m, s in batch.sequences.items() if s.values.ndim == 3}
     return {name: to_numpy(values) for name, values in found.items()}
 
 
-def table(splits: Splits, found: Mapping[str, np.ndarray]) -> Rows:
+def lay_out(splits: Splits, found: Mapping[str, np.ndarray]) -> Rows:
     """Columns of the test fold as rows, with what the data say of each segment."""
     described, targets = splits.describe("test"), splits.spec.targets
     place = {name: i for i, name in enumerate(splits.segments.ids)}
@@ -103,11 +103,11 @@ def table(splits: Splits, found: Mapping[str, np.ndarray]) -> Rows:
             columns[name if len(targets) == 1 else f"{name}_{target}"] = found[name][:, k].tolist()
     columns |= {name: values.tolist() for name, values in found.items() if name not in ("label", "prediction")}
     columns |= described
-    columns |= {name: values[rows].tolist() for name, values in known(splits.segments).items()}
+    columns |= {name: values[rows].tolist() for name, values in recall_latents(splits.segments).items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def energy(sequence: types.Sequence) -> Float[Tensor, " n"]:
+def measure_energy(sequence: types.Sequence) -> Float[Tensor, " n"]:
     """Mean square of a modality's frames, over real steps and features, as the model reads them; NaN without a step.
 
     With data.scale=standard 1 is the energy of the training fold's frames. It belongs to the segment, not to the model, as what
@@ -120,7 +120,7 @@ def energy(sequence: types.Sequence) -> Float[Tensor, " n"]:
 # ---- MMIM's scores (paper 001)
 
 
-def contrastive_scores(backbone: MMIM, batch: types.Batch, fusion: types.Fusion) -> dict[str, Float[Tensor, " n"]]:
+def score_contrastively(backbone: MMIM, batch: types.Batch, fusion: types.Fusion) -> dict[str, Float[Tensor, " n"]]:
     """``s_m`` = cos(G_m(Z_i), h_m,i), and ``s_m_other``, the mean of cos(G_m(Z_i), h_m,j) over the batch's other segments j.
 
     Paper 001 defines a score as e^cos (Eq. 10), which begins at 0.37 and ends at 2.72, but prints 0.36 to 0.96: these are
@@ -140,7 +140,7 @@ def contrastive_scores(backbone: MMIM, batch: types.Batch, fusion: types.Fusion)
     return found
 
 
-def moved(backbone: Backbone, encoded: types.Encoded, batch: types.Batch, modality: str) -> Float[Tensor, " n"]:
+def measure_moves(backbone: Backbone, encoded: types.Encoded, batch: types.Batch, modality: str) -> Float[Tensor, " n"]:
     """Mean |change of the prediction| when another segment's modality takes the place of a segment's own.
 
     Over `SWAPS` other segments of the batch, or as many as there are, at cyclic offsets that divide it evenly; over targets.
@@ -159,7 +159,7 @@ def moved(backbone: Backbone, encoded: types.Encoded, batch: types.Batch, modali
 # ---- what is known of synthetic segments
 
 
-def known(segments: Segments) -> dict[str, Float[np.ndarray, " n"]]:
+def recall_latents(segments: Segments) -> dict[str, Float[np.ndarray, " n"]]:
     """Of segments drawn by `mdm.data.synthetic`, or a stand-in of them; nothing of others.
 
     agreement: v_l (v_a + v_v)/2 of their valences: negative exactly where they are marked contradictory, and large where all
@@ -185,7 +185,7 @@ def to_double(tensor: Tensor) -> Float[np.ndarray, " n"]:
     return tensor.detach().double().numpy()
 
 
-def drawn_again(segments: Segments, n: int) -> Segments | None:
+def draw_again(segments: Segments, n: int) -> Segments | None:
     """n new segments of the same population, all in the fold test; None where the population cannot be drawn from.
 
     The 686 segments of a test fold of MOSI's size leave ±0.06 of an AUC to chance, which is the same for all seeds of a run.
@@ -219,7 +219,7 @@ def chance(positives: int, negatives: int) -> float:
     return 1.96 * math.sqrt((positives + negatives + 1) / (12 * positives * negatives)) if positives and negatives else math.nan
 
 
-def ranking(rows: Rows, critic: str, label_range: tuple[float, float]) -> dict[str, float]:
+def rank(rows: Rows, critic: str, label_range: tuple[float, float]) -> dict[str, float]:
     """How well the scores of one run's segments order what the paper says that they order.
 
     auc_*: of finding the contradictory segments (NaN where the data do not mark them): by low T; by small |prediction|, as distance
@@ -248,7 +248,7 @@ def ranking(rows: Rows, critic: str, label_range: tuple[float, float]) -> dict[s
     }
 
 
-def dependence(rows: Rows, modality: str) -> dict[str, float]:
+def relate(rows: Rows, modality: str) -> dict[str, float]:
     """MMIM's score of one modality over a run's segments.
 
     score, score_other: means; moved: how far predictions move without the modality; rank_moved, rank_excess_moved: Spearman
@@ -267,7 +267,7 @@ def dependence(rows: Rows, modality: str) -> dict[str, float]:
     }
 
 
-def examples(rows: Rows, critic: str, k: int) -> Rows:
+def pick_examples(rows: Rows, critic: str, k: int) -> Rows:
     """The k segments with the lowest score and the k with the highest, from the extremes inwards; column ``end`` says L or H.
 
     Raises ValueError unless 1 ≤ k ≤ half of the segments.
@@ -280,7 +280,7 @@ def examples(rows: Rows, critic: str, k: int) -> Rows:
     return [{"end": "L"} | row for row in ordered[:k]] + [{"end": "H"} | row for row in ordered[: -k - 1 : -1]]
 
 
-def cases(rows: Rows, label_range: tuple[float, float]) -> Rows:
+def pick_cases(rows: Rows, label_range: tuple[float, float]) -> Rows:
     """Four segments as in paper 001, Table 5, by a rule: the best predicted positive, negative and neutral one, and the worst.
 
     Neutral: within a tenth of half the range about its middle. A kind that does not occur is left out. Column ``case`` names it.
@@ -296,3 +296,13 @@ def cases(rows: Rows, label_range: tuple[float, float]) -> Rows:
         of_kind: Rows = [row for row in rows if holds((row["label"] - (low + high) / 2) / ((high - low) / 2))]
         found += [{"case": kind} | row for row in sorted(of_kind, key=error)[:1]]
     return [*found, {"case": "worst"} | max(rows, key=error)]
+
+
+def find_critics(rows: Rows) -> list[str]:
+    """The columns that are a critic's score."""
+    return [name for name in rows[0] if name == "T" or name.startswith("T_")]
+
+
+def find_scored(rows: Rows) -> list[str]:
+    """The modalities that MMIM scores."""
+    return [name[2:] for name in rows[0] if name.startswith("s_") and not name.endswith("_other")]
