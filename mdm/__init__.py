@@ -26,7 +26,6 @@ The package is the path of a video segment to a number that can be believed, a s
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
     cost        a model → its parameters and multiply–accumulates
     trained     after a run: its model back in one line, for new segments and for studies
-    probe       after a run: the dependence of its Z on rows that nothing was fitted on
     estimation  before any: what the critics make of Gaussians, whose dependence is known
     permutation exact tests by signs and labels that might have fallen otherwise
     statistics  paired runs → differences, intervals, stars
@@ -35,10 +34,6 @@ The package is the path of a video segment to a number that can be believed, a s
     reference   the numbers that the papers print
     tables      an experiment file, records and printed numbers → Markdown, LaTeX, HTML and CSV     (scripts/table.py)
     study       from a command line to an experiment's finished runs
-    traces      curves → every loss, and where it is lowest                       (scripts/traces.py)
-    disentanglement    runs of MIRD → how far its representations lie apart, and how much they depend on one another
-    generation  runs of MFM on pairs of images → what each of its codes decides in the images it makes    (scripts/generation.py)
-    factors     runs of MFM → what its factors do to the segments it makes, beside what chance reads      (scripts/factors.py)
     studies     PICK ONE: what finished runs can be asked: numbers, words, a picture        (scripts/study.py)
     report      all of it on one HTML page, with training curves and how it was run     (scripts/report.py)
     attempt     one run of many: its log, its traceback, its way back into a queue

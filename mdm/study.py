@@ -5,17 +5,14 @@ But for `command` and `read_folder`, Hydra must have the configs already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
 import joblib
-import matplotlib
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -27,7 +24,6 @@ from mdm.config import check, plain
 from mdm.experiment import Cell, Row, Table, cells, read_arguments, table_of
 from mdm.naming import folder_of
 from mdm.run import quiet
-from mdm.statistics import mean_interval
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
 from mdm.workers import pool
 
@@ -64,12 +60,6 @@ class Experiment:
     def outputs(self) -> Path:
         """Where what is made of the runs goes."""
         return Path(self.cfg.paths.outputs) / self.cfg.name
-
-    def folder(self, kind: str) -> Path:
-        """The folder of one kind of study, made if it is not there."""
-        folder = self.outputs / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
 
 
 def command(arguments: list[str], doc: str | None, configs: Path, work: Callable[[list[str], bool], None]) -> None:
@@ -174,56 +164,3 @@ def call_on_one_thread(function: Callable[..., Measured], arguments: tuple[Any, 
             return function(*arguments)
     finally:
         torch.set_num_threads(before)
-
-
-# ---- until every script is a study (removed with the last of them)
-
-COLOURS = ("0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-Study = Experiment
-
-
-def kind_of(cfg: DictConfig) -> str:
-    """What an experiment's section ``study`` is of, "none" if it has no such section."""
-    study = cfg.get("study")
-    return str(study.get("kind")) if isinstance(study, DictConfig) else "none"
-
-
-def alone(arguments: Sequence[str], advice: str) -> Path | None:
-    """The run that a script is to read by itself, as ``folder=…`` says; None if it is an experiment that is read.
-
-    Raises ValueError if it is named beside anything else, and if there is no such folder.
-    """
-    said = [argument.removeprefix("folder=") for argument in arguments if argument.startswith("folder=")]
-    if not said:
-        return None
-    if len(arguments) > 1 or not Path(said[0]).is_dir() or not said[0]:
-        raise ValueError(f"{advice}, but {' '.join(arguments)} came; name one experiment, or one folder that is there.")
-    return Path(said[0])
-
-
-def of_each(measured: Callable[..., Measured], calls: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[Measured]:
-    return list(call_each(measured, calls, jobs, title))
-
-
-def mean_and_interval(values: Iterable[float], digits: int = 3) -> str:
-    """Mean and 95 % t interval over seeds, as text: without the interval for one value, a dash where a seed has no value."""
-    x = np.array(list(values), dtype=np.float64)
-    if not len(x) or not np.isfinite(x).all():
-        return "–"
-    low, high = mean_interval(x)
-    return f"{x.mean():.{digits}f}" + ("" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
-
-
-def piped(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose first line is its head."""
-    head, *rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join([head, "|---" * len(lines[0]) + "|", *rows])
-
-
-def write_figure(folder: Path, draw: Callable[[], Figure]) -> None:
-    """What ``draw`` draws, as figure.pdf, which is the same to the byte each time, and figure.png."""
-    # TrueType fonts, so that the text of a PDF can be edited and searched.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = draw()
-        figure.savefig(folder / "figure.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / "figure.png", dpi=200)

@@ -18,11 +18,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mdm import probe, records
+from mdm import records
 from mdm import run as runs
 from mdm.boundary import ended
 from mdm.config import check
 from mdm.statistics import mean_interval
+from mdm.studies import _probe as probe
 from mdm.study import MOST_JOBS
 from mdm.workers import pool
 

@@ -35,7 +35,8 @@ from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
 from mdm.experiment import read_section
 from mdm.hints import Positive, Range, Size
 from mdm.run import quiet
-from mdm.study import COLOURS, MOST_JOBS, write_figure
+from mdm.studies._write import COLOURS, write_figure
+from mdm.study import MOST_JOBS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -102,9 +102,9 @@ def test_the_command_line_comes_before_the_experiment():
         ([], "A study is chosen by study=…, or by an experiment that declares one, but mdm/table1 declares none; say study="),
         (
             ["study=explanation", "study=robustness"],
-            "One study is made at a time, named by a file of configs/study, of single values, but",
+            "One study is made at a time, named by a file of configs/study",
         ),
-        (["study=explanation,robustness"], "One study is made at a time, named by a file of configs/study, of single values, but"),
+        (["study=explanation,robustness"], "One study is made at a time, named by a file of configs/study"),
         (["study=explanation", "~study.examples"], "What is removed must be there, but ~study.examples came"),
     ],
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +12,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mdm.data import lexicon
-from mdm.factors.inference import NUMBERS, Inferred, Row, generated, mfm
 from mdm.permutation import a12
 from mdm.statistics import mean_interval
+from mdm.studies.factors.inference import NUMBERS, Inferred, Row, generate, require_mfm
 from mdm.trained import Trained
 
 SENTIMENT = frozenset(lexicon.ID[word] for kind in lexicon.KINDS[lexicon.SENTIMENT_KIND : lexicon.TOPIC_KIND] for word in kind)
 """Ids of the lexicon's sentiment words."""
+TINY = float(np.finfo(np.float64).tiny)
 
 
-def flow(decode: Callable[[Tensor], Tensor], f_y: Float[Tensor, "n f"]) -> Float[Tensor, "n time"]:
+def differentiate(decode: Callable[[Tensor], Tensor], f_y: Float[Tensor, "n f"]) -> Float[Tensor, "n time"]:
     """‖∂x̂^t/∂f_y‖²_F of each row and step (Eq. 7), exactly: Σ_k ‖∂x̂^t/∂f_y,k‖², a forward derivative for each coordinate k.
 
     A sum over the coordinates of x̂^t, as the norm says: a modality with more of them has more, and levels of modalities do not
@@ -41,8 +43,8 @@ def flow(decode: Callable[[Tensor], Tensor], f_y: Float[Tensor, "n f"]) -> Float
             return torch.func.vmap(squared)(basis).sum(0)
 
 
-def flows(trained: Trained, of: Inferred, modality: str) -> Float[np.ndarray, "n time"]:
-    """`flow` of every segment, NaN behind its last real step."""
+def differentiate_all(trained: Trained, of: Inferred, modality: str) -> Float[np.ndarray, "n time"]:
+    """`differentiate` of every segment, NaN behind its last real step."""
     lengths, dim = of.lengths[modality], trained.splits.spec.features[modality].dim
     found = np.full((len(lengths), int(lengths.max())), np.nan)
     order = torch.argsort(lengths)  # rows of like length together: all are decoded to the longest
@@ -53,15 +55,15 @@ def flows(trained: Trained, of: Inferred, modality: str) -> Float[np.ndarray, "n
         parts, steps = {name: part[rows] for name, part in of.parts.items()}, lengths[rows]
 
         def decode(f_y: Tensor, parts: Mapping[str, Tensor] = parts, steps: Tensor = steps) -> Tensor:
-            return generated(trained, modality, {**parts, "f_y": f_y}, steps)
+            return generate(trained, modality, {**parts, "f_y": f_y}, steps)
 
-        made = flow(decode, parts["f_y"])
+        made = differentiate(decode, parts["f_y"])
         for i, n, values in zip(rows.tolist(), steps.tolist(), made.numpy(), strict=True):
             found[i, :n] = values[:n]
     return found
 
 
-def flow_statistics(trained: Trained, of: Inferred) -> tuple[list[Row], dict[str, Float[np.ndarray, "n time"]]]:
+def measure_flow(trained: Trained, of: Inferred) -> tuple[list[Row], dict[str, Float[np.ndarray, "n time"]]]:
     """A row for each modality, and the flows themselves.
 
     position: share of the variance of log flow within segments that t alone explains
@@ -73,10 +75,10 @@ def flow_statistics(trained: Trained, of: Inferred) -> tuple[list[Row], dict[str
     known = bool(of.words)
     rows: list[Row] = []
     all_flows = {}
-    for m in mfm(trained).reads:
-        found = all_flows[m] = flows(trained, of, m)
+    for m in require_mfm(trained).reads:
+        found = all_flows[m] = differentiate_all(trained, of, m)
         real = ~np.isnan(found)
-        logs = np.log(np.maximum(found, np.finfo(np.float64).tiny))
+        logs = np.log(np.maximum(found, TINY))
         share, rest = without_position(logs, real)
         row: Row = {"modality": m, "level": float(found[real].mean()), "position": share}
         scores = {"auc": logs, "auc_rest": rest, "auc_t": np.broadcast_to(np.arange(real.shape[1], dtype=np.float64), real.shape)}
@@ -88,7 +90,8 @@ def flow_statistics(trained: Trained, of: Inferred) -> tuple[list[Row], dict[str
             low, high = mean_interval(each) if hits is not None else (np.nan, np.nan)
             row |= {name: float(each.mean()), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
-    return rows, all_flows
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, np.nan) for name in columns} for row in rows], all_flows
 
 
 def sentiment_words(of: Inferred, real: Bool[np.ndarray, "n time"]) -> Bool[np.ndarray, "n time"]:
@@ -105,7 +108,7 @@ def expected_sentiment(trained: Trained, of: Inferred) -> Float[np.ndarray, "n t
     there = torch.nonzero(of.lengths["language"] > 0)[:, 0]
     found = np.full((len(of.ids), int(of.lengths["language"].max())), np.nan)
     for rows in there.split(64):
-        steps = generated(trained, "language", {name: part[rows] for name, part in of.parts.items()}, of.lengths["language"][rows])
+        steps = generate(trained, "language", {name: part[rows] for name, part in of.parts.items()}, of.lengths["language"][rows])
         found[rows.numpy(), : steps.shape[1]] = steps[:, :, sorted(SENTIMENT)].sum(2).numpy()
     return found
 
@@ -146,3 +149,33 @@ def without_position(
     rest[real] = left
     total = float((y**2).sum())
     return (1 - float((left**2).sum()) / total if total > 0 else 0.0), rest
+
+
+def pick_steps(
+    words: Callable[[int], str], ids: Sequence[str], of: Inferred, flows: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """Flow in one segment: of those of 8 to 16 steps (of all, if there are none) the first with most words of sentiment.
+
+    Chosen by its words alone, so that nothing is known of its flow.
+    """
+    steps = np.max([lengths.numpy() for lengths in of.lengths.values()], axis=0)
+    fitting = np.flatnonzero((steps >= 8) & (steps <= 16))
+    fitting = fitting if len(fitting) else np.flatnonzero(steps)
+    of_sentiment = [sum(word in SENTIMENT for word in of.words[i]) if of.words else 0 for i in fitting]
+    one = int(fitting[int(np.argmax(of_sentiment))])
+    text = words(list(ids).index(of.ids[one])).split()[-int(steps[one]) :]  # data.max_steps keeps the last
+    rows = []
+    for m, flow in flows.items():
+        for t in range(int(of.lengths[m][one])):
+            rows.append(
+                {
+                    "id": of.ids[one],
+                    "modality": m,
+                    "step": t + 1,
+                    "word": text[t] if t < len(text) else "",
+                    "sentiment": bool(of.words) and t < len(of.words[one]) and of.words[one][t] in SENTIMENT,
+                    "flow": float(flow[one, t]),
+                    "mean": float(np.exp(np.nanmean(np.log(np.maximum(flow[:, t], TINY))))),
+                }
+            )
+    return rows

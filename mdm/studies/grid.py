@@ -1,16 +1,10 @@
-"""A sweep as a picture: what a table's columns do along its rows (paper 004, Figures 6 and 7).
+"""A sweep as a picture: what a table's columns do along its rows (paper 004, Figures 6 and 7)."""
 
-    python scripts/grid.py experiment=mird/figure6 [the overrides of its sweep] [mixed=true]
-    python scripts/grid.py experiment=mird/figure7
+from __future__ import annotations
 
-Rows of the table, in their order, are the values that were swept; a panel a column, a dot a seed, the mean and its 95 % t interval,
-and where the paper prints a number, that number. Any experiment with a table can be drawn. Reads finished records only, as table.py
-does, and writes outputs/<name>/grid/: figure.pdf, figure.png, runs.csv (a row per run and column), summary.md.
-"""
-
-import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,39 +12,60 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm import records
-from mdm.boundary import ended
 from mdm.statistics import mean_interval
-from mdm.study import command, finished_runs, mean_and_interval, piped, write_figure
+from mdm.studies._base import Frames, Study, Tables
+from mdm.studies._write import format_mean, render_table
+from mdm.study import Experiment
 from mdm.tables.build import build
 from mdm.tables.numbers import Sheet
 from mdm.tables.wording import heading, is_percent, lower_is_better
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
 OURS, BEST, PRINTED = "#0072B2", "#D55E00", "0.35"
 
 
-def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, CONFIGS, draw)
+@dataclass(frozen=True)
+class Grid(Study):
+    """Rows of any table, in their order, as the values that were swept; beside them the paper's number where it prints one.
 
+        python scripts/study.py study=grid experiment=mird/figure6
 
-def draw(overrides: list[str], mixed: bool) -> None:
-    """Read, draw, write, print.
+    runs.csv   a row per run and column of the table
 
-    Raises ValueError if no run has finished, and where `table_of`, `gather`, `refuse` and `build` do.
+    Raises ValueError where `mdm.tables.build.build` does, and if the table has no column.
     """
-    study = finished_runs(overrides, mixed)
-    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
-    folder = study.folder("grid")
-    records.write_table(folder / "runs.csv", values(sheet))
-    text = "\n\n".join([f"# {study.table.title}", *summary(sheet), *study.notes]) + "\n"
-    records.write_atomically(folder / "summary.md", text)
-    print(text, end="")
-    write_figure(folder, lambda: drawn(sheet))
+
+    title: str | None = None
+
+    reads: ClassVar[Literal["models", "records", "nothing"]] = "records"
+
+    def plan(self, experiment: Experiment) -> Sequence[Sheet]:
+        """The whole table at once, which orders its values."""
+        sheet = build_sheet(experiment)
+        if not any(block.columns for block in sheet.blocks):
+            raise ValueError(
+                f"A grid is drawn of a table's columns, but that of {experiment.cfg.name} has none; choose an experiment with a "
+                "table, as experiment=mird/figure6."
+            )
+        return [sheet]
+
+    def measure(self, run: Sheet) -> Tables:
+        """The value of every run in every column."""
+        return {"runs": list_values(run)}
+
+    def summary(self, frames: Frames) -> str:
+        """A table a data set, means with intervals, the paper's number in brackets behind."""
+        return "\n\n".join([f"# {frames.title}", *render_grid(build_sheet(frames.experiment)), *frames.notes]) + "\n"
+
+    def figure(self, frames: Frames) -> Figure:
+        """A panel a column: a dot a seed, the mean and its 95 % t interval, and the paper's number."""
+        return draw_grid(build_sheet(frames.experiment))
 
 
-def values(sheet: Sheet) -> list[dict[str, Any]]:
+def build_sheet(experiment: Experiment) -> Sheet:
+    return build(experiment.cfg.name, experiment.table, experiment.gathered, experiment.differing)
+
+
+def list_values(sheet: Sheet) -> list[dict[str, Any]]:
     """A row per run and column."""
     return [
         {"data": block.data, "row": line.row.name, "label": line.row.label, "metric": metric, "seed": seed, "value": value}
@@ -61,7 +76,7 @@ def values(sheet: Sheet) -> list[dict[str, Any]]:
     ]
 
 
-def summary(sheet: Sheet) -> list[str]:
+def render_grid(sheet: Sheet) -> list[str]:
     """Markdown: a table a data set, means with intervals, the paper's number in brackets behind."""
     parts = []
     for block in sheet.blocks:
@@ -71,15 +86,15 @@ def summary(sheet: Sheet) -> list[str]:
             texts = []
             for column in block.columns:
                 entry, digits = line.entries[column.metric], column.decimals
-                text = mean_and_interval(entry.defined, digits)
+                text = format_mean(entry.defined, digits)
                 texts.append(text + (f" (paper {entry.printed.value})" if entry.printed is not None else ""))
             lines.append([line.row.label, *texts])
         parts.append(f"**{block.data}, for {block.stands_for}: mean and 95 % t interval over seeds**")
-        parts.append(piped(lines))
+        parts.append(render_table(lines))
     return parts
 
 
-def drawn(sheet: Sheet) -> Figure:
+def draw_grid(sheet: Sheet) -> Figure:
     """A row of panels for each data set, one for each column."""
     widest = max(len(block.columns) for block in sheet.blocks)
     figure = Figure(figsize=(max(3.6, 2.4 * widest), 0.5 + 2.2 * len(sheet.blocks)), layout="constrained")
@@ -133,8 +148,3 @@ def draw_panel(axes: Axes, lines: Any, metric: str) -> None:
     axes.set_xticks(range(len(lines)), [line.row.label for line in lines], fontsize=7)
     axes.set_xlim(-0.5, len(lines) - 0.5)
     axes.grid(axis="y", color="0.92", lw=0.5)
-
-
-if __name__ == "__main__":
-    with ended():
-        main(sys.argv[1:])

@@ -39,7 +39,7 @@ class Inferred:
     words: tuple[tuple[int, ...], ...]
 
 
-def mfm(trained: Trained) -> MFM:
+def require_mfm(trained: Trained) -> MFM:
     """The backbone, which has what is asked for.
 
     Raises ValueError if it is no MFM, or one of its ablations.
@@ -54,9 +54,9 @@ def mfm(trained: Trained) -> MFM:
 
 
 @torch.no_grad()
-def inferred(trained: Trained, fold: str) -> Inferred:
+def infer(trained: Trained, fold: str) -> Inferred:
     """Factors, lengths and real means of a fold, in evaluation mode."""
-    backbone, features = mfm(trained), trained.splits.spec.features
+    backbone, features = require_mfm(trained), trained.splits.spec.features
     ids, label, words = list[str](), list[Tensor](), list[tuple[int, ...]]()
     parts, lengths, means = (dict[str, list[Tensor]]() for _ in range(3))
     for batch in trained.batches(fold):
@@ -66,7 +66,7 @@ def inferred(trained: Trained, fold: str) -> Inferred:
             parts.setdefault(name, []).append(part)
         for m, sequence in batch.sequences.items():
             lengths.setdefault(m, []).append(sequence.lengths)
-            means.setdefault(m, []).append(real_means(sequence, features[m].dim))
+            means.setdefault(m, []).append(average_real(sequence, features[m].dim))
         language = batch.sequences.get("language")
         if language is not None and tuple(features["language"].vocabulary) == lexicon.VOCABULARY:
             words += [tuple(row[real].tolist()) for row, real in zip(language.values, language.mask, strict=True)]
@@ -74,7 +74,7 @@ def inferred(trained: Trained, fold: str) -> Inferred:
     return Inferred(tuple(ids), torch.cat(label).numpy().astype(np.float64), each[0], each[1], each[2], tuple(words))
 
 
-def real_means(sequence: Sequence, dim: int) -> Float[Tensor, "batch dim"]:
+def average_real(sequence: Sequence, dim: int) -> Float[Tensor, "batch dim"]:
     """Mean over real steps of frames, or share of each word."""
     if sequence.values.ndim == 3:
         return masked_mean(sequence)
@@ -83,23 +83,23 @@ def real_means(sequence: Sequence, dim: int) -> Float[Tensor, "batch dim"]:
     return counts / sequence.lengths.clamp(min=1)[:, None]
 
 
-def generated(
+def generate(
     trained: Trained, modality: str, parts: Mapping[str, Float[Tensor, "n _"]], lengths: Int[Tensor, " n"]
 ) -> Float[Tensor, "n time dim"]:
     """x̂: frames, or the probability of every word."""
-    steps = mfm(trained).decode(modality, parts, lengths)
+    steps = require_mfm(trained).decode(modality, parts, lengths)
     return steps.softmax(2) if trained.splits.spec.features[modality].tokens else steps
 
 
 @torch.no_grad()
-def generated_means(
+def average_generated(
     trained: Trained, modality: str, parts: Mapping[str, Float[Tensor, "n _"]], lengths: Int[Tensor, " n"]
 ) -> Float[Tensor, "n dim"]:
     """X̂: the mean over each row's own steps, of which there must be one at least."""
     found = []
     size = max(1, NUMBERS // (int(lengths.max()) * trained.splits.spec.features[modality].dim))
     for rows in torch.arange(len(lengths)).split(size):
-        steps = generated(trained, modality, {name: part[rows] for name, part in parts.items()}, lengths[rows])
+        steps = generate(trained, modality, {name: part[rows] for name, part in parts.items()}, lengths[rows])
         real = torch.arange(steps.shape[1]) < lengths[rows, None]
         found.append(masked_mean(Sequence(steps, real)))
     return torch.cat(found)

@@ -1,14 +1,4 @@
-"""After the runs, disentanglement (paper 004, Figures 4, 5 and 8): what a constraint on representations did to their dependence.
-
-MIRD has a representation of each modality, z_m, and one that they share, z_S. Paper 004 shows by a picture of all of them that
-mutual information minimisation (MIM) disentangles them better than an orthogonal constraint (OC) or none (NC): in the picture they
-lie more apart. That is another matter. y = x + c is x over again, and lies apart; two independent draws from one law do not.
-So both are measured here, on segments that nothing was fitted on:
-
-    separation   how far the representations lie apart as clouds, without a projection
-    dependence   what one tells of another, for each pair: linearly, by a kernel, and in nats
-    dimensions   how many each has left; what is constant is independent of everything
-"""
+"""Representations of MIRD, how far they lie apart and how much they depend on one another: what three studies measure."""
 
 from __future__ import annotations
 
@@ -25,12 +15,11 @@ from torch import Tensor
 
 from mdm import estimators, records
 from mdm.backbones.base import Backbone
-from mdm.data.splits import Splits
 from mdm.penalties.pairs import standardized
-from mdm.probe import Pairs, held_out_dependence
-from mdm.run import make
 from mdm.seeds import derive
 from mdm.statistics import t_interval
+from mdm.studies._fresh import draw_fresh
+from mdm.studies._probe import Pairs, held_out_dependence
 from mdm.trained import Trained
 from mdm.types import Batch
 
@@ -54,7 +43,7 @@ class Three:
 
 
 @torch.no_grad()
-def codes(backbone: Backbone, batches: Iterable[Batch]) -> dict[str, Float[Tensor, "n d"]]:
+def encode(backbone: Backbone, batches: Iterable[Batch]) -> dict[str, Float[Tensor, "n d"]]:
     """z_m of every modality, and z_S, in evaluation mode.
 
     Raises ValueError if the model has no shared representation, or they are not all of one width.
@@ -70,38 +59,23 @@ def codes(backbone: Backbone, batches: Iterable[Batch]) -> dict[str, Float[Tenso
     return {name: torch.cat([f.parts[name] if name == SHARED else f.unimodal[name] for f in fusions]).float() for name in widths}
 
 
-def fresh(trained: Trained, sizes: Mapping[str, int]) -> Splits:
-    """New segments of the law that a run's synthetic data were drawn from, by another seed; ``sizes`` by fold.
-
-    Raises ValueError if its data were not drawn.
-    """
-    node = trained.cfg.data.segments.copy()
-    if not {"train", "valid", "test", "seed"} <= set(node):
-        raise ValueError(
-            f"New segments can be drawn of synthetic data only, but {trained.cfg.data.name} is a store; set study.fresh=null, and "
-            "its own folds are used."
-        )
-    node.update({**sizes, "seed": 10_000 + node.seed, **({"unlabeled": 0} if "unlabeled" in node else {})})
-    return trained.splits.like(make(node))
-
-
-def three(trained: Trained, sizes: Mapping[str, int] | None) -> Three:
+def encode_folds(trained: Trained, sizes: Mapping[str, int] | None) -> Three:
     """Representations of new segments; of the run's own folds, the first of which the model has seen, where ``sizes`` is None."""
     if sizes is None:
-        return Three(*(codes(trained.backbone, trained.batches(fold)) for fold in ("train", "valid", "test")))
-    new = fresh(trained, sizes)
-    return Three(*(codes(trained.backbone, new.in_order(fold)) for fold in ("train", "valid", "test")))
+        return Three(*(encode(trained.backbone, trained.batches(fold)) for fold in ("train", "valid", "test")))
+    new = draw_fresh(trained, sizes)
+    return Three(*(encode(trained.backbone, new.in_order(fold)) for fold in ("train", "valid", "test")))
 
 
 # ---- separation
 
 
-def clouds(of: Codes) -> Float[np.ndarray, "rows d"]:
+def stack_clouds(of: Codes) -> Float[np.ndarray, "rows d"]:
     """All representations one over the other in the order of ``of``, each of the d axes standardised over all rows at once."""
     return standardized(torch.cat(list(of.values()))).numpy()
 
 
-def separation(of: Codes) -> dict[str, float]:
+def measure_separation(of: Codes) -> dict[str, float]:
     """How well the representations can be told apart: 0 or chance where they have one law, 1 where their clouds do not touch.
 
     silhouette: mean over rows of (b − a) / max(a, b), a the mean distance to rows of the same representation, b the least mean
@@ -113,24 +87,24 @@ def separation(of: Codes) -> dict[str, float]:
     from sklearn.metrics import silhouette_score
     from sklearn.model_selection import GroupKFold, cross_val_score
 
-    rows, n = clouds(of), len(next(iter(of.values())))
+    rows, n = stack_clouds(of), len(next(iter(of.values())))
     name, segment = np.repeat(np.arange(len(of)), n), np.tile(np.arange(n), len(of))
     classifier = LogisticRegression(max_iter=1000)
     hits = cross_val_score(classifier, rows, name, groups=segment, cv=GroupKFold(5))
     return {"silhouette": float(silhouette_score(rows, name)), "accuracy": float(hits.mean())}
 
 
-def projected(of: Codes, seed: int) -> Float[np.ndarray, "rows 2"]:
-    """t-SNE of `clouds`, as the figure shows it; neither its distances nor its sizes of clusters mean anything."""
+def project(of: Codes, seed: int) -> Float[np.ndarray, "rows 2"]:
+    """t-SNE of `stack_clouds`, as the figure shows it; neither its distances nor its sizes of clusters mean anything."""
     from sklearn.manifold import TSNE
 
-    return TSNE(init="pca", perplexity=30, random_state=seed).fit_transform(clouds(of)).astype(np.float64)
+    return TSNE(init="pca", perplexity=30, random_state=seed).fit_transform(stack_clouds(of)).astype(np.float64)
 
 
 # ---- dependence
 
 
-def dependence(of: Three, seed: int, steps: int) -> list[dict[str, str | float]]:
+def measure_dependence(of: Three, seed: int, steps: int) -> list[dict[str, str | float]]:
     """``pair``, ``measure`` and ``value`` for each pair (x, y) of representations; all are 0 where they are independent.
 
     linear: share of the variance of y that x predicts linearly, and the other way round, on average; what an orthogonal constraint
@@ -141,9 +115,9 @@ def dependence(of: Three, seed: int, steps: int) -> list[dict[str, str | float]]
     rows: list[dict[str, str | float]] = []
     for a, b in combinations(of.measure, 2):
         x, y = (standardized(of.measure[m][:HSIC_ROWS]) for m in (a, b))
-        there = explained(of.fit[a], of.fit[b], of.measure[a], of.measure[b])
-        back = explained(of.fit[b], of.fit[a], of.measure[b], of.measure[a])
-        fit, stop, measure = (paired(part[a], part[b], seed) for part in (of.fit, of.stop, of.measure))
+        there = predict_linearly(of.fit[a], of.fit[b], of.measure[a], of.measure[b])
+        back = predict_linearly(of.fit[b], of.fit[a], of.measure[b], of.measure[a])
+        fit, stop, measure = (pair_segments(part[a], part[b], seed) for part in (of.fit, of.stop, of.measure))
         found = {
             "linear": (there + back) / 2,
             "hsic": float(estimators.hsic(x, y, normalized=True)),
@@ -153,7 +127,7 @@ def dependence(of: Three, seed: int, steps: int) -> list[dict[str, str | float]]
     return rows
 
 
-def paired(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"], seed: int, samples: int = 4) -> Pairs:
+def pair_segments(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"], seed: int, samples: int = 4) -> Pairs:
     """[x; y] of segments as they are, and of x with another segment's y: cyclic shifts by distinct non-zero offsets."""
     rng = np.random.default_rng(derive(seed, "disentanglement shifts"))
     offsets = 1 + rng.permutation(len(x) - 1)[:samples]
@@ -161,7 +135,7 @@ def paired(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"], seed: int, samp
     return Pairs(torch.cat([x, y], 1), moved)
 
 
-def explained(
+def predict_linearly(
     x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"], new_x: Float[Tensor, "m d_x"], new_y: Float[Tensor, "m d_y"]
 ) -> float:
     """R² of a least-squares map x → y on new rows, every axis of y counting by its variance.
@@ -175,28 +149,28 @@ def explained(
     return float(1 - rest.square().sum() / total) if total > 0 else 0.0
 
 
-def dimensions(x: Float[Tensor, "n d"]) -> float:
+def count_dimensions(x: Float[Tensor, "n d"]) -> float:
     """(Σ λ)² / Σ λ², λ the eigenvalues of the covariance: d if all directions vary alike, 1 if one does, 0 if none."""
     covariance = torch.cov(x.double().T)
     return float(covariance.trace().square() / covariance.square().sum().clamp(min=torch.finfo(torch.float64).tiny))
 
 
-def measures(trained: Trained, sizes: Mapping[str, int] | None, steps: int) -> list[dict[str, str | float]]:
+def measure_run(trained: Trained, sizes: Mapping[str, int] | None, steps: int) -> list[dict[str, str | float]]:
     """Everything of one run, as rows of ``pair``, ``measure`` and ``value``; ``pair`` is one representation, or ``all``."""
     seed = int(trained.record["seed"])
-    of = three(trained, sizes)
+    of = encode_folds(trained, sizes)
     rows: list[dict[str, str | float]] = [
         {"pair": "all", "measure": name, "value": value}
-        for name, value in separation(codes(trained.backbone, trained.batches("test"))).items()
+        for name, value in measure_separation(encode(trained.backbone, trained.batches("test"))).items()
     ]
-    rows += [{"pair": name, "measure": "dimensions", "value": dimensions(x)} for name, x in of.measure.items()]
-    return rows + dependence(of, seed, steps)
+    rows += [{"pair": name, "measure": "dimensions", "value": count_dimensions(x)} for name, x in of.measure.items()]
+    return rows + measure_dependence(of, seed, steps)
 
 
 # ---- estimates while training
 
 
-def estimates(folder: Path) -> list[dict[str, str | float]]:
+def read_estimates(folder: Path) -> list[dict[str, str | float]]:
     """CLUB's estimate at every epoch of a run, summed over pairs of representations, on validation and on training rows.
 
     By the critic beside the model where there is one (``penalty=club``), else by the model's own.
@@ -221,7 +195,7 @@ def estimates(folder: Path) -> list[dict[str, str | float]]:
 # ---- single segments
 
 
-def cases(trained: Trained, n: int) -> list[dict[str, str | float]]:
+def pick_cases(trained: Trained, n: int) -> list[dict[str, str | float]]:
     """The first test segment of each of the first n videos: label, prediction, and the mean |cosine| of its representations.
 
     Cosines are of representations standardised over the test fold, each by itself, averaged over all pairs; independent ones in d
@@ -241,7 +215,7 @@ def cases(trained: Trained, n: int) -> list[dict[str, str | float]]:
         raise ValueError(f"Cases are of {n} videos, but the test fold has {len(first)}; lower study.cases.")
     with torch.no_grad():
         prediction = torch.cat([backbone(batch).prediction for batch in batches])[:, 0]
-    cosine = mean_cosine(codes(backbone, batches))
+    cosine = average_cosine(encode(backbone, batches))
     label = torch.cat([batch.label for batch in batches])[:, 0]
     return [
         {
@@ -255,13 +229,13 @@ def cases(trained: Trained, n: int) -> list[dict[str, str | float]]:
     ]
 
 
-def errors(folder: Path) -> list[dict[str, str | float]]:
+def average_errors(folder: Path) -> list[dict[str, str | float]]:
     """Mean |error| of a run on the whole test fold, as a case called ``all``."""
     predictions = records.read_table(folder, records.PREDICTIONS)
     return [{"id": "all", "error": float((predictions["prediction"] - predictions["label"]).abs().mean())}]
 
 
-def mean_cosine(of: Codes) -> Float[Tensor, " n"]:
+def average_cosine(of: Codes) -> Float[Tensor, " n"]:
     """|cosine| of the representations of each segment, mean over pairs, each standardised over the rows by itself."""
     each = [torch.nn.functional.normalize(standardized(x), dim=1) for x in of.values()]
     return torch.stack([(x * y).sum(1).abs() for x, y in combinations(each, 2)]).mean(0)
@@ -270,7 +244,7 @@ def mean_cosine(of: Codes) -> Float[Tensor, " n"]:
 # ---- over seeds
 
 
-def differences(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], of: Sequence[str]) -> pd.DataFrame:
+def compare_rows(rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], of: Sequence[str]) -> pd.DataFrame:
     """Each row against its baseline, paired by seed: ``n``, ``difference`` and its 95 % t interval ``low``, ``high``.
 
     rows: columns ``row``, ``seed``, ``value`` and those of ``of``, by whose values they are taken apart; pairs: (row, baseline)

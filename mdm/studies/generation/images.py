@@ -1,13 +1,4 @@
-"""After the runs, generation (paper 003, section 3.2, Figure 5c): what each code of a factorised model decides in its images.
-
-A pair of images has the codes Z_y and, for each image, Z_m. Some are kept (``fixed``), the others are drawn from the prior N(0, I),
-and all are decoded. The paper shows samples and concludes that Z_y holds the label and Z_m the style. Here that is measured:
-
-    names     what judges call the digit: models of one image each, trained beside and without this one, which never saw a generated
-              image. They err on real ones too, and how often is measured with them
-    styles    the share of variance that fixing a code explains, of mean colours and of pixels
-    head      what the model's own D calls F_y: whether an image is of the digit that its label factor stands for
-"""
+"""Images made from codes of which some are fixed, and what judges, styles and the model's own head say of them."""
 
 from __future__ import annotations
 
@@ -37,7 +28,7 @@ Rows = list[dict[str, str | float]]
 # ---- images
 
 
-def factorised(trained: Trained) -> MFMImages:
+def require_decoders(trained: Trained) -> MFMImages:
     """The backbone of a run that can generate.
 
     Raises ValueError if it is another.
@@ -52,12 +43,12 @@ def factorised(trained: Trained) -> MFMImages:
 
 
 @torch.no_grad()
-def held_out(trained: Trained, pairs: int | None) -> tuple[dict[str, Tensor], Images, Int[Tensor, " pairs"]]:
+def encode_held_out(trained: Trained, pairs: int | None) -> tuple[dict[str, Tensor], Images, Int[Tensor, " pairs"]]:
     """The first ``pairs`` test segments that have every image, all if None: their codes, images and classes.
 
     Raises ValueError if there are fewer.
     """
-    backbone = factorised(trained)
+    backbone = require_decoders(trained)
     codes: dict[str, list[Tensor]] = {name: [] for name in backbone.factors}
     images: dict[str, list[Tensor]] = {m: [] for m in backbone.shapes}
     labels = []
@@ -80,7 +71,7 @@ def held_out(trained: Trained, pairs: int | None) -> tuple[dict[str, Tensor], Im
     )
 
 
-def drawn(codes: Codes, fixed: Sequence[str], draws: int, rng: torch.Generator) -> dict[str, Float[Tensor, "more _"]]:
+def draw_codes(codes: Codes, fixed: Sequence[str], draws: int, rng: torch.Generator) -> dict[str, Float[Tensor, "more _"]]:
     """Each row ``draws`` times, one after the other: codes that are fixed as they are, the others from N(0, I)."""
     return {
         name: z.repeat_interleave(draws, 0) if name in fixed else torch.randn(len(z) * draws, z.shape[1], generator=rng)
@@ -89,7 +80,7 @@ def drawn(codes: Codes, fixed: Sequence[str], draws: int, rng: torch.Generator) 
 
 
 @torch.no_grad()
-def decoded(backbone: MFMImages, codes: Codes, rows: int = 500) -> tuple[Images, Int[Tensor, " rows"]]:
+def decode_all(backbone: MFMImages, codes: Codes, rows: int = 500) -> tuple[Images, Int[Tensor, " rows"]]:
     """Codes → the images of every modality, and the class that D reads in F_y; so many rows at a time."""
     images: dict[str, list[Tensor]] = {m: [] for m in backbone.decoders}
     said = []
@@ -101,7 +92,7 @@ def decoded(backbone: MFMImages, codes: Codes, rows: int = 500) -> tuple[Images,
     return {m: torch.cat(made) for m, made in images.items()}, torch.cat(said)
 
 
-def judge(trained: Trained) -> Judge:
+def make_judge(trained: Trained) -> Judge:
     """A run of one modality as a judge of its images.
 
     Raises ValueError if it reads several.
@@ -125,7 +116,7 @@ def judge(trained: Trained) -> Judge:
 # ---- measures
 
 
-def measures(trained: Trained, judges: Mapping[str, Judge], pairs: int, draws: int) -> Rows:
+def measure_images(trained: Trained, judges: Mapping[str, Judge], pairs: int | None, draws: int) -> Rows:
     """Everything of one run. ``fixed`` is ``real`` for test images, ``all`` for reconstructions, else a code, or ``none``.
 
     digit: share of images that the judge names as the pair's digit
@@ -133,16 +124,16 @@ def measures(trained: Trained, judges: Mapping[str, Judge], pairs: int, draws: i
     entropy: of the names of images that share their fixed code, nats, mean over codes. Of so few draws it is too low; compare it
         with that of ``none``, which is too low by as much where names are as spread
     agree (modality ``both``): share of generated pairs whose images are named alike
-    colour, pixels: share of variance that the fixed code explains (`explained`), of the means of the channels and of all pixels
+    colour, pixels: share of variance that the fixed code explains (`measure_explained`), of mean channels and of all pixels
     nearer: share of images whose mean colour is nearer to that of the image whose code is fixed than to that of another test
         image; one half where it has nothing to do with it
 
     Without judges there are styles alone.
 
-    Raises ValueError where `factorised` and `held_out` do.
+    Raises ValueError where `require_decoders` and `encode_held_out` do.
     """
-    backbone = factorised(trained)
-    codes, real, labels = held_out(trained, pairs)
+    backbone = require_decoders(trained)
+    codes, real, labels = encode_held_out(trained, pairs)
     rng = generator(int(trained.record["seed"]), "generation")
     rows: Rows = []
 
@@ -150,44 +141,48 @@ def measures(trained: Trained, judges: Mapping[str, Judge], pairs: int, draws: i
         rows.extend({"fixed": fixed, "modality": modality, "measure": name, "value": float(v)} for name, v in values.items())
 
     for m, named in judges.items():
-        add("real", m, digit=share(named(real[m]) == labels))
+        add("real", m, digit=count_share(named(real[m]) == labels))
     settings = {"all": tuple(codes), **{name: (name,) for name in codes}, "none": ()}
     for setting, fixed in settings.items():
         times = 1 if setting == "all" else draws
-        images, said = decoded(backbone, drawn(codes, fixed, times, rng))
+        images, said = decode_all(backbone, draw_codes(codes, fixed, times, rng))
         wanted = labels.repeat_interleave(times)
         names = {m: named(images[m]) for m, named in judges.items()}
         for m, name in names.items():
-            add(setting, m, digit=share(name == wanted), head=share(name == said))
+            add(setting, m, digit=count_share(name == wanted), head=count_share(name == said))
             if setting != "all":
-                add(setting, m, entropy=entropy(name.view(-1, times)))
+                add(setting, m, entropy=measure_entropy(name.view(-1, times)))
         if len(names) > 1:
-            add(setting, "both", agree=share(torch.stack([name == next(iter(names.values())) for name in names.values()]).all(0)))
+            add(
+                setting,
+                "both",
+                agree=count_share(torch.stack([name == next(iter(names.values())) for name in names.values()]).all(0)),
+            )
         for m, made in images.items():
             colours, source = made.mean((2, 3)), real[m].mean((2, 3))
             add(
                 setting,
                 m,
-                nearer=nearer(colours, source.repeat_interleave(times, 0), source.roll(1, 0).repeat_interleave(times, 0)),
+                nearer=measure_nearer(colours, source.repeat_interleave(times, 0), source.roll(1, 0).repeat_interleave(times, 0)),
             )
             if setting != "all":
                 by_code = made.unflatten(0, (-1, times)).flatten(2)
-                add(setting, m, colour=explained(colours.unflatten(0, (-1, times))), pixels=explained(by_code))
+                add(setting, m, colour=measure_explained(colours.unflatten(0, (-1, times))), pixels=measure_explained(by_code))
     return rows
 
 
-def share(hits: Tensor) -> float:
+def count_share(hits: Tensor) -> float:
     return float(hits.double().mean())
 
 
-def entropy(names: Int[Tensor, "codes draws"]) -> float:
+def measure_entropy(names: Int[Tensor, "codes draws"]) -> float:
     """Mean over codes of −Σ p log p, p the shares of names among its draws."""
     counts = torch.stack([(names == k).sum(1) for k in names.unique()], dim=1).double()
     p = counts / counts.sum(1, keepdim=True)
     return float(-torch.special.xlogy(p, p).sum(1).mean())
 
 
-def explained(values: Float[Tensor, "codes draws d"]) -> float:
+def measure_explained(values: Float[Tensor, "codes draws d"]) -> float:
     """Share of the variance between codes, (B − W) / (B + (r − 1) W) of r draws: analysis of variance with random effects.
 
     B and W are mean squares between and within codes, summed over coordinates. About 0, and as often below it, where the code
@@ -202,7 +197,7 @@ def explained(values: Float[Tensor, "codes draws d"]) -> float:
     return float((between - within) / total) if total > 0 else math.nan
 
 
-def nearer(made: Float[Tensor, "rows d"], source: Float[Tensor, "rows d"], other: Float[Tensor, "rows d"]) -> float:
+def measure_nearer(made: Float[Tensor, "rows d"], source: Float[Tensor, "rows d"], other: Float[Tensor, "rows d"]) -> float:
     """Share of rows nearer to their source than to the other; a tie counts half."""
     gap = (made - other).norm(dim=1) - (made - source).norm(dim=1)
     return float(((gap.sign() + 1) / 2).double().mean())
@@ -211,23 +206,23 @@ def nearer(made: Float[Tensor, "rows d"], source: Float[Tensor, "rows d"], other
 # ---- samples to look at
 
 
-def samples(
+def draw_samples(
     trained: Trained, sources: int, draws: int
 ) -> dict[str, dict[str, Float[np.ndarray, "sources columns channels height width"]]]:
     """What the picture shows: fixed → modality → a row a source, each its real image, its reconstruction, then draws.
 
     Sources are the first test pairs of different classes. With nothing fixed there are as many rows and columns, of draws alone.
     """
-    backbone = factorised(trained)
-    codes, real, labels = held_out(trained, None)
+    backbone = require_decoders(trained)
+    codes, real, labels = encode_held_out(trained, None)
     rows = [int((labels == k).nonzero()[0]) for k in labels.unique().tolist()[:sources]]
     codes = {name: z[rows] for name, z in codes.items()}
-    again, _ = decoded(backbone, codes)
+    again, _ = decode_all(backbone, codes)
     rng = generator(int(trained.record["seed"]), "samples")
     found: dict[str, dict[str, np.ndarray]] = {}
     for name in (*codes, "none"):
         times = draws + 2 if name == "none" else draws
-        made, _ = decoded(backbone, drawn(codes, (name,), times, rng))
+        made, _ = decode_all(backbone, draw_codes(codes, (name,), times, rng))
         for m in backbone.decoders:
             first = [] if name == "none" else [real[m][rows].unsqueeze(1), again[m].unsqueeze(1)]
             found.setdefault(name, {})[m] = torch.cat([*first, made[m].unflatten(0, (-1, times))], dim=1).numpy()

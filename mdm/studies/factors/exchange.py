@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mdm.factors.inference import Inferred, Row, generated_means, mfm
 from mdm.seeds import generator
+from mdm.studies.factors.inference import Inferred, Row, average_generated, require_mfm
 from mdm.trained import Trained
 
 
-def generation(trained: Trained, train: Inferred, of: Inferred, most: int) -> list[Row]:
+def measure_generation(trained: Trained, train: Inferred, of: Inferred, most: int) -> list[Row]:
     """Modalities from f_y of one segment and f_m of another (``styles=segments``) or of the prior (``prior``: G_m(z), z ~ N(0, I)).
 
     Every donor's f_y with every donor's f_m, all with as many steps as the median segment has, so that lengths tell of no donor.
@@ -29,7 +29,7 @@ def generation(trained: Trained, train: Inferred, of: Inferred, most: int) -> li
     most: donors at most, evenly spaced among the segments that have the modality
     """
     rng = generator(int(trained.record["seed"]), "factor prior")
-    backbone, rows = mfm(trained), list[Row]()
+    backbone, rows = require_mfm(trained), list[Row]()
     for m in backbone.reads:
         there, fit = torch.nonzero(of.lengths[m] > 0)[:, 0], (train.lengths[m] > 0).numpy()
         donors = min(most, len(there))
@@ -43,7 +43,7 @@ def generation(trained: Trained, train: Inferred, of: Inferred, most: int) -> li
         label = of.label[chosen.numpy()]
         for name, f_m in styles.items():
             parts = {"f_y": of.parts["f_y"][chosen].repeat_interleave(donors, 0), f"f_{m}": f_m.repeat(donors, 1)}
-            made = generated_means(trained, m, parts, steps).numpy()
+            made = average_generated(trained, m, parts, steps).numpy()
             said, style = probe.read(made), probe.rest(made)
             y, own = (correlation(said, each) for each in (np.repeat(label, donors), np.tile(label, donors)))
             own = own if name == "segments" else math.nan  # the prior has no label

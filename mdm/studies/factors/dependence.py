@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.estimators.kernels import centred_gram, constant
-from mdm.factors.inference import Inferred, Row, generated_means, mfm
 from mdm.seeds import derive
+from mdm.studies.factors.inference import Inferred, Row, average_generated, require_mfm
 from mdm.trained import Trained
 
 ROWS = 2000
@@ -54,7 +54,7 @@ def normalised_gram(z: Float[Tensor, "n d"], scale: float | None, unbiased: bool
     return gram / gram.norm()
 
 
-def ratios(trained: Trained, of: Inferred, permutations: int) -> list[Row]:
+def measure_ratios(trained: Trained, of: Inferred, permutations: int) -> list[Row]:
     """A row for each modality and kernel, on the segments that have the modality.
 
     y, own: Depen(F_y, X̂_m) and Depen(F_m, X̂_m); both: Depen(F_y, F_m), which the factorisation wants at 0. With ``_null`` and
@@ -70,10 +70,10 @@ def ratios(trained: Trained, of: Inferred, permutations: int) -> list[Row]:
         )
     rng = np.random.default_rng(derive(int(trained.record["seed"]), "factor permutations"))
     rows: list[Row] = []
-    for m in mfm(trained).reads:
+    for m in require_mfm(trained).reads:
         there = torch.nonzero(of.lengths[m] > 0)[:ROWS, 0]
         parts = {name: part[there] for name, part in of.parts.items()}
-        made = generated_means(trained, m, parts, of.lengths[m][there])
+        made = average_generated(trained, m, parts, of.lengths[m][there])
         f_y, f_m = parts["f_y"], parts[f"f_{m}"]
         for kernel in KERNELS:
             found: dict[str, float] = {}
