@@ -24,9 +24,7 @@ The package is the path of a video segment to a number that can be believed, a s
     naming      a config → its penalties, and the folder of its record
     config      the schema of a run's config, checked once
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
-    cost        a model → its parameters and multiply–accumulates
     trained     after a run: its model back in one line, for new segments and for studies
-    estimation  before any: what the critics make of Gaussians, whose dependence is known
     permutation exact tests by signs and labels that might have fallen otherwise
     statistics  paired runs → differences, intervals, stars
     experiment  an experiment file → the cells of its table, each a run per seed

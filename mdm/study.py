@@ -99,9 +99,15 @@ def declared(arguments: list[str], mixed: bool) -> Experiment:
 
 def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
     """A run's folder and config by its overrides; raises ValueError where `mdm.config.check` does."""
+    cfg = compose_run(overrides)
+    return folder_of(cfg, overrides), plain(cfg, resolve=False)
+
+
+def compose_run(overrides: list[str]) -> DictConfig:
+    """A run's config by its overrides; raises ValueError where `mdm.config.check` does."""
     cfg = hydra.compose("train", overrides)
     check(cfg)
-    return folder_of(cfg, overrides), plain(cfg, resolve=False)
+    return cfg
 
 
 def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> Experiment:

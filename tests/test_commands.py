@@ -33,10 +33,24 @@ OF = {
     "factors": "mfm/figure9",
     "search": "search/mdm",
     "cost": "mird/table2",
-    "estimate": "mdm/lipschitz",
+    "estimation": "mdm/lipschitz",
+    "dependence": "mdm/dependence",
 }
 """An experiment that each script, or study, reads."""
-STUDIES = ("robustness", "explanation", "grid", "traces", "codes", "estimates", "cases", "generation", "factors")
+STUDIES = (
+    "robustness",
+    "explanation",
+    "grid",
+    "traces",
+    "codes",
+    "estimates",
+    "cases",
+    "generation",
+    "factors",
+    "cost",
+    "estimation",
+    "dependence",
+)
 """What scripts/study.py makes; the experiments above declare them."""
 
 
@@ -100,7 +114,7 @@ OPTIONS = {
     "mixed=": "mixed is true or false",
 }
 WITH_JOBS = ("robustness", "codes")
-QUICK = ("table", "robustness", "explanation", "search", "cost", "estimate")
+QUICK = ("table", "robustness", "explanation", "search", "cost")
 """Those that between them read their arguments in every way that there is."""
 
 
@@ -154,14 +168,14 @@ def test_overwrite_is_true_or_false(refused, said):
         ("robustness", "study.a=b,c", "of single values"),
         ("explanation", "study.new=abc", "study.new must be a whole number of at least 0"),
         ("explanation", "study.examples=-1", "study.examples must be a whole number of at least 0"),
-        ("cost", "cost=null", "cost must be a mapping"),
-        ("cost", "cost.segment.audio.dim=0", "cost.segment.audio.dim must be a whole number"),
-        ("cost", "cost.rows.MIRD.overrides=[a]", "Error parsing override 'a'"),
-        ("estimate", "estimate.jobs=0", "estimate.jobs must be a whole number between 1 and 512"),
-        ("estimate", "estimate.laws.two.rhos=[2]", "rho=2 came"),
-        ("estimate", "estimate.figure.rows=[x]", "estimate.figure.rows must be a list (each measure, modalities or setting)"),
-        ("estimate", "estimate.figure.rows=[]", "A figure has rows and columns"),
-        ("estimate", "+estimate.cell.foo=1", "estimate.cell has no key foo"),
+        ("cost", "study.segment=null", "study.segment must be a mapping"),
+        ("cost", "study.segment.audio.dim=0", "study.segment.audio.dim must be a whole number"),
+        ("cost", "study.rows.MIRD.overrides=[a]", "Error parsing override 'a'"),
+        ("estimation", "jobs=0", "jobs is a number of processes, 1 to 512"),
+        ("estimation", "study.laws.two.rhos=[2]", "rho=2 came"),
+        ("estimation", "study.layout.rows=[x]", "study.layout.rows must be a list (each measure, modalities or setting)"),
+        ("estimation", "study.layout.rows=[]", "A figure has rows and columns"),
+        ("estimation", "+study.cell.foo=1", "study.cell has no key foo"),
     ],
 )
 def test_sections_of_an_experiment(refused, tmp_path, name, key, message):
@@ -181,15 +195,6 @@ def test_a_folder_that_is_no_run(refused, tmp_path, monkeypatch, name, said):
 @pytest.mark.parametrize(
     ("name", "said", "message"),
     [
-        ("dependence", "seeds=0", "seeds and jobs are whole numbers"),
-        ("dependence", "jobs=two", "seeds and jobs are whole numbers"),
-        ("dependence", "model=baseline", "cannot be drawn anew"),
-        ("dependence", "data=mosi", "cannot be drawn anew"),
-        ("dependence", "penalty=none", "Penalties are compared with none"),
-        ("dependence", "critic_batches=foo", "penalty.critic_batches must be fresh, shared or replay"),
-        ("dependence", "trainer.max_epochs=0", "trainer.max_epochs must be"),
-        ("dependence", "seed=1", "use seeds=5"),
-        ("dependence", "+job=2", "A config has no key job"),
         ("bench", "threads=abc", "threads is a whole number"),
         ("bench", "job=2", "bench.py has no key job"),
         ("bench", "nothing", "but nothing was asked for"),

@@ -22,20 +22,8 @@ from mdm.experiment import Row, Table
 from mdm.run import record_folder, run
 from mdm.studies import Frames, Run
 from mdm.studies.explanation import Explanation
-from mdm.studies.explanation.segments import (
-    auc,
-    chance,
-    draw_again,
-    explain,
-    measure_energy,
-    measure_moves,
-    pick_cases,
-    pick_examples,
-    rank,
-    recall_latents,
-    relate,
-    spearman,
-)
+from mdm.studies.explanation.segments import draw_again, explain, measure_energy, measure_moves, recall_latents
+from mdm.studies.explanation.worth import auc, chance, pick_cases, pick_examples, rank, relate, spearman
 from mdm.study import Experiment
 from mdm.types import Batch, Fusion, Sequence
 

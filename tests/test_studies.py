@@ -18,10 +18,10 @@ from omegaconf import OmegaConf
 import mdm.studies
 from mdm import members, records
 from mdm.commands.study import choose_section, main
-from mdm.config import check_value
 from mdm.members import build, is_study
 from mdm.run import record_folder, run
 from mdm.studies import Study
+from mdm.studies._options import check_option
 from mdm.study import composed
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -38,7 +38,7 @@ STUDIES = studies()
 DECLARED = {
     path.relative_to(CONFIGS / "experiment").with_suffix("").as_posix(): OmegaConf.load(path).study._target_
     for path in sorted((CONFIGS / "experiment").rglob("*.yaml"))
-    if "_target_" in OmegaConf.load(path).get("study", {})
+    if "study" in OmegaConf.load(path)
 }
 
 
@@ -67,12 +67,12 @@ def test_every_study_is_chosen_by_a_file_or_an_experiment(study):
     assert file.is_file() or target in DECLARED.values()
     if file.is_file():
         assert OmegaConf.load(file).study._target_ == target
-        assert isinstance(build(choose_section(None, [f"study={file.stem}"]), check_value), study)
+        assert isinstance(build(choose_section(None, [f"study={file.stem}"]), check_option), study)
 
 
 @pytest.mark.parametrize("name", DECLARED)
 def test_every_declaration_can_be_built(name):
-    study = build(choose_section(composed([f"experiment={name}"]), []), check_value)
+    study = build(choose_section(composed([f"experiment={name}"]), []), check_option)
     assert f"{type(study).__module__}.{type(study).__qualname__}" == DECLARED[name]
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_choice(given, message):
 def test_what_is_no_study(options, message):
     section = choose_section(composed(["experiment=mdm/figure2"]), options)
     with pytest.raises(ValueError, match=message):
-        build(section, check_value)
+        build(section, check_option)
 
 
 # ---- of another package

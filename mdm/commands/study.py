@@ -27,10 +27,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from mdm import records
-from mdm.config import check, check_value
+from mdm.config import check
 from mdm.experiment import Table
 from mdm.members import build
 from mdm.studies import Frames, Rows, Study
+from mdm.studies._options import check_option
 from mdm.studies._write import write_figure
 from mdm.study import Experiment, call_each, command, composed, finished_runs, read_folder, without_jobs
 
@@ -52,7 +53,7 @@ def make_study(arguments: list[str], mixed: bool) -> None:
     rest = [argument for argument in arguments if argument not in own]
     folder = one_folder(rest)
     cfg = None if folder else composed(rest)
-    study: Study = build(choose_section(cfg, own), check_value)
+    study: Study = build(choose_section(cfg, own), check_option)
     if folder is not None:
         experiment = read_folder(folder)
     elif study.reads == "nothing":

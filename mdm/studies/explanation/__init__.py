@@ -10,17 +10,9 @@ import mdm
 from mdm.hints import Count
 from mdm.studies._base import Frames, Rows, Run, Study, Tables
 from mdm.studies.explanation.picture import draw_explanation
-from mdm.studies.explanation.segments import (
-    draw_again,
-    explain,
-    find_critics,
-    find_scored,
-    pick_cases,
-    pick_examples,
-    rank,
-    relate,
-)
+from mdm.studies.explanation.segments import draw_again, explain
 from mdm.studies.explanation.wording import render_summary
+from mdm.studies.explanation.worth import find_critics, find_scored, pick_cases, pick_examples, rank, relate
 
 
 @dataclass(frozen=True)

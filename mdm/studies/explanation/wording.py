@@ -11,7 +11,8 @@ import pandas as pd
 from mdm.reference import read
 from mdm.studies._base import Frames
 from mdm.studies._write import format_mean, render_table
-from mdm.studies.explanation.segments import MARK, find_scored
+from mdm.studies.explanation.segments import MARK
+from mdm.studies.explanation.worth import find_scored
 
 
 def render_summary(frames: Frames) -> str:

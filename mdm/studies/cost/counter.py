@@ -1,4 +1,4 @@
-"""After the models: what one costs in parameters and multiply–accumulates, without data or weights.
+"""What a model costs in parameters and multiply–accumulates, without data or weights.
 
 Counted by torch's own counter, with the fused kernels that it does not see switched off: LSTMs of MKL-DNN, the fast path of
 transformer layers and fused attention would all count as nothing, silently.
@@ -33,7 +33,7 @@ class Cost:
     macs_training: int
 
 
-def cost_of(model: DictConfig, spec: DataSpec, batch: Batch) -> Cost:
+def count_cost(model: DictConfig, spec: DataSpec, batch: Batch) -> Cost:
     """The cost of a model's config on one segment.
 
     Embedding look-ups, activations and element-wise products count as nothing, as in every such table.
@@ -44,7 +44,7 @@ def cost_of(model: DictConfig, spec: DataSpec, batch: Batch) -> Cost:
     critic = 0
     if model.own_penalty is not None:
         critic = sum(p.numel() for p in build_penalty(model.own_penalty, backbone).parameters())
-    with torch.no_grad(), counted() as counter:
+    with torch.no_grad(), count_operations() as counter:
         encoded = backbone.encode(batch)
         fusion = backbone.fuse(encoded)
         predicted = counter.get_total_flops()
@@ -54,7 +54,7 @@ def cost_of(model: DictConfig, spec: DataSpec, batch: Batch) -> Cost:
 
 
 @contextmanager
-def counted() -> Iterator[FlopCounterMode]:
+def count_operations() -> Iterator[FlopCounterMode]:
     """Count every multiply–add inside, as two operations each."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -72,7 +72,7 @@ def counted() -> Iterator[FlopCounterMode]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def one_segment(shapes: Mapping[str, Mapping[str, Any]]) -> tuple[DataSpec, Batch]:
+def draw_segment(shapes: Mapping[str, Mapping[str, Any]]) -> tuple[DataSpec, Batch]:
     """modality → {dim, steps, tokens}: data of these shapes, aligned if all have equally many steps, with one random segment."""
     rng = torch.Generator().manual_seed(0)
     features, sequences = {}, {}
