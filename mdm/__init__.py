@@ -26,22 +26,14 @@ The package is the path of a video segment to a number that can be believed, a s
     naming      a config → its penalties, and the folder of its record
     config      the schema of a run's config, checked once
     run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
-    cost        a model → its parameters and multiply–accumulates
     trained     after a run: its model back in one line, for new segments and for studies
-    probe       after a run: the dependence of its Z on rows that nothing was fitted on
-    estimation  before any: what the critics make of Gaussians, whose dependence is known
     statistics  paired runs → differences, intervals, stars
     experiment  an experiment file → the cells of its table, each a run per seed
     search      grids of settings → the best on validation, as a file of configs/tuned      (mdm search)
     reference   the numbers that the papers print
     tables      an experiment file, records and printed numbers → Markdown, LaTeX, HTML and CSV     (mdm table)
-    study       what scripts share that make tables, figures and pages of an experiment's runs
-    explanation a finished run → what its critic says of each segment, and whether it is so     (scripts/explain.py)
-    traces      curves → every loss, and where it is lowest                       (scripts/traces.py)
-    robustness  a finished run without some of its modalities → what is left of it    (scripts/robustness.py)
-    disentanglement    runs of MIRD → how far its representations lie apart, and how much they depend on one another
-    generation  runs of MFM on pairs of images → what each of its codes decides in the images it makes    (scripts/generation.py)
-    factors     runs of MFM → what its factors do to the segments it makes, beside what chance reads      (scripts/factors.py)
+    study       from a command line to an experiment's finished runs
+    studies     PICK ONE: what finished runs can be asked: numbers, words, a picture        (mdm study)
     report      all of it on one HTML page, with training curves and how it was run     (mdm report)
     attempt     one run of many: its log, its traceback, its way back into a queue
     sweep       many runs: what is missing, through any launcher

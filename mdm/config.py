@@ -23,9 +23,6 @@ from mdm.naming import folder_of, penalties, penalty_name
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.trials import check_options, try_loss, try_step
 
-BESIDE = (*records.DECLARED, "cost", "estimate")
-"""Sections that an experiment may have beside its runs' own keys."""
-
 
 class Member:
     """Annotation of a key that names what is built: a mapping with a ``_target_``."""
@@ -167,7 +164,7 @@ def check(cfg: DictConfig) -> None:
     value of another type or out of range, a member of another kind or with arguments that it does not take, and a name that would
     lead out of its folder.
     """
-    keys = [str(key) for key in cfg if key not in BESIDE]
+    keys = [str(key) for key in cfg if key not in records.DECLARED]
     try:
         values: dict[str, Any] = {key: resolved(cfg[key]) for key in keys}
     except (OmegaConfBaseException, RecursionError) as error:

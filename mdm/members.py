@@ -36,6 +36,9 @@ from mdm.penalties.base import Penalty
 
 GROUP = "mdm.members"
 
+Check = Callable[[str, Any, Any], None]
+"""(key, value, annotation) → ValueError, naming the key, unless the value keeps it."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -87,6 +90,12 @@ def is_optimizer(found: Any) -> bool:
     return inspect.signature(found.step).parameters["closure"].default is None
 
 
+def is_study(found: Any) -> bool:
+    """A class that can do all that `mdm.studies.Study` asks for, which comes after this on the data's path."""
+    asked = ("plan", "measure", "derive", "summary", "figure")
+    return inspect.isclass(found) and not inspect.isabstract(found) and all(callable(getattr(found, name, None)) for name in asked)
+
+
 KINDS = {
     "segments": Kind("a data source, a function that returns Segments", ("mdm.data",), is_source),
     "folds": Kind("a division of segments, such as mdm.data.folds.KFold", ("mdm.data",), is_division),
@@ -101,6 +110,7 @@ KINDS = {
     "optimizer": Kind("an optimiser of torch.optim whose step needs no closure", ("torch.optim",), is_optimizer, ("params",)),
     "schedule": Kind("a schedule, such as mdm.schedules.Linear", ("mdm.schedules",), is_schedule),
     "baseline": Kind("mdm.baselines.Baseline", ("mdm.baselines",), lambda found: found is Baseline, ("spec", "seed")),
+    "study": Kind("a subclass of mdm.studies.Study", ("mdm.studies",), is_study),
     "loggers": Kind("a subclass of mdm.loggers.Logger", ("mdm.loggers",), subclass_of(Logger), ("save_dir",)),
 }
 """By where they stand in a config: the last name of the key, or ``loggers`` for each entry of that mapping."""
@@ -115,12 +125,17 @@ class Argument:
 
 
 def make(node: DictConfig, **arguments: Any) -> Any:
-    """Build the member that a config node names by its ``_target_``, of its keys and these arguments: the one place that builds.
+    """Build the member that a config node names by its ``_target_``, of its keys and these arguments.
 
     Raises ValueError, naming the key, where `checked_member` does, and where the member cannot be built of these values.
     """
+    return build(node, require, **arguments)
+
+
+def build(node: DictConfig, check: Check, /, **arguments: Any) -> Any:
+    """`make`, where each value keeps its annotation as ``check(key, value, annotation)`` has it."""
     key = node._get_full_key(None)
-    target, values = checked_member(key, node)
+    target, values = checked_member(key, node, check)
     try:
         return target(**values, **arguments)
     except Exception as error:  # of a constructor that does not refuse values itself: an assertion, torch's RuntimeError, …
@@ -133,7 +148,7 @@ def make(node: DictConfig, **arguments: Any) -> Any:
         ) from error
 
 
-def checked_member(key: str, node: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+def checked_member(key: str, node: Any, check: Check = require) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The member that a config node names, and its arguments as plain values; nothing is built.
 
     Raises ValueError, naming the key, unless the node is a mapping with a ``_target_`` that the kind of this key admits, whose
@@ -152,7 +167,7 @@ def checked_member(key: str, node: Any) -> tuple[Callable[..., Any], dict[str, A
     known = arguments_of(member)
     require_known(f"{key}.", values, [name for name in known if name not in kind.given], f"{target}, as {key} is built,")
     for name, value in values.items():
-        require(f"{key}.{name}", value, known[name].hint)
+        check(f"{key}.{name}", value, known[name].hint)
     lacking = [name for name, each in known.items() if each.required and name not in values and name not in kind.given]
     if lacking:
         raise ValueError(f"{key} must have all that {target} needs, but lacks {', '.join(lacking)}; add {key}.{lacking[0]}.")

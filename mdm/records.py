@@ -24,7 +24,7 @@ from mdm.untrusted import parse_yaml
 VERSION = 3
 """Of the form of a record."""
 
-DECLARED = ("table", "search", "robustness", "study")
+DECLARED = ("table", "search", "study")
 """Sections of an experiment that say what is made of its runs; no part of any of them."""
 NOT_COMPARED = ("machine", "logger", "paths", *DECLARED)
 """Groups of a config that say where and how a run happens, or how runs are laid out, not what one computes."""

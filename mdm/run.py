@@ -59,12 +59,8 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises ValueError on a config, data or a folder that break a contract, and if a loss is not finite.
     """
-    if "cost" in cfg:
-        raise ValueError(
-            f"{cfg.name} counts what models cost and trains nothing; run `python scripts/cost.py experiment={cfg.name}`."
-        )
-    if "estimate" in cfg:
-        raise ValueError(f"{cfg.name} trains critics and no model; run `python scripts/estimate.py experiment={cfg.name}`.")
+    if "study" in cfg and "table" not in cfg:
+        raise ValueError(f"{cfg.name} is studied without any run; say `python scripts/study.py experiment={cfg.name}`.")
     check(cfg)
     quiet()
     splits = build_splits(cfg)

@@ -29,15 +29,33 @@ OF = {
     "grid": "mird/figure6",
     "traces": "mmim/figure2",
     "robustness": "mdm/figure2",
-    "explain": "mdm/table3_lmf",
-    "disentanglement": "mird/figure4",
+    "explanation": "mdm/table3_lmf",
+    "codes": "mird/figure4",
+    "estimates": "mird/figure5",
+    "cases": "mird/figure8",
     "generation": "mfm/figure5",
     "factors": "mfm/figure9",
     "search": "search/mdm",
     "cost": "mird/table2",
-    "estimate": "mdm/lipschitz",
+    "estimation": "mdm/lipschitz",
+    "dependence": "mdm/dependence",
 }
-"""An experiment that each script reads."""
+"""An experiment that each script, or study, reads."""
+STUDIES = (
+    "robustness",
+    "explanation",
+    "grid",
+    "traces",
+    "codes",
+    "estimates",
+    "cases",
+    "generation",
+    "factors",
+    "cost",
+    "estimation",
+    "dependence",
+)
+"""What scripts/study.py makes; the experiments above declare them."""
 
 
 def script(name):
@@ -58,7 +76,7 @@ def refused(scripts, capsys):
 
     def call(name, *arguments, status=2):
         with pytest.raises(SystemExit) as raised, ended():
-            scripts[name].main(list(arguments))
+            scripts["study" if name in STUDIES else name].main(list(arguments))
         err = capsys.readouterr().err
         assert raised.value.code == status, err
         assert "Traceback" not in err
@@ -99,8 +117,8 @@ OPTIONS = {
     "mixed=maybe": "mixed is true or false",
     "mixed=": "mixed is true or false",
 }
-WITH_JOBS = ("robustness", "explain", "disentanglement", "generation", "factors")
-QUICK = ("table", "robustness", "explain", "search", "cost", "estimate")
+WITH_JOBS = ("robustness", "codes")
+QUICK = ("table", "robustness", "explanation", "search", "cost")
 """Those that between them read their arguments in every way that there is."""
 
 
@@ -139,25 +157,29 @@ def test_overwrite_is_true_or_false(refused, said):
         ("table", "table.seeds=abc", "table.seeds must be a whole number"),
         ("table", "+table.foo=1", "table has no key foo"),
         ("table", "table.primary=foo", "primary=foo"),
-        ("disentanglement", "study=3", "the kind codes, estimates, cases, but mird/figure4 has none"),
-        ("disentanglement", "study.kind=nothing", "has nothing"),
-        ("disentanglement", "study.steps=abc", "study.steps must be a whole number"),
-        ("disentanglement", "+study.foo=1", "study has no key foo"),
+        ("codes", "study.steps=abc", "study.steps must be a whole number"),
+        ("codes", "+study.foo=1", "has no key foo"),
         ("generation", "study.draws=0", "study.draws must be a whole number of at least 1"),
         ("generation", "study.of=3", "study.of must be a list"),
         ("factors", "study.donors=1", "study.donors must be a whole number of at least 2"),
-        ("robustness", "robustness=3", "robustness must be a mapping"),
-        ("robustness", "robustness.levels=[2]", "robustness.levels must be a list (each a finite number between 0 and 1)"),
-        ("robustness", "robustness.corruptions=[x]", "robustness.corruptions is ['x']"),
-        ("robustness", "+robustness.foo=1", "robustness has no key foo"),
-        ("cost", "cost=null", "cost must be a mapping"),
-        ("cost", "cost.segment.audio.dim=0", "cost.segment.audio.dim must be a whole number"),
-        ("cost", "cost.rows.MIRD.overrides=[a]", "Error parsing override 'a'"),
-        ("estimate", "estimate.jobs=0", "estimate.jobs must be a whole number between 1 and 512"),
-        ("estimate", "estimate.laws.two.rhos=[2]", "rho=2 came"),
-        ("estimate", "estimate.figure.rows=[x]", "estimate.figure.rows must be a list (each measure, modalities or setting)"),
-        ("estimate", "estimate.figure.rows=[]", "A figure has rows and columns"),
-        ("estimate", "+estimate.cell.foo=1", "estimate.cell has no key foo"),
+        ("robustness", "study=3", "One study is made at a time, named by a file of configs/study"),
+        ("robustness", "study=nothing", "Could not find 'study/nothing'; study= may be explanation"),
+        ("robustness", "study=a,b", "One study is made at a time"),
+        ("robustness", "study.levels=[2]", "study.levels must be a list (each a finite number between 0 and 1)"),
+        ("robustness", "study.corruptions=[x]", "study.corruptions is ['x']"),
+        ("robustness", "+study.foo=1", "has no key foo"),
+        ("robustness", "study.a=[", "ends too early"),
+        ("robustness", "study.a=b,c", "of single values"),
+        ("explanation", "study.new=abc", "study.new must be a whole number of at least 0"),
+        ("explanation", "study.examples=-1", "study.examples must be a whole number of at least 0"),
+        ("cost", "study.segment=null", "study.segment must be a mapping"),
+        ("cost", "study.segment.audio.dim=0", "study.segment.audio.dim must be a whole number"),
+        ("cost", "study.rows.MIRD.overrides=[a]", "Error parsing override 'a'"),
+        ("estimation", "jobs=0", "jobs is a number of processes, 1 to 512"),
+        ("estimation", "study.laws.two.rhos=[2]", "rho=2 came"),
+        ("estimation", "study.layout.rows=[x]", "study.layout.rows must be a list (each measure, modalities or setting)"),
+        ("estimation", "study.layout.rows=[]", "A figure has rows and columns"),
+        ("estimation", "+study.cell.foo=1", "study.cell has no key foo"),
     ],
 )
 def test_sections_of_an_experiment(refused, tmp_path, name, key, message):
@@ -165,11 +187,11 @@ def test_sections_of_an_experiment(refused, tmp_path, name, key, message):
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("name", ["traces", "factors", "explain"])
+@pytest.mark.parametrize("name", ["traces", "factors", "explanation"])
 @pytest.mark.parametrize("said", [["folder=/nothing"], ["folder="], ["folder=a", "folder=b"], ["folder=.", "seed=0"], ["folder=."]])
 def test_a_folder_that_is_no_run(refused, tmp_path, monkeypatch, name, said):
     monkeypatch.chdir(tmp_path)
-    found = refused(name, *said)
+    found = refused(name, *said, f"study={name}")
     assert any(text in found for text in ("or one of folder=", "or of one folder=", "A finished run has a metrics.json"))
     assert not list(tmp_path.iterdir())
 
@@ -177,22 +199,11 @@ def test_a_folder_that_is_no_run(refused, tmp_path, monkeypatch, name, said):
 @pytest.mark.parametrize(
     ("name", "said", "message"),
     [
-        ("dependence", "seeds=0", "seeds and jobs are whole numbers"),
-        ("dependence", "jobs=two", "seeds and jobs are whole numbers"),
-        ("dependence", "model=baseline", "cannot be drawn anew"),
-        ("dependence", "data=mosi", "cannot be drawn anew"),
-        ("dependence", "penalty=none", "Penalties are compared with none"),
-        ("dependence", "critic_batches=foo", "penalty.critic.batches must be fresh, shared or replay"),
-        ("dependence", "trainer.max_epochs=0", "trainer.max_epochs must be"),
-        ("dependence", "seed=1", "use seeds=5"),
-        ("dependence", "+job=2", "A config has no key job"),
         ("bench", "threads=abc", "threads is a whole number"),
         ("bench", "job=2", "bench.py has no key job"),
         ("bench", "nothing", "but nothing was asked for"),
         ("bench", "models=nothing", "bench.py knows the models"),
         ("verify", "nothing", "Folders are verified"),
-        ("explain", "new=abc", "examples and new are whole numbers"),
-        ("explain", "examples=-1", "examples and new are whole numbers"),
     ],
 )
 def test_options_of_one_script(refused, name, said, message):
@@ -308,7 +319,7 @@ def test_a_damaged_curve(refused, outputs, content):
 def test_a_script_that_loads_models_names_every_damaged_file(refused, outputs, name):
     for folder in of_seed(outputs):
         (folder / name).write_bytes(b"garbage")
-    said = refused("explain", *CHOSEN, f"paths.outputs={outputs}")
+    said = refused("study", "study=explanation", *CHOSEN, f"paths.outputs={outputs}")
     assert all(str(folder / name) in said for folder in of_seed(outputs))
 
 

@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mdm.cost import cost_of, counted, one_segment
+from mdm.commands.study import main
 from mdm.run import run
+from mdm.studies.cost import compare
+from mdm.studies.cost.counter import count_cost, count_operations, draw_segment
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,33 +45,45 @@ def mfm(variant, own_penalty=None):
 def test_lstms_attention_and_transformer_layers_are_seen():
     """Each of them counts as nothing with its fused kernel on a CPU."""
     lstm, layer = torch.nn.LSTM(5, 8, batch_first=True), torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
-    with torch.no_grad(), counted() as counter:
+    with torch.no_grad(), count_operations() as counter:
         lstm(torch.randn(1, 10, 5))
     assert counter.get_total_flops() == 2 * lstm_macs(5, 8, 10)
-    with torch.no_grad(), counted() as counter:
+    with torch.no_grad(), count_operations() as counter:
         layer(torch.randn(1, 10, 8))
     assert counter.get_total_flops() == 2 * (10 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 10 * 10 * 8)
     assert torch.backends.mha.get_fastpath_enabled()
 
 
 def printed(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "cost.py"), *arguments]
+    command = [sys.executable, str(ROOT / "scripts" / "study.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
-def test_the_table_of_costs_is_printed():
+def test_the_table_of_costs_is_printed(tmp_path):
     """At BERT-base size, beside the paper's numbers."""
-    done = printed("experiment=mird/table2")
+    done = printed("experiment=mird/table2", f"paths.outputs={tmp_path}")
     assert done.returncode == 0, done.stderr
     rows = {line.split(" | ")[0].strip("| "): line for line in done.stdout.splitlines() if line.startswith("|")}
     assert {"MISA (B)", "Self-MM", "WSA-BERT", "MIRD"} <= set(rows)
     assert "| 121 | -0.4 % |" in rows["MIRD"]
-    assert "needs an experiment that has costs" in printed("model=lmf").stderr
+    costs = pd.read_csv(tmp_path / "mird" / "table2" / "cost" / "costs.csv").set_index("model")
+    assert costs.loc["MIRD"].printed_parameters == 121
+    assert (tmp_path / "mird" / "table2" / "cost" / "figure.png").stat().st_size > 10_000
+
+
+def test_ours_beside_the_papers():
+    assert compare(120.5, 121.0) == ("120.50", "121", "-0.4 %")
+    assert compare(1.0, None) == compare(1.0, float("nan")) == ("1.00", "–", "–")
+
+
+def test_costs_are_of_an_experiment_that_names_models():
+    with pytest.raises(ValueError, match="by an experiment that declares one, but single declares none"):
+        main(["model=lmf"])
 
 
 def test_training_an_experiment_of_costs_is_refused(config):
-    with pytest.raises(ValueError, match="counts what models cost and trains nothing"):
+    with pytest.raises(ValueError, match=r"mird/table2 is studied without any run; say `python scripts/study\.py exp"):
         run(config("experiment=mird/table2", small=False))
 
 
@@ -82,7 +97,7 @@ def test_lmf_by_hand():
             },
         }
     )
-    cost = cost_of(model, *one_segment(SHAPES))
+    cost = count_cost(model, *draw_segment(SHAPES))
     language = lstm_macs(6, 8, 7) + 8 * 4
     pooled = sum(d * 3 + 3 * 3 + 3 * 3 for d in (5, 4))
     fusion = 2 * 10 * (4 + 3 + 3) + 2 * 10
@@ -99,7 +114,7 @@ def test_lmf_by_hand():
 def test_training_costs_the_own_terms_too(variant, reads, codes):
     """MFM's: for each modality an LSTM as wide as the factors that it reads and a map of each of its states to a step; and for
     MMD² with the prior, of the single row of codes, its product with itself."""
-    cost = cost_of(mfm(variant), *one_segment(ALIGNED))
+    cost = count_cost(mfm(variant), *draw_segment(ALIGNED))
     decoders = sum(lstm_macs(reads, reads, 3) + 3 * reads * d for d in DIMS.values())
     assert cost.macs_training - cost.macs == decoders + codes
     assert cost.critic == 0
@@ -107,7 +122,7 @@ def test_training_costs_the_own_terms_too(variant, reads, codes):
 
 def test_a_prediction_costs_no_own_term():
     """M_B on steps that do not correspond: an encoder, a factor and, for training only, a decoder of each modality."""
-    cost = cost_of(mfm("M_B"), *one_segment(SHAPES))
+    cost = count_cost(mfm("M_B"), *draw_segment(SHAPES))
     encoders = sum(lstm_macs(shape["dim"], 5, shape["steps"]) + 5 * 5 for shape in SHAPES.values())
     factors = 3 * (5 * 3 + 3 * 3)
     assert cost.macs == encoders + factors + 9 * 9 + 9
@@ -137,8 +152,8 @@ def test_a_prediction_costs_no_own_term():
     ids=["CLUB", "CLUB of a part", "InfoMax", "of Z"],
 )
 def test_the_critic_of_the_own_penalty_by_hand(objective, critic):
-    with_critic = cost_of(mfm("M_B", {"weight": 0.1, "objective": objective}), *one_segment(SHAPES))
-    without = cost_of(mfm("M_B"), *one_segment(SHAPES))
+    with_critic = count_cost(mfm("M_B", {"weight": 0.1, "objective": objective}), *draw_segment(SHAPES))
+    without = count_cost(mfm("M_B"), *draw_segment(SHAPES))
     assert with_critic.critic == critic
     assert without.critic == 0
     # It is no part of the model, nor of a forward pass.
@@ -152,7 +167,7 @@ def test_the_critic_of_the_own_penalty_by_hand(objective, critic):
 @pytest.mark.parametrize("tokens", [False, True])
 def test_one_segment_has_the_shapes(tokens):
     shapes = {"language": {"dim": 9, "steps": 4, "tokens": tokens}, "audio": {"dim": 5, "steps": 3}}
-    spec, batch = one_segment(shapes)
+    spec, batch = draw_segment(shapes)
     assert batch.sequences["language"].values.shape == ((1, 4) if tokens else (1, 4, 9))
     assert spec.features["language"].tokens is tokens
     assert spec.features["audio"].dim == 5
@@ -160,7 +175,7 @@ def test_one_segment_has_the_shapes(tokens):
 
 
 def test_one_segment_is_aligned_if_its_modalities_have_equally_many_steps():
-    assert one_segment(ALIGNED)[0].aligned
-    assert not one_segment(SHAPES)[0].aligned
+    assert draw_segment(ALIGNED)[0].aligned
+    assert not draw_segment(SHAPES)[0].aligned
     with pytest.raises(ValueError, match="needs word-aligned data"):
-        cost_of(mfm("mfm"), *one_segment(SHAPES))
+        count_cost(mfm("mfm"), *draw_segment(SHAPES))

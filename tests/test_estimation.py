@@ -2,38 +2,38 @@
 
 import csv
 import math
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
+from mdm.commands.study import main
 from mdm.data.gaussian import total_correlation
-from mdm.estimation import (
-    Cell,
-    all_measured,
-    batches,
-    divergence,
-    draw,
-    exact,
-    log_ratio,
-    measured,
-    over_seeds,
-    plan,
-    read_out,
-    sigmoid_caps,
-    slopes,
-    spectrum,
-    truth,
-    view_of,
-    wasserstein_bounds,
-)
 from mdm.estimators import DIVERGENCES
+from mdm.experiment import Table
 from mdm.penalties.dependency import Dependency
 from mdm.run import plain, run
 from mdm.seeds import generator
+from mdm.studies import Frames
+from mdm.studies.estimation import Estimation
+from mdm.studies.estimation.cells import (
+    Cell,
+    draw,
+    draw_batches,
+    measure_cell,
+    measure_slopes,
+    plan_cells,
+    read_exactly,
+    read_out,
+    summarise_seeds,
+    view_of,
+)
+from mdm.studies.estimation.closed_forms import divergence, list_eigenvalues, log_ratio, sigmoid_caps, truth, wasserstein_bounds
+from mdm.study import Experiment, call_each
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,7 +47,7 @@ def cell(**keys):
 
 
 def test_spectrum_is_that_of_the_correlation_matrix():
-    found = sorted(v for value, k in spectrum(0.3, 2, 3) for v in [value] * k)
+    found = sorted(v for value, k in list_eigenvalues(0.3, 2, 3) for v in [value] * k)
     matrix = np.kron(0.7 * np.eye(3) + 0.3, np.eye(2))
     assert found == pytest.approx(list(np.linalg.eigvalsh(matrix)))
 
@@ -55,7 +55,7 @@ def test_spectrum_is_that_of_the_correlation_matrix():
 @pytest.mark.parametrize(("modalities", "rho"), [(2, 0.6), (2, -0.6), (3, 0.4), (3, -0.3)])
 def test_kl_by_its_definition(modalities, rho):
     """½ Σ (λ − 1 − log λ), and Σ λ is the trace of a correlation matrix."""
-    expected = sum(k * (v - 1 - math.log(v)) for v, k in spectrum(rho, 5, modalities)) / 2
+    expected = sum(k * (v - 1 - math.log(v)) for v, k in list_eigenvalues(rho, 5, modalities)) / 2
     assert divergence("kl", rho, 5, modalities) == pytest.approx(expected)
     assert truth("kl", rho, 5, modalities) == truth("f", rho, 5, modalities) == (divergence("kl", rho, 5, modalities),) * 2
 
@@ -106,12 +106,12 @@ def test_wasserstein_lies_between_a_witness_and_a_coupling(modalities, rho, boun
     """For d = 20; the upper ones printed here are means of samples. W2 = √(Σ (√λ−1)²) is above both."""
     lower, upper = wasserstein_bounds(rho, 20, modalities)
     assert (lower, upper) == pytest.approx(bounds, abs=1.5e-3)
-    assert lower < upper < math.sqrt(sum(k * (math.sqrt(v) - 1) ** 2 for v, k in spectrum(rho, 20, modalities)))
+    assert lower < upper < math.sqrt(sum(k * (math.sqrt(v) - 1) ** 2 for v, k in list_eigenvalues(rho, 20, modalities)))
 
 
 def test_the_coupling_against_samples():
     """E‖(Λ^½ − I) z‖ of 200,000 z."""
-    stretch = np.concatenate([np.full(k, math.sqrt(v) - 1) for v, k in spectrum(0.7, 3, 3)])
+    stretch = np.concatenate([np.full(k, math.sqrt(v) - 1) for v, k in list_eigenvalues(0.7, 3, 3)])
     lengths = np.linalg.norm(stretch * np.random.default_rng(0).standard_normal((200_000, len(stretch))), axis=1)
     assert wasserstein_bounds(0.7, 3, 3)[1] == pytest.approx(lengths.mean(), abs=5 * lengths.std() / len(lengths) ** 0.5)
     assert wasserstein_bounds(0.0, 3, 3) == (0.0, 0.0)
@@ -156,16 +156,16 @@ def test_streams_do_not_depend_on_rho_or_critic():
     """ρ = 0 is the normals themselves, and the first modality is the same for every ρ."""
     x, y = (draw(cell(rho=rho), 10, generator(0, "rows")) for rho in (0.0, 0.6))
     assert torch.equal(x[:, 0], y[:, 0])
-    a, b = (next(batches(cell(name=name, penalty=penalty), 1)) for name, penalty in (("a", {}), ("b", {"hidden": 4})))
+    a, b = (next(draw_batches(cell(name=name, penalty=penalty), 1)) for name, penalty in (("a", {}), ("b", {"hidden": 4})))
     assert torch.equal(a.joint.z, b.joint.z)
     assert torch.equal(a.product.z, b.product.z)
 
 
 def test_fixed_rows_are_read_over_and_over():
-    views = batches(cell(rows=20), 1)
+    views = draw_batches(cell(rows=20), 1)
     seen = torch.cat([next(views).joint.z for _ in range(30)])
     assert len(seen.unique(dim=0)) == 20
-    assert len(next(batches(cell(rows=20), 1)).joint.z.unique(dim=0)) == 16
+    assert len(next(draw_batches(cell(rows=20), 1)).joint.z.unique(dim=0)) == 16
 
 
 # ---- read-outs
@@ -201,7 +201,7 @@ def test_the_best_critic_reads_the_truth(modalities, measure, training, plus):
     penalty = Dependency(z_dim=2 * modalities, weight=1.0, measure=measure, training=training, output="linear", normalize=False)
     penalty.critic = LogRatio(a, plus)
     found = read_out(penalty, view)
-    assert found == pytest.approx(exact(a, view, "kl"), abs=1e-4)
+    assert found == pytest.approx(read_exactly(a, view, "kl"), abs=1e-4)
     assert found == pytest.approx(total_correlation(0.4, 2, modalities), abs=0.05)
 
 
@@ -210,7 +210,7 @@ def test_other_divergences_are_read_at_their_best_critic():
     rng = generator(0, "rows")
     view = view_of(draw(a, 20_000, rng), 3, rng)
     for name in ("reverse_kl", "squared_hellinger", "pearson"):
-        assert exact(a, view, name) == pytest.approx(divergence(name, 0.4, 2, 2), abs=0.06), name
+        assert read_exactly(a, view, name) == pytest.approx(divergence(name, 0.4, 2, 2), abs=0.06), name
 
 
 def test_slopes_of_a_linear_critic():
@@ -224,7 +224,7 @@ def test_slopes_of_a_linear_critic():
     penalty = Dependency(z_dim=4, weight=1.0, measure="wasserstein", training="bound", normalize=False)
     penalty.critic = Linear(a)
     rng = generator(0, "rows")
-    assert slopes(penalty, view_of(draw(a, 50, rng), 1, rng), rng) == pytest.approx((5.0, 5.0))
+    assert measure_slopes(penalty, view_of(draw(a, 50, rng), 1, rng), rng) == pytest.approx((5.0, 5.0))
 
 
 # ---- cells
@@ -239,7 +239,7 @@ DISTANCE = {"training": "bound", "output": "linear", "lipschitz": "gradient_pena
 
 def test_a_cell_measures_at_its_marks_and_leaves_the_generators_alone():
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    rows = measured(cell(measure="wasserstein", penalty=DISTANCE, marks=[1, 8]))
+    rows = measure_cell(cell(measure="wasserstein", penalty=DISTANCE, marks=[1, 8]))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
     assert [row["step"] for row in rows] == [1, 8]
@@ -253,13 +253,13 @@ def test_a_cell_measures_at_its_marks_and_leaves_the_generators_alone():
 def test_marks_before_do_not_change_what_comes_after():
     """Reading a critic out is no step of it, and draws nothing that it draws: dropout and noise are its own."""
     penalty = {"critic": "table4", "output": "sigmoid", "training": "bound", "noise": 0.1}
-    few, many = (measured(cell(dim=4, penalty=penalty, marks=marks)) for marks in ([8], [2, 5, 8]))
+    few, many = (measure_cell(cell(dim=4, penalty=penalty, marks=marks)) for marks in ([8], [2, 5, 8]))
     assert few[-1]["estimate"] == many[-1]["estimate"]
 
 
 def test_a_critic_learns_what_there_is():
     """d = 5, ρ = 0.6: 1.116 nats. A few hundred logistic steps read most of it on rows not seen before, and log p/q all."""
-    (row,) = measured(cell(dim=5, marks=[300], batch_size=128, held_out=4000, lr=3e-3))
+    (row,) = measure_cell(cell(dim=5, marks=[300], batch_size=128, held_out=4000, lr=3e-3))
     assert row["truth"] == pytest.approx(total_correlation(0.6, 5, 2))
     assert 0.7 * row["truth"] < row["estimate"] < 1.1 * row["truth"]
     assert row["exact"] == pytest.approx(row["truth"], abs=0.1)
@@ -267,7 +267,9 @@ def test_a_critic_learns_what_there_is():
 
 def test_the_same_numbers_on_any_number_of_processes():
     cells = [cell(seed=seed, measure=measure) for seed in range(2) for measure in ("kl", "f")]
-    one, two = ([row for rows in all_measured(cells, jobs) for row in rows] for jobs in (1, 2))
+    one, two = (
+        [row for rows in call_each(measure_cell, [(each,) for each in cells], jobs, "cells") for row in rows] for jobs in (1, 2)
+    )
     assert without_times(one) == without_times(two)
     assert [row["seed"] for row in one] == [0, 0, 0, 0, 1, 1, 1, 1]
 
@@ -276,8 +278,8 @@ def test_the_same_numbers_on_any_number_of_processes():
     ("keys", "message"),
     [
         ({"measure": "mmd"}, "has measures among kl, f, wasserstein"),
-        ({"penalty": {"colour": 1}}, "and colour; set estimate.critics.critic"),
-        ({"penalty": {"measure": "f"}}, "and measure; set estimate.critics.critic"),
+        ({"penalty": {"colour": 1}}, "and colour; set study.critics.critic"),
+        ({"penalty": {"measure": "f"}}, "and measure; set study.critics.critic"),
         ({"marks": []}, "measured after increasing numbers"),
         ({"marks": [5, 5]}, r"marks=\[5, 5\]"),
         ({"marks": [0, 5]}, "takes at least one step"),
@@ -308,7 +310,7 @@ SHARED = {"dim": 2, "marks": [5], "batch_size": 16, "rows": None, "held_out": 32
 
 
 def test_a_plan_is_every_critic_on_every_law_unless_a_setting_names_some():
-    cells = plan(LAWS, SETTINGS, CRITICS, SHARED, seeds=3)
+    cells = plan_cells(LAWS, SETTINGS, CRITICS, SHARED, seeds=3)
     assert len(cells) == 3 * (3 * 3) + 2 * 2 * 3
     fixed = [c for c in cells if c.rows == 20]
     assert {(c.setting, c.name, c.modalities) for c in fixed} == {("few", "b", 2)}
@@ -319,7 +321,7 @@ def test_a_plan_is_every_critic_on_every_law_unless_a_setting_names_some():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": {"fresh": {"critics": ["c"]}}}, r"set estimate\.settings\.fresh\.critics"),
+        ({"settings": {"fresh": {"critics": ["c"]}}}, r"set study\.settings\.fresh\.critics"),
         ({"settings": {"fresh": {"laws": ["four"]}}}, "among two, three, but fresh has four"),
         ({"seeds": 0}, "has no cell"),
         ({"settings": {}}, "has no cell"),
@@ -327,44 +329,34 @@ def test_a_plan_is_every_critic_on_every_law_unless_a_setting_names_some():
 )
 def test_plans_that_name_nothing_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        plan(**{"laws": LAWS, "settings": SETTINGS, "critics": CRITICS, "cell": SHARED, "seeds": 1, **change})
+        plan_cells(**{"laws": LAWS, "settings": SETTINGS, "critics": CRITICS, "cell": SHARED, "seeds": 1, **change})
 
 
 def test_means_over_seeds_are_those_after_the_last_step():
     same = {"setting": "s", "name": "a", "measure": "kl", "modalities": 2, "rho": 0.5, "truth": 1.0, "truth_upper": 1.0}
     same |= {"exact": 1.1, "train": 0.5, "slope_mean": None, "slope_max": None, "ms_per_step": 2.0}
     rows = [{**same, "seed": seed, "step": step, "estimate": step + seed} for seed in range(3) for step in (10, 20)]
-    (found,) = over_seeds(rows).to_dict("records")
+    (found,) = summarise_seeds(rows).to_dict("records")
     assert (found["mean"], found["std"], found["min"], found["max"], found["step"]) == (21.0, 1.0, 20.0, 22.0, 20)
     assert found["truth"] == 1.0
     assert math.isnan(found["slope_mean"])
 
 
-@pytest.fixture(scope="module")
-def script():
-    """The script, in this process: starting another imports everything again."""
-    spec = spec_from_file_location("estimate", ROOT / "scripts" / "estimate.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 SMALL = (
-    "estimate.jobs=1",
-    "estimate.seeds=2",
-    "estimate.cell.marks=[3]",
-    "estimate.cell.held_out=60",
-    "estimate.cell.dim=4",
-    "~estimate.laws.three",
-    "estimate.laws.two.rhos=[0.0,0.5]",
+    "study.seeds=2",
+    "study.cell.marks=[3]",
+    "study.cell.held_out=60",
+    "study.cell.dim=4",
+    "~study.laws.three",
+    "study.laws.two.rhos=[0.0,0.5]",
 )
 
 
-def test_the_figure_and_its_numbers_are_written(script, tmp_path, capsys):
-    script.main(["experiment=mdm/figure1", f"paths.outputs={tmp_path}", *SMALL])
+def test_the_figure_and_its_numbers_are_written(tmp_path, capsys):
+    main(["experiment=mdm/figure1", f"paths.outputs={tmp_path}", *SMALL])
     printed = capsys.readouterr().out
-    folder = tmp_path / "mdm" / "figure1"
-    assert {path.name for path in folder.iterdir()} == {"estimates.csv", "figure.pdf", "figure.png", "table.md"}
+    folder = tmp_path / "mdm" / "figure1" / "estimation"
+    assert {path.name for path in folder.iterdir()} == {"estimates.csv", "figure.pdf", "figure.png", "summary.md"}
     assert (folder / "figure.pdf").read_bytes().startswith(b"%PDF")
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     with open(folder / "estimates.csv", encoding="utf-8") as file:
@@ -381,57 +373,43 @@ def test_the_figure_and_its_numbers_are_written(script, tmp_path, capsys):
     assert f"| truth | 0.00 | {total_correlation(0.5, 4, 2):.2f} |" in printed
 
 
-def test_a_divergence_without_a_closed_form_is_drawn_without_it(script, tmp_path, capsys):
+def test_a_divergence_without_a_closed_form_is_drawn_without_it(tmp_path):
     penalty = {"divergence": "jensen_shannon"}
     critics = {"a": {"measures": ["f"], "penalty": penalty, "label": "logistic", "colour": 0}}
     settings = {"fresh": {"label": "new rows"}}
-    cells = plan({"two": LAWS["two"]}, settings, critics, SHARED, seeds=2)
-    script.records.write_table(tmp_path / "estimates.csv", [row for one in cells for row in measured(one)])
-    figure = {"rows": ["modalities"], "columns": ["measure"], "caps": False, "top": 20, "values": True}
-    shared = {"title": "Another", "seeds": 2, "cell": SHARED, "settings": settings, "critics": critics, "figure": figure}
-    script.report(tmp_path, shared)
-    assert (tmp_path / "figure.png").exists()
-    printed = capsys.readouterr().out
+    cells = plan_cells({"two": LAWS["two"]}, settings, critics, SHARED, seeds=2)
+    rows = [row for one in cells for row in measure_cell(one)]
+    layout = {"rows": ["modalities"], "columns": ["measure"], "caps": False, "top": 20, "values": True}
+    experiment = Experiment(OmegaConf.create(), Table("Another", 0, {}, {}, {}, {}), [], [])
+    study = Estimation(2, {"two": LAWS["two"]}, SHARED, settings, critics, layout)
+    frames = Frames({"estimates": pd.DataFrame(rows)}, experiment, "Another")
+    study.figure(frames).savefig(tmp_path / "figure.png")
+    printed = study.summary(frames)
     assert "| truth | – | – |" in printed
     assert "**f (jensen shannon), nats," in printed
 
 
-def test_what_is_killed_leaves_what_it_measured(script, tmp_path, monkeypatch):
-    def killed(cells, jobs):
-        yield measured(cells[0])
+def test_what_is_killed_leaves_what_it_measured(tmp_path, monkeypatch):
+    def killed(function, calls, jobs, title):
+        yield function(*calls[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(script, "all_measured", killed)
+    monkeypatch.setattr("mdm.studies._conduct.call_each", killed)
     with pytest.raises(KeyboardInterrupt):
-        script.main(["experiment=mdm/figure1", f"paths.outputs={tmp_path}", *SMALL])
-    with open(tmp_path / "mdm" / "figure1" / "estimates.csv", encoding="utf-8") as file:
+        main(["experiment=mdm/figure1", f"paths.outputs={tmp_path}", *SMALL])
+    with open(tmp_path / "mdm" / "figure1" / "estimation" / "estimates.csv", encoding="utf-8") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["3"]
-
-
-def test_help_says_what_there_is(script, capsys):
-    """Every experiment that has estimates."""
-    script.main(["--help"])
-    printed = capsys.readouterr().out
-    experiments = [p for p in (ROOT / "configs" / "experiment").rglob("*.yaml") if "\nestimate:" in p.read_text()]
-    assert len(experiments) >= 3
-    for path in experiments:
-        assert f"experiment={path.parent.name}/{path.stem}" in printed
 
 
 @pytest.mark.parametrize("name", ["figure1", "critics", "lipschitz"])
 def test_every_cell_of_the_experiments_can_be_built(config, name):
-    options = plain(config(f"experiment=mdm/{name}", small=False).estimate)
-    cells = plan(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
+    options = plain(config(f"experiment=mdm/{name}", small=False).study)
+    cells = plan_cells(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
     for keys in {(c.measure, c.modalities * c.dim, tuple(sorted(c.penalty.items()))) for c in cells}:
         measure, width, penalty = keys
         Dependency(z_dim=width, weight=1.0, measure=measure, normalize=False, **dict(penalty))
 
 
 def test_training_an_experiment_of_estimates_is_refused(config):
-    with pytest.raises(ValueError, match=r"trains critics and no model; run `python scripts/estimate\.py experiment=mdm/figure1`"):
+    with pytest.raises(ValueError, match=r"mdm/figure1 is studied without any run; say `python scripts/study\.py exp"):
         run(config("experiment=mdm/figure1", small=False))
-
-
-def test_other_experiments_are_refused(script):
-    with pytest.raises(ValueError, match="Critics are measured where an experiment has a section estimate"):
-        script.main(["model=lmf"])

@@ -49,6 +49,7 @@ FIGURES = {
 SWEEPS = {"mird/figure6", "mird/figure7"}
 """Of settings, with few seeds each."""
 STUDIES = {
+    "mdm/dependence": "000",
     "mdm/table3": "000",
     "mdm/table3_lmf": "000",
     "mdm/table5": "000",
@@ -92,6 +93,7 @@ HARDEST = {
     "mfm/figure5": ("mfm", "synthetic_digits"),
     "mird/figure5": ("mim_unlabeled", "synthetic_unlabeled"),
     "mird/figure8": ("mim", "synthetic"),
+    "mdm/dependence": ("replay", "gaussian"),
     "mdm/table3": ("wasserstein_measured", "synthetic"),
     "mdm/table3_lmf": ("wasserstein_measured", "synthetic"),
     "mdm/table5": ("wasserstein", "synthetic"),

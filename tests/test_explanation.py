@@ -1,7 +1,6 @@
-"""What critics and contrastive heads say of segments: by hand, against independent libraries, and the script."""
+"""What critics and contrastive heads say of segments: by hand, against independent libraries, and the study."""
 
 import csv
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +8,23 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
 
 import mdm
 from mdm.backbones.base import Backbone
+from mdm.commands.study import main
 from mdm.data.gaussian import gaussian
 from mdm.data.synthetic import synthetic
-from mdm.explanation import (
-    auc,
-    cases,
-    chance,
-    dependence,
-    drawn_again,
-    energy,
-    examples,
-    explained,
-    known,
-    moved,
-    ranking,
-    spearman,
-)
+from mdm.experiment import Row, Table
 from mdm.run import record_folder, run
+from mdm.studies import Frames, Run
+from mdm.studies.explanation import Explanation
+from mdm.studies.explanation.segments import draw_again, explain, measure_energy, measure_moves, recall_latents
+from mdm.studies.explanation.worth import auc, chance, pick_cases, pick_examples, rank, relate, spearman
+from mdm.study import Experiment
 from mdm.types import Batch, Fusion, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,21 +63,13 @@ def heads(outputs):
     return finished(outputs, "model=mmim", "data.segments.missing={audio: 0.3}")
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = spec_from_file_location("explain", ROOT / "scripts" / "explain.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 # ---- segments
 
 
 def test_a_row_for_each_test_segment(critic):
     """The record's own ids, labels and predictions, and T by its formula: 8·tanh(layers(Z normalised)/8)."""
     trained = mdm.load(critic)
-    rows = explained(trained)
+    rows = explain(trained)
     with open(critic / "predictions.csv", encoding="utf-8") as file:
         recorded = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [row["id"] for row in recorded]
@@ -105,25 +90,25 @@ def test_a_row_for_each_test_segment(critic):
 
 def test_new_segments_are_of_the_same_population_and_are_others(critic):
     trained = mdm.load(critic)
-    again = drawn_again(trained.splits.segments, 50)
-    rows = explained(trained, again)
+    again = draw_again(trained.splits.segments, 50)
+    rows = explain(trained, again)
     assert len(rows) == 50
     assert again.truth == trained.splits.segments.truth
     assert {row["words"] for row in rows}.isdisjoint(trained.splits.segments.words(i) for i in range(168))
-    assert drawn_again(gaussian(train=20, valid=10, test=10), 50) is None
+    assert draw_again(gaussian(train=20, valid=10, test=10), 50) is None
 
 
 def test_a_run_that_explains_nothing_is_refused(outputs):
     trained = mdm.load(finished(outputs, "model=lmf", "penalty=none"))
     with pytest.raises(ValueError, match=r"is explained by the critic of a dependency penalty, .* has neither; choose runs with"):
-        explained(trained)
+        explain(trained)
 
 
 def test_energy_is_the_mean_square_of_real_steps():
     """(1 + 4 + 9 + 16)/4 = 7.5; what lies behind a sequence does not count, and an absent one has none."""
     values = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], [[0.0, 0.0]] * 3])
     mask = torch.tensor([[True, True, False], [False, False, False]])
-    found = energy(Sequence(values, mask))
+    found = measure_energy(Sequence(values, mask))
     assert found[0] == 7.5
     assert torch.isnan(found[1])
 
@@ -133,7 +118,7 @@ def test_energy_is_the_mean_square_of_real_steps():
 
 def test_scores_are_cosines_with_own_and_other_segments(heads):
     trained = mdm.load(heads)
-    rows = explained(trained)
+    rows = explain(trained)
     (batch,) = trained.batches("test")
     with torch.no_grad():
         fusion = trained.backbone(batch)
@@ -148,7 +133,7 @@ def test_scores_are_cosines_with_own_and_other_segments(heads):
             assert np.array_equal(np.isnan(found), ~kept)
             assert found[kept] == pytest.approx(expected[kept], abs=1e-5)
     assert all(row["moved_language"] > 0 for row in rows)
-    measured = dependence(rows, "audio")
+    measured = relate(rows, "audio")
     own, shift = (np.array([row[f"{name}_audio"] for row in rows]) for name in ("s", "moved"))
     assert measured["score"] == pytest.approx(own[there].mean())
     assert measured["rank_moved"] == pytest.approx(spearmanr(own, shift, nan_policy="omit").statistic)
@@ -171,14 +156,14 @@ def test_how_far_a_prediction_moves_by_hand():
     encoded = {"a": {"h": h}, "v": {"h": h}}
     step = Sequence(torch.zeros(3, 1, 1), torch.ones(3, 1, dtype=torch.bool))
     batch = Batch(("x", "y", "z"), {"a": step, "v": step}, torch.zeros(3, 1))
-    assert moved(Sum(), encoded, batch, "a").tolist() == [3.0, 2.5, 4.5]
-    assert moved(Sum(), encoded, batch, "v").tolist() == [6.0, 5.0, 9.0]
+    assert measure_moves(Sum(), encoded, batch, "a").tolist() == [3.0, 2.5, 4.5]
+    assert measure_moves(Sum(), encoded, batch, "v").tolist() == [6.0, 5.0, 9.0]
 
 
 def test_a_prediction_alone_has_no_other_to_move_to():
     encoded = {"a": {"h": torch.ones(1, 1)}, "v": {"h": torch.ones(1, 1)}}
     step = Sequence(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool))
-    assert torch.isnan(moved(Sum(), encoded, Batch(("x",), {"a": step, "v": step}, torch.zeros(1, 1)), "a")).all()
+    assert torch.isnan(measure_moves(Sum(), encoded, Batch(("x",), {"a": step, "v": step}, torch.zeros(1, 1)), "a")).all()
 
 
 # ---- what is known of synthetic segments
@@ -186,26 +171,26 @@ def test_a_prediction_alone_has_no_other_to_move_to():
 
 def test_the_best_critic_s_mean_is_the_total_correlation():
     segments = synthetic(train=20_000, valid=10, test=10, shared_dim=1, rho=0.5, contradiction=0.3)
-    best = known(segments)["best_T"]
+    best = recall_latents(segments)["best_T"]
     assert best.mean() == pytest.approx(segments.truth["total_correlation"], abs=5 * best.std() / len(best) ** 0.5)
 
 
 def test_agreement_is_negative_where_segments_contradict():
     segments = synthetic(train=500, valid=10, test=10, contradiction=0.3)
-    found = known(segments)
+    found = recall_latents(segments)
     assert np.array_equal(found["agreement"] < 0, segments.marks["contradictory"])
 
 
 def test_the_best_critic_finds_every_contradiction_where_nothing_else_is_shared():
     """With ρ = 0 log p/q is log 4(1 − q) or log 4q; with much else shared it finds but some of them."""
     alone, beside = (synthetic(train=2000, valid=10, test=10, rho=rho, contradiction=0.2) for rho in (0.0, 0.8))
-    assert auc(-known(alone)["best_T"], alone.marks["contradictory"]) == 1
-    assert set(known(alone)["best_T"].round(6)) == {round(np.log(3.2), 6), round(np.log(0.8), 6)}
-    assert 0.55 < auc(-known(beside)["best_T"], beside.marks["contradictory"]) < 0.85
+    assert auc(-recall_latents(alone)["best_T"], alone.marks["contradictory"]) == 1
+    assert set(recall_latents(alone)["best_T"].round(6)) == {round(np.log(3.2), 6), round(np.log(0.8), 6)}
+    assert 0.55 < auc(-recall_latents(beside)["best_T"], beside.marks["contradictory"]) < 0.85
 
 
 def test_of_other_data_nothing_is_known():
-    assert known(gaussian(train=20, valid=10, test=10)) == {}
+    assert recall_latents(gaussian(train=20, valid=10, test=10)) == {}
 
 
 # ---- what it is worth
@@ -241,14 +226,14 @@ def test_ranking_by_hand():
     names = ("contradictory", "T", "best_T", "agreement", "label", "prediction")
     values = [(True, -2, -1, -1, 0, 0.1), (True, -1, -2, -2, 2, 2.1), (False, 1, 3, 1, 1, 2), (False, 2, 4, 2, -1, 1)]
     rows = [{"id": "a", "words": "b", **dict(zip(names, value, strict=True))} for value in values]
-    found = ranking(rows, "T", (-3.0, 3.0))
+    found = rank(rows, "T", (-3.0, 3.0))
     assert (found["segments"], found["contradictory"]) == (4, 2)
     assert (found["auc_T"], found["auc_best"]) == (1, 1)
     # |prediction| 0.1, 2.1 against 2, 1: three of four pairs the right way, less one; errors 0.1, 0.1 against 1, 2: none.
     assert (found["auc_prediction"], found["auc_error"]) == (0.5, 0)
     assert found["rank_agreement"] == pytest.approx(spearmanr([-2, -1, 1, 2], [-1, -2, 1, 2]).statistic)
     real = [{name: row[name] for name in ("id", "words", "T", "label", "prediction")} for row in rows]
-    found = ranking(real, "T", (-3.0, 3.0))
+    found = rank(real, "T", (-3.0, 3.0))
     assert np.isnan([found[name] for name in ("auc_T", "auc_best", "chance", "rank_agreement")]).all()
     assert np.isfinite(found["rank_error"])
 
@@ -258,25 +243,26 @@ def test_ranking_by_hand():
 
 def test_examples_are_the_extremes():
     rows = [{"id": str(i), "T": float(t)} for i, t in enumerate([3, 0, 5, 1, 4, 2])]
-    assert [(row["end"], row["T"]) for row in examples(rows, "T", 2)] == [("L", 0), ("L", 1), ("H", 5), ("H", 4)]
+    assert [(row["end"], row["T"]) for row in pick_examples(rows, "T", 2)] == [("L", 0), ("L", 1), ("H", 5), ("H", 4)]
     for k in (0, 4):
         with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, but examples={k} came; use 1 to 3"):
-            examples(rows, "T", k)
+            pick_examples(rows, "T", k)
 
 
 def test_cases_follow_their_rule():
     pairs = [(2.0, 1.0), (1.0, 0.9), (-1.0, -1.5), (0.1, 0.1), (0.0, 3.0), (-2.0, 0.0)]
     rows = [{"label": label, "prediction": prediction} for label, prediction in pairs]
-    found = [(row["case"], row["label"]) for row in cases(rows, (-3.0, 3.0))]
+    found = [(row["case"], row["label"]) for row in pick_cases(rows, (-3.0, 3.0))]
     assert found == [("positive", 1.0), ("negative", -1.0), ("neutral", 0.1), ("worst", 0.0)]
-    assert [row["case"] for row in cases(rows[:2], (-3.0, 3.0))] == ["positive", "worst"]
+    assert [row["case"] for row in pick_cases(rows[:2], (-3.0, 3.0))] == ["positive", "worst"]
 
 
-# ---- script
+# ---- the study
 
 
-def test_the_experiment_is_explained(script, critic, outputs, capsys):
-    script.main(["experiment=mdm/table3_lmf", *SMALL, f"paths.outputs={outputs}", "examples=2", "new=60", "mixed=true"])
+def test_the_experiment_is_explained(critic, outputs, capsys):
+    options = ["study.examples=2", "study.new=60", "mixed=true"]
+    main(["experiment=mdm/table3_lmf", *SMALL, f"paths.outputs={outputs}", *options])
     folder = outputs / "mdm" / "table3_lmf" / "explanation"
     assert {path.name for path in folder.iterdir()} == {
         *("segments.csv", "rankings.csv", "examples.csv", "summary.md", "figure.pdf", "figure.png")
@@ -295,8 +281,8 @@ def test_the_experiment_is_explained(script, critic, outputs, capsys):
     assert pd.read_csv(folder / "examples.csv").end.tolist() == ["L", "L", "H", "H"] * 2
 
 
-def test_a_run_of_mmim_is_explained(script, heads, capsys):
-    script.main([f"folder={heads}", "new=0"])
+def test_a_run_of_mmim_is_explained(heads, capsys):
+    main(["study=explanation", f"folder={heads}", "study.new=0"])
     printed = capsys.readouterr().out
     assert "## The paper's cases (001, Table 5)" in printed
     assert "| case A | 0.67 / **0.96** / 0.43 | +0.6663 | +0.6667 |" in printed
@@ -306,12 +292,36 @@ def test_a_run_of_mmim_is_explained(script, heads, capsys):
     assert pd.read_csv(heads / "explanation" / "scores.csv").modality.tolist() == ["language", "audio", "video"]
 
 
-def test_what_the_script_refuses(script, outputs, capsys):
+def test_without_examples_there_are_none(heads, tmp_path):
+    found = Explanation(examples=0, new=0).measure(Run("synthetic", "none", "MMIM", 0, heads, first=True))
+    assert found["examples"] == []
+    assert len(found["segments"]) == 40
+
+
+def test_a_ranking_is_said_with_its_interval_over_seeds():
+    """AUCs .60, .62 and .64: mean .62 ± 4.303 · .02/√3; the baseline's are .02 lower in each pair."""
+    one = {"data": "synthetic", "critic": "T", "on": "test", "segments": 12, "contradictory": 4}
+    one |= {"auc_best": 0.8, "chance": 0.3, "rank_error": -0.1, "rank_agreement": 0.4, "auc_prediction": 0.5, "auc_error": 0.5}
+    rows = [
+        {**one, "row": row, "seed": s, "auc_T": 0.6 + 0.02 * s - less}
+        for row, less in (("none", 0.02), ("kl", 0.0))
+        for s in range(3)
+    ]
+    declared = {"none": Row("none", "plain", ()), "kl": Row("kl", "+ KL", (), baseline="none")}
+    experiment = Experiment(OmegaConf.create(), Table("A title", 3, {}, {}, {}, declared), [], [])
+    tables = {"rankings": pd.DataFrame(rows), "scores": pd.DataFrame(), "examples": pd.DataFrame()}
+    said = Explanation().summary(Frames(tables, experiment, "A title"))
+    half = 4.302652729911275 * 0.02 / np.sqrt(3)
+    assert said.startswith("# A title\n\n## T on 12 segments of synthetic: the test fold\n")
+    assert f"| + KL | 3 | 0.620 [{0.62 - half:.3f}, {0.62 + half:.3f}] |" in said
+    assert "| 0.020 [0.020, 0.020] (plain) |" in said
+    assert "95 % of the AUCs lie in 0.5 ± 0.300" in said
+
+
+def test_what_cannot_be_explained(outputs):
     with pytest.raises(
         ValueError, match=r"Finished runs are studied, but of mdm/table5 none has finished; run `mdm train -m experiment"
     ):
-        script.main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
-    with pytest.raises(ValueError, match=r"examples and new are whole numbers and mixed is true or false, but .*'new': 'few'"):
-        script.main(["experiment=mdm/table3_lmf", "new=few"])
-    script.main(["--help"])
-    assert "experiment=mdm/table3" in capsys.readouterr().out
+        main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
+    with pytest.raises(ValueError, match=r"study\.new must be a whole number of at least 0, but is 'few'"):
+        main(["experiment=mdm/table3_lmf", "study.new=few"])

@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,26 @@ import torch
 from hydra import compose, initialize_config_dir
 from sklearn.metrics import roc_auc_score
 
-from mdm import factors
+from mdm.commands.study import main
 from mdm.data import lexicon
 from mdm.data.lexicon import KINDS, VOCABULARY
 from mdm.estimators import hsic
 from mdm.experiment import cells, table_of
 from mdm.run import build_learner, build_splits, run
+from mdm.studies.factors import dependence, exchange
+from mdm.studies.factors.dependence import KERNELS, depen, measure_ratios
+from mdm.studies.factors.exchange import Probe, measure_generation, variance_shares
+from mdm.studies.factors.gradient_flow import (
+    SENTIMENT,
+    differentiate,
+    differentiate_all,
+    measure_flow,
+    pick_steps,
+    within,
+    without_position,
+)
+from mdm.studies.factors.inference import Inferred, average_generated, infer, require_mfm
+from mdm.studies.factors.wording import render_orders
 from mdm.trained import Trained
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +60,7 @@ def population(rho, s):
 @pytest.mark.parametrize("rho", [0.5, 0.9])
 def test_the_literal_kernel_is_that_of_bandwidth_one(rho):
     x, noise = normal(1200, 1), normal(1200, 1, seed=1)
-    value, null, p = factors.depen(x, rho * x + math.sqrt(1 - rho**2) * noise, "literal", 9, rng())
+    value, null, p = depen(x, rho * x + math.sqrt(1 - rho**2) * noise, "literal", 9, rng())
     truth = population(rho, 1) / population(1, 1)
     assert truth == pytest.approx({0.5: 0.1466, 0.9: 0.6964}[rho], abs=1e-4)
     assert value == pytest.approx(truth, abs=0.03)
@@ -55,21 +68,21 @@ def test_the_literal_kernel_is_that_of_bandwidth_one(rho):
     assert p == 1 / 10
 
 
-@pytest.mark.parametrize("kernel", factors.KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_dependence_is_hsic(kernel):
     x = normal(60, 3)
     y = x[:, :2] + normal(60, 2, seed=1)
-    scale, unbiased = factors.KERNELS[kernel]
-    value, _, _ = factors.depen(x, y, kernel, 1, rng())
+    scale, unbiased = KERNELS[kernel]
+    value, _, _ = depen(x, y, kernel, 1, rng())
     assert value == pytest.approx(float(hsic(x, y, scale, scale, unbiased=unbiased, normalized=True)), abs=1e-5)
-    assert factors.depen(x, x, kernel, 1, rng())[0] == pytest.approx(1)
+    assert depen(x, x, kernel, 1, rng())[0] == pytest.approx(1)
 
 
 def test_a_collapsed_factor_is_a_constant():
     """Rows that differ by rounding of float32 only, which a median bandwidth would blow up."""
     y = normal(60, 3)
     x = 5 + 1e-7 * y
-    assert factors.depen(x, y, "corrected", 1, rng()) == (0, 0, 1)
+    assert depen(x, y, "corrected", 1, rng()) == (0, 0, 1)
     assert float(hsic(x, y, normalized=True)) == 0
     assert float(hsic(5 + 1e-3 * y, y, normalized=True)) > 0.9
 
@@ -80,16 +93,16 @@ def test_a_permutation_is_of_rows():
     y = x + normal(30, 3, seed=1)
     order = rng().permutation(30)
     expected = float(hsic(x[order].double(), y.double(), 2.0, 2.0, unbiased=False, normalized=True))
-    assert factors.depen(x, y, "literal", 1, rng())[1] == pytest.approx(expected)
+    assert depen(x, y, "literal", 1, rng())[1] == pytest.approx(expected)
 
 
 def test_the_literal_reading_of_independent_data_is_one():
     """Supplement F's bandwidth in 32 dimensions: 1 whatever comes, and 1 permuted; debiased it is 0."""
     x, y = normal(300, 32), normal(300, 20, seed=1)
-    value, null, p = factors.depen(x, y, "literal", 19, rng())
+    value, null, p = depen(x, y, "literal", 19, rng())
     assert value > 0.999
     assert null == pytest.approx(value, abs=1e-4)
-    corrected, null, p = factors.depen(x, y, "corrected", 99, rng())
+    corrected, null, p = depen(x, y, "corrected", 99, rng())
     assert abs(corrected) < 0.02
     assert abs(null) < 0.005
     assert p > 0.05
@@ -98,16 +111,16 @@ def test_the_literal_reading_of_independent_data_is_one():
 def test_the_mean_over_permutations_has_a_closed_form():
     """tr(HKH) tr(HLH)/(n − 1) over the norms; 0 for the U-centred."""
     x, y = normal(40, 2), normal(40, 2, seed=1)
-    grams = [factors.dependence.normalised_gram(z, 2.0, False) for z in (x, y)]
-    _, null, _ = factors.depen(x, y, "literal", 2000, rng())
+    grams = [dependence.normalised_gram(z, 2.0, False) for z in (x, y)]
+    _, null, _ = depen(x, y, "literal", 2000, rng())
     # The diagonal of centred_gram's argument is k − 1 = 0, which centring does not see.
     assert null == pytest.approx(float(grams[0].trace() * grams[1].trace()) / 39, rel=0.03)
-    assert factors.depen(x, y, "corrected", 2000, rng())[1] == pytest.approx(0, abs=0.003)
+    assert depen(x, y, "corrected", 2000, rng())[1] == pytest.approx(0, abs=0.003)
 
 
-@pytest.mark.parametrize("kernel", factors.KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_what_is_constant_tells_nothing(kernel):
-    assert factors.depen(torch.ones(20, 3), normal(20, 2), kernel, 9, rng()) == (0, 0, 1)
+    assert depen(torch.ones(20, 3), normal(20, 2), kernel, 9, rng()) == (0, 0, 1)
 
 
 # Figure 9b ----------------------------------------------------------------------------------------------
@@ -116,7 +129,7 @@ def test_what_is_constant_tells_nothing(kernel):
 def test_flow_of_a_linear_decoder_is_the_norm_of_its_matrices():
     """x̂^t = A_t f: ‖A_t‖²_F. The gradient of Σ_j x̂_j^t would give ‖1ᵀA_t‖², another number."""
     a = normal(5, 4, 3)
-    found = factors.flow(lambda f: torch.einsum("tdk,nk->ntd", a, f), normal(2, 3, seed=1))
+    found = differentiate(lambda f: torch.einsum("tdk,nk->ntd", a, f), normal(2, 3, seed=1))
     expected = a.double().square().sum((1, 2))
     assert found[0].numpy() == pytest.approx(expected.numpy(), rel=1e-6)
     assert torch.equal(found[0], found[1])
@@ -138,8 +151,8 @@ def fresh(tmp_path_factory):
 @pytest.mark.parametrize("modality", ["language", "audio"])
 def test_flow_is_the_norm_of_the_jacobian(fresh, modality):
     """Of every step, by reverse mode, a segment at a time; words by their probabilities."""
-    of = factors.inferred(fresh, "valid")
-    found = factors.flows(fresh, of, modality)
+    of = infer(fresh, "valid")
+    found = differentiate_all(fresh, of, modality)
     for i in (0, 3, 7):
         n = int(of.lengths[modality][i])
         own = of.parts[f"f_{modality}"][i : i + 1]
@@ -160,25 +173,23 @@ def test_auc_is_sklearn_s_within_each_segment():
     hit[3] = False
     both = [i for i in range(6) if 0 < hit[i].sum() < real[i].sum()]
     expected = [roc_auc_score(hit[i, real[i]], score[i, real[i]]) for i in both]
-    assert factors.within(score, hit, real) == pytest.approx(np.array(expected))
+    assert within(score, hit, real) == pytest.approx(np.array(expected))
     assert len(both) == 3
     with pytest.raises(ValueError, match=r"no segment has both; use more segments"):
-        factors.within(score[3:4], hit[3:4], real[3:4])
+        within(score[3:4], hit[3:4], real[3:4])
 
 
 def test_what_position_explains():
     """A level for each segment and a course over t are all explained; what is added besides is what is left of it."""
     real = np.arange(8) < np.array([8, 5, 6, 8, 3])[:, None]
     course = np.arange(5.0)[:, None] - 0.7 * np.arange(8.0) ** 1.5
-    share, rest = factors.without_position(course, real)
+    share, rest = without_position(course, real)
     assert share == pytest.approx(1)
     assert np.abs(rest[real]).max() < 1e-9
     assert np.isnan(rest[~real]).all()
     noise = rng().normal(size=real.shape)
-    assert factors.without_position(course + noise, real)[1][real] == pytest.approx(
-        factors.without_position(noise, real)[1][real], abs=1e-9
-    )
-    flat, rest = factors.without_position(np.zeros((5, 8)), real)
+    assert without_position(course + noise, real)[1][real] == pytest.approx(without_position(noise, real)[1][real], abs=1e-9)
+    flat, rest = without_position(np.zeros((5, 8)), real)
     assert flat == 0
     assert (rest[real] == 0).all()
 
@@ -188,9 +199,9 @@ def test_a_flow_that_knows_the_words_is_found():
     generator, real = rng(), np.arange(12) < generator_lengths()[:, None]
     hit = (generator.random(real.shape) < 0.3) & real
     logs = -3.0 * np.arange(12) + 0.2 * hit + 0.01 * generator.normal(size=real.shape)
-    _, rest = factors.without_position(logs, real)
-    assert factors.within(rest, hit, real).mean() > 0.95
-    assert factors.within(logs, hit, real).mean() < 0.65
+    _, rest = without_position(logs, real)
+    assert within(rest, hit, real).mean() > 0.95
+    assert within(logs, hit, real).mean() < 0.65
 
 
 def generator_lengths():
@@ -198,8 +209,8 @@ def generator_lengths():
 
 
 def test_words_of_sentiment_are_the_lexicon_s():
-    assert {VOCABULARY[i] for i in factors.SENTIMENT} == {word for words in KINDS[1:5] for word in words}
-    assert {"terrible", "lovely", "brilliant", "dull"} & {VOCABULARY[i] for i in factors.SENTIMENT} == {
+    assert {VOCABULARY[i] for i in SENTIMENT} == {word for words in KINDS[1:5] for word in words}
+    assert {"terrible", "lovely", "brilliant", "dull"} & {VOCABULARY[i] for i in SENTIMENT} == {
         "terrible",
         "brilliant",
         "dull",
@@ -214,36 +225,36 @@ def test_shares_of_a_crossed_design():
     a = np.array([1.0, 1, -1, -1])
     other = np.array([1.0, -1, 1, -1])
     both = a[:, None] + 2 * a[None] + other[:, None] * other[None]
-    assert factors.variance_shares(both[:, :, None]) == pytest.approx((1 / 6, 4 / 6, 1 / 6))
+    assert variance_shares(both[:, :, None]) == pytest.approx((1 / 6, 4 / 6, 1 / 6))
     two = np.stack([np.broadcast_to(a[:, None], (4, 4)), np.broadcast_to(3 * a[None], (4, 4))], axis=2)
-    assert factors.variance_shares(two) == pytest.approx((0.1, 0.9, 0))
-    assert all(math.isnan(share) for share in factors.variance_shares(np.ones((4, 4, 2))))
+    assert variance_shares(two) == pytest.approx((0.1, 0.9, 0))
+    assert all(math.isnan(share) for share in variance_shares(np.ones((4, 4, 2))))
 
 
 def test_a_probe_reads_what_is_there_and_takes_it_out():
     x = normal(500, 4).numpy() * np.array([1, 10, 100, 1], np.float32) + 5
     label = (x[:, 0] - x[:, 2] / 100).astype(np.float64)
-    probe = factors.Probe.fitted(x, label)
-    assert factors.exchange.r_squared(label, probe.read(x)) > 0.999
+    probe = Probe.fitted(x, label)
+    assert exchange.r_squared(label, probe.read(x)) > 0.999
     assert np.corrcoef(x[:, 1], probe.rest(x)[:, 1])[0, 1] > 0.99  # what is not read stays
     assert np.abs(probe.rest(x) @ probe.weight).max() < 1e-9
-    constant = factors.Probe.fitted(np.ones((20, 3), np.float32), np.arange(20.0))
+    constant = Probe.fitted(np.ones((20, 3), np.float32), np.arange(20.0))
     assert constant.read(np.zeros((2, 3))) == pytest.approx([9.5, 9.5])
 
 
 def test_correlation():
     x = np.array([1.0, 2, 4, 3])
-    assert factors.exchange.correlation(x, 3 - 2 * x) == pytest.approx(-1)
-    assert factors.exchange.correlation(x, x**2) == pytest.approx(np.corrcoef(x, x**2)[0, 1])
-    assert math.isnan(factors.exchange.correlation(x, np.ones(4)))
+    assert exchange.correlation(x, 3 - 2 * x) == pytest.approx(-1)
+    assert exchange.correlation(x, x**2) == pytest.approx(np.corrcoef(x, x**2)[0, 1])
+    assert math.isnan(exchange.correlation(x, np.ones(4)))
 
 
 def test_generation_follows_the_factor_that_the_decoder_reads(fresh, monkeypatch):
     """Decoders that copy f_y into the first coordinate and f_m into the second; the label is the first mean frame."""
-    of = factors.inferred(fresh, "train")
+    of = infer(fresh, "train")
     n, width = len(of.label), {"language": len(VOCABULARY), "audio": 5, "video": 20}
     f_y, f_m = normal(n, 4, seed=2), normal(n, 3, seed=3)
-    planted = factors.Inferred(
+    planted = Inferred(
         of.ids,
         f_y[:, 0].numpy().astype(np.float64),
         of.lengths,
@@ -257,7 +268,7 @@ def test_generation_follows_the_factor_that_the_decoder_reads(fresh, monkeypatch
         return torch.nn.functional.pad(frame, (0, width[modality] - 2))[:, None].expand(-1, int(lengths.max()), -1)
 
     monkeypatch.setattr(fresh.backbone, "decode", decode)
-    rows = {(row["modality"], row["styles"]): row for row in factors.generation(fresh, planted, planted, 64)}
+    rows = {(row["modality"], row["styles"]): row for row in measure_generation(fresh, planted, planted, 64)}
     found = rows["audio", "segments"]
     assert found["probe"] > 0.999
     assert found["weight_y"] == pytest.approx(1, abs=1e-3)
@@ -266,14 +277,14 @@ def test_generation_follows_the_factor_that_the_decoder_reads(fresh, monkeypatch
     assert found["style_own"] > 0.999
     assert found["r2"] == pytest.approx(found["weight_y"] ** 2 + found["weight_own"] ** 2)
     assert math.isnan(rows["audio", "prior"]["weight_own"])
-    assert factors.generation(fresh, planted, planted, 500) == list(rows.values())
+    assert measure_generation(fresh, planted, planted, 500) == list(rows.values())
 
 
 def test_means_are_of_real_steps(fresh):
     """However far a batch is padded, and in whatever blocks it is decoded."""
-    of = factors.inferred(fresh, "train")
+    of = infer(fresh, "train")
     for m in ("language", "video"):
-        made = factors.generated_means(fresh, m, of.parts, of.lengths[m])
+        made = average_generated(fresh, m, of.parts, of.lengths[m])
         one = {name: part[5:6] for name, part in of.parts.items()}
         steps = fresh.backbone.decode(m, one, of.lengths[m][5:6]).detach()[0]
         assert made[5].numpy() == pytest.approx((steps.softmax(1) if m == "language" else steps).mean(0).numpy(), abs=1e-5)
@@ -281,18 +292,11 @@ def test_means_are_of_real_steps(fresh):
     assert of.means["language"][5].numpy() == pytest.approx(shares, abs=1e-6)
     (batch,) = fresh.batches("valid")
     frames = batch.sequences["video"]
-    valid = factors.inferred(fresh, "valid")
+    valid = infer(fresh, "valid")
     assert valid.means["video"][2].numpy() == pytest.approx(frames.values[2, frames.mask[2]].mean(0).numpy(), abs=1e-5)
 
 
 # On runs ------------------------------------------------------------------------------------------------
-
-
-def script():
-    spec = spec_from_file_location("factors_script", ROOT / "scripts" / "factors.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -306,9 +310,9 @@ def outputs(tmp_path_factory):
     return root
 
 
-def test_the_script_reads_an_experiment_and_a_folder(outputs, capsys):
+def test_the_study_reads_an_experiment_and_a_folder(outputs, capsys):
     overrides = [*SMALL, f"paths.outputs={outputs}", "study.permutations=19", "study.donors=20"]
-    script().main(["experiment=mfm/figure9", *overrides])
+    main(["experiment=mfm/figure9", *overrides])
     said = capsys.readouterr().out
     assert "| MFM | language | literal |" in said
     assert "| 0.307 |" in said
@@ -331,17 +335,15 @@ def test_the_script_reads_an_experiment_and_a_folder(outputs, capsys):
     assert steps.sentiment.any()
     assert (steps.flow > 0).all()
     one = next(path.parent for path in outputs.rglob("metrics.json"))
-    alone = script()
-    alone.write_figure = lambda folder, draw: None  # drawn above
-    alone.main([f"folder={one}"])
-    assert "| MFM | audio | corrected |" in capsys.readouterr().out
-    assert {path.name for path in (one / "factors").iterdir()} == made - {"figure.pdf", "figure.png"}
+    main(["study=factors", f"folder={one}", "study.permutations=19", "study.donors=20"])
+    assert "| mfm · none | audio | corrected |" in capsys.readouterr().out
+    assert {path.name for path in (one / "factors").iterdir()} == made
 
 
 @pytest.mark.slow
 def test_two_at_once_find_the_same(outputs):
     """In a process of its own, as workers must import what they run."""
-    command = [sys.executable, "scripts/factors.py", "experiment=mfm/figure9", *SMALL, f"paths.outputs={outputs}"]
+    command = [sys.executable, "scripts/study.py", "experiment=mfm/figure9", *SMALL, f"paths.outputs={outputs}"]
     command += ["study.permutations=19", "study.donors=10"]
     found = []
     for jobs in (1, 2):
@@ -353,39 +355,39 @@ def test_two_at_once_find_the_same(outputs):
 
 def test_words_of_another_vocabulary_are_not_those_of_the_lexicon(fresh, monkeypatch):
     """As in a store: nothing is marked there, since ids mean other words."""
-    assert len(factors.inferred(fresh, "valid").words) == 16
+    assert len(infer(fresh, "valid").words) == 16
     monkeypatch.setattr(lexicon, "VOCABULARY", ("other", *VOCABULARY[1:]))
-    of = factors.inferred(fresh, "valid")
+    of = infer(fresh, "valid")
     assert of.words == ()
-    rows, flows = factors.flow_statistics(fresh, of)
+    rows, flows = measure_flow(fresh, of)
     assert all(math.isnan(row["auc"]) for row in rows)
     segments = fresh.splits.segments
-    assert not any(row["sentiment"] for row in script().shown(segments.words, segments.ids, of, flows))
+    assert not any(row["sentiment"] for row in pick_steps(segments.words, segments.ids, of, flows))
 
 
 def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
     cfg = config("model=mfm", "data.max_steps=9", *WIDTHS)
     splits = build_splits(cfg)
     cut = Trained(Path("nowhere"), cfg, {"seed": 0}, splits, build_learner(cfg, splits).eval())
-    of = factors.inferred(cut, "valid")
+    of = infer(cut, "valid")
     flows = {"language": np.ones((len(of.ids), 9))}
-    rows = script().shown(splits.segments.words, splits.segments.ids, of, flows)
+    rows = pick_steps(splits.segments.words, splits.segments.ids, of, flows)
     whole = splits.segments.words(splits.segments.ids.index(rows[0]["id"])).split()
     assert len(whole) > len(rows)  # else nothing was cut
     assert [row["word"] for row in rows] == whole[-len(rows) :]
-    assert [row["sentiment"] for row in rows] == [VOCABULARY.index(word) in factors.SENTIMENT for word in whole[-len(rows) :]]
+    assert [row["sentiment"] for row in rows] == [VOCABULARY.index(word) in SENTIMENT for word in whole[-len(rows) :]]
 
 
 def test_too_few_permutations_are_refused(fresh):
     with pytest.raises(ValueError, match=r"p <= 0\.05, which takes 19 permutations, but 18 came; set study\.permutations"):
-        factors.ratios(fresh, factors.inferred(fresh, "valid"), 18)
+        measure_ratios(fresh, infer(fresh, "valid"), 18)
 
 
 def test_the_smallest_dependence_is_first_also_below_zero():
     kernel, row = "corrected", {"row": "mfm", "label": "MFM", "seed": 0}
     own = {"language": -0.001, "audio": 0.3, "video": 0.2}
     rows = [{**row, "kernel": kernel, "modality": m, "ratio": 1.0, "y": 1.0, "own": value} for m, value in own.items()]
-    said = script().orders(pd.DataFrame(rows), "synthetic")
+    said = render_orders(pd.DataFrame(rows), "synthetic")
     assert "| smallest Depen(F_a, X̂) | 1 of 1 | 0 of 1 | language 1.0, audio 3.0, video 2.0 |" in said
 
 
@@ -395,15 +397,13 @@ def test_other_models_are_refused(fresh, config):
         splits = build_splits(cfg)
         other = Trained(fresh.folder, cfg, {"seed": 0}, splits, build_learner(cfg, splits))
         with pytest.raises(ValueError, match=rf"is a run of {names}.*; use model=mfm with variant=mfm"):
-            factors.mfm(other)
+            require_mfm(other)
 
 
-def test_the_script_says_what_it_needs(tmp_path, outputs):
-    with pytest.raises(ValueError, match=r"a section study of the kind factors, but mfm/figure9 has codes; choose experiment=mfm"):
-        script().main(["experiment=mfm/figure9", *SMALL, f"paths.outputs={outputs}", "study.kind=codes"])
+def test_the_study_says_what_it_needs(tmp_path, outputs):
     with pytest.raises(ValueError, match=r"none has finished; run `mdm train -m"):
-        script().main(["experiment=mfm/figure9", f"paths.outputs={tmp_path}"])
-    with pytest.raises(ValueError, match=r"of one folder=…, but folder=x seed=0 came"):
-        script().main(["folder=x", "seed=0"])
+        main(["experiment=mfm/figure9", f"paths.outputs={tmp_path}"])
+    with pytest.raises(ValueError, match=r"or one of folder=…, but folder=x seed=0 came"):
+        main(["study=factors", "folder=x", "seed=0"])
     with pytest.raises(ValueError, match=r"jobs is a number of processes, 1 to 512, but jobs=two came"):
-        script().main(["experiment=mfm/figure9", "jobs=two"])
+        main(["experiment=mfm/figure9", "jobs=two"])

@@ -3,7 +3,6 @@
 import math
 from copy import deepcopy
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,12 @@ from scipy import stats
 from torch import nn
 
 import mdm
-from mdm import generation, records
+from mdm import records
+from mdm.commands.study import main
 from mdm.experiment import cells, table_of
 from mdm.run import run
+from mdm.studies.generation import images as generation
+from mdm.studies.generation.wording import describe_difference
 from mdm.trained import Trained
 from mdm.types import Batch, Sequence
 
@@ -34,19 +36,19 @@ def normal(*shape, seed=0):
 
 def test_explained_by_hand():
     """Means 2 and 6: B = 2 · (4 + 4) / 1 = 16, W = (1 + 1 + 1 + 1) / 2 = 2, so (16 − 2) / (16 + 2)."""
-    assert generation.explained(torch.tensor([[[1.0], [3.0]], [[5.0], [7.0]]])) == pytest.approx(14 / 18)
+    assert generation.measure_explained(torch.tensor([[[1.0], [3.0]], [[5.0], [7.0]]])) == pytest.approx(14 / 18)
     # A coordinate that never varies changes nothing.
-    assert generation.explained(torch.tensor([[[1.0, 9], [3, 9]], [[5, 9], [7, 9]]])) == pytest.approx(14 / 18)
+    assert generation.measure_explained(torch.tensor([[[1.0, 9], [3, 9]], [[5, 9], [7, 9]]])) == pytest.approx(14 / 18)
 
 
 def test_explained_is_the_share_of_the_codes_variance():
     """Of a + 2e, a and e standard normal, a fifth; nothing of e alone, without bias; all of a alone."""
     a, e = normal(400, 1, 3), normal(400, 8, 3, seed=1)
-    assert generation.explained(a + 2 * e) == pytest.approx(0.2, abs=0.03)
-    assert generation.explained(e) == pytest.approx(0, abs=0.015)
-    assert generation.explained(a.expand(-1, 8, -1)) == 1
-    assert math.isnan(generation.explained(torch.ones(3, 2, 4)))
-    many = [generation.explained(normal(10, 3, 1, seed=s)) for s in range(200)]
+    assert generation.measure_explained(a + 2 * e) == pytest.approx(0.2, abs=0.03)
+    assert generation.measure_explained(e) == pytest.approx(0, abs=0.015)
+    assert generation.measure_explained(a.expand(-1, 8, -1)) == 1
+    assert math.isnan(generation.measure_explained(torch.ones(3, 2, 4)))
+    many = [generation.measure_explained(normal(10, 3, 1, seed=s)) for s in range(200)]
     assert abs(np.mean(many)) < 4 * np.std(many) / math.sqrt(200)
 
 
@@ -54,17 +56,17 @@ def test_entropy_of_names():
     """Of one name, 0; of four, log 4; of 3 of 4 and 1, by the formula."""
     names = torch.tensor([[2, 2, 2, 2], [0, 1, 2, 3], [0, 0, 5, 0]])
     each = [0, math.log(4), -0.75 * math.log(0.75) - 0.25 * math.log(0.25)]
-    assert generation.entropy(names) == pytest.approx(np.mean(each))
+    assert generation.measure_entropy(names) == pytest.approx(np.mean(each))
 
 
 def test_nearer_counts_a_tie_half():
     made, source, other = torch.tensor([[0.0], [2], [1], [1]]), torch.zeros(4, 1), torch.tensor([[2.0], [2], [2], [9]])
-    assert generation.nearer(made, source, other) == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    assert generation.measure_nearer(made, source, other) == pytest.approx((1 + 0 + 0.5 + 1) / 4)
 
 
 def test_fixed_codes_stay_and_the_others_are_of_the_prior():
     codes = {"y": normal(50, 4) + 7, "svhn": normal(50, 3) + 7}
-    found = generation.drawn(codes, ("svhn",), 100, torch.Generator().manual_seed(0))
+    found = generation.draw_codes(codes, ("svhn",), 100, torch.Generator().manual_seed(0))
     assert torch.equal(found["svhn"], codes["svhn"].repeat_interleave(100, 0))
     assert found["y"].shape == (5000, 4)
     assert found["y"].mean(0).abs().max() < 0.07
@@ -102,12 +104,12 @@ def planted(trained, monkeypatch):
     labels = torch.arange(120) % 10
     codes = {"y": 4 * torch.eye(10)[labels], "svhn": normal(120, 3, seed=1), "mnist": normal(120, 2, seed=2)}
     real = {m: backbone.decode(m, {"f_y": codes["y"], f"f_{m}": codes[m]}) for m in backbone.shapes}
-    monkeypatch.setattr(generation, "held_out", lambda trained, pairs: (codes, real, labels))
+    monkeypatch.setattr(generation, "encode_held_out", lambda trained, pairs: (codes, real, labels))
     return replace(trained, learner=learner)
 
 
 def test_what_was_planted_is_found(planted):
-    rows = pd.DataFrame(generation.measures(planted, {"svhn": named, "mnist": named}, 120, 16))
+    rows = pd.DataFrame(generation.measure_images(planted, {"svhn": named, "mnist": named}, 120, 16))
     found = rows.set_index(["fixed", "modality", "measure"]).value
     assert not found.index.duplicated().any()
     for m, other in (("svhn", "mnist"), ("mnist", "svhn")):
@@ -132,28 +134,21 @@ def test_what_was_planted_is_found(planted):
 
 
 def test_without_judges_there_are_styles_alone(planted):
-    rows = pd.DataFrame(generation.measures(planted, {}, 120, 4))
+    rows = pd.DataFrame(generation.measure_images(planted, {}, 120, 4))
     assert set(rows.measure) == {"colour", "pixels", "nearer"}
-    assert set(pd.DataFrame(generation.measures(planted, {"mnist": named}, 120, 4)).query("measure == 'digit'").modality) == {
+    assert set(pd.DataFrame(generation.measure_images(planted, {"mnist": named}, 120, 4)).query("measure == 'digit'").modality) == {
         "mnist"
     }
 
 
 def test_judges_that_disagree_agree_by_chance(planted):
     """One of them names every image 3."""
-    rows = pd.DataFrame(generation.measures(planted, {"svhn": named, "mnist": lambda x: torch.full((len(x),), 3)}, 120, 4))
+    rows = pd.DataFrame(generation.measure_images(planted, {"svhn": named, "mnist": lambda x: torch.full((len(x),), 3)}, 120, 4))
     agree = rows[(rows.fixed == "y") & (rows.measure == "agree")].value.item()
     assert agree == pytest.approx(0.1)
 
 
 # On runs --------------------------------------------------------------------------------------------------
-
-
-def script():
-    spec = spec_from_file_location("generation_script", ROOT / "scripts" / "generation.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +175,7 @@ def trained(outputs):
 
 
 def test_codes_images_and_labels_are_those_of_the_test_fold(trained):
-    codes, images, labels = generation.held_out(trained, None)
+    codes, images, labels = generation.encode_held_out(trained, None)
     (batch,) = trained.batches("test")
     with torch.no_grad():
         parts = trained.backbone(batch).parts
@@ -188,9 +183,9 @@ def test_codes_images_and_labels_are_those_of_the_test_fold(trained):
     assert torch.equal(images["svhn"].flatten(1), batch.sequences["svhn"].values[:, 0])
     assert images["mnist"].shape == (60, 1, 28, 28)
     assert torch.equal(labels, batch.label.argmax(1))
-    assert torch.equal(generation.held_out(trained, 7)[2], labels[:7])
+    assert torch.equal(generation.encode_held_out(trained, 7)[2], labels[:7])
     with pytest.raises(ValueError, match=r"Codes of 61 test pairs are to be fixed, but .* has 60; lower study\.pairs"):
-        generation.held_out(trained, 61)
+        generation.encode_held_out(trained, 61)
 
 
 def test_pairs_without_an_image_are_left_out(trained, monkeypatch):
@@ -200,7 +195,7 @@ def test_pairs_without_an_image_are_left_out(trained, monkeypatch):
     mask[:10] = False
     holed = Batch(batch.ids, {**batch.sequences, "mnist": Sequence(s.values, mask)}, batch.label)
     monkeypatch.setattr(Trained, "batches", lambda self, fold: [holed])
-    codes, images, labels = generation.held_out(trained, None)
+    codes, images, labels = generation.encode_held_out(trained, None)
     assert {len(x) for x in (*codes.values(), *images.values(), labels)} == {50}
     assert torch.equal(labels, batch.label[10:].argmax(1))
 
@@ -208,8 +203,8 @@ def test_pairs_without_an_image_are_left_out(trained, monkeypatch):
 @pytest.mark.parametrize("modality", ["svhn", "mnist"])
 def test_a_judge_of_real_images_is_as_good_as_its_run(outputs, trained, modality):
     other = mdm.load(place(outputs, f"[{modality}]"))
-    _, images, labels = generation.held_out(trained, None)
-    hits = generation.judge(other)(images[modality]) == labels
+    _, images, labels = generation.encode_held_out(trained, None)
+    hits = generation.make_judge(other)(images[modality]) == labels
     assert float(hits.double().mean()) == pytest.approx(other.record["test"]["accuracy"])
 
 
@@ -218,17 +213,17 @@ def test_what_cannot_generate_or_judge_is_refused(outputs, trained):
     with pytest.raises(
         ValueError, match=r"generated by model=mfm_images with variant=mfm, but .* without decoders; correct study\.of"
     ):
-        generation.factorised(baseline)
+        generation.require_decoders(baseline)
     with pytest.raises(ValueError, match=r"A judge reads one modality, but .* reads svhn, mnist; correct study\.judges"):
-        generation.judge(trained)
+        generation.make_judge(trained)
 
 
 def test_samples_are_real_again_and_drawn(trained):
-    found = generation.samples(trained, 2, 3)
+    found = generation.draw_samples(trained, 2, 3)
     assert list(found) == ["y", "svhn", "mnist", "none"]
-    codes, real, labels = generation.held_out(trained, None)
+    codes, real, labels = generation.encode_held_out(trained, None)
     rows = [int((labels == k).nonzero()[0]) for k in (0, 1)]
-    again, _ = generation.decoded(trained.backbone, {name: z[rows] for name, z in codes.items()})
+    again, _ = generation.decode_all(trained.backbone, {name: z[rows] for name, z in codes.items()})
     for name, images in found.items():
         assert images["svhn"].shape == (2, 5, 3, 32, 32)
         if name != "none":
@@ -239,7 +234,7 @@ def test_samples_are_real_again_and_drawn(trained):
 
 def test_samples_of_a_planted_model(planted):
     """With Z_y fixed all show the source's digit, with Z_m fixed all images of m are as bright as the source."""
-    found = generation.samples(planted, 4, 6)
+    found = generation.draw_samples(planted, 4, 6)
     for m in ("svhn", "mnist"):
         for k in range(4):
             assert (named(torch.from_numpy(found["y"][m][k])) == k).all()
@@ -249,10 +244,8 @@ def test_samples_of_a_planted_model(planted):
             assert len(set(bright["none"])) == 8
 
 
-def test_the_script_writes_everything(outputs, capsys):
-    script().main(
-        ["experiment=mfm/figure5", *SMALL, f"paths.outputs={outputs}", "study.pairs=20", "study.draws=3", "machine.threads=1"]
-    )
+def test_the_study_writes_everything(outputs, capsys):
+    main(["experiment=mfm/figure5", *SMALL, f"paths.outputs={outputs}", "study.pairs=20", "study.draws=3", "machine.threads=1"])
     said = capsys.readouterr().out
     folder = outputs / "mfm" / "figure5" / "generation"
     assert said == (folder / "summary.md").read_text()
@@ -268,7 +261,7 @@ def test_the_script_writes_everything(outputs, capsys):
 
 
 def test_differences_are_said_plainly():
-    said = script().said
+    said = describe_difference
     assert said(np.array([0.5, 0.6, 0.7]), np.array([0.1, 0.3, 0.2])).endswith(": higher.")
     assert said(np.array([0.1, 0.3, 0.2]), np.array([0.5, 0.6, 0.7])).endswith(": lower.")
     assert said(np.array([0.1, 0.3]), np.array([0.3, 0.1])).endswith(": no difference is shown.")
@@ -281,17 +274,15 @@ def test_missing_judges_are_said(outputs, tmp_path, capsys):
         target = tmp_path / folder.relative_to(outputs)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(folder)
-    script().main(["experiment=mfm/figure5", *SMALL, f"paths.outputs={tmp_path}", "study.pairs=10", "study.draws=2"])
+    main(["experiment=mfm/figure5", *SMALL, f"paths.outputs={tmp_path}", "study.pairs=10", "study.draws=2"])
     said = capsys.readouterr().out
     assert "1 judges have not finished; what they would name is left out." in said
     assert "2 runs have not finished and are left out." in said
     assert "- Z_y decides the digit of svhn: digit, not judged" in said
 
 
-def test_the_script_says_what_it_needs(tmp_path, outputs):
+def test_the_study_says_what_it_needs(tmp_path, outputs):
     with pytest.raises(ValueError, match="none has finished"):
-        script().main(["experiment=mfm/figure5", f"paths.outputs={tmp_path}"])
-    with pytest.raises(ValueError, match=r"study of the kind generation, but mfm/figure5 has codes"):
-        script().main(["experiment=mfm/figure5", *SMALL, f"paths.outputs={outputs}", "study.kind=codes"])
+        main(["experiment=mfm/figure5", f"paths.outputs={tmp_path}"])
     with pytest.raises(ValueError, match=r"finished runs of other \(study\.of\), but of these rows none has finished"):
-        script().main(["experiment=mfm/figure5", *SMALL, f"paths.outputs={outputs}", "study.of=[other]"])
+        main(["experiment=mfm/figure5", *SMALL, f"paths.outputs={outputs}", "study.of=[other]"])

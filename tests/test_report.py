@@ -14,17 +14,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from scipy import stats
 
 from mdm import records
 from mdm.commands.report import main
 from mdm.experiment import Row, Table, cells
 from mdm.metrics import evaluate
-from mdm.report import charts, curves, provenance, studies
+from mdm.report import charts, curves, provenance
 from mdm.report.differences import forest, told
 from mdm.report.page import page, quoted
-from mdm.report.pictures import pictured
-from mdm.robustness import over_seeds as settings_of
+from mdm.report.pictures import read_studies
+from mdm.studies import Frames
+from mdm.studies._write import write_figure
+from mdm.studies.robustness import Robustness
+from mdm.study import Experiment
 from mdm.tables.build import build
 from mdm.tables.gather import Run, gather
 
@@ -103,13 +107,12 @@ class Outputs:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """All runs of both rows, with both studies."""
+    """All runs of both rows, with two studies."""
     made = Outputs(tmp_path_factory.mktemp("outputs"))
     for penalty in ERRORS:
         for seed in range(SEEDS):
             made.write(penalty, seed)
     drop(made.root / "t" / "robustness")
-    explain(made.root / "t" / "explanation")
     disentangle(made.root / "t" / "codes")
     return made
 
@@ -120,7 +123,7 @@ def text(outputs):
 
 
 def drop(folder):
-    """Without language .6 of Acc-2 is left to ``none``, .7 to ``kl``; the seeds of both lie ±.01 about that."""
+    """As its study leaves it: without language .6 is left to ``none``, .7 to ``kl``; the seeds of both lie ±.01 about that."""
     folder.mkdir(parents=True)
     rows = []
     for row in ROWS.values():
@@ -140,42 +143,22 @@ def drop(folder):
                 ratio = (0.6 if row.name == "none" else 0.7) + (0.01 if seed % 2 else -0.01)
                 own = {"kept": "audio", "corruption": corruption, "level": level, "acc2_pos": ratio, "ratio": ratio}
                 rows.append({**base, **own})
-    records.write_table(folder / "runs.csv", rows)
-    found = settings_of(pd.DataFrame(rows), {"none": None, "kl": "none"})
-    records.write_table(folder / "settings.csv", found.to_dict("records"))
+    study = Robustness([["audio"]], ["absent", "noise"], [0.5, 1.0])
+    experiment = Experiment(OmegaConf.create(), Table("A title", SEEDS, {}, {}, {}, ROWS), [], [])
+    frames = Frames({"runs": pd.DataFrame(rows)}, experiment, "What is left")
+    frames = Frames({**frames.tables, **study.derive(frames)}, experiment, "What is left")
+    (folder / "summary.md").write_text(study.summary(frames), encoding="utf-8")
+    write_figure(folder, lambda: study.figure(frames))
 
 
 def disentangle(folder):
-    """As any study leaves it that the page has no charts for."""
+    """As any study leaves it."""
     folder.mkdir(parents=True)
     figure = Figure(figsize=(2, 1))
     figure.subplots().plot([0, 1])
     figure.savefig(folder / "figure.png")
     told = "# Clouds\n\n## On *test*\n\n| of | R² |\n|---|---|\n| a <u>pair</u> | 0.5 |\n\nNot <script>alert()</script> obeyed.\n"
     (folder / "summary.md").write_text(told, encoding="utf-8")
-
-
-def explain(folder):
-    folder.mkdir(parents=True)
-    run = {"data": "synthetic", "row": "kl", "seed": 0}
-    ends = (("L", -3.0, "bad good", True), ("H", 4.0, "<i>fine</i>", False))
-    shown = [
-        {
-            **run,
-            "by": "T",
-            "end": end,
-            "words": words,
-            "label": 1.0,
-            "prediction": 0.5,
-            "T": t,
-            "energy_audio": 1.2,
-            "contradictory": mark,
-        }
-        for end, t, words, mark in ends
-    ]
-    records.write_table(folder / "examples.csv", shown)
-    ranks = {"critic": "T", "on": "test", "segments": 12, "contradictory": 4, "auc_best": 0.8, "chance": 0.3, "rank_error": -0.1}
-    records.write_table(folder / "rankings.csv", [{**run, **ranks, "seed": s, "auc_T": 0.6 + 0.02 * s} for s in range(3)])
 
 
 # Curves -------------------------------------------------------------------------------------------------
@@ -333,8 +316,7 @@ def test_missing_and_failed_runs_are_on_the_page(tmp_path):
     text = made.page()
     assert "<b>11 of 12 runs have no record.</b>" in text
     assert "ValueError: it &lt;broke&gt;" in text
-    assert text.count("scripts/robustness.py experiment=t") == 1
-    assert text.count("scripts/explain.py experiment=t &#39;seed=range(6)&#39;") == 1
+    assert text.count("scripts/study.py experiment=t &#39;seed=range(6)&#39;") == 1
     assert "/some/where" not in text
 
 
@@ -347,50 +329,23 @@ def test_with_no_run_at_all_there_is_still_a_page(tmp_path):
 # Studies ------------------------------------------------------------------------------------------------
 
 
-def test_modality_drop(outputs):
+def test_a_study_is_shown_as_it_was_made(outputs):
     """Kept ratio .6 and .7, equal deviations: a difference of .1 in every pair, so its interval is a point and p is 2/2⁶."""
-    (part,) = studies.drops(outputs.root / "t" / "robustness", {"none": 0, "kl": 1})
-    assert part["rows"][3] == ["+ KL", "absent", "audio", "6", "0.700", "[0.689, 0.711]", "+0.100", "[+0.100, +0.100]", "0.031"]
-    assert part["rows"][0][6:] == ["–", "–", "–"]
-    assert len(part["charts"]) == 3  # absent, noise at its highest level, noise by its level
-    assert part["charts"][0].count("seed ") == 2 * SEEDS
-    assert html.unescape(part["charts"][0]).count("+ KL, audio kept: 0.700 [+0.689, +0.711]") == 2
+    _, part = read_studies(outputs.root / "t")
+    assert (part["id"], part["title"]) == ("robustness", "What is left")
+    picture = base64.b64decode(part["picture"].removeprefix("data:image/png;base64,"))
+    assert picture == (outputs.root / "t" / "robustness" / "figure.png").read_bytes()
+    for cell in ("0.700 [0.689, 0.711]", "+0.100 [+0.100, +0.100], p 0.031", "synthetic, removed: absent (no step at all)"):
+        assert cell in part["summary"]
 
 
-def test_studies_that_are_not_there(tmp_path):
-    assert studies.drops(tmp_path, {"none": 0}) == []
-    assert studies.explanations(tmp_path, {"none": 0}, {"none": "x"}) == {}
-
-
-def test_a_study_of_other_columns_is_refused(tmp_path):
-    for name in ("runs", "settings", "examples"):
-        (tmp_path / f"{name}.csv").write_text("data,row\n")
-    with pytest.raises(ValueError, match=r"runs\.csv is written by scripts/robustness\.py and has .*, but lacks label, seed, kept"):
-        studies.drops(tmp_path, {"none": 0})
-    with pytest.raises(ValueError, match=r"examples\.csv .* but lacks seed, by, words; run that script again"):
-        studies.explanations(tmp_path, {"none": 0}, {"none": "x"})
-
-
-def test_explained_examples(outputs):
-    """AUCs .60, .62 and .64: mean .62 ± 4.303 · .02/√3."""
-    found = studies.explanations(outputs.root / "t" / "explanation", {"none": 0, "kl": 1}, {"none": "x", "kl": "+ KL"})
-    (part,) = found["examples"]
-    assert part["heads"] == ["", "words", "T", "label", "prediction", "energy audio"]
-    assert part["rows"][0] == {"kind": "lowest", "words": "bad good", "marked": True, "cells": ["−3.00", "1.00", "0.50", "1.20"]}
-    assert [row["kind"] for row in part["rows"]] == ["lowest", "highest"]
-    half = 4.302652729911275 * 0.02 / math.sqrt(3)
-    assert f"+ KL: 0.620 [+{0.62 - half:.3f}, +{0.62 + half:.3f}]" in found["charts"][0]
-    assert studies.over(pd.Series([1.0, math.nan])) == "–"
-    assert studies.over(pd.Series([1.0])) == "1.000"
-
-
-def test_pictures_of_other_studies(outputs, tmp_path):
-    """Not of those that the page draws itself, nor of a study that was broken off before its picture."""
-    for name in ("explanation", "broken"):
-        shutil.copytree(outputs.root / "t" / "codes", tmp_path / name)
+def test_studies_in_any_words(outputs, tmp_path):
+    """Not one that was broken off before its picture."""
+    assert read_studies(tmp_path) == []
+    shutil.copytree(outputs.root / "t" / "codes", tmp_path / "broken")
     (tmp_path / "broken" / "figure.png").unlink()
-    assert pictured(tmp_path) == []
-    (part,) = pictured(outputs.root / "t")
+    assert read_studies(tmp_path) == []
+    part, _ = read_studies(outputs.root / "t")
     assert (part["id"], part["title"]) == ("codes", "Clouds")
     assert base64.b64decode(part["picture"].removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
     for line in ("<h4>On <em>test</em></h4>", "<td>0.5</td>", "<td>a &lt;u&gt;pair&lt;/u&gt;</td>", "Not &lt;script&gt;"):
@@ -408,12 +363,12 @@ def test_the_page_loads_nothing_and_escapes_everything(text):
     assert "url(" not in re.sub(r"url\(#", "", text)
     assert "@import" not in text
     assert "<b>plain" not in text
-    assert "<i>fine" not in text
+    assert "<u>pair" not in text
     assert "A &lt;title&gt;" in text
 
 
 def test_the_page_has_every_part(text):
-    for heading in ("Results", "Training", "Modality drop", "Explained examples", "Studies", "How it was run"):
+    for heading in ("Results", "Training", "Studies", "How it was run"):
         assert f"<h2>{heading}</h2>" in text
     titles = [html.unescape(label) for label in re.findall(r'aria-label="([^"]+ a line a seed[^"]*)"', text)]
     assert sum("kl: estimate" in title for title in titles) == 1
@@ -493,9 +448,9 @@ def test_in_a_browser_on_a_phone(text, tmp_path):
     assert found["width"] == 390
     assert found["scroll"] == found["client"]
     assert found["empty"] == []
-    assert found["pictures"] == [True]
-    # 1 of differences, 3 together, 3 of the first row alone, 3 of modality drop, 1 of the critic
-    assert found["shown"] == 11
+    assert found["pictures"] == [True, True]
+    # 1 of differences, 3 together, 3 of the first row alone
+    assert found["shown"] == 7
     assert (found["before"], found["row"]) == (["curves-0-0"], ["curves-0-1"])
     assert (found["toggled"], found["again"]) == (["false", "none"], ["true", True])
 

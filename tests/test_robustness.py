@@ -14,8 +14,19 @@ from scipy import stats
 
 import mdm
 from mdm.data.base import PADDING
-from mdm.robustness import CELL, Setting, corrupted, evaluated, frame_means, mean_frames, noisy, over_seeds, settings
 from mdm.run import build_learner, build_splits, record_folder, run
+from mdm.studies.robustness import Robustness
+from mdm.studies.robustness.corruption import (
+    CELL,
+    Setting,
+    add_noise,
+    average_frames,
+    corrupt,
+    evaluate_settings,
+    list_settings,
+    replace_by_means,
+    summarise_seeds,
+)
 from mdm.types import Batch
 from mdm.types import Sequence as Steps
 
@@ -59,7 +70,7 @@ def test_what_is_kept_is_untouched_and_nothing_is_changed_in_place():
     batch = batch_of()
     before = {m: s.values.clone() for m, s in batch.sequences.items()}
     for corruption in ("absent", "zero", "noise"):
-        found = corrupted(batch, Setting(KEPT_VIDEO, corruption), means={})
+        found = corrupt(batch, Setting(KEPT_VIDEO, corruption), means={})
         assert found.sequences["video"] is batch.sequences["video"]
         assert (found.ids, found.label is batch.label) == (batch.ids, True)
         for m in ("language", "audio"):
@@ -69,8 +80,8 @@ def test_what_is_kept_is_untouched_and_nothing_is_changed_in_place():
 
 def test_absent_has_no_step_and_zero_keeps_them_all():
     batch = batch_of()
-    absent = corrupted(batch, Setting(KEPT_VIDEO, "absent"), means={}).sequences
-    zero = corrupted(batch, Setting(KEPT_VIDEO, "zero"), means={}).sequences
+    absent = corrupt(batch, Setting(KEPT_VIDEO, "absent"), means={}).sequences
+    zero = corrupt(batch, Setting(KEPT_VIDEO, "zero"), means={}).sequences
     for m in ("language", "audio"):
         assert absent[m].lengths.tolist() == [0] * 5
         assert torch.equal(zero[m].mask, batch.sequences[m].mask)
@@ -82,22 +93,22 @@ def test_the_mean_is_that_of_all_real_steps():
     values = torch.tensor([[[1.0], [3.0]], [[8.0], [99.0]]])
     steps = Steps(values, torch.tensor([[True, True], [True, False]]))
     batch = Batch(("a", "b"), {"audio": steps}, torch.zeros(2, 1))
-    means = frame_means([batch, batch])
+    means = average_frames([batch, batch])
     assert {m: v.tolist() for m, v in means.items()} == {"audio": [4.0]}
-    assert mean_frames(steps, "audio", means).values[..., 0].tolist() == [[4.0, 4.0], [4.0, 0.0]]
+    assert replace_by_means(steps, "audio", means).values[..., 0].tolist() == [[4.0, 4.0], [4.0, 0.0]]
 
 
 def test_the_mean_is_zero_after_standard_scaling_and_not_after_another():
     for scale, zero in (("standard", True), ("none", False)):
         splits = build_splits(composed(f"data.scale={scale}", "data.max_steps=null"))
-        means = frame_means(splits.in_order("train"))
+        means = average_frames(splits.in_order("train"))
         assert set(means) == {"audio", "video"}
         assert bool((means["audio"].abs() < 1e-5).all()) == zero
 
 
 def test_words_have_no_mean():
     with pytest.raises(ValueError, match=r"but language comes as words or tokens; remove it by absent, zero or noise"):
-        corrupted(batch_of(), Setting(("audio",), "mean"), means=frame_means([batch_of()]))
+        corrupt(batch_of(), Setting(("audio",), "mean"), means=average_frames([batch_of()]))
 
 
 # Noise --------------------------------------------------------------------------------------------------
@@ -108,8 +119,8 @@ def test_no_noise_changes_nothing_and_full_noise_is_another_row():
     rng = generator(1)
     for values in (torch.randn(9, 4, 3, generator=rng), torch.randint(2, 1000, (9, 4), generator=rng)):
         steps = Steps(values, torch.ones(9, 4, dtype=torch.bool))
-        assert torch.equal(noisy(steps, "audio", 0.0, generator()).values, values)
-        full = noisy(steps, "audio", 1.0, generator()).values
+        assert torch.equal(add_noise(steps, "audio", 0.0, generator()).values, values)
+        full = add_noise(steps, "audio", 1.0, generator()).values
         flat, rows = full.reshape(9, -1), values.reshape(9, -1)
         origin = [(rows == row).all(1).nonzero().item() for row in flat]
         assert sorted(origin) == list(range(9))
@@ -118,14 +129,14 @@ def test_no_noise_changes_nothing_and_full_noise_is_another_row():
 
 def test_half_noise_is_half_of_each():
     steps = batch_of().sequences["video"]
-    full, half = (noisy(steps, "video", level, generator()).values for level in (1.0, 0.5))
+    full, half = (add_noise(steps, "video", level, generator()).values for level in (1.0, 0.5))
     torch.testing.assert_close(half, (steps.values + full) / 2)
 
 
 def test_words_are_replaced_at_their_rate_and_stay_replaced():
     values = torch.arange(2, 2 + 40 * 50).reshape(40, 50)
     steps = Steps(values, torch.ones(40, 50, dtype=torch.bool))
-    changed = {level: noisy(steps, "language", level, generator()).values != values for level in (0.25, 0.5)}
+    changed = {level: add_noise(steps, "language", level, generator()).values != values for level in (0.25, 0.5)}
     for level, where in changed.items():
         # 2,000 draws: five standard deviations.
         assert abs(where.float().mean().item() - level) < 5 * (level * (1 - level) / 2000) ** 0.5
@@ -136,46 +147,46 @@ def test_a_shorter_partner_is_repeated_and_padding_anywhere_stays():
     """Two rows, so each takes from the other: of [7, 8] and [1, 2, 3] become [1, 2] and [7, 8, 7]."""
     values = torch.tensor([[0, 7, 0, 8], [1, 2, 3, 0]])
     mask = torch.tensor([[False, True, False, True], [True, True, True, False]])
-    found = noisy(Steps(values, mask), "language", 1.0, generator())
+    found = add_noise(Steps(values, mask), "language", 1.0, generator())
     assert found.values.tolist() == [[0, 1, 0, 2], [7, 8, 7, 0]]
-    frames = noisy(Steps(values.float().unsqueeze(-1), mask), "audio", 1.0, generator())
+    frames = add_noise(Steps(values.float().unsqueeze(-1), mask), "audio", 1.0, generator())
     assert frames.values[..., 0].tolist() == found.values.tolist()
     assert torch.equal(found.mask, mask)
 
 
 def test_rows_without_the_modality_neither_give_nor_take():
     audio = batch_of().sequences["audio"]
-    found = noisy(audio, "audio", 1.0, generator())
+    found = add_noise(audio, "audio", 1.0, generator())
     assert found.lengths.tolist() == audio.lengths.tolist()
     assert not found.values[1].any()
     assert found.values[audio.mask].any(1).all()
     none = Steps(torch.zeros(3, 2, 4), torch.zeros(3, 2, dtype=torch.bool))
-    assert torch.equal(noisy(none, "audio", 1.0, generator()).values, none.values)
+    assert torch.equal(add_noise(none, "audio", 1.0, generator()).values, none.values)
 
 
 def test_noise_is_a_function_of_seed_modality_and_batch():
     batch, setting = batch_of(), Setting((), "noise", 0.5)
 
     def values(m="video", **of):
-        return corrupted(batch, setting, means={}, **of).sequences[m].values
+        return corrupt(batch, setting, means={}, **of).sequences[m].values
 
     assert torch.equal(values(seed=3, index=1), values(seed=3, index=1))
     assert not torch.equal(values(seed=3), values(seed=4))
     assert not torch.equal(values(seed=3), values(seed=3, index=1))
-    without_audio = corrupted(batch, Setting(("audio",), "noise", 0.5), means={}, seed=3).sequences["video"].values
+    without_audio = corrupt(batch, Setting(("audio",), "noise", 0.5), means={}, seed=3).sequences["video"].values
     assert torch.equal(without_audio, values(seed=3))
 
 
 def test_noise_needs_two_segments():
     with pytest.raises(ValueError, match=r"only one segment of the batch has video; use another corruption, or a larger test"):
-        noisy(batch_of().sequences["video"][:1], "video", 1.0, generator())
+        add_noise(batch_of().sequences["video"][:1], "video", 1.0, generator())
 
 
 # Settings -----------------------------------------------------------------------------------------------
 
 
 def test_settings_are_every_choice_under_every_corruption():
-    found = settings({"kept": [["audio"], []], "corruptions": ["absent", "noise"], "levels": [0.5, 1]})
+    found = list_settings([["audio"], []], ["absent", "noise"], [0.5, 1])
     assert found == [
         *(Setting(("audio",), "absent"), Setting((), "absent")),
         *(Setting(("audio",), "noise", 0.5), Setting((), "noise", 0.5)),
@@ -188,21 +199,21 @@ def test_settings_are_every_choice_under_every_corruption():
     [
         ({"kept": [["audio"]], "corruptions": ["blur"]}, r"by some of absent, zero, mean, noise, but .*\['blur'\]"),
         ({"kept": [], "corruptions": ["zero"]}, "name at least one of each"),
-        ({"kept": [["audio"]]}, "name at least one of each"),
+        ({"kept": [["audio"]], "corruptions": []}, "name at least one of each"),
         ({"kept": [["audio"]], "corruptions": ["noise"]}, "Noise, and nothing else, has levels from 0 to 1"),
         ({"kept": [["audio"]], "corruptions": ["zero"], "levels": [1]}, "correct one of them"),
-        ({"kept": [["audio"]], "corruptions": ["noise"], "levels": [1.5]}, r"robustness\.levels is \[1\.5\]"),
+        ({"kept": [["audio"]], "corruptions": ["noise"], "levels": [1.5]}, r"study\.levels is \[1\.5\]"),
     ],
 )
 def test_sections_that_say_nothing_possible(section, said):
     with pytest.raises(ValueError, match=said):
-        settings(section)
+        Robustness(**section)
 
 
 @pytest.mark.parametrize("kept", [("language", "audio", "video"), ("smell",)])
 def test_something_is_removed_and_what_is_kept_is_there(kept):
     with pytest.raises(ValueError, match=r"language, audio, video are kept and at least one is removed, but .*; correct"):
-        corrupted(batch_of(), Setting(kept, "absent"), means={})
+        corrupt(batch_of(), Setting(kept, "absent"), means={})
 
 
 # Every backbone -----------------------------------------------------------------------------------------
@@ -212,12 +223,12 @@ def test_something_is_removed_and_what_is_kept_is_there(kept):
 def test_every_backbone_bears_every_corruption(model):
     splits = build_splits(composed(f"model={model}"))
     backbone = build_learner(composed(f"model={model}"), splits).eval().backbone
-    batch, means = next(iter(splits.valid())), frame_means(splits.in_order("train"))
+    batch, means = next(iter(splits.valid())), average_frames(splits.in_order("train"))
     with torch.no_grad():
         clean = backbone(batch).prediction
         for kept in SUBSETS:
             for corruption in ("absent", "zero", "noise", *(["mean"] if "language" in kept else [])):
-                found = backbone(corrupted(batch, Setting(kept, corruption), means=means)).prediction
+                found = backbone(corrupt(batch, Setting(kept, corruption), means=means)).prediction
                 assert found.shape == clean.shape
                 assert torch.isfinite(found).all(), (kept, corruption)
                 if not kept and corruption == "absent":
@@ -234,7 +245,7 @@ def test_whether_audio_and_video_reach_a_prediction_without_words(model, passes)
     batch, kept = next(iter(splits.valid())), ("audio", "video")
     with torch.no_grad():
         spread = {
-            c: float(np.ptp(backbone(corrupted(batch, Setting(kept, c), means={})).prediction.numpy())) for c in ("absent", "zero")
+            c: float(np.ptp(backbone(corrupt(batch, Setting(kept, c), means={})).prediction.numpy())) for c in ("absent", "zero")
         }
     assert (spread["absent"] > 1e-5) == passes
     assert spread["zero"] > 1e-5
@@ -252,7 +263,7 @@ def trained(tmp_path_factory):
 
 def test_a_run_is_measured_as_it_is_and_in_every_setting(trained):
     wanted = [Setting((), "absent"), Setting(KEPT_VIDEO, "zero"), Setting(("language", "video"), "mean")]
-    rows = evaluated(trained, wanted)
+    rows = evaluate_settings(trained, wanted)
     assert [(r["kept"], r["corruption"], r["level"]) for r in rows] == [
         ("language+audio+video", "none", 0.0),
         *(("nothing", "absent", 1.0), ("video", "zero", 1.0), ("language+video", "mean", 1.0)),
@@ -269,9 +280,9 @@ def test_a_run_is_measured_as_it_is_and_in_every_setting(trained):
 
 
 def test_a_run_without_accuracy_has_no_ratio(trained, monkeypatch):
-    monkeypatch.setattr("mdm.robustness.evaluate", lambda *_: {"acc2_pos": 0.0, "mae": 1.0, "corr": 0.0})
+    monkeypatch.setattr("mdm.studies.robustness.corruption.evaluate", lambda *_: {"acc2_pos": 0.0, "mae": 1.0, "corr": 0.0})
     with pytest.raises(ValueError, match=r"to an Acc-2 above 0, but that of .* is 0\.0; take a run and a test fold"):
-        evaluated(trained, [])
+        evaluate_settings(trained, [])
 
 
 def table(ratios, row="kl", **of):
@@ -285,7 +296,7 @@ def test_intervals_and_differences_are_paired_by_seed():
     ours, base = {0: 0.7, 1: 0.9, 2: 0.8, 7: 0.1}, {2: 0.75, 1: 0.7, 0: 0.65}
     other_level = table({0: 0.0, 1: 0.0, 2: 0.0}, row="none", level=0.5)
     runs = pd.DataFrame(table(ours) + table(base, row="none") + other_level)
-    found = over_seeds(runs, {"kl": "none", "none": None}).set_index(["row", "level"])
+    found = summarise_seeds(runs, {"kl": "none", "none": None}).set_index(["row", "level"])
     row = found.loc[("kl", 1.0)]
     assert row.seeds == 4
     test = stats.ttest_1samp(list(ours.values()), 0).confidence_interval()
@@ -296,17 +307,17 @@ def test_intervals_and_differences_are_paired_by_seed():
     assert row.ratio_p == 2 / 2**3
     assert row.acc2_pos_difference == pytest.approx(np.mean(d) / 2)
     assert found.loc["none"].filter(like="difference", axis=1).isna().all(axis=None)
-    assert list(over_seeds(runs, {"kl": "none", "none": None})[CELL[1]]) == ["kl", "none", "none"]
+    assert list(summarise_seeds(runs, {"kl": "none", "none": None})[CELL[1]]) == ["kl", "none", "none"]
 
 
 def test_runs_with_constant_predictions_are_counted():
     runs = pd.DataFrame(table({0: 0.6, 1: 0.7}))
     runs.loc[0, ["corr", "constant"]] = [np.nan, True]
-    found = over_seeds(runs, {"kl": None}).iloc[0]
+    found = summarise_seeds(runs, {"kl": None}).iloc[0]
     assert (found.constant, found["corr"]) == (1, 0.5)
 
 
-# The script ---------------------------------------------------------------------------------------------
+# The study ----------------------------------------------------------------------------------------------
 
 
 def script(name, *arguments):
@@ -318,7 +329,7 @@ def test_an_experiment_from_its_runs_to_its_figure(tmp_path):
     given = ["experiment=mdm/robustness", *SMALL, "seed=0,1", "penalty=none,kl", f"paths.outputs={tmp_path}"]
     trained = script("train.py", "-m", *given)
     assert trained.returncode == 0, trained.stderr
-    found = script("scripts/robustness.py", *given, "robustness.levels=[1]")
+    found = script("scripts/study.py", *given, "study.levels=[1]", "jobs=2")
     assert found.returncode == 0, found.stderr
     folder = tmp_path / "mdm/robustness/robustness"
     assert {path.name for path in folder.iterdir()} == {"runs.csv", "settings.csv", "summary.md", "figure.pdf", "figure.png"}
@@ -330,7 +341,7 @@ def test_an_experiment_from_its_runs_to_its_figure(tmp_path):
     assert (folder / "figure.png").stat().st_size > 10_000
 
 
-def test_what_the_script_refuses(tmp_path):
-    found = script("scripts/robustness.py", "experiment=mdm/table1", f"paths.outputs={tmp_path}")
+def test_an_experiment_without_a_study(tmp_path):
+    found = script("scripts/study.py", "experiment=mdm/table1", f"paths.outputs={tmp_path}")
     assert (found.returncode, "Traceback" in found.stderr) == (2, False)
-    assert "mdm/table1 has none; choose one, as experiment=mdm/figure2" in found.stderr
+    assert "A study is chosen by study=…, or by an experiment that declares one, but mdm/table1 declares none" in found.stderr

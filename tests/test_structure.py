@@ -39,21 +39,13 @@ ORDER = [
     "config",
     "run",
     "trained",
-    "probe",
-    "estimation",
-    "cost",
     "statistics",
     "experiment",
     "search",
     "reference",
     "tables",
     "study",
-    "explanation",
-    "traces",
-    "robustness",
-    "disentanglement",
-    "generation",
-    "factors",
+    "studies",
     "report",
     "attempt",
     "sweep",
@@ -70,11 +62,11 @@ ONLY = {
         "config",
         "run",
         "trained",
-        "cost",
         "experiment",
         "search",
         "tables",
         "study",
+        "studies",
         "attempt",
         "sweep",
         "commands",
@@ -102,7 +94,7 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
     return found
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -12,7 +12,8 @@ from scipy import stats
 from threadpoolctl import threadpool_info
 
 from mdm.statistics import mean_interval
-from mdm.study import composed, mean_and_interval, of_each, without_jobs, write_figure
+from mdm.studies._write import format_mean, write_figure
+from mdm.study import call_each, composed, without_jobs
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -24,8 +25,8 @@ def test_the_interval_of_a_mean_is_students():
 
 def test_a_mean_is_written_with_its_interval():
     # s = 1 and n = 3: half of the interval is t(.975, 2) / √3 = 4.303 / 1.732
-    assert mean_and_interval([1.0, 2.0, 3.0], 2) == "2.00 [-0.48, 4.48]"
-    assert mean_and_interval([1.5]) == "1.500"
+    assert format_mean([1.0, 2.0, 3.0], 2) == "2.00 [-0.48, 4.48]"
+    assert format_mean([1.5]) == "1.500"
 
 
 def doubled(x):
@@ -33,9 +34,9 @@ def doubled(x):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_of_each_keeps_the_order_and_gives_each_one_thread(jobs, capsys):
+def test_call_each_keeps_the_order_and_gives_each_one_thread(jobs, capsys):
     before = torch.get_num_threads()
-    assert of_each(doubled, [(i,) for i in range(5)], jobs, "doubling") == [(2 * i, {1}) for i in range(5)]
+    assert list(call_each(doubled, [(i,) for i in range(5)], jobs, "doubling")) == [(2 * i, {1}) for i in range(5)]
     assert torch.get_num_threads() == before
     assert "doubling" in capsys.readouterr().err
 
@@ -50,7 +51,7 @@ def test_jobs_on_a_command_line():
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")]])
 def test_no_mean_is_written_where_a_seed_has_no_value(values):
-    assert mean_and_interval(values) == "–"
+    assert format_mean(values) == "–"
 
 
 def test_a_figure_is_written_in_the_same_bytes_each_time_and_leaves_the_style_alone(tmp_path):

@@ -1,16 +1,12 @@
-"""Losses of runs: panels of a curve, where each is lowest, and the script."""
-
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+"""Losses of runs: panels of a curve, where each is lowest, and the study."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from mdm.commands.study import main
 from mdm.run import record_folder, run
-from mdm.traces import lowest, traced
-
-ROOT = Path(__file__).resolve().parents[1]
+from mdm.studies.traces import find_lowest, split_curve
 
 CURVE = pd.DataFrame(
     {
@@ -29,16 +25,8 @@ CURVE = pd.DataFrame(
 )
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = spec_from_file_location("traces", ROOT / "scripts" / "traces.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_a_panel_for_each_kind_of_loss():
-    panels = traced(CURVE, "valid/mae")
+    panels = split_curve(CURVE, "valid/mae")
     assert {panel: list(lines) for panel, lines in panels.items()} == {
         "task": ["train", "valid/mae"],
         "own terms": ["cpc_audio", "cpc_video", "sum"],
@@ -51,7 +39,7 @@ def test_a_panel_for_each_kind_of_loss():
 
 def test_where_each_loss_is_lowest():
     """By hand, for the best epoch 1: L_BA is lowest there, CPC one epoch later, the task loss at the end."""
-    found = {row["loss"]: row for row in lowest(CURVE, "valid/mae", 1)}
+    found = {row["loss"]: row for row in find_lowest(CURVE, "valid/mae", 1)}
     assert list(found) == ["task, train", "valid/mae", "own terms", "penalty own"]
     assert {loss: (row["lowest_epoch"], row["rank"]) for loss, row in found.items()} == {
         "task, train": (3, pytest.approx(2 / 3)),
@@ -66,8 +54,8 @@ def test_where_each_loss_is_lowest():
 
 def test_one_term_is_its_own_sum_and_one_epoch_has_no_rank():
     curve = CURVE.drop(columns=["train/cpc_video", "train/own/entropy"])
-    assert list(traced(curve, "valid/mae")["own terms"]) == ["cpc_audio"]
-    found = {row["loss"]: row for row in lowest(curve[:1], "valid/mae", 0)}
+    assert list(split_curve(curve, "valid/mae")["own terms"]) == ["cpc_audio"]
+    found = {row["loss"]: row for row in find_lowest(curve[:1], "valid/mae", 0)}
     assert list(found) == ["task, train", "valid/mae", "own terms", "penalty own"]
     assert all(np.isnan(row["rank"]) for row in found.values())
 
@@ -76,10 +64,10 @@ def test_a_curve_without_losses_is_refused():
     with pytest.raises(
         ValueError, match=r"has train/task and valid/mae, but this one has epoch, valid/mae; choose a run of another"
     ):
-        traced(CURVE[["epoch", "valid/mae"]], "valid/mae")
+        split_curve(CURVE[["epoch", "valid/mae"]], "valid/mae")
 
 
-def test_the_script_on_a_run_and_on_an_experiment(script, config, tmp_path, capsys):
+def test_the_study_of_a_run_and_of_an_experiment(config, tmp_path, capsys):
     overrides = ["experiment=mmim/figure2", "data=synthetic", "model=mmim"]
     cfg = config(*overrides)
     small = ["data.segments.train=96", "data.segments.valid=32", "data.segments.test=40", "trainer.max_epochs=2"]
@@ -87,16 +75,14 @@ def test_the_script_on_a_run_and_on_an_experiment(script, config, tmp_path, caps
     folder = record_folder(cfg, [*overrides, *small])
     outputs = f"paths.outputs={tmp_path}/outputs"
     for arguments, place in (
-        ([f"folder={folder}"], folder / "traces"),
+        (["study=traces", f"folder={folder}"], folder / "traces"),
         (["experiment=mmim/figure2", *small, outputs], tmp_path / "outputs" / "mmim" / "figure2" / "traces"),
     ):
-        script.main(arguments)
+        main(arguments)
         assert {path.name for path in place.iterdir()} == {"figure.pdf", "figure.png", "lowest.csv", "summary.md"}
         assert "| own terms | 1 |" in capsys.readouterr().out
         assert set(pd.read_csv(place / "lowest.csv").loss) == {"task, train", "valid/mae", "own terms", "penalty own"}
     with pytest.raises(
         ValueError, match=r"Finished runs are studied, but of mmim/figure2 none has finished; run `mdm train -m experiment"
     ):
-        script.main(["experiment=mmim/figure2", "trainer.max_epochs=3", outputs])
-    script.main(["--help"])
-    assert "experiment=mmim/figure2" in capsys.readouterr().out
+        main(["experiment=mmim/figure2", "trainer.max_epochs=3", outputs])

@@ -3,8 +3,7 @@
     curves      curve.csv of every run → what each quantity did, seed by seed
     charts      numbers → inline SVG: drawn by matplotlib, coloured by the page
     differences the table's comparisons as a picture and in words
-    studies     the CSVs of scripts/robustness.py and scripts/explain.py, where they are
-    pictures    the picture and the summary of every other study
+    pictures    the picture and the summary of every study
     provenance  records → how it was run: data, protocol, time, code, what is missing
     page        all of it
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mdm.metrics import metric_of
-from mdm.report import charts, curves, provenance, studies
+from mdm.report import charts, curves, provenance
 from mdm.report.differences import compared, forest, told
-from mdm.report.pictures import pictured
+from mdm.report.pictures import read_studies
 from mdm.tables.caption import where
 from mdm.tables.gather import Gathered
 from mdm.tables.numbers import Block, Line, Sheet
@@ -27,11 +27,10 @@ def page(sheet: Sheet, gathered: Sequence[Gathered], folder: Path, arguments: Se
     folder: where the experiment's studies lie, each in a folder of its name
     arguments: of the sweep, for the commands that the page shows
 
-    Raises ValueError if a run has no curve or a study lacks a column.
+    Raises ValueError if a run has no curve.
     """
     done, declared = provenance.counts(sheet)
     series = {name: i for i, name in enumerate(name for name, row in sheet.declared.rows.items() if row.run is not None)}
-    labels = {name: row.label for name, row in sheet.declared.rows.items()}
     return (
         environment()
         .get_template(TEMPLATE)
@@ -45,11 +44,7 @@ def page(sheet: Sheet, gathered: Sequence[Gathered], folder: Path, arguments: Se
             forests=[(where(block), forest(block)) for block in sheet.blocks if compared(block)],
             sheet=sheet_view(sheet, level=3),
             training=[training(i, block, series) for i, block in enumerate(sheet.blocks) if provenance.runs_of(block)],
-            drops=studies.drops(folder / "robustness", series),
-            drop_heads=studies.DROP_HEADS,
-            explained=studies.explanations(folder / "explanation", series, labels),
-            score_heads=studies.SCORE_HEADS,
-            pictured=pictured(folder),
+            studies=read_studies(folder),
             arguments=" ".join(quoted(argument) for argument in arguments if not argument.startswith(ELSEWHERE)),
             data=[(where(block), provenance.data_facts(block)) for block in sheet.blocks if provenance.runs_of(block)],
             protocol=provenance.protocol(sheet, gathered),

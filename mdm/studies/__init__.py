@@ -1,0 +1,13 @@
+"""After the tables, studies: PICK ONE of what finished runs can be asked, each a class with a measure, a summary and a figure.
+
+    measure(run)      → rows of numbers, by table; each table becomes a CSV
+    summary(frames)   → what all runs come to, in Markdown
+    figure(frames)    → the same as a picture
+
+An experiment says in its section ``study`` which one it is for, by its ``_target_``; `python scripts/study.py` makes it. A study of
+another package is declared by an entry point of ``mdm.members``, as every member is (`mdm.members`).
+"""
+
+from mdm.studies._base import Frames, Rows, Run, Study, Tables
+
+__all__ = ["Frames", "Rows", "Run", "Study", "Tables"]
