@@ -62,9 +62,9 @@ class Critic:
     """penalty: arguments of `mdm.penalties.dependency.Dependency`; colour: number of a colour; show: whether the figure has it."""
 
     label: str
-    colour: Annotated[int, Range(0, 5)]
     measures: Sequence[str]
     penalty: Mapping[str, Any]
+    colour: Annotated[int, Range(0, 5)] = 0
     line: Literal["-", "--", "-.", ":"] = "-"
     show: bool = True
 

@@ -99,7 +99,7 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, options: Mapping[str, Any]) -> s
 
 def find_style(critic: Mapping[str, Any]) -> tuple[str, str]:
     """Colour and line of a critic."""
-    return COLOURS[1 + critic["colour"]], critic.get("line", "-")
+    return COLOURS[1 + critic.get("colour", 0)], critic.get("line", "-")
 
 
 def describe_panel(keys: Sequence[str], values: Sequence[Any], options: Mapping[str, Any]) -> str:
