@@ -12,7 +12,7 @@ from mdm.boundary import ended, hydra_silenced
 def main(cfg: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
-        from mdm import attempt
+        from mdm.sweeps import attempt
 
         attempt.requeue_on_termination()
         if "task" in cfg:
@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> float | None:
                 f"{cfg.name} is many runs: python train.py -m experiment={cfg.name}; model=, penalty=, data=, seed= choose some."
             )
 
-        from mdm.run import run  # torch and Lightning take seconds to import; --help must not wait for them
+        from mdm.runs.protocol import run  # torch and Lightning take seconds to import; --help must not wait for them
 
         return run(cfg, hydra_config.overrides.task)["valid"][cfg.trainer.select]
 

@@ -1,4 +1,4 @@
-"""Hydra's end of `mdm.sweep`: Hydra takes sweepers only from modules of this name."""
+"""Hydra's end of `mdm.sweeps.sweep`: Hydra takes sweepers only from modules of this name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Missing(Sweeper):
             self.launcher.joblib["initializer"] = die_with_parent
 
     def sweep(self, arguments: list[str]) -> Any:
-        from mdm.sweep import sweep
+        from mdm.sweeps.sweep import sweep
 
         def composed(overrides: list[str]) -> DictConfig:
             cfg = self.context.config_loader.load_sweep_config(self.composed_once, overrides)

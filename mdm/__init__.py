@@ -54,11 +54,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mdm.trained import Trained
+    from mdm.runs.trained import Trained
 
 
 def load(folder: str | Path) -> Trained:
-    """The run that finished in a folder: its model, its data and how it reads new segments (`mdm.trained`)."""
-    from mdm import trained  # torch takes seconds to import
+    """The run that finished in a folder: its model, its data and how it reads new segments (`mdm.runs.trained`)."""
+    from mdm.runs import trained  # torch takes seconds to import
 
     return trained.load(folder)

@@ -23,15 +23,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdm import estimators, records
+from mdm import estimators
 from mdm.backbones.base import Backbone
 from mdm.data.splits import Splits
 from mdm.penalties.pairs import standardized
 from mdm.probe import Pairs, held_out_dependence
-from mdm.run import make
+from mdm.runs import records
+from mdm.runs.protocol import make
+from mdm.runs.trained import Trained
 from mdm.seeds import derive
 from mdm.statistics import t_interval
-from mdm.trained import Trained
 from mdm.types import Batch
 
 SHARED = "shared"

@@ -26,12 +26,12 @@ from mdm.data.base import Segments
 from mdm.data.splits import Splits
 from mdm.data.synthetic import latents, synthetic
 from mdm.estimation import log_ratio
-from mdm.learner import to_numpy
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.permutation import a12
-from mdm.product import batch_lengths, move
-from mdm.trained import Trained
+from mdm.runs.trained import Trained
+from mdm.training.learner import to_numpy
+from mdm.training.product import batch_lengths, move
 
 MARK = "contradictory"
 """The mark of segments whose words and behaviour disagree."""

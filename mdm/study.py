@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from mdm import records
 from mdm.boundary import several
-from mdm.config import check, plain
-from mdm.experiment import Cell, Table, cells, read_arguments, table_of
-from mdm.naming import folder_of
-from mdm.run import quiet
+from mdm.runs import records
+from mdm.runs.config import check, plain
+from mdm.runs.naming import folder_of
+from mdm.runs.protocol import quiet
 from mdm.statistics import mean_interval
+from mdm.sweeps.experiment import Cell, Table, cells, read_arguments, table_of
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
 from mdm.workers import pool
 
@@ -117,7 +117,7 @@ def declared(arguments: list[str], mixed: bool) -> Study:
 
 
 def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
-    """A run's folder and config by its overrides; raises ValueError where `mdm.config.check` does."""
+    """A run's folder and config by its overrides; raises ValueError where `mdm.runs.config.check` does."""
     cfg = hydra.compose("train", overrides)
     check(cfg)
     return folder_of(cfg, overrides), plain(cfg, resolve=False)

@@ -22,12 +22,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from mdm import run as runs
 from mdm.boundary import ended
 from mdm.data.base import Ragged, Segments
 from mdm.data.splits import Splits
 from mdm.data.store import open_store, write_store
 from mdm.hints import require_known
+from mdm.runs import protocol as runs
 from mdm.seeds import derive
 from mdm.study import MOST_JOBS
 

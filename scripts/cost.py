@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from mdm.boundary import ended
-from mdm.config import check
 from mdm.cost import cost_of, one_segment
-from mdm.experiment import read_section
 from mdm.hints import Size
-from mdm.run import quiet
+from mdm.runs.config import check
+from mdm.runs.protocol import quiet
+from mdm.sweeps.experiment import read_section
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -18,10 +18,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mdm import probe, records
-from mdm import run as runs
+from mdm import probe
 from mdm.boundary import ended
-from mdm.config import check
+from mdm.runs import protocol as runs
+from mdm.runs import records
+from mdm.runs.config import check
 from mdm.statistics import mean_interval
 from mdm.study import MOST_JOBS
 from mdm.workers import pool
@@ -61,7 +62,7 @@ def measure(arm: str, overrides: list[str]) -> dict[str, object]:
 def check_arm(overrides: list[str]) -> Path:
     """Hold the runs of an arm to what they must be, before any starts; where outputs go.
 
-    Raises ValueError where `mdm.config.check` does, on a seed, on an experiment, and on data that cannot be drawn anew.
+    Raises ValueError where `mdm.runs.config.check` does, on a seed, on an experiment, and on data that cannot be drawn anew.
     """
     if any(override.split("=", 1)[0] in ("seed", "experiment", "name") for override in overrides[1:]):
         raise ValueError(f"Runs are named here and have seeds 0, 1, …, but {' '.join(overrides[1:])} came; use seeds=5, say.")

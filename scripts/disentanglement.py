@@ -26,10 +26,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm import disentanglement as study
-from mdm import records
 from mdm.boundary import ended
-from mdm.experiment import Table, read_section
 from mdm.hints import Size
+from mdm.runs import records
+from mdm.runs.trained import load
 from mdm.statistics import mean_interval
 from mdm.study import (
     COLOURS,
@@ -43,7 +43,7 @@ from mdm.study import (
     without_jobs,
     write_figure,
 )
-from mdm.trained import load
+from mdm.sweeps.experiment import Table, read_section
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -108,7 +108,7 @@ def run_study(overrides: list[str], mixed: bool) -> None:
     """Find, load, measure, write, print.
 
     Raises ValueError if the experiment has no such section ``study``, if no run has finished, and where `gather`, `refuse`,
-    `mdm.trained.load` and `mdm.disentanglement` do.
+    `mdm.runs.trained.load` and `mdm.disentanglement` do.
     """
     overrides, jobs = without_jobs(overrides)
     cfg = composed(overrides)

@@ -28,14 +28,14 @@ from matplotlib.patheffects import withStroke
 from rich.console import Console
 from rich.progress import track
 
-from mdm import records
 from mdm.boundary import ended
-from mdm.config import check
 from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
-from mdm.experiment import read_section
 from mdm.hints import Positive, Range, Size
-from mdm.run import quiet
+from mdm.runs import records
+from mdm.runs.config import check
+from mdm.runs.protocol import quiet
 from mdm.study import COLOURS, MOST_JOBS, write_figure
+from mdm.sweeps.experiment import read_section
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -28,13 +28,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm import factors, records
+from mdm import factors
 from mdm.boundary import ended
 from mdm.data.synthetic import MODALITIES, WEIGHTS
-from mdm.experiment import read_section
 from mdm.hints import Range, Size
 from mdm.reference import read
-from mdm.run import quiet
+from mdm.runs import records
+from mdm.runs.protocol import quiet
+from mdm.runs.trained import load
 from mdm.statistics import mean_interval
 from mdm.study import (
     COLOURS,
@@ -48,8 +49,8 @@ from mdm.study import (
     without_jobs,
     write_figure,
 )
+from mdm.sweeps.experiment import read_section
 from mdm.tables.gather import without_mixed
-from mdm.trained import load
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

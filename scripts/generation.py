@@ -24,10 +24,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mdm import generation, records
+from mdm import generation
 from mdm.boundary import ended
-from mdm.experiment import read_section
 from mdm.hints import Size
+from mdm.runs import records
+from mdm.runs.trained import load
 from mdm.statistics import mean_interval, t_interval
 from mdm.study import (
     COLOURS,
@@ -42,7 +43,7 @@ from mdm.study import (
     without_jobs,
     write_figure,
 )
-from mdm.trained import load
+from mdm.sweeps.experiment import read_section
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -75,7 +76,7 @@ def study(overrides: list[str], mixed: bool) -> None:
     """Find, load, measure, write, print.
 
     Raises ValueError if the experiment has no section ``study`` of the kind ``generation``, if no run that generates has finished,
-    and where `finished_runs`, `mdm.trained.load` and `mdm.generation` do.
+    and where `finished_runs`, `mdm.runs.trained.load` and `mdm.generation` do.
     """
     overrides, jobs = without_jobs(overrides)
     cfg = composed(overrides)

@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm import records
 from mdm.boundary import ended
 from mdm.metrics import heading, metric_of
+from mdm.runs import records
 from mdm.statistics import mean_interval
 from mdm.study import command, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.build import build

@@ -12,10 +12,10 @@ Records of different code, libraries, data or settings are refused; mixed=true s
 import sys
 from pathlib import Path
 
-from mdm import records
 from mdm.boundary import ended
 from mdm.report.page import page
 from mdm.report.provenance import counts
+from mdm.runs import records
 from mdm.study import command, declared
 from mdm.tables.build import build
 

@@ -22,14 +22,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm import records
 from mdm.boundary import ended
-from mdm.experiment import Table, read_section
 from mdm.hints import Share
 from mdm.reference import value
 from mdm.robustness import Setting, evaluated, over_seeds, settings
+from mdm.runs import records
+from mdm.runs.trained import load
 from mdm.study import COLOURS, command, composed, finished_runs, of_each, piped, without_jobs, write_figure
-from mdm.trained import load
+from mdm.sweeps.experiment import Table, read_section
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -60,7 +60,7 @@ def study(overrides: list[str], mixed: bool) -> None:
     """Find, load, predict, write, print.
 
     Raises ValueError if the experiment has no section ``robustness``, if no run has finished, and where `gather`, `refuse`,
-    `mdm.trained.load` and `mdm.robustness` do.
+    `mdm.runs.trained.load` and `mdm.robustness` do.
     """
     overrides, jobs = without_jobs(overrides)
     cfg = composed(overrides)

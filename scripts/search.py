@@ -17,10 +17,10 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from mdm.boundary import ended, message, several
-from mdm.config import check, plain
-from mdm.experiment import Cell, read_arguments
-from mdm.run import record_folder
-from mdm.search import Found, best, read, search_of, table, trials, tuned, write
+from mdm.runs.config import check, plain
+from mdm.runs.protocol import record_folder
+from mdm.sweeps.experiment import Cell, read_arguments
+from mdm.sweeps.search import Found, best, read, search_of, table, trials, tuned, write
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

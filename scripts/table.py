@@ -12,8 +12,8 @@ A table of records of different code, libraries, data or settings is refused; mi
 import sys
 from pathlib import Path
 
-from mdm import records
 from mdm.boundary import ended
+from mdm.runs import records
 from mdm.study import command, declared
 from mdm.tables.build import build
 from mdm.tables.latex import latex

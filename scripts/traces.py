@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm import records
 from mdm.boundary import ended
-from mdm.run import quiet
+from mdm.runs import records
+from mdm.runs.protocol import quiet
 from mdm.study import COLOURS, alone, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.traces import lowest, traced

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hydra.errors import ConfigCompositionException
 
-from mdm import run as runs
 from mdm.data.base import Ragged, Segments
 from mdm.data.store import write_store
+from mdm.runs import protocol as runs
 
 BAD = {
     "seed=-1": "seed must be a whole number of at least 0, but is -1",

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mdm import records
-from mdm import run as runs
 from mdm.boundary import ended
+from mdm.runs import protocol as runs
+from mdm.runs import records
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 import pytest
 
-from mdm.config import check, folder_of
+from mdm.runs.config import check, folder_of
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = sorted(
@@ -34,7 +34,7 @@ def test_tuned_values_name_their_source_and_reach_their_model(config, path):
     option = path.relative_to(ROOT / "configs" / "tuned").with_suffix("").as_posix()
     cfg = config(f"tuned={option}", small=False)
     if option.startswith("search/"):
-        return  # several runs of a search may have one model, and may choose its defaults (`mdm.search`)
+        return  # several runs of a search may have one model, and may choose its defaults (`mdm.sweeps.search`)
     assert cfg.model.name == path.stem
     assert cfg != config(f"model={path.stem}", small=False)
 

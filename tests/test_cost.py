@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from mdm.cost import cost_of, counted, one_segment
-from mdm.run import run
+from mdm.runs.protocol import run
 
 ROOT = Path(__file__).resolve().parents[1]
 

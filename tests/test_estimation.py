@@ -32,7 +32,7 @@ from mdm.estimation import (
 )
 from mdm.estimators import DIVERGENCES
 from mdm.penalties.dependency import Dependency
-from mdm.run import plain, run
+from mdm.runs.protocol import plain, run
 from mdm.seeds import generator
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -31,7 +31,7 @@ from mdm.explanation import (
     ranking,
     spearman,
 )
-from mdm.run import record_folder, run
+from mdm.runs.protocol import record_folder, run
 from mdm.types import Batch, Fusion, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]

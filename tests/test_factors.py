@@ -17,9 +17,9 @@ from mdm import factors
 from mdm.data import lexicon
 from mdm.data.lexicon import KINDS, VOCABULARY
 from mdm.estimators import hsic
-from mdm.experiment import cells, table_of
-from mdm.run import build_learner, build_splits, run
-from mdm.trained import Trained
+from mdm.runs.protocol import build_learner, build_splits, run
+from mdm.runs.trained import Trained
+from mdm.sweeps.experiment import cells, table_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["data.segments.train=64", "data.segments.valid=16", "data.segments.test=40", "trainer.max_epochs=1", "seed=0"]

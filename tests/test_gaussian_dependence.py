@@ -29,11 +29,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from mdm import members
-from mdm import run as runs
 from mdm.backbones.base import Backbone
 from mdm.data.gaussian import gaussian_total_correlation
 from mdm.ownership import own
+from mdm.runs import members
+from mdm.runs import protocol as runs
 from mdm.types import Fusion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

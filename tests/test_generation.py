@@ -15,10 +15,11 @@ from scipy import stats
 from torch import nn
 
 import mdm
-from mdm import generation, records
-from mdm.experiment import cells, table_of
-from mdm.run import run
-from mdm.trained import Trained
+from mdm import generation
+from mdm.runs import records
+from mdm.runs.protocol import run
+from mdm.runs.trained import Trained
+from mdm.sweeps.experiment import cells, table_of
 from mdm.types import Batch, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from mdm import learner as learners
-from mdm import run as runs
 from mdm.data.splits import InOrder
 from mdm.estimators import donsker_varadhan
-from mdm.learner import Here, Objective, Recent, keeping_buffers, parameter_groups, predict, samples
 from mdm.ownership import own
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
-from mdm.product import batch_lengths
+from mdm.runs import protocol as runs
 from mdm.seeds import derive
+from mdm.training import learner as learners
+from mdm.training.learner import Here, Objective, Recent, keeping_buffers, parameter_groups, predict, samples
+from mdm.training.product import batch_lengths
 from mdm.types import Fusion
 
 
@@ -357,7 +357,7 @@ def test_weight_decay_of_matrices_leaves_vectors_alone():
 
 def test_a_schedule_sets_every_learning_rate_before_each_step(config, tmp_path):
     """Two epochs of three batches, half of them warm-up: factors 0, 1/3, 2/3, 1, 2/3, 1/3."""
-    cfg = config("+model.groups.head={lr: 0.5}", "model.schedule={_target_: mdm.schedules.Linear, warmup: 0.5}")
+    cfg = config("+model.groups.head={lr: 0.5}", "model.schedule={_target_: mdm.training.schedules.Linear, warmup: 0.5}")
     rates = []
 
     def watch(learner):

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mdm import records
-from mdm import run as runs
-from mdm.loggers import Logger, TensorBoard, Wandb, flat, started
+from mdm.runs import protocol as runs
+from mdm.runs import records
+from mdm.runs.loggers import Logger, TensorBoard, Wandb, flat, started
 
 ROOT = Path(__file__).resolve().parents[1]
 

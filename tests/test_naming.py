@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mdm.config import check
-from mdm.naming import folder_of, spelled
+from mdm.runs.config import check
+from mdm.runs.naming import folder_of, spelled
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

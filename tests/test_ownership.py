@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mdm import records
-from mdm import run as runs
 from mdm.ownership import LOCK, InUse, in_use, own
+from mdm.runs import protocol as runs
+from mdm.runs import records
 
 
 def begun(work):

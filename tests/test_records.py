@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mdm.records import (
+from mdm.runs.records import (
     CONFIG,
     METRICS,
     NOT_COMPARED,

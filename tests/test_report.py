@@ -17,14 +17,14 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mdm import records
-from mdm.experiment import Row, Table, cells
 from mdm.metrics import evaluate
 from mdm.report import charts, curves, provenance, studies
 from mdm.report.differences import forest, told
 from mdm.report.page import page, quoted
 from mdm.report.pictures import pictured
 from mdm.robustness import over_seeds as settings_of
+from mdm.runs import records
+from mdm.sweeps.experiment import Row, Table, cells
 from mdm.tables.build import build
 from mdm.tables.gather import Run, gather
 

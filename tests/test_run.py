@@ -15,11 +15,11 @@ import pytest
 import torch
 import yaml
 
-from mdm import records
-from mdm import run as runs
 from mdm.data.splits import Selection
 from mdm.data.store import write_store
 from mdm.formats.prepare import prepare
+from mdm.runs import protocol as runs
+from mdm.runs import records
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -240,7 +240,7 @@ def test_changing_test_labels_changes_no_choice(config):
     assert changed["test"]["mae"] != record["test"]["mae"]
 
 
-WARM = "model.schedule={_target_: mdm.schedules.Linear, warmup: 0.5}"
+WARM = "model.schedule={_target_: mdm.training.schedules.Linear, warmup: 0.5}"
 
 
 @pytest.mark.parametrize(

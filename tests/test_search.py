@@ -11,10 +11,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mdm import records
-from mdm import run as runs
-from mdm.experiment import Cell
-from mdm.search import (
+from mdm.runs import protocol as runs
+from mdm.runs import records
+from mdm.sweeps.experiment import Cell
+from mdm.sweeps.search import (
     Found,
     Search,
     Trial,

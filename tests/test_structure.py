@@ -20,28 +20,16 @@ ORDER = [
     "formats",
     "estimators",
     "backbones",
-    "product",
     "penalties",
     "metrics",
-    "schedules",
-    "baselines",
-    "learner",
-    "untrusted",
-    "records",
-    "loggers",
-    "members",
-    "trials",
-    "naming",
-    "config",
-    "run",
-    "trained",
+    "training",
+    "runs",
+    "sweeps",
     "probe",
     "estimation",
     "cost",
     "permutation",
     "statistics",
-    "experiment",
-    "search",
     "reference",
     "tables",
     "study",
@@ -52,29 +40,20 @@ ORDER = [
     "generation",
     "factors",
     "report",
-    "attempt",
-    "sweep",
 ]
 ONLY = {
-    "hydra": {"boundary", "run", "experiment", "study", "attempt", "sweep"},
+    "hydra": {"boundary", "runs", "sweeps", "study"},
     "omegaconf": {
         "boundary",
-        "members",
-        "naming",
-        "config",
-        "run",
-        "trained",
+        "runs",
+        "sweeps",
         "cost",
-        "experiment",
-        "search",
         "tables",
         "study",
-        "attempt",
-        "sweep",
     },
-    "pytorch_lightning": {"learner", "run", "data"},
+    "pytorch_lightning": {"training", "runs"},
     "transformers": {"backbones"},
-    "wandb": {"loggers"},
+    "wandb": {"runs"},
 }
 
 
@@ -147,13 +126,13 @@ def test_the_command_line_imports_nothing_heavy():
 
 
 def test_the_learner_cannot_reach_the_test_fold():
-    """Rule 10: nothing that trains or chooses names the test fold; only run.conclude opens it, once."""
-    for name in ("learner", "penalties", "backbones", "product"):
+    """Rule 10: nothing that trains or chooses names the test fold; only mdm.runs.protocol.conclude opens it, once."""
+    for name in ("training", "penalties", "backbones"):
         for path in [p for p in FILES if stage(p) == name]:
             assert "open_test" not in path.read_text(), path
-    source = (PACKAGE / "run.py").read_text()
+    source = (PACKAGE / "runs/protocol.py").read_text()
     opens = {str(path.relative_to(PACKAGE)) for path in FILES if "open_test(" in path.read_text()}
-    assert opens == {"data/splits.py", "run.py", "trained.py"}  # the last opens finished records only
+    assert opens == {"data/splits.py", "runs/protocol.py", "runs/trained.py"}  # the last opens finished records only
     assert source.count("open_test(") == 1
     conclude = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "conclude")
     assert "open_test(" in ast.unparse(conclude)

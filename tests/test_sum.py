@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from mdm import run as runs
+from mdm.runs import protocol as runs
 from mdm.seeds import Stream
 
 KL, CLUB = "+penalty@penalty.sum.kl=kl", "+penalty@penalty.sum.club=club"

@@ -15,7 +15,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from mdm import attempt, records, sweep
+from mdm.runs import records
+from mdm.sweeps import attempt, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 POOL_OF_TWO = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -132,7 +133,7 @@ def test_a_failure_is_recorded_and_stops_nothing(swept, composer, caplog):
 
 def test_an_error_does_not_outlive_its_cure(swept, composer, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("mdm.run.build_trainer", lambda *_: 1 / 0)
+        patch.setattr("mdm.runs.protocol.build_trainer", lambda *_: 1 / 0)
         with pytest.raises(SystemExit):
             swept("model=lmf")
     (run,) = sweep.plan([["model=lmf"]], composer)
@@ -156,7 +157,7 @@ def test_a_launcher_that_dies_leaves_a_list(composer, caplog):
 
 
 def test_a_run_of_a_sweep_is_the_run_alone(swept, composer, tmp_path):
-    from mdm.run import record_folder, run
+    from mdm.runs.protocol import record_folder, run
 
     swept("model=lmf", "seed=0,1")
     second = record_folder(composer(["model=lmf", "seed=1"]), ["model=lmf", "seed=1"]) / records.PREDICTIONS
@@ -418,7 +419,7 @@ def test_outside_a_cluster_nothing_is_changed(handlers, monkeypatch):
 
 def test_lightning_does_not_take_the_answer_to_sigterm(handlers, composer, monkeypatch):
     """Its own would end the run as if it were done."""
-    from mdm.run import run
+    from mdm.runs.protocol import run
 
     said = []
 
@@ -426,7 +427,7 @@ def test_lightning_does_not_take_the_answer_to_sigterm(handlers, composer, monke
         said.append(number)
 
     signal.signal(signal.SIGTERM, answer)
-    from mdm.learner import Learner
+    from mdm.training.learner import Learner
 
     step = Learner.training_step
 

@@ -14,12 +14,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from scipy import stats
 
-from mdm import records
-from mdm.experiment import Row, Table, cells, table_of
 from mdm.metrics import METRICS as ALL_METRICS
 from mdm.metrics import Metric, evaluate, heading, metric_of
 from mdm.reference import read
-from mdm.run import plain, record_folder
+from mdm.runs import records
+from mdm.runs.protocol import plain, record_folder
+from mdm.sweeps.experiment import Row, Table, cells, table_of
 from mdm.tables.build import build, columns_of
 from mdm.tables.caption import caption, ranges
 from mdm.tables.gather import Run, gather, mixtures, refuse

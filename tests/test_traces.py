@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mdm.run import record_folder, run
+from mdm.runs.protocol import record_folder, run
 from mdm.traces import lowest, traced
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mdm import records
-from mdm.run import record_folder, run
+from mdm.runs import records
+from mdm.runs.protocol import record_folder, run
 
 PENALTIES = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "configs" / "penalty").glob("*.yaml"))
 SIZES = ("data.segments.train=320", "data.segments.valid=64", "data.segments.test=64")

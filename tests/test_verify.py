@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdm import records
 from mdm.data.store import write_store
 from mdm.data.synthetic import synthetic
+from mdm.runs import records
 
 ROOT = Path(__file__).resolve().parents[1]
 

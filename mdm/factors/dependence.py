@@ -12,8 +12,8 @@ from torch import Tensor
 from mdm import estimators
 from mdm.estimators.kernels import centred_gram, constant
 from mdm.factors.inference import Inferred, Row, generated_means, mfm
+from mdm.runs.trained import Trained
 from mdm.seeds import derive
-from mdm.trained import Trained
 
 ROWS = 2000
 """Of which kernel matrices are made; they have the square of it."""

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 
 from mdm.factors.inference import Inferred, Row, generated_means, mfm
+from mdm.runs.trained import Trained
 from mdm.seeds import generator
-from mdm.trained import Trained
 
 
 def generation(trained: Trained, train: Inferred, of: Inferred, most: int) -> list[Row]:

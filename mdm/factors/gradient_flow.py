@@ -13,8 +13,8 @@ from torch import Tensor
 from mdm.data import lexicon
 from mdm.factors.inference import NUMBERS, Inferred, Row, generated, mfm
 from mdm.permutation import a12
+from mdm.runs.trained import Trained
 from mdm.statistics import mean_interval
-from mdm.trained import Trained
 
 SENTIMENT = frozenset(lexicon.ID[word] for kind in lexicon.KINDS[lexicon.SENTIMENT_KIND : lexicon.TOPIC_KIND] for word in kind)
 """Ids of the lexicon's sentiment words."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mdm import records
 from mdm.metrics import heading, metric_of
+from mdm.runs import records
 from mdm.tables.caption import ranges, where
 from mdm.tables.gather import Gathered, Run
 from mdm.tables.numbers import Block, Sheet

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import yaml
 
-from mdm import records
 from mdm.boundary import message, several
-from mdm.experiment import Cell
-from mdm.untrusted import parse_yaml
+from mdm.runs import records
+from mdm.runs.untrusted import parse_yaml
+from mdm.sweeps.experiment import Cell
 
 Placer = Callable[[list[str]], tuple[Path, Mapping[str, Any]]]
 """Overrides of a run → its folder and its config."""

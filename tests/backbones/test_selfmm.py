@@ -5,9 +5,9 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from mdm import run as runs
 from mdm.backbones.selfmm import SelfMM, generated_label, relative_nearness
 from mdm.ownership import own
+from mdm.runs import protocol as runs
 from mdm.types import Batch, DataSpec, Feature, Fusion, Sequence
 
 WORDS = Feature(9, tokens=True, vocabulary=tuple(f"w{i}" for i in range(9)))

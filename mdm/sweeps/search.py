@@ -31,9 +31,9 @@ import numpy as np
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from mdm import records
-from mdm.experiment import Cell, read_arguments
 from mdm.metrics import metric_of
+from mdm.runs import records
+from mdm.sweeps.experiment import Cell, read_arguments
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ def search_of(cfg: DictConfig) -> Search:
 def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     """Every run at every point, data set by data set, as far as the command line leaves them.
 
-    Raises ValueError where `mdm.experiment.read_arguments` does, if the command line sets a key of the grid, and if no run is left.
+    Raises ValueError where `mdm.sweeps.experiment.read_arguments` does, if the command line sets a key of the grid, and if no run
+    is left.
     """
     given = read_arguments(arguments)
     for other in given.others:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import yaml
 
-from mdm.untrusted import parse_yaml
+from mdm.runs.untrusted import parse_yaml
 
 VERSION = 3
 """Of the form of a record."""

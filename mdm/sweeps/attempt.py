@@ -28,14 +28,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from mdm import records
 from mdm.ownership import InUse, own
-from mdm.run import record_folder, run
+from mdm.runs import records
+from mdm.runs.protocol import record_folder, run
 from mdm.workers import in_pool, pool
 
 log = logging.getLogger(__name__)
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 LOG = "run.log"
 

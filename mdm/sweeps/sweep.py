@@ -23,14 +23,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 
-from mdm import records
-from mdm.attempt import LOG, packed_task
 from mdm.boundary import explained, in_line
-from mdm.config import check
-from mdm.experiment import cells, table_of
 from mdm.ownership import in_use
-from mdm.run import build_splits, check_select, place, tidy
-from mdm.search import search_cells
+from mdm.runs import records
+from mdm.runs.config import check
+from mdm.runs.protocol import build_splits, check_select, place, tidy
+from mdm.sweeps.attempt import LOG, packed_task
+from mdm.sweeps.experiment import cells, table_of
+from mdm.sweeps.search import search_cells
 from mdm.types import DataSpec
 from mdm.workers import as_parent
 
@@ -45,7 +45,7 @@ Launch = Callable[[list[list[str]]], Any]
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.records.examine`)."""
+    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.records.examine`)."""
 
     overrides: list[str]
     folder: Path
@@ -58,8 +58,8 @@ class Planned:
 def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of every run that a command line asks for: an experiment's cells, or the product of what is swept.
 
-    Raises ValueError where `mdm.experiment.cells` and `mdm.search.search_cells` do, on a sweep that is no list of values, and on a
-    seed that is no whole number.
+    Raises ValueError where `mdm.sweeps.experiment.cells` and `mdm.sweeps.search.search_cells` do, on a sweep that is no list of
+    values, and on a seed that is no whole number.
     """
     if "table" in cfg:
         return [run for cell in cells(table_of(cfg), arguments) for run in cell.runs()]

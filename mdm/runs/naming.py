@@ -16,8 +16,8 @@ from urllib.parse import quote
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm import records
 from mdm.hints import Count, require, shown
+from mdm.runs import records
 
 
 def penalties(cfg: DictConfig) -> dict[str, DictConfig]:

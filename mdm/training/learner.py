@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader
 from mdm.backbones.base import Backbone
 from mdm.metrics import evaluate
 from mdm.penalties.base import Penalty, View
-from mdm.product import batch_lengths, detached, product, shifts
 from mdm.seeds import Stream, derive
+from mdm.training.product import batch_lengths, detached, product, shifts
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
@@ -246,7 +246,7 @@ class Learner(pl.LightningModule):
 
     def _fresh(self, products: int) -> Here:
         """The next fresh batch; it leaves no trace in the backbone."""
-        assert self._fresh_batches is not None, "run.py gives the learner a loader of fresh batches"
+        assert self._fresh_batches is not None, "mdm.runs.build gives the learner a loader of fresh batches"
         batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
         with keeping_buffers(self.backbone):
             encoded = self.backbone.encode(batch)

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mdm import records
+from mdm.runs import records
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Logger(ABC):
 
     @abstractmethod
     def conclude(self, row: Mapping[str, float], record: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
-        """The run is finished: the chosen epoch's row, the record (`mdm.records`) and a row for each test segment."""
+        """The run is finished: the chosen epoch's row, the record (`mdm.runs.records`) and a row for each test segment."""
 
     @abstractmethod
     def finish(self, failed: bool) -> None:

@@ -28,23 +28,23 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, RichProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from mdm import records
 from mdm.backbones.base import Backbone
-from mdm.config import check, plain
 from mdm.data.splits import Selection, Splits
-from mdm.learner import Learner, Objective, predict
-from mdm.loggers import Logger, started
-from mdm.members import make
 from mdm.metrics import evaluate, metric_of
-from mdm.naming import folder_of as record_folder
-from mdm.naming import penalties, penalty_name
 from mdm.ownership import LOCK, InUse, Owner, half_written, own
 from mdm.penalties.base import Penalty
-from mdm.product import shifts
-from mdm.records import BEST, LAST
+from mdm.runs import records
+from mdm.runs.config import check, plain
+from mdm.runs.loggers import Logger, started
+from mdm.runs.members import make
+from mdm.runs.naming import folder_of as record_folder
+from mdm.runs.naming import penalties, penalty_name
+from mdm.runs.records import BEST, LAST
+from mdm.runs.untrusted import read_checkpoint
 from mdm.seeds import Stream
+from mdm.training.learner import Learner, Objective, predict
+from mdm.training.product import shifts
 from mdm.types import Batch, DataSpec
-from mdm.untrusted import read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
 
 
 def place(cfg: DictConfig, overrides: Sequence[str], card_hash: str) -> tuple[Path, dict[str, Any], str]:
-    """A run's folder, the config to be recorded in it, and what it holds (`mdm.records.examine`); nothing is written.
+    """A run's folder, the config to be recorded in it, and what it holds (`mdm.runs.records.examine`); nothing is written.
 
     Raises ValueError if the folder holds a run of another config.
     """
@@ -234,7 +234,7 @@ def build_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
 
 
 def described(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What a dashboard is told of a run (`mdm.loggers.started`): the experiment is its group, the rest of its folder its name."""
+    """What dashboards are told (`mdm.runs.loggers.started`): a run's experiment is its group, the rest of its folder its name."""
     tags = [cfg.model.name, penalty_name(cfg), cfg.data.name, f"seed={cfg.seed}"]
     name = folder.relative_to(Path(cfg.paths.outputs) / cfg.name).as_posix()
     return {"name": name, "group": cfg.name, "tags": tags, "config": config}
@@ -259,7 +259,7 @@ def build_trainer(cfg: DictConfig, owner: Owner, spec: DataSpec, loggers: Sequen
             max_epochs=options.max_epochs,
             callbacks=callbacks,
             logger=False,  # rows of the curve go to ours, whole; Lightning's would get them as 32-bit floats
-            # One process, whatever variables of a scheduler are set: a run never spans tasks, and is requeued by mdm.sweep.
+            # One process, whatever variables of a scheduler are set: a run never spans tasks, and is requeued by mdm.sweeps.sweep.
             plugins=[AtomicCheckpointIO(), LightningEnvironment()],
             default_root_dir=owner.folder,
             enable_model_summary=False,
@@ -433,7 +433,7 @@ def prediction_rows(splits: Splits, prediction: np.ndarray, label: np.ndarray) -
 
 def origin() -> dict[str, Any]:
     """The code, libraries and machine that made a number."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str | None:
         result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)

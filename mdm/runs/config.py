@@ -1,7 +1,7 @@
 """Before a run: the schema of its config, checked once.
 
 `check` holds a composed config to the dataclasses below, which are all that a run reads: an unknown key is refused, not trained
-with. What a member (``_target_``) takes is said by its constructor alone (`mdm.members`). No data are built, so a sweep checks
+with. What a member (``_target_``) takes is said by its constructor alone (`mdm.runs.members`). No data are built, so a sweep checks
 every run before it starts one.
 """
 
@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm import records
 from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
-from mdm.members import arguments_of, checked_member
-from mdm.naming import folder_of, penalties, penalty_name
-from mdm.trials import check_options, try_loss, try_step
+from mdm.runs import records
+from mdm.runs.members import arguments_of, checked_member
+from mdm.runs.naming import folder_of, penalties, penalty_name
+from mdm.runs.trials import check_options, try_loss, try_step
 
 BESIDE = (*records.DECLARED, "cost", "estimate")
 """Sections that an experiment may have beside its runs' own keys."""
