@@ -10,28 +10,16 @@ The package is the path of a video segment to a number that can be believed, a s
     data        a store, or data whose dependence is known → batches; the test fold sealed
     estimators  critic outputs or representations → bounds and distances
     backbones   batch → each modality encoded → fused Z and a prediction
-    product     encoded modalities re-paired: samples of the product of the marginals
     penalties   Z of joint and product rows → a term of the loss, and a critic that estimates it
-    baselines   constants and regressors on pooled features: the floor
-    schedules   share of training done → factor of the learning rate
-    learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
-    untrusted   files of a record, read as data within bounds
-    records     what a run leaves on disk, verified when it is read               (scripts/verify.py)
-    loggers     beside the record, while it trains: Weights & Biases, TensorBoard
-    members     what a config may build, by kind
-    trials      optimisers and losses on a few numbers
-    naming      a config → its penalties, and the folder of its record
-    config      the schema of a run's config, checked once
-    run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
+    training    one training loop for every backbone and every penalty; samples of the product of the marginals; baselines
+    runs        one run: config → build → fit → choose on validation → test once → record; and its model back from the record
+    sweeps      an experiment, a grid or a search → its runs, and what of them is missing, through any launcher
     cost        a model → its parameters and multiply–accumulates
-    trained     after a run: its model back in one line, for new segments and for studies
     probe       after a run: the dependence of its Z on rows that nothing was fitted on
     estimation  before any: what the critics make of Gaussians, whose dependence is known
     permutation exact tests by signs and labels that might have fallen otherwise
     statistics  paired runs → differences, intervals, stars
-    experiment  an experiment file → the cells of its table, each a run per seed
-    search      grids of settings → the best on validation, as a file of configs/tuned      (scripts/search.py)
     reference   the numbers that the papers print
     tables      an experiment file, records and printed numbers → Markdown, LaTeX, HTML and CSV     (scripts/table.py)
     study       what scripts share that make tables, figures and pages of an experiment's runs
@@ -42,8 +30,6 @@ The package is the path of a video segment to a number that can be believed, a s
     generation  runs of MFM on pairs of images → what each of its codes decides in the images it makes    (scripts/generation.py)
     factors     runs of MFM → what its factors do to the segments it makes, beside what chance reads      (scripts/factors.py)
     report      all of it on one HTML page, with training curves and how it was run     (scripts/report.py)
-    attempt     one run of many: its log, its traceback, its way back into a queue
-    sweep       many runs: what is missing, through any launcher
 
 Imports go only back along this path.
 """

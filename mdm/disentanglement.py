@@ -29,7 +29,7 @@ from mdm.data.splits import Splits
 from mdm.penalties.pairs import standardized
 from mdm.probe import Pairs, held_out_dependence
 from mdm.runs import records
-from mdm.runs.protocol import make
+from mdm.runs.members import make
 from mdm.runs.trained import Trained
 from mdm.seeds import derive
 from mdm.statistics import t_interval

@@ -30,7 +30,7 @@ from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.permutation import a12
 from mdm.runs.trained import Trained
-from mdm.training.learner import to_numpy
+from mdm.training.predict import to_numpy
 from mdm.training.product import batch_lengths, move
 
 MARK = "contradictory"

@@ -38,7 +38,7 @@ from mdm.permutation import sign_flip
 from mdm.runs.trained import Trained
 from mdm.seeds import generator
 from mdm.statistics import mean_interval, t_interval
-from mdm.training.learner import predict
+from mdm.training.predict import predict
 from mdm.types import Batch
 from mdm.types import Sequence as Steps
 

@@ -25,8 +25,8 @@ from threadpoolctl import threadpool_limits
 from mdm.boundary import several
 from mdm.runs import records
 from mdm.runs.config import check, plain
-from mdm.runs.naming import folder_of
-from mdm.runs.protocol import quiet
+from mdm.runs.naming import record_folder
+from mdm.runs.progress import quiet
 from mdm.statistics import mean_interval
 from mdm.sweeps.experiment import Cell, Table, cells, read_arguments, table_of
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
@@ -120,7 +120,7 @@ def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
     """A run's folder and config by its overrides; raises ValueError where `mdm.runs.config.check` does."""
     cfg = hydra.compose("train", overrides)
     check(cfg)
-    return folder_of(cfg, overrides), plain(cfg, resolve=False)
+    return record_folder(cfg, overrides), plain(cfg, resolve=False)
 
 
 def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> Study:

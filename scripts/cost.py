@@ -15,7 +15,7 @@ from mdm.boundary import ended
 from mdm.cost import cost_of, one_segment
 from mdm.hints import Size
 from mdm.runs.config import check
-from mdm.runs.protocol import quiet
+from mdm.runs.progress import quiet
 from mdm.sweeps.experiment import read_section
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

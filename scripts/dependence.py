@@ -20,9 +20,14 @@ from omegaconf import OmegaConf
 
 from mdm import probe
 from mdm.boundary import ended
-from mdm.runs import protocol as runs
 from mdm.runs import records
+from mdm.runs.build import build_learner, build_splits
 from mdm.runs.config import check
+from mdm.runs.members import make
+from mdm.runs.naming import record_folder
+from mdm.runs.progress import quiet
+from mdm.runs.protocol import run
+from mdm.runs.records import BEST
 from mdm.statistics import mean_interval
 from mdm.study import MOST_JOBS
 from mdm.workers import pool
@@ -36,15 +41,15 @@ def measure(arm: str, overrides: list[str]) -> dict[str, object]:
     torch.set_num_threads(1)
     with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "configs"), version_base="1.3"):
         cfg = compose("train", overrides)
-    record = runs.run(cfg, overrides)
-    splits = runs.build_splits(cfg)
-    backbone = runs.build_learner(cfg, splits).backbone
-    folder = runs.record_folder(cfg, overrides)
-    state = torch.load(folder / runs.BEST, weights_only=True)["state_dict"]
+    record = run(cfg, overrides)
+    splits = build_splits(cfg)
+    backbone = build_learner(cfg, splits).backbone
+    folder = record_folder(cfg, overrides)
+    state = torch.load(folder / BEST, weights_only=True)["state_dict"]
     backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")})
     OmegaConf.set_struct(cfg, False)
     cfg.data.segments.update({**SIZES, "seed": 10_000 + cfg.data.segments.seed})
-    new = splits.like(runs.make(cfg.data.segments))
+    new = splits.like(make(cfg.data.segments))
     fit, stop, held_out = (probe.representations(backbone, new.in_order(fold), cfg.seed) for fold in SIZES)
     row = {
         "arm": arm,
@@ -81,7 +86,7 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return
-    runs.quiet()
+    quiet()
     given = dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in DEFAULTS)
     chosen = {**DEFAULTS, **given}
     rest = [a for a in arguments if a.split("=", 1)[0] not in DEFAULTS]

@@ -33,7 +33,7 @@ from mdm.estimation import all_measured, over_seeds, plan, sigmoid_caps, truth
 from mdm.hints import Positive, Range, Size
 from mdm.runs import records
 from mdm.runs.config import check
-from mdm.runs.protocol import quiet
+from mdm.runs.progress import quiet
 from mdm.study import COLOURS, MOST_JOBS, write_figure
 from mdm.sweeps.experiment import read_section
 

@@ -33,7 +33,7 @@ from mdm.boundary import ended
 from mdm.explanation import MARK, Rows, cases, dependence, drawn_again, examples, explained, ranking
 from mdm.reference import read
 from mdm.runs import records
-from mdm.runs.protocol import quiet
+from mdm.runs.progress import quiet
 from mdm.statistics import mean_interval
 from mdm.study import COLOURS, alone, finished_runs, mean_and_interval, of_each, piped, without_jobs, write_figure
 

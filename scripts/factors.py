@@ -34,7 +34,7 @@ from mdm.data.synthetic import MODALITIES, WEIGHTS
 from mdm.hints import Range, Size
 from mdm.reference import read
 from mdm.runs import records
-from mdm.runs.protocol import quiet
+from mdm.runs.progress import quiet
 from mdm.runs.trained import load
 from mdm.statistics import mean_interval
 from mdm.study import (

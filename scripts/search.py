@@ -18,9 +18,10 @@ from hydra import compose, initialize_config_dir
 
 from mdm.boundary import ended, message, several
 from mdm.runs.config import check, plain
-from mdm.runs.protocol import record_folder
+from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Cell, read_arguments
-from mdm.sweeps.search import Found, best, read, search_of, table, trials, tuned, write
+from mdm.sweeps.found import Found, best, read, table, tuned, write
+from mdm.sweeps.search import search_of, trials
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 
 from mdm.boundary import ended
 from mdm.runs import records
-from mdm.runs.protocol import quiet
+from mdm.runs.progress import quiet
 from mdm.study import COLOURS, alone, finished_runs, mean_and_interval, piped, write_figure
 from mdm.tables.gather import without_mixed
 from mdm.traces import lowest, traced

@@ -129,7 +129,7 @@ def test_words_are_weighted_by_how_rare_they_are():
 
 def test_the_chosen_setting_is_the_one_that_is_tested(config):
     from mdm.data.splits import Selection
-    from mdm.runs.protocol import build_splits
+    from mdm.runs.build import build_splits
 
     cfg = config("model=baseline")
     record = run(cfg)
@@ -163,7 +163,7 @@ def test_validation_chooses_the_setting(config):
 
 
 def candidates(config):
-    from mdm.runs.protocol import build_splits
+    from mdm.runs.build import build_splits
 
     splits = build_splits(config("model=baseline"))
     baseline = Baseline(splits.spec, "ridge")

@@ -12,8 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from mdm.boundary import ended
-from mdm.runs import protocol as runs
 from mdm.runs import records
+from mdm.runs.protocol import run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
@@ -226,7 +226,7 @@ def trained(tmp_path_factory):
             overrides = ["experiment=mdm/table1", "data=synthetic", *rows, f"penalty={penalty}", *SMALL, f"paths.outputs={outputs}"]
             with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
                 cfg = compose("train", [*overrides, f"seed={seed}"])
-            runs.run(cfg, [*overrides, f"seed={seed}"])
+            run(cfg, [*overrides, f"seed={seed}"])
     return outputs
 
 

@@ -16,7 +16,8 @@ from scipy import stats
 import mdm
 from mdm import disentanglement as study
 from mdm.runs import records
-from mdm.runs.protocol import record_folder, run
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.sweeps.experiment import cells, table_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,7 +200,7 @@ def test_the_four_representations_are_z(trained):
 
 
 def test_a_model_without_them_is_refused(trained, config):
-    from mdm.runs.protocol import build_learner, build_splits
+    from mdm.runs.build import build_learner, build_splits
 
     cfg = config("model=lmf")
     with pytest.raises(ValueError, match=r"representations of one width, one of them shared, but LMF has .*; use model=mird"):

@@ -32,7 +32,8 @@ from mdm.estimation import (
 )
 from mdm.estimators import DIVERGENCES
 from mdm.penalties.dependency import Dependency
-from mdm.runs.protocol import plain, run
+from mdm.runs.config import plain
+from mdm.runs.protocol import run
 from mdm.seeds import generator
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,10 @@ from omegaconf import OmegaConf
 
 from mdm.metrics import evaluate
 from mdm.reference import read
-from mdm.runs.protocol import build_learner, build_splits, make, record_folder, run
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.members import make
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.sweeps.experiment import CHOOSE, cells, table_of
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -31,7 +31,8 @@ from mdm.explanation import (
     ranking,
     spearman,
 )
-from mdm.runs.protocol import record_folder, run
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.types import Batch, Fusion, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]

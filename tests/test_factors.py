@@ -17,7 +17,8 @@ from mdm import factors
 from mdm.data import lexicon
 from mdm.data.lexicon import KINDS, VOCABULARY
 from mdm.estimators import hsic
-from mdm.runs.protocol import build_learner, build_splits, run
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.protocol import run
 from mdm.runs.trained import Trained
 from mdm.sweeps.experiment import cells, table_of
 

@@ -19,7 +19,9 @@ from hydra import compose, initialize_config_dir
 
 import mdm
 from mdm.runs import records
-from mdm.runs.protocol import BEST, record_folder, run
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
+from mdm.runs.records import BEST
 from mdm.runs.untrusted import replaced
 
 ROOT = Path(__file__).resolve().parents[1]

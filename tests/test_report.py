@@ -23,7 +23,7 @@ from mdm.report.differences import forest, told
 from mdm.report.page import page, quoted
 from mdm.report.pictures import pictured
 from mdm.robustness import over_seeds as settings_of
-from mdm.runs import records
+from mdm.runs import claims, records
 from mdm.sweeps.experiment import Row, Table, cells
 from mdm.tables.build import build
 from mdm.tables.gather import Run, gather
@@ -85,7 +85,7 @@ class Outputs:
             "data_card": f"{data}-card",
         }
         folder.mkdir(parents=True)
-        records.write_atomically(folder / records.CONFIG, records.dump({**config, "data_card": f"{data}-card"}))
+        records.write_atomically(folder / records.CONFIG, claims.dump({**config, "data_card": f"{data}-card"}))
         records.write_table(folder / records.CURVE, list(curve(seed, epochs, penalty)))
         table = zip([f"s{i}" for i in range(len(LABEL))], LABEL.tolist(), prediction[:, 0].tolist(), strict=True)
         found = [{"id": i, "group": i, "label": label, "prediction": value} for i, label, value in table]

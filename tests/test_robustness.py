@@ -15,7 +15,9 @@ from scipy import stats
 import mdm
 from mdm.data.base import PADDING
 from mdm.robustness import CELL, Setting, corrupted, evaluated, frame_means, mean_frames, noisy, over_seeds, settings
-from mdm.runs.protocol import build_learner, build_splits, record_folder, run
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.types import Batch
 from mdm.types import Sequence as Steps
 

@@ -138,4 +138,4 @@ def test_the_learner_cannot_reach_the_test_fold():
     assert "open_test(" in ast.unparse(conclude)
     body = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "run_training")
     text = ast.unparse(body)
-    assert text.index("trainer.fit(") < text.index("chosen(") < text.index("conclude(")
+    assert text.index("trainer.fit(") < text.index("choose_checkpoint(") < text.index("conclude(")

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mdm.runs.protocol import record_folder, run
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.traces import lowest, traced
 
 ROOT = Path(__file__).resolve().parents[1]

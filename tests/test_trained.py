@@ -12,7 +12,8 @@ import mdm
 from mdm.data.base import UNKNOWN
 from mdm.data.synthetic import synthetic
 from mdm.runs import records
-from mdm.runs.protocol import record_folder, run
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.runs.trained import ids
 
 ROOT = Path(__file__).resolve().parents[1]

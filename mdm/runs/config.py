@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
-from mdm.runs import records
+from mdm.runs import claims
 from mdm.runs.members import arguments_of, checked_member
-from mdm.runs.naming import folder_of, penalties, penalty_name
+from mdm.runs.naming import penalties, penalty_name, record_folder
 from mdm.runs.trials import check_options, try_loss, try_step
 
-BESIDE = (*records.DECLARED, "cost", "estimate")
+BESIDE = (*claims.DECLARED, "cost", "estimate")
 """Sections that an experiment may have beside its runs' own keys."""
 
 
@@ -170,7 +170,7 @@ def check(cfg: DictConfig) -> None:
     check_penalty(cfg)
     check_steps("model.", values["model"])
     check_steps("penalty.", values["penalty"])
-    folder_of(cfg, ())
+    record_folder(cfg, ())
 
 
 def plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:

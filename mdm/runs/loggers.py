@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mdm.runs import records
+from mdm.runs import claims
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class TensorBoard(Logger):
     def start(self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
         # All rows come again: whatever a broken run left is hidden.
         self.writer = self.writer_of(str(self.folder), purge_step=0)
-        self.writer.add_text("config", f"```\n{records.dump(config)}```", 0)
+        self.writer.add_text("config", f"```\n{claims.dump(config)}```", 0)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         for key, value in row.items():

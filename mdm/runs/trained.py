@@ -23,10 +23,13 @@ from mdm.backbones.base import Backbone
 from mdm.data.base import UNKNOWN, UNLABELED, Ragged, Segments
 from mdm.data.splits import Selection, Splits
 from mdm.runs import records
+from mdm.runs.build import build_learner, build_splits
 from mdm.runs.config import check
-from mdm.runs.protocol import BEST, build_learner, build_splits, quiet
+from mdm.runs.progress import quiet
+from mdm.runs.records import BEST
 from mdm.runs.untrusted import load_weights, read_config
-from mdm.training.learner import Learner, predict
+from mdm.training.learner import Learner
+from mdm.training.predict import predict
 from mdm.types import Batch
 
 

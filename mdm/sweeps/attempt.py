@@ -30,7 +30,8 @@ from omegaconf import DictConfig
 
 from mdm.ownership import InUse, own
 from mdm.runs import records
-from mdm.runs.protocol import record_folder, run
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.workers import in_pool, pool
 
 log = logging.getLogger(__name__)

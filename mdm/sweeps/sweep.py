@@ -7,115 +7,30 @@ sweep says at its end is read from the folders, so it is true for every launcher
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mdm.boundary import explained, in_line
 from mdm.ownership import in_use
 from mdm.runs import records
-from mdm.runs.config import check
-from mdm.runs.protocol import build_splits, check_select, place, tidy
-from mdm.sweeps.attempt import LOG, packed_task
-from mdm.sweeps.experiment import cells, table_of
-from mdm.sweeps.search import search_cells
-from mdm.types import DataSpec
+from mdm.runs.folder import tidy
+from mdm.sweeps.attempt import packed_task
+from mdm.sweeps.plan import Composer, Planned, plan, wanted
+from mdm.sweeps.progress import state, watched
 from mdm.workers import as_parent
 
 log = logging.getLogger("sweep")
 """Not below the package's, whose messages are those of a run and go into its folder."""
 
-Composer = Callable[[list[str]], DictConfig]
-"""Overrides → a run's config."""
 Launch = Callable[[list[list[str]]], Any]
 """Overrides of runs → Hydra's account of each, once all have been tried."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.records.examine`)."""
-
-    overrides: list[str]
-    folder: Path
-    found: str
-
-
-# ---- plan
-
-
-def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
-    """The overrides of every run that a command line asks for: an experiment's cells, or the product of what is swept.
-
-    Raises ValueError where `mdm.sweeps.experiment.cells` and `mdm.sweeps.search.search_cells` do, on a sweep that is no list of
-    values, and on a seed that is no whole number.
-    """
-    if "table" in cfg:
-        return [run for cell in cells(table_of(cfg), arguments) for run in cell.runs()]
-    if "search" in cfg:
-        return [run for cell in search_cells(cfg, arguments) for run in cell.runs()]
-    values: dict[str, list[str]] = {}
-    for given in OverridesParser.create().parse_overrides(list(arguments)):
-        key = given.get_key_element()
-        if given.is_sweep_override() and not given.is_discrete_sweep():
-            raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; use choice(…) or range(…).")
-        swept = given.is_sweep_override()
-        if key == "experiment" and swept:
-            raise ValueError(f"One experiment is run at a time, but {given.input_line} came; give the command once for each.")
-        if isinstance(given.value(), Glob):
-            raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; name the options, as penalty=kl,f.")
-        values[key] = [f"{key}={value}" for value in given.sweep_string_iterator()] if swept else [str(given.input_line)]
-        if key == "seed" and not all(value.removeprefix("seed=").isdecimal() for value in values[key]):
-            raise ValueError(f"Seeds are whole numbers, but {given.input_line} came; use seed='range(10)', say.")
-    empty = [key for key, chosen in values.items() if not chosen]
-    if empty:
-        raise ValueError(f"A grid has at least one value of each key, but {', '.join(empty)} has none; use seed='range(10)', say.")
-    return [list(run) for run in product(*values.values())]
-
-
-def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
-    """Where every run belongs and what is there already; nothing is written.
-
-    Raises ValueError if a config or its data break a contract, if a folder holds a record of another config, and if two runs would
-    share a folder.
-    """
-    sets: dict[str, tuple[str, DataSpec]] = {}
-    configs: dict[tuple[str, ...], DictConfig] = {}
-    planned: dict[Path, Planned] = {}
-    for overrides in runs:
-        seed = next((o.removeprefix("seed=") for o in overrides if o.startswith("seed=")), None)
-        others = tuple(o for o in overrides if not o.startswith("seed="))
-        if others not in configs:
-            configs[others] = composer(overrides)
-        cfg = configs[others].copy()
-        if seed is not None:
-            cfg.seed = int(seed)
-        check(cfg)
-        of_data = OmegaConf.to_yaml(cfg.data, resolve=True)
-        if of_data not in sets:
-            splits = build_splits(cfg)
-            sets[of_data] = splits.segments.card_hash, splits.spec
-        card, spec = sets[of_data]
-        check_select(cfg.trainer.select, spec)
-        folder, _, found = place(cfg, overrides, card)
-        if folder in planned:
-            raise ValueError(
-                f"Every run of a sweep has a folder of its own, but two have {folder}: {' '.join(planned[folder].overrides)} and "
-                f"{' '.join(overrides)}; remove one."
-            )
-        planned[folder] = Planned(overrides, folder, found)
-    return list(planned.values())
 
 
 def sweep(
@@ -236,68 +151,3 @@ def report(planned: Sequence[Planned], since: float) -> None:
         log.error("%s\n    %s", error if failed else run.folder, why)
     if missing:
         raise SystemExit(1)
-
-
-def state(folder: Path, since: float = 0.0) -> str:
-    """finished, failed, running (its log was opened after ``since``, so it may also have been killed) or left."""
-    if (folder / records.METRICS).is_file():
-        return "finished"
-    if (folder / records.ERROR).is_file():
-        return "failed"
-    opened = folder / LOG
-    return "running" if opened.is_file() and opened.stat().st_mtime >= since > 0 else "left"
-
-
-# ---- progress
-
-
-@contextlib.contextmanager
-def watched(todo: Sequence[Planned], every: float = 1.0, quiet_for: float = 15.0) -> Iterator[None]:
-    """Show how far a sweep is while the block runs: a bar on a terminal, else a line when something changed, now and then."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    started, ended = time.time(), threading.Event()
-    # Errors of an earlier attempt are not those of this one.
-    for run in todo:
-        (run.folder / records.ERROR).unlink(missing_ok=True)
-
-    def counts() -> dict[str, int]:
-        states = [state(run.folder, started) for run in todo]
-        return {name: states.count(name) for name in ("finished", "running", "failed", "left")}
-
-    def watch() -> None:
-        console = Console(stderr=True)
-        bar = Progress(BarColumn(), TextColumn("{task.description}"), console=console, disable=not console.is_terminal)
-        with bar:
-            task, last = bar.add_task("", total=len(todo)), 0.0
-            said: dict[str, int] = {}
-            while True:
-                stop = ended.wait(every)
-                now = counts()
-                text = told(now, time.time() - started)
-                bar.update(task, completed=now["finished"] + now["failed"], description=text)
-                if not console.is_terminal and now != said and (stop or time.time() - last > quiet_for):
-                    log.info("%s", text)
-                    said, last = now, time.time()
-                if stop:
-                    return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def told(counts: dict[str, int], seconds: float) -> str:
-    """``3 done, 2 running, 0 failed, 75 left, about 12 min``; the estimate supposes that the rest takes as long as what is done."""
-    over = counts["finished"] + counts["failed"]
-    text = f"{counts['finished']} done, {counts['running']} running, {counts['failed']} failed, {counts['left']} left"
-    remaining = counts["left"] + counts["running"]
-    if not over or not remaining:
-        return text
-    left = seconds / over * remaining
-    return f"{text}, about {left / 3600:.1f} h" if left >= 5400 else f"{text}, about {max(1, round(left / 60))} min"

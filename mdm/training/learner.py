@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -27,8 +26,11 @@ from mdm.backbones.base import Backbone
 from mdm.metrics import evaluate
 from mdm.penalties.base import Penalty, View
 from mdm.seeds import Stream, derive
+from mdm.training.groups import parameter_groups
+from mdm.training.predict import to_numpy
 from mdm.training.product import batch_lengths, detached, product, shifts
-from mdm.types import Batch, DataSpec, Encoded, Fusion
+from mdm.training.views import Here, Recent, endless, gather, keeping_buffers, samples
+from mdm.types import Batch, DataSpec
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
@@ -317,128 +319,3 @@ class Learner(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curve = checkpoint["curve"]
-
-
-@dataclass(frozen=True)
-class Here:
-    """A batch and what the backbone made of it; lengths [modalities, batch] where products are drawn."""
-
-    batch: Batch
-    encoded: Encoded
-    fusion: Fusion
-    lengths: np.ndarray | None
-
-
-class Recent:
-    """The last views of an epoch, as they were when the backbone stepped on them; begins empty in each epoch."""
-
-    size = 16
-
-    def __init__(self, seed: int):
-        self.views: list[View] = []
-        self.rng = np.random.default_rng(seed)
-
-    def __len__(self) -> int:
-        return len(self.views)
-
-    def keep(self, view: View) -> None:
-        self.views = [*self.views[-self.size + 1 :], view]
-
-    def draw(self) -> View:
-        """One of them, for a critic step."""
-        return self.views[self.rng.integers(len(self.views))]
-
-    def last(self, rows: int) -> View:
-        """The latest ones together, of about so many rows, or as many as there are."""
-        return gather(self.views[-max(1, round(rows / len(self.views[-1].label))) :])
-
-
-class keeping_buffers:
-    """Put a module's buffers (BatchNorm's running statistics) back afterwards."""
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.saved = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
-
-    def __exit__(self, *_: object) -> None:
-        with torch.no_grad():
-            for buffer, value in self.saved:
-                buffer.copy_(value)
-
-
-def endless(loader: DataLoader[Batch], epoch: int) -> Iterator[Batch]:
-    """Batches without end; the order of each pass is a function of (loader's seed, epoch, pass)."""
-    passes = 0
-    while True:
-        loader.batch_sampler.set_epoch(epoch * 1000 + passes)  # type: ignore[union-attr]
-        yield from loader
-        passes += 1
-
-
-def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]], decay: str = "all") -> list[dict[str, Any]]:
-    """Optimiser groups by the submodule that owns the parameters; the rest forms the first group.
-
-    With ``decay=matrices`` each is divided: vectors (biases, the weights of norms) get no weight decay.
-
-    Raises ValueError if a name is no submodule, if two groups share parameters, or on an unknown ``decay``.
-    """
-    if decay not in ("all", "matrices"):
-        raise ValueError(f"Weight decay acts on all parameters or on matrices, but {decay!r} came; set model.decay.")
-    owned: dict[int, str] = {}
-    result: list[dict[str, Any]] = []
-    for name, options in groups.items():
-        try:
-            parameters = [p for p in backbone.get_submodule(name).parameters() if p.requires_grad]
-        except AttributeError:
-            children = ", ".join(n for n, _ in backbone.named_children())
-            raise ValueError(
-                f"An optimiser group belongs to a submodule of {type(backbone).__name__} ({children}), but {name!r} is none; "
-                "correct model.groups."
-            ) from None
-        shared = {owned[id(p)] for p in parameters if id(p) in owned}
-        if shared:
-            raise ValueError(f"Optimiser groups must not share parameters, but {name!r} overlaps {shared}; correct model.groups.")
-        owned |= {id(p): name for p in parameters}
-        result.append({"params": parameters, **options})
-    result.insert(0, {"params": [p for p in backbone.parameters() if p.requires_grad and id(p) not in owned]})
-    if decay == "matrices":
-        # XLNet has a bias for each head, so its biases are matrices; they are known by their name alone.
-        vectors = {id(p) for name, p in backbone.named_parameters() if p.ndim < 2 or name.endswith("bias")}
-        divided = []
-        for group in result:
-            divided.append({**group, "params": [p for p in group["params"] if id(p) not in vectors]})
-            divided.append({**group, "params": [p for p in group["params"] if id(p) in vectors], "weight_decay": 0.0})
-        result = divided
-    return [group for group in result if group["params"]]
-
-
-def samples(view: View, first: int, stop: int, held: int) -> View:
-    """A view with the samples first … stop − 1 of the ``held`` samples of the product that it has."""
-    if view.product is None or first == stop:
-        return View(view.joint, None, view.label)
-    size = len(view.product.z) // held
-    return View(view.joint, view.product[first * size : stop * size], view.label)
-
-
-def gather(views: list[View]) -> View:
-    """Views of consecutive batches as one."""
-
-    products = [v.product for v in views if v.product is not None]
-    return View(
-        Fusion.cat([v.joint for v in views]), Fusion.cat(products) if products else None, torch.cat([v.label for v in views])
-    )
-
-
-def to_numpy(tensor: Tensor) -> Float[np.ndarray, "*shape"]:
-    return tensor.detach().float().cpu().numpy()
-
-
-@torch.no_grad()
-def predict(backbone: Backbone, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and labels of all batches, [n, targets] each; the backbone in evaluation mode, on its own device."""
-    device = next(backbone.parameters()).device
-    backbone.eval()
-    pairs = [(backbone(batch.to(device)).prediction, batch.label) for batch in batches]
-    return to_numpy(torch.cat([p for p, _ in pairs])), to_numpy(torch.cat([y for _, y in pairs]))

@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from mdm.runs.protocol import make
+from mdm.runs.members import make
 from mdm.training.product import batch_lengths, product, shifts
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 

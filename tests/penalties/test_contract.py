@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from mdm.penalties.base import View
-from mdm.runs.protocol import make
+from mdm.runs.members import make
 from mdm.types import Fusion
 
 CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((Path(__file__).parents[2] / "configs" / "penalty").glob("*.yaml"))}

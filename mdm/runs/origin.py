@@ -1,0 +1,32 @@
+"""The code, libraries and machine that made a number."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+def origin() -> dict[str, Any]:
+    """The code, libraries and machine that made a number."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str | None:
+        result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return result.stdout.strip() if result.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    packages = ("mdm", "torch", "pytorch-lightning", "transformers", "numpy", "hydra-core")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "uncommitted_changes": None if status is None else bool(status),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+    }
