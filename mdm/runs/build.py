@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from mdm.runs.loggers import Logger
 from mdm.runs.members import make
 from mdm.runs.naming import penalties, penalty_name
 from mdm.seeds import Stream
-from mdm.training.learner import Learner, Objective
+from mdm.training.learner import Learner
+from mdm.training.objective import Objective
 from mdm.training.product import shifts
-
-log = logging.getLogger(__name__)
 
 
 def build_splits(cfg: DictConfig) -> Splits:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -19,9 +18,8 @@ from mdm.ownership import Owner
 from mdm.runs.records import BEST, LAST
 from mdm.runs.selection import best_row, has_ended
 from mdm.runs.untrusted import load_weights
+from mdm.training.curve import name_metric
 from mdm.training.learner import Learner
-
-log = logging.getLogger(__name__)
 
 
 class Checkpoints(Checkpoint):
@@ -81,7 +79,7 @@ def choose_checkpoint(learner: Learner, options: DictConfig, folder: Path) -> Se
     Raises RuntimeError unless the checkpoint that lies there is of the curve's best epoch, and of this very training.
     """
     curve = learner.curve
-    best, key = best_row(curve, options), f"valid/{options.select}"
+    best, key = best_row(curve, options), name_metric(options.select)
     checkpoint = load_weights(learner, folder / BEST)
     if repr(checkpoint["curve"]) != repr(curve[: best + 1]):  # to the last bit, and NaN is NaN
         raise RuntimeError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import subprocess
 from importlib.metadata import version
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-log = logging.getLogger(__name__)
 
 
 def origin() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mdm.data.splits import Splits
 from mdm.runs import records
 from mdm.runs.loggers import Logger
 from mdm.runs.selection import best_row
+from mdm.training.curve import TASK, describe_columns, name_metric
 from mdm.training.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -34,14 +35,13 @@ class Progress(Callback):
         records.write_table(self.folder / records.CURVE, curve)
         for logger in self.loggers:
             logger.epoch(curve[-1])
-        row, monitor = curve[-1], f"valid/{self.options.select}"
-        # With several targets their metrics are named like that too, but are not measured in training.
-        estimates = [key for key in row if key.startswith("valid/") and key.count("/") == 2 and f"train/{key[6:]}" in row]
-        parts = "  ".join(f"{key.removeprefix('valid/')} {row[key]:.3f} (train {row[f'train/{key[6:]}']:.3f})" for key in estimates)
+        row, monitor = curve[-1], name_metric(self.options.select)
+        estimates = [c.quantity for c in describe_columns(row).values() if (c.kind, c.fold) == ("estimate", "valid")]
+        parts = "  ".join(f"{name} {row[f'valid/{name}']:.3f} (train {row[f'train/{name}']:.3f})" for name in estimates)
         log.info(
             "epoch %3d  train %.3f  %s %.4f  %s%s(%.1f s)",
             row["epoch"],
-            row["train/task"],
+            row[TASK],
             monitor,
             row[monitor],
             parts + "  " if parts else "",

@@ -30,6 +30,7 @@ from mdm.runs.records import BEST, LAST
 from mdm.runs.selection import best_row, check_select, has_ended
 from mdm.runs.trainer import build_trainer
 from mdm.runs.untrusted import read_checkpoint
+from mdm.training.curve import describe_columns, name_metric
 from mdm.training.learner import Learner
 from mdm.training.predict import predict
 from mdm.types import Batch
@@ -104,7 +105,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     announce(splits)
     began = time.monotonic()
     curve = baseline.fit(splits.in_order("train"), splits.valid())
-    best, metric = best_row(curve, cfg.trainer), f"valid/{cfg.trainer.select}"
+    best, metric = best_row(curve, cfg.trainer), name_metric(cfg.trainer.select)
     curve[-1]["seconds"] = time.monotonic() - began
     records.write_atomically(folder / BEST, json.dumps(baseline.settings(best)) + "\n")
     selection = Selection(folder / BEST, best, metric, curve[best][metric])
@@ -143,7 +144,7 @@ def conclude(
         "model": cfg.model.name,
         "penalty": penalty_name(cfg),
         "seed": cfg.seed,
-        "valid": {key.removeprefix("valid/"): value for key, value in row.items() if key.startswith("valid/")},
+        "valid": {c.quantity: row[name] for name, c in describe_columns(row).items() if c.fold == "valid"},
         "test": evaluate(prediction, label, spec.label_range, spec.targets),
         "test_of_train_mean": evaluate(floor, label, spec.label_range, spec.targets),
         "selected": {"by": selection.metric, "epoch": selection.epoch, "epochs": len(curve)},

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from omegaconf import DictConfig
 
 from mdm.metrics import evaluate, metric_of
+from mdm.training.curve import name_metric
 from mdm.types import DataSpec
-
-log = logging.getLogger(__name__)
 
 
 def check_select(select: str, spec: DataSpec) -> None:
@@ -36,7 +33,7 @@ def has_ended(curve: list[dict[str, float]], options: DictConfig) -> bool:
 
 def best_row(curve: list[dict[str, float]], options: DictConfig) -> int:
     """Index of the epoch with the best validation metric; ties go to the earlier one, and NaN is worse than any number."""
-    sign, key = (1 if metric_of(options.select).lower_is_better else -1), f"valid/{options.select}"
+    sign, key = (1 if metric_of(options.select).lower_is_better else -1), name_metric(options.select)
     # In single precision, so that differences in the last bit of a mean decide nothing.
     values = [np.float32(row[key]) for row in curve]
     return min(range(len(curve)), key=lambda i: (bool(np.isnan(values[i])), sign * values[i]))

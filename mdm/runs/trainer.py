@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -21,8 +20,6 @@ from mdm.runs.loggers import Logger
 from mdm.runs.progress import Progress
 from mdm.runs.selection import check_select
 from mdm.types import DataSpec
-
-log = logging.getLogger(__name__)
 
 
 def build_trainer(cfg: DictConfig, owner: Owner, spec: DataSpec, loggers: Sequence[Logger] = ()) -> pl.Trainer:

@@ -11,8 +11,7 @@ run resumed at an epoch's start continues as if it had never stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,59 +23,15 @@ from torch.utils.data import DataLoader
 
 from mdm.backbones.base import Backbone
 from mdm.metrics import evaluate
-from mdm.penalties.base import Penalty, View
+from mdm.penalties.base import View
 from mdm.seeds import Stream, derive
+from mdm.training.curve import Fold, name_estimate, name_metric, name_term
 from mdm.training.groups import parameter_groups
+from mdm.training.objective import Objective, OptimizerFactory
 from mdm.training.predict import to_numpy
 from mdm.training.product import batch_lengths, detached, product, shifts
 from mdm.training.views import Here, Recent, endless, gather, keeping_buffers, samples
 from mdm.types import Batch, DataSpec
-
-OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
-
-
-@dataclass
-class Objective:
-    """A penalty and how its critic is trained.
-
-    critic_steps: steps of the critic per step of the backbone (Unroll = 10 in paper 000)
-    critic_batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as
-        Algorithm 1 reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier
-        batches of this epoch as they were then, which cost nothing
-    interleave: ``batch``, critic steps within every step of the backbone; ``epoch``, before an epoch of the backbone,
-        critic_steps passes of the critic over fresh batches (one pass in paper 001)
-    optimizer: makes the critic's optimiser from its parameters; never clipped, which breaks DV and NWJ critics
-    measure_only: train the critic and report its estimate, but add nothing to the loss
-    """
-
-    penalty: Penalty
-    critic_steps: int = 10
-    critic_batches: str = "shared"
-    interleave: str = "batch"
-    optimizer: OptimizerFactory | None = None
-    measure_only: bool = False
-
-    def __post_init__(self) -> None:
-        if self.critic_batches not in ("fresh", "shared", "replay") or self.interleave not in ("batch", "epoch"):
-            raise ValueError(
-                "critic_batches is fresh, shared or replay and interleave is batch or epoch, but "
-                f"{self.critic_batches!r} and {self.interleave!r} came; set penalty.critic_batches and penalty.interleave."
-            )
-        if self.interleave == "epoch" and self.critic_batches != "fresh":
-            raise ValueError(
-                "A critic that trains before the backbone's epoch has no batch to share, so interleave=epoch needs "
-                f"critic_batches=fresh, but {self.critic_batches} came; set penalty.critic_batches=fresh."
-            )
-        if self.trains and (self.critic_steps < 1 or self.optimizer is None):
-            raise ValueError(
-                f"A penalty with a critic needs critic_steps >= 1 and an optimizer, but critic_steps={self.critic_steps} and "
-                f"optimizer={self.optimizer}; set penalty.critic_steps and penalty.optimizer."
-            )
-
-    @property
-    def trains(self) -> bool:
-        """Whether there is a critic to train."""
-        return next(self.penalty.parameters(), None) is not None
 
 
 class Learner(pl.LightningModule):
@@ -89,6 +44,8 @@ class Learner(pl.LightningModule):
     decay: what weight decay acts on: ``all`` parameters, or ``matrices``, as is usual for transformers (no bias, no norm)
     schedule: share of training done, in [0, 1) → factor of every learning rate of the task optimiser, before each step
     fresh: a loader of training batches in an order of its own, for ``critic_batches=fresh`` and ``interleave=epoch``
+    accumulate: batches whose mean gradient is that of one step; the last ones of an epoch, fewer, make one too. Critics are fitted
+        on every batch all the same
 
     ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the
     term, before any weight has changed.
@@ -107,6 +64,7 @@ class Learner(pl.LightningModule):
         decay: str = "all",
         schedule: Callable[[float], float] | None = None,
         fresh: DataLoader[Batch] | None = None,
+        accumulate: int = 1,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -115,6 +73,7 @@ class Learner(pl.LightningModule):
         self.objectives = dict(objectives)
         self.spec, self.loss, self.make_optimizer, self.groups = spec, loss, optimizer, groups or {}
         self.seed, self.gradient_clip, self.decay, self.schedule, self.fresh = seed, gradient_clip, decay, schedule, fresh
+        self.accumulate = accumulate
         self.curve: list[dict[str, float]] = []
         parameter_groups(backbone, self.groups, decay)  # complains of a wrong name before anything has begun
         self._products = max((o.penalty.products for o in objectives.values()), default=0)
@@ -130,7 +89,7 @@ class Learner(pl.LightningModule):
             objective.penalty.start_epoch()
         self._fresh_batches = endless(self.fresh, epoch) if self.fresh is not None else None
         self._sums: dict[str, Tensor] = {}
-        self._batches = 0
+        self._batches = self._steps = 0
         self._started = time.monotonic()
 
     def on_train_epoch_start(self) -> None:
@@ -180,7 +139,10 @@ class Learner(pl.LightningModule):
         return terms
 
     def _step(self, terms: dict[str, Tensor]) -> None:
-        """One step of the backbone on the sum of the terms."""
+        """Add the gradient of the sum of the terms; after the last batch of a step, one step of the backbone.
+
+        With ``accumulate`` n the gradient is ∇(1/n) Σ_b L_b over the n batches of the step, of which the last may have fewer.
+        """
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             bad = [name for name, value in terms.items() if not torch.isfinite(value)]
@@ -190,19 +152,27 @@ class Learner(pl.LightningModule):
             )
         optimizers: Any = self.optimizers()
         optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
-        if self.schedule is not None:
-            step = self.current_epoch * self.trainer.num_training_batches + self._batches
-            factor = self.schedule(step / (self.trainer.max_epochs * self.trainer.num_training_batches))  # type: ignore[operator]
-            for group in optimizer.param_groups:
-                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
-        optimizer.zero_grad()
-        self.manual_backward(total)
-        if self.gradient_clip is not None:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
-        optimizer.step()
+        batches: int = self.trainer.num_training_batches  # type: ignore[assignment]
+        first = self._steps * self.accumulate
+        together = min(self.accumulate, batches - first)
+        if self._batches == first:
+            optimizer.zero_grad()
+        self.manual_backward(total / together)
         self._batches += 1
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        if self._batches < first + together:
+            return
+        if self.schedule is not None:
+            steps = -(-batches // self.accumulate)
+            done = self.current_epoch * steps + self._steps
+            factor = self.schedule(done / (self.trainer.max_epochs * steps))  # type: ignore[operator]
+            for group in optimizer.param_groups:
+                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+        if self.gradient_clip is not None:
+            self.clip_gradients(optimizer, self.gradient_clip, "norm")
+        optimizer.step()
+        self._steps += 1
 
     # ---- critics
 
@@ -285,14 +255,15 @@ class Learner(pl.LightningModule):
         metrics = evaluate(to_numpy(view.joint.prediction), to_numpy(view.label), self.spec.label_range, self.spec.targets)
         row = {"epoch": float(self.current_epoch)}
         if self._batches:
-            row |= {f"train/{name}": float(value) / self._batches for name, value in self._sums.items()}
-        row |= {f"valid/{name}": value for name, value in metrics.items()}
+            row |= {name_term(term): float(value) / self._batches for term, value in self._sums.items()}
+        row |= {name_metric(metric): value for metric, value in metrics.items()}
         for name, objective in self.objectives.items():
-            looked_at = {"valid": view}
+            looked_at: dict[Fold, View] = {"valid": view}
             if self._batches:
                 looked_at["train"] = self._recent[name].last(len(view.label))
             for fold, rows in looked_at.items():
-                row |= {f"{fold}/{name}/{part}": float(value) for part, value in objective.penalty.estimate(rows).items()}
+                estimates = objective.penalty.estimate(rows)
+                row |= {name_estimate(fold, name, part): float(value) for part, value in estimates.items()}
         row["seconds"] = time.monotonic() - self._started
         self._held_out = []
         self.log_dict({name: value for name, value in row.items() if name != "epoch"}, on_epoch=True)
