@@ -1,4 +1,4 @@
-"""Hydra's end of `mdm.sweep`: Hydra takes sweepers only from modules of this name."""
+"""Hydra's end of `mdm.sweeps.sweep`: Hydra takes sweepers only from modules of this name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Missing(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from mdm.compose import search_path_of
-        from mdm.sweep import sweep
+        from mdm.sweeps.sweep import sweep
 
         def composed(overrides: list[str]) -> DictConfig:
             cfg = self.context.config_loader.load_sweep_config(self.composed_once, overrides)

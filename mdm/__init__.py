@@ -12,11 +12,7 @@ The package is the path of a video segment to a number that can be believed, a s
     data        a store, or data whose dependence is known → batches; the test fold sealed
     estimators  critic outputs or representations → bounds and distances
     backbones   batch → each modality encoded → fused Z and a prediction
-    product     encoded modalities re-paired: samples of the product of the marginals
     penalties   Z of joint and product rows → a term of the loss, and a critic that estimates it
-    baselines   constants and regressors on pooled features: the floor
-    schedules   share of training done → factor of the learning rate
-    learner     one training loop for every backbone and every penalty
     metrics     predictions and labels → named numbers
     untrusted   files of a record, read as data within bounds
     records     what a run leaves on disk, verified when it is read               (mdm verify)
@@ -48,14 +44,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mdm.trained import Trained
+    from mdm.runs.trained import Trained
 
     __version__: str
 
 
 def load(folder: str | Path) -> Trained:
-    """The run that finished in a folder: its model, its data and how it reads new segments (`mdm.trained`)."""
-    from mdm import trained  # torch takes seconds to import
+    """The run that finished in a folder: its model, its data and how it reads new segments (`mdm.runs.trained`)."""
+    from mdm.runs import trained  # torch takes seconds to import
 
     return trained.load(folder)
 

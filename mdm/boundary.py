@@ -221,7 +221,7 @@ def several(found: Sequence[str], most: int = 5) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """line: ``mdm/run.py:80, in place``, the innermost of ours; deliberate: whether a ``raise`` of ours made the error."""
+    """line: ``mdm/runs/build.py:80, in place``, the innermost of ours; deliberate: whether a ``raise`` of ours made the error."""
 
     line: str
     deliberate: bool

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from mdm import records
 from mdm.boundary import several
 from mdm.compose import configured, search_path_as_arguments, take_search_path
-from mdm.config import check, plain
-from mdm.experiment import Cell, Row, Table, cells, read_arguments, table_of
-from mdm.naming import folder_of
-from mdm.run import quiet
+from mdm.runs import records
+from mdm.runs.config import check, plain
+from mdm.runs.naming import record_folder
+from mdm.runs.progress import quiet
+from mdm.sweeps.experiment import Cell, Row, Table, cells, read_arguments, table_of
 from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
 from mdm.workers import pool
 
@@ -100,13 +100,13 @@ def declared(arguments: list[str], mixed: bool) -> Experiment:
 
 
 def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
-    """A run's folder and config by its overrides; raises ValueError where `mdm.config.check` does."""
+    """A run's folder and config by its overrides; raises ValueError where `mdm.runs.config.check` does."""
     cfg = compose_run(overrides)
-    return folder_of(cfg, overrides), plain(cfg, resolve=False)
+    return record_folder(cfg, overrides), plain(cfg, resolve=False)
 
 
 def compose_run(overrides: list[str]) -> DictConfig:
-    """A run's config by its overrides; raises ValueError where `mdm.config.check` does."""
+    """A run's config by its overrides; raises ValueError where `mdm.runs.config.check` does."""
     cfg = hydra.compose("train", overrides)
     check(cfg)
     return cfg

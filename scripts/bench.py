@@ -22,12 +22,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from mdm import run as runs
 from mdm.boundary import ended
 from mdm.data.base import Ragged, Segments
 from mdm.data.splits import Splits
 from mdm.data.store import open_store, write_store
 from mdm.hints import require_known
+from mdm.runs.build import build_learner, build_splits, maker
+from mdm.runs.progress import quiet
 from mdm.seeds import derive
 from mdm.study import MOST_JOBS
 
@@ -82,7 +83,7 @@ def mosi_shaped(text: int = 768, audio: int = 5, video: int = 20, steps: int = 5
 
 def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3, batches: int | None = None) -> float:
     """Median seconds of a training epoch in Lightning, the first left out; from so many batches if given."""
-    learner = runs.build_learner(cfg, splits)
+    learner = build_learner(cfg, splits)
     clock: list[float] = []
 
     class Clock(pl.Callback):
@@ -113,8 +114,8 @@ def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3, batches: int
 
 def bare_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
     """The same epochs in a loop of a few lines, over the same loader."""
-    backbone = runs.build_learner(cfg, splits).backbone
-    optimizer = runs.maker(cfg.model.optimizer)(backbone.parameters())
+    backbone = build_learner(cfg, splits).backbone
+    optimizer = maker(cfg.model.optimizer)(backbone.parameters())
     loader, clock = splits.train(), []
     for epoch in range(epochs + 1):
         torch.manual_seed(derive(0, "dropout", epoch))
@@ -134,7 +135,7 @@ def bare_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
 
 def splits_of(cfg: DictConfig, segments: Segments | None = None) -> Splits:
     if segments is None:
-        return runs.build_splits(cfg)
+        return build_splits(cfg)
     return Splits(segments, batch_size=32, text="vectors", scale="none")
 
 
@@ -160,7 +161,7 @@ def bench_peers() -> None:
         if base:
             cfg.model.backbone.text_encoder = "base"
         splits = Splits(pieces if base else vectors, batch_size=32, text="tokens" if base else "vectors", scale="none")
-        parameters = sum(p.numel() for p in runs.build_learner(cfg, splits).backbone.parameters()) / 1e6
+        parameters = sum(p.numel() for p in build_learner(cfg, splits).backbone.parameters()) / 1e6
         seconds = epoch_seconds(cfg, splits, epochs=1, batches=1) if base else epoch_seconds(cfg, splits)
         print(f"| {model} | {parameters:.2f} | {seconds:.1f} | {PEERS.get(model, '–')} |", flush=True)
 
@@ -191,7 +192,7 @@ def ratios(columns: dict[str, list[str]]) -> None:
 def is_built(cfg: DictConfig, splits: Splits) -> bool:
     """Whether this model takes this penalty."""
     try:
-        runs.build_learner(cfg, splits)
+        build_learner(cfg, splits)
     except ValueError:
         return False
     return True
@@ -273,7 +274,7 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     warnings.filterwarnings("ignore")
-    runs.quiet()
+    quiet()
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
     require_known("", options, ("threads", "models", "penalties"), "bench.py")
     said = options.get("threads", "1")

@@ -31,7 +31,7 @@ from scipy.special import stdtr
 from mdm.boundary import ended
 from mdm.hints import require_known
 from mdm.ownership import own
-from mdm.records import write_table
+from mdm.runs.records import write_table
 from mdm.statistics import (
     CORRELATION,
     WEIGHTED_F1,

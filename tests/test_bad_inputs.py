@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hydra.errors import ConfigCompositionException
 
-from mdm import run as runs
 from mdm.data.base import Ragged, Segments
 from mdm.data.store import write_store
+from mdm.runs.protocol import run
 
 BAD = {
     "seed=-1": "seed must be a whole number of at least 0, but is -1",
@@ -77,7 +77,7 @@ def test_one_clear_message_and_no_record(config, tmp_path, overrides):
     words = overrides.split(" ") if "groups" not in overrides else [overrides]
     cfg = config(*words, f"paths.data={tmp_path}/stores", small=overrides != "data=mosi")
     with pytest.raises(ValueError, match=BAD[overrides]) as raised:
-        runs.run(cfg)
+        run(cfg)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "outputs").exists(), "a run that cannot begin must leave nothing"
 
@@ -125,11 +125,11 @@ def test_values_that_turned_nan_on_disk_are_found_before_the_run(config, tmp_pat
     with pytest.raises(
         ValueError, match=r"mosi: a store must hold what was written into it, but audio\.values\.npy .* has changed since"
     ):
-        runs.run(cfg)
+        run(cfg)
     assert not list((tmp_path / "outputs").rglob("metrics.json"))
 
 
 def test_a_store_without_a_test_fold(config, tmp_path):
     store_of(tmp_path / "stores" / "mosi", fold=np.array(["train"] * 8 + ["valid"] * 4))
     with pytest.raises(ValueError, match="each of train, valid and test must hold a segment, but test hold none"):
-        runs.run(config("data=mosi", f"paths.data={tmp_path}/stores", small=False))
+        run(config("data=mosi", f"paths.data={tmp_path}/stores", small=False))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mdm.baselines import GRIDS, Baseline
-from mdm.run import run
+from mdm.runs.protocol import run
+from mdm.training.baselines import GRIDS, Baseline
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 LABELS = np.array([[-1.0], [-1.2], [-0.8], [2.0], [3.0], [2.9], [1.0]], dtype=np.float32)
@@ -129,7 +129,7 @@ def test_words_are_weighted_by_how_rare_they_are():
 
 def test_the_chosen_setting_is_the_one_that_is_tested(config):
     from mdm.data.splits import Selection
-    from mdm.run import build_splits
+    from mdm.runs.build import build_splits
 
     cfg = config("model=baseline")
     record = run(cfg)
@@ -163,7 +163,7 @@ def test_validation_chooses_the_setting(config):
 
 
 def candidates(config):
-    from mdm.run import build_splits
+    from mdm.runs.build import build_splits
 
     splits = build_splits(config("model=baseline"))
     baseline = Baseline(splits.spec, "ridge")

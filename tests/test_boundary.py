@@ -14,7 +14,7 @@ from yaml import safe_load
 
 from mdm import boundary
 from mdm.boundary import account, ended, explained, several
-from mdm.records import read_record, write_atomically
+from mdm.runs.records import read_record, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,7 +43,7 @@ def test_what_nobody_foresaw_is_our_mistake(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os, "replace", lambda source, target: {}["missing"])
     status, err = told(lambda: write_atomically(tmp_path / "a", "text"), capsys)
     assert status == 70
-    assert err.startswith("This is a mistake in mdm, not yours: KeyError: 'missing' (mdm/records.py:")
+    assert err.startswith("This is a mistake in mdm, not yours: KeyError: 'missing' (mdm/runs/records.py:")
     assert err.splitlines()[1:] == ["(HYDRA_FULL_ERROR=1 shows all of it.)"]
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mdm import records
-from mdm import run as runs
 from mdm.__main__ import names, run_command
 from mdm.boundary import ended
+from mdm.runs import records
+from mdm.runs.protocol import run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
@@ -262,7 +262,7 @@ def trained(tmp_path_factory):
             overrides = ["experiment=mdm/table1", "data=synthetic", *rows, f"penalty={penalty}", *SMALL, f"paths.outputs={outputs}"]
             with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
                 cfg = compose("train", [*overrides, f"seed={seed}"])
-            runs.run(cfg, [*overrides, f"seed={seed}"])
+            run(cfg, [*overrides, f"seed={seed}"])
     return outputs
 
 

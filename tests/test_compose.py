@@ -9,7 +9,6 @@ import pytest
 import yaml
 from hydra import compose
 
-from mdm import attempt, records
 from mdm import compose as composing
 from mdm.boundary import ended
 from mdm.commands import report, search, table
@@ -20,7 +19,9 @@ from mdm.compose import (
     search_path_as_arguments,
     take_search_path,
 )
+from mdm.runs import records
 from mdm.study import command, finished_runs
+from mdm.sweeps import attempt
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("data.segments.train=40", "data.segments.valid=20", "data.segments.test=24", "trainer.max_epochs=1")

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
-from mdm.config import check
+from mdm.runs.config import check
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -20,7 +20,7 @@ BAD = {
     "+data.foo=1": "data has no key foo",
     "+model.foo=1": "model has no key foo",
     "+machine.gpu=1": "machine has no key gpu",
-    "+logger.loggers.wandb=3": "logger.loggers.wandb must be a subclass of mdm.loggers.Logger, by its _target_, but is 3",
+    "+logger.loggers.wandb=3": "logger.loggers.wandb must be a subclass of mdm.runs.loggers.Logger, by its _target_, but is 3",
     "+logger.foo=1": "logger has no key foo",
     "+paths.out=x": "paths has no key out",
     "+trainer.callbacks=[]": "trainer has no key callbacks",
@@ -150,10 +150,10 @@ BAD = {
     "+model.groups.lstm={lr: abc}": "model.groups.lstm.lr must be a finite number, but is 'abc'",
     "+model.groups.lstm={lr: -1}": "model.groups.lstm must be what torch.optim.AdamW can work with",
     "+model.groups.lstm={params: 1}": "The optimiser's group has no key params",
-    "model.schedule=linear": "model.schedule must be a schedule, such as mdm.schedules.Linear, by its _target_, but is 'linear",
-    "model.schedule={_target_: mdm.schedules.Linear, warmup: x}": "model.schedule.warmup must be a finite number, but is 'x'",
-    "model.schedule={_target_: mdm.schedules.Linear, warm: 0.1}": "has no key warm, but model.schedule.warm came",
-    "model.schedule={_target_: torch.optim.lr_scheduler.StepLR}": "model.schedule must be a schedule, such as mdm.schedules.Li",
+    "model.schedule=linear": "model.schedule must be a schedule, such as mdm.training.schedules.Linear, by its _target_, but is",
+    "model.schedule={_target_: mdm.training.schedules.Linear, warmup: x}": "model.schedule.warmup must be a finite number, but is",
+    "model.schedule={_target_: mdm.training.schedules.Linear, warm: 0.1}": "has no key warm, but model.schedule.warm came",
+    "model.schedule={_target_: torch.optim.lr_scheduler.StepLR}": "model.schedule must be a schedule, such as mdm.training.sched",
     "model.name=3": "model.name must be a text, but is 3",
     "model.name=null": "model.name must be a text, but is None",
     "data.segments.rho=abc": "data.segments.rho must be a finite number, but is 'abc'",
@@ -302,8 +302,8 @@ BAD = {
     "logger=wandb +logger.loggers.wandb.save_dir=/tmp/x": "has no key save_dir, but logger.loggers.wandb.save_dir came",
     "logger=wandb logger.loggers.wandb.project=3": "logger.loggers.wandb.project must be a text, but is 3",
     "logger=wandb logger.loggers.wandb._target_=pytorch_lightning.loggers.CSVLogger": "logger.loggers.wandb must be a subclass",
-    "logger=wandb logger.loggers.wandb._target_=mdm.loggers.Logger": "logger.loggers.wandb must be a subclass of mdm.loggers.L",
-    "+logger.loggers._target_=os.system": "logger.loggers._target_ must be a subclass of mdm.loggers.Logger, by its _target_,",
+    "logger=wandb logger.loggers.wandb._target_=mdm.runs.loggers.Logger": "logger.loggers.wandb must be a subclass of mdm.runs",
+    "+logger.loggers._target_=os.system": "logger.loggers._target_ must be a subclass of mdm.runs.loggers.Logger, by its _target_,",
     "logger.loggers=null": "logger.loggers must be a mapping, but is None",
     "paths.outputs=null": "paths.outputs must be a text, but is None",
     "paths.outputs=''": "paths.outputs must be a folder, but is ''",

@@ -5,7 +5,8 @@ from pathlib import Path
 import hydra
 import pytest
 
-from mdm.config import check, folder_of
+from mdm.runs.config import check
+from mdm.runs.naming import record_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = sorted(
@@ -23,7 +24,7 @@ def test_option_composes_and_keeps_the_schema(config, group, option):
     if "name" in cfg.get(group, {}):
         assert cfg[group].name == option, "a record is filed under the name, so it must be the option's"
     check(cfg)
-    folder_of(cfg, [f"{group}={option}"])
+    record_folder(cfg, [f"{group}={option}"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "tuned").rglob("*.yaml")), ids=lambda p: p.stem)
@@ -34,7 +35,7 @@ def test_tuned_values_name_their_source_and_reach_their_model(config, path):
     option = path.relative_to(ROOT / "configs" / "tuned").with_suffix("").as_posix()
     cfg = config(f"tuned={option}", small=False)
     if option.startswith("search/"):
-        return  # several runs of a search may have one model, and may choose its defaults (`mdm.search`)
+        return  # several runs of a search may have one model, and may choose its defaults (`mdm.sweeps.search`)
     assert cfg.model.name == path.stem
     assert cfg != config(f"model={path.stem}", small=False)
 

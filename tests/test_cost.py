@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from mdm.commands.study import main
-from mdm.run import run
+from mdm.runs.protocol import run
 from mdm.studies.cost import compare
 from mdm.studies.cost.counter import count_cost, count_operations, draw_segment
 

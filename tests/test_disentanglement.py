@@ -13,12 +13,13 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 import mdm
-from mdm import records
 from mdm.commands.study import main
-from mdm.experiment import cells, table_of
-from mdm.run import record_folder, run
+from mdm.runs import records
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.studies._fresh import draw_fresh
 from mdm.studies.disentanglement import representations as study
+from mdm.sweeps.experiment import cells, table_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -193,7 +194,7 @@ def test_the_four_representations_are_z(trained):
 
 
 def test_a_model_without_them_is_refused(trained, config):
-    from mdm.run import build_learner, build_splits
+    from mdm.runs.build import build_learner, build_splits
 
     cfg = config("model=lmf")
     with pytest.raises(ValueError, match=r"representations of one width, one of them shared, but LMF has .*; use model=mird"):

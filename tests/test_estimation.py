@@ -14,9 +14,9 @@ from torch import nn
 from mdm.commands.study import main
 from mdm.data.gaussian import total_correlation
 from mdm.estimators import DIVERGENCES
-from mdm.experiment import Table
 from mdm.penalties.dependency import Dependency
-from mdm.run import plain, run
+from mdm.runs.config import plain
+from mdm.runs.protocol import run
 from mdm.seeds import generator
 from mdm.studies import Frames
 from mdm.studies.estimation import Estimation
@@ -34,6 +34,7 @@ from mdm.studies.estimation.cells import (
 )
 from mdm.studies.estimation.closed_forms import divergence, list_eigenvalues, log_ratio, sigmoid_caps, truth, wasserstein_bounds
 from mdm.study import Experiment, call_each
+from mdm.sweeps.experiment import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 

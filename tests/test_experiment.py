@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from mdm.experiment import cells, read_arguments, table_of
+from mdm.sweeps.experiment import cells, read_arguments, table_of
 
 ROWS = {
     "none": {"label": "EF-LSTM", "run": ["model=eflstm", "penalty=none"], "paper": {"model": "EF-LSTM"}},

@@ -9,10 +9,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mdm.experiment import CHOOSE, cells, table_of
 from mdm.metrics import evaluate
 from mdm.reference import read
-from mdm.run import build_learner, build_splits, make, record_folder, run
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.members import make
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
+from mdm.sweeps.experiment import CHOOSE, cells, table_of
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -18,13 +18,14 @@ from mdm.backbones.base import Backbone
 from mdm.commands.study import main
 from mdm.data.gaussian import gaussian
 from mdm.data.synthetic import synthetic
-from mdm.experiment import Row, Table
-from mdm.run import record_folder, run
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.studies import Frames, Run
 from mdm.studies.explanation import Explanation
 from mdm.studies.explanation.segments import draw_again, explain, measure_energy, measure_moves, recall_latents
 from mdm.studies.explanation.worth import auc, chance, pick_cases, pick_examples, rank, relate, spearman
 from mdm.study import Experiment
+from mdm.sweeps.experiment import Row, Table
 from mdm.types import Batch, Fusion, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,13 +8,14 @@ import h5py
 import numpy as np
 import pytest
 
-from mdm import extras, sweep
-from mdm import run as runs
+from mdm import extras
 from mdm.__main__ import names
 from mdm.boundary import of_hydra
 from mdm.commands import report
 from mdm.extras import require_extra
 from mdm.formats.prepare import prepare
+from mdm.runs import protocol as runs
+from mdm.sweeps import sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -95,7 +96,11 @@ def test_the_launcher_of_a_cluster():
 def test_all_but_reports_and_studies_does_without():
     """No module that the other commands or `prepare` import at their start imports one of them at its own."""
     formats = [f"mdm.formats.{path.stem}" for path in (ROOT / "mdm" / "formats").glob("*.py") if path.stem != "hdf5"]
-    reached, left = set(), [*(f"mdm.commands.{name}" for name in names() if name != "study"), "mdm.run", "mdm.sweep", *formats]
+    commands = [f"mdm.commands.{name}" for name in names()]
+    reached, left = (
+        set(),
+        [*commands, "mdm.runs.protocol", "mdm.sweeps.sweep", *formats],
+    )
     while left:
         name = left.pop()
         path = ROOT.joinpath(*name.split("."))
@@ -113,4 +118,4 @@ def test_all_but_reports_and_studies_does_without():
                 )
                 assert not {each.split(".")[0] for each in named} & {"wandb", "submitit", "matplotlib", "h5py"}, name
                 left += [each for each in named if each.startswith("mdm.")]
-    assert {"mdm.learner", "mdm.tables.page", "mdm.study", "mdm.formats.csd", "mdm.attempt"} <= reached
+    assert {"mdm.training.learner", "mdm.tables.page", "mdm.study", "mdm.formats.csd", "mdm.sweeps.attempt"} <= reached

@@ -16,8 +16,9 @@ from mdm.commands.study import main
 from mdm.data import lexicon
 from mdm.data.lexicon import KINDS, VOCABULARY
 from mdm.estimators import hsic
-from mdm.experiment import cells, table_of
-from mdm.run import build_learner, build_splits, run
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.protocol import run
+from mdm.runs.trained import Trained
 from mdm.studies.factors import dependence, exchange
 from mdm.studies.factors.dependence import KERNELS, depen, measure_ratios
 from mdm.studies.factors.exchange import Probe, measure_generation, variance_shares
@@ -32,7 +33,7 @@ from mdm.studies.factors.gradient_flow import (
 )
 from mdm.studies.factors.inference import Inferred, average_generated, infer, require_mfm
 from mdm.studies.factors.wording import render_orders
-from mdm.trained import Trained
+from mdm.sweeps.experiment import cells, table_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["data.segments.train=64", "data.segments.valid=16", "data.segments.test=40", "trainer.max_epochs=1", "seed=0"]

@@ -29,11 +29,12 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from mdm import members
-from mdm import run as runs
 from mdm.backbones.base import Backbone
 from mdm.data.gaussian import gaussian_total_correlation
 from mdm.ownership import own
+from mdm.runs import members
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.trainer import build_trainer
 from mdm.types import Fusion
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -187,15 +188,15 @@ def train(folder, names, *, measure_only=False, sign=1, epochs=5):
     # As an installed package would declare it.
     members.declared()[f"{__name__}.LinearFusion"] = EntryPoint("linear", f"{__name__}:LinearFusion", members.GROUP)
     cfg.model.backbone = {"_target_": f"{__name__}.LinearFusion"}
-    splits = runs.build_splits(cfg)
-    learner = runs.build_learner(cfg, splits)
+    splits = build_splits(cfg)
+    learner = build_learner(cfg, splits)
     for objective in learner.objectives.values():
         # A penalty refuses a negative weight, as a config must not have one.
         objective.penalty.weight *= sign
     before = Linear.of(learner.backbone)
     folder.mkdir(parents=True, exist_ok=True)
     with own(folder) as owner:
-        runs.build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
+        build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
     row = learner.curve[-1]
     estimates = {n: {k.split("/")[2]: v for k, v in row.items() if k.startswith(f"valid/{n}/")} for n in names}
     return Trained(before, Linear.of(learner.backbone), estimates)

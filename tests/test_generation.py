@@ -14,13 +14,13 @@ from scipy import stats
 from torch import nn
 
 import mdm
-from mdm import records
 from mdm.commands.study import main
-from mdm.experiment import cells, table_of
-from mdm.run import run
+from mdm.runs import records
+from mdm.runs.protocol import run
+from mdm.runs.trained import Trained
 from mdm.studies.generation import images as generation
 from mdm.studies.generation.wording import describe_difference
-from mdm.trained import Trained
+from mdm.sweeps.experiment import cells, table_of
 from mdm.types import Batch, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]

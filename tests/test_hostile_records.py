@@ -18,9 +18,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 import mdm
-from mdm import records
-from mdm.run import BEST, record_folder, run
-from mdm.untrusted import replaced
+from mdm.runs import records
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
+from mdm.runs.records import BEST
+from mdm.runs.untrusted import replaced
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -150,20 +152,20 @@ PLANTED = {
     "torch.optim.optimizer.os.system": {"command": "touch trap"},
     "torch.nn.functional.l1_loss": {},
     "mdm.load": {"folder": "."},
-    "mdm.run.os.system": {"command": "touch trap"},
-    "mdm.run.subprocess.run": {"args": ["touch", "trap"]},
-    "mdm.run.run": {"cfg": {}},
+    "mdm.runs.protocol.os.system": {"command": "touch trap"},
+    "mdm.runs.protocol.subprocess.run": {"args": ["touch", "trap"]},
+    "mdm.runs.protocol.run": {"cfg": {}},
     "mdm.backbones.text.importlib.import_module": {"name": "trap"},
     "mdm.backbones.text.TextEncoder": {"feature": 1},
     "mdm.backbones.base.Backbone": {},
-    "mdm.trained.load": {"folder": "."},
+    "mdm.runs.trained.load": {"folder": "."},
     "mdm.data.store.write_store": {"segments": None, "out": "trap"},
     "mdm.data.store.read_store": {"path": ".", "manifest": {}},
     "mdm.data.store.shutil.rmtree": {"path": "."},
     "mdm.data.base.json.loads": {"s": "1"},
     "mdm.formats.download.download": {"name": "cmu_mosi", "folder": "."},
     "mdm.formats.prepare.prepare": {"format": "csd", "source": ".", "out": "trap"},
-    "mdm.loggers.Wandb": {"save_dir": ".", "mode": "online"},
+    "mdm.runs.loggers.Wandb": {"save_dir": ".", "mode": "online"},
     "mdm.__init__.load": {"folder": "."},
     "mdm.data.synthetic.__builtins__.exec": {"_args_": ["1"]},
 }
@@ -177,7 +179,7 @@ def test_only_members_are_built(record, target):
         pickle.dump(Runs(), file)
     whole = (record / records.CONFIG).read_text()
     for slot in SLOTS:
-        if target == "mdm.loggers.Wandb" and slot == "logger.loggers.x":
+        if target == "mdm.runs.loggers.Wandb" and slot == "logger.loggers.x":
             continue  # below
 
         def plant(config, slot=slot):
@@ -225,7 +227,7 @@ CONFIGS = {
     "select of environment": put("name", "${oc.select:nothing,${oc.env:SECRET}}"),
     "a mapping doubled and doubled": lambda config: config.update({f"x{i}": f"${{x{i + 1}}}${{x{i + 1}}}" for i in range(60)}),
     "a circle": put("model.optimizer.lr", "${model.optimizer.lr}"),
-    "a logger elsewhere": put("logger.loggers.x", {"_target_": "mdm.loggers.TensorBoard", "save_dir": "/tmp/elsewhere"}),
+    "a logger elsewhere": put("logger.loggers.x", {"_target_": "mdm.runs.loggers.TensorBoard", "save_dir": "/tmp/elsewhere"}),
     "a name above": put("name", "../../x"),
     "a name of root's": put("data.name", "/etc/cron.d/x"),
     "a name with an end": put("model.name", "a\0b"),

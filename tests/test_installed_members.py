@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mdm import records
 from mdm.formats import prepare as preparing
 from mdm.formats.prepare import formats, help_text
+from mdm.runs import records
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,28 +8,32 @@ import pytest
 import torch
 from torch import nn
 
-from mdm import learner as learners
-from mdm import run as runs
-from mdm.data.splits import InOrder
+from mdm.data.batches import InOrder
 from mdm.estimators import donsker_varadhan
-from mdm.learner import CriticTraining, Here, Objective, Recent, keeping_buffers, parameter_groups, predict, samples
 from mdm.ownership import own
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.penalties.hsic import Hsic
-from mdm.product import batch_lengths
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.trainer import build_trainer
 from mdm.seeds import derive
+from mdm.training import learner as learners
+from mdm.training.groups import parameter_groups
+from mdm.training.objective import CriticTraining, Objective
+from mdm.training.predict import predict
+from mdm.training.product import batch_lengths
+from mdm.training.views import Here, Recent, keeping_buffers, samples
 from mdm.types import Fusion
 
 
 def fit(cfg, folder, change=lambda learner: None):
     """Train a config outside a record; returns (learner, splits)."""
-    splits = runs.build_splits(cfg)
-    learner = runs.build_learner(cfg, splits)
+    splits = build_splits(cfg)
+    learner = build_learner(cfg, splits)
     change(learner)
     folder.mkdir(parents=True, exist_ok=True)
     with own(folder) as owner:
-        runs.build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
+        build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
     return learner, splits
 
 
@@ -41,8 +45,8 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 @pytest.mark.parametrize("model", ["eflstm", "lmf"])
 def test_no_penalty_equals_a_bare_loop_bit_for_bit(config, tmp_path, model):
     cfg = config(f"model={model}")
-    splits = runs.build_splits(cfg)
-    bare = runs.build_learner(cfg, splits).backbone
+    splits = build_splits(cfg)
+    bare = build_learner(cfg, splits).backbone
     optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.01)
     loader = splits.train()
     for epoch in range(cfg.trainer.max_epochs):
@@ -113,7 +117,7 @@ def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, inter
             "penalty.critic.steps=2",
             f"penalty.critic.optimizer.lr={lr}",
         )
-        start = copy.deepcopy(runs.build_learner(cfg, runs.build_splits(cfg)).penalties)
+        start = copy.deepcopy(build_learner(cfg, build_splits(cfg)).penalties)
         return start, fit(cfg, tmp_path / f"{lr}")[0].penalties
 
     assert same(*critic(0.0))
@@ -167,8 +171,8 @@ def test_lightning_counts_the_steps_of_the_backbone_alone(config, tmp_path):
 def built(config, *overrides):
     """A learner, its first training batch, and what the backbone makes of it."""
     cfg = config("model=lmf", *overrides)
-    splits = runs.build_splits(cfg)
-    learner = runs.build_learner(cfg, splits)
+    splits = build_splits(cfg)
+    learner = build_learner(cfg, splits)
     batch = next(iter(splits.train()))
     with torch.no_grad():
         encoded = learner.backbone.encode(batch)
@@ -279,30 +283,30 @@ def test_samples_of_a_view():
 
 def test_a_term_that_is_not_finite_stops_before_any_weight_changes(config, tmp_path):
     cfg = config()
-    splits = runs.build_splits(cfg)
-    learner = runs.build_learner(cfg, splits)
+    splits = build_splits(cfg)
+    learner = build_learner(cfg, splits)
     before = copy.deepcopy(learner.backbone)
     learner.loss.register_forward_hook(lambda module, arguments, value: value * float("nan"))
     with pytest.raises(ValueError, match="Every loss term must be finite, but task is not, in epoch 0"), own(tmp_path) as owner:
-        runs.build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
+        build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
     assert same(learner.backbone, before)
 
 
 def test_a_critic_that_diverges_is_named(config, tmp_path):
     cfg = config("penalty=kl")
-    splits = runs.build_splits(cfg)
-    learner = runs.build_learner(cfg, splits)
+    splits = build_splits(cfg)
+    learner = build_learner(cfg, splits)
     weight = next(learner.penalties["kl"].parameters())
     learner.penalties["kl"].critic_loss = lambda view: weight.sum() * float("inf")
     with pytest.raises(ValueError, match="A critic's loss must be finite, but that of kl is not"), own(tmp_path) as owner:
-        runs.build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
+        build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
 
 
 def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):
     """SGD with lr 1 moves by the gradient: with the norm clipped to 1e-3, three steps move at most 3e-3."""
     sgd = ("~model.optimizer", "+model.optimizer={_target_: torch.optim.SGD, lr: 1.0}", "trainer.max_epochs=1")
     cfg = config(*sgd, "trainer.gradient_clip=0.001")
-    start = runs.build_learner(cfg, runs.build_splits(cfg)).backbone
+    start = build_learner(cfg, build_splits(cfg)).backbone
     learner, _ = fit(cfg, tmp_path)
     moved = torch.cat([(a - b).flatten() for a, b in zip(learner.backbone.parameters(), start.parameters(), strict=True)])
     assert 0 < moved.norm() <= 3.01e-3
@@ -358,7 +362,7 @@ def test_weight_decay_of_matrices_leaves_vectors_alone():
 
 def test_a_schedule_sets_every_learning_rate_before_each_step(config, tmp_path):
     """Two epochs of three batches, half of them warm-up: factors 0, 1/3, 2/3, 1, 2/3, 1/3."""
-    cfg = config("+model.groups.head={lr: 0.5}", "model.schedule={_target_: mdm.schedules.Linear, warmup: 0.5}")
+    cfg = config("+model.groups.head={lr: 0.5}", "model.schedule={_target_: mdm.training.schedules.Linear, warmup: 0.5}")
     rates = []
 
     def watch(learner):
@@ -392,7 +396,7 @@ def test_the_task_loss_is_of_labelled_rows_and_the_rest_of_all(config, tmp_path)
 
 def test_biases_that_are_matrices_are_not_decayed(config):
     """XLNet has a bias for each head."""
-    learner = runs.build_learner(cfg := config("model=magxlnet"), runs.build_splits(cfg))
+    learner = build_learner(cfg := config("model=magxlnet"), build_splits(cfg))
     decayed = {id(p) for g in learner.configure_optimizers()[0].param_groups if g["weight_decay"] for p in g["params"]}
     names = {name for name, p in learner.backbone.named_parameters() if id(p) in decayed}
     assert any(name.endswith("rel_attn.q") for name in names)
@@ -412,7 +416,7 @@ def test_a_penalty_forgets_at_the_start_of_every_epoch(config, tmp_path):
 
 def test_groups_reach_the_optimizer(config):
     cfg = config("+model.groups.head={lr: 0.5}")
-    learner = runs.build_learner(cfg, runs.build_splits(cfg))
+    learner = build_learner(cfg, build_splits(cfg))
     optimizer = learner.configure_optimizers()[0]
     assert [g["lr"] for g in optimizer.param_groups] == [0.001, 0.5]
 
@@ -467,7 +471,7 @@ def test_a_critic_has_a_clip_of_its_own(config, tmp_path):
             "~penalty.critic.optimizer.fused",
         )
         cfg = config("penalty=kl", "penalty.measure_only=true", *more)
-        start = copy.deepcopy(runs.build_learner(cfg, runs.build_splits(cfg)).penalties)
+        start = copy.deepcopy(build_learner(cfg, build_splits(cfg)).penalties)
         end = fit(cfg, tmp_path / f"{clip}")[0].penalties
         pairs = zip(start.parameters(), end.parameters(), strict=True)
         return float(torch.stack([((a - b) ** 2).sum() for a, b in pairs]).sum().sqrt().detach())
@@ -477,8 +481,8 @@ def test_a_critic_has_a_clip_of_its_own(config, tmp_path):
 
 def test_predict_does_not_depend_on_the_batches(config):
     cfg = config("model=lmf")
-    splits = runs.build_splits(cfg)
-    backbone = runs.build_learner(cfg, splits).backbone
+    splits = build_splits(cfg)
+    backbone = build_learner(cfg, splits).backbone
     whole, label = predict(backbone, splits.in_order("train"))
     parts, again = predict(backbone, (splits._loader("train", InOrder(96, 7))))
     assert (label == again).all()

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mdm import records
-from mdm import run as runs
-from mdm.loggers import Logger, TensorBoard, Wandb, flat, started
+from mdm.runs import records
+from mdm.runs.loggers import Logger, TensorBoard, Wandb, flat, started
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,8 +120,8 @@ def test_wandb_has_what_the_record_has(config, tmp_path, monkeypatch, no_connect
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
     cfg = config("model=mfm", "penalty=kl", "logger=wandb", "seed=3", "name=a/b", "penalty.critic.steps=2")
-    record = runs.run(cfg, ["model=mfm", "seed=3", "penalty.critic.steps=2"])
-    folder = runs.record_folder(cfg, ["penalty.critic.steps=2"])
+    record = run(cfg, ["model=mfm", "seed=3", "penalty.critic.steps=2"])
+    folder = record_folder(cfg, ["penalty.critic.steps=2"])
     (told,) = of_wandb(folder)
 
     assert (told["project"], told["group"], told["exit"]) == ("mdm", "a/b", 0)
@@ -156,26 +157,25 @@ def test_wandb_has_what_the_record_has(config, tmp_path, monkeypatch, no_connect
 
     # Which dashboard was on is no part of a record, and changes none.
     assert (
-        runs.run(config("model=mfm", "penalty=kl", "seed=3", "name=a/b", "penalty.critic.steps=2"), ["penalty.critic.steps=2"])
-        == record
+        run(config("model=mfm", "penalty=kl", "seed=3", "name=a/b", "penalty.critic.steps=2"), ["penalty.critic.steps=2"]) == record
     )
     plain = config("model=mfm", "penalty=kl", "seed=3", "name=c", "penalty.critic.steps=2")
-    runs.run(plain)
-    alone = of_curve(runs.record_folder(plain, []), without=["seconds"])
+    run(plain)
+    alone = of_curve(record_folder(plain, []), without=["seconds"])
     assert nan_alike(alone) == nan_alike(of_curve(folder, without=["seconds"]))
 
     floor = config("model=baseline", "logger=wandb")
-    record = runs.run(floor)
-    (of_floor,) = of_wandb(runs.record_folder(floor, []))
-    assert nan_alike(told_rows(of_floor["rows"])) == nan_alike(of_curve(runs.record_folder(floor, [])))
+    record = run(floor)
+    (of_floor,) = of_wandb(record_folder(floor, []))
+    assert nan_alike(told_rows(of_floor["rows"])) == nan_alike(of_curve(record_folder(floor, [])))
     assert of_floor["summary"]["test/mae"] == record["test"]["mae"]
     assert record["selected"]["epoch"] < record["selected"]["epochs"] - 1
     assert of_floor["summary"]["valid/mae"] == record["valid"]["mae"], "of the chosen setting, not of the last"
 
     diverging = config("model=lmf", "logger=wandb", "model.optimizer.lr=1e30", "trainer.max_epochs=5")
     with pytest.raises(ValueError, match="must be finite"):
-        runs.run(diverging)
-    (failed,) = of_wandb(runs.record_folder(diverging, []))
+        run(diverging)
+    (failed,) = of_wandb(record_folder(diverging, []))
     assert failed["exit"] == 1
     assert len({told["id"], of_floor["id"], failed["id"]}) == 3
 
@@ -187,7 +187,7 @@ def test_a_killed_run_goes_on_as_the_same_run_and_calls_nobody(config, tmp_path)
     # As `config` composes it, so that both find one folder.
     small = [f"data.segments.{fold}={cfg.data.segments[fold]}" for fold in ("train", "valid", "test")]
     overrides = [f"paths.outputs={cfg.paths.outputs}", *small, *options]
-    folder = runs.record_folder(cfg, overrides)
+    folder = record_folder(cfg, overrides)
     door = socket.create_server(("127.0.0.1", 0))
     here = f"http://127.0.0.1:{door.getsockname()[1]}"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and k.lower() != "no_proxy"}
@@ -208,7 +208,7 @@ def test_a_killed_run_goes_on_as_the_same_run_and_calls_nobody(config, tmp_path)
         door.accept()
     door.close()
 
-    record = runs.run(cfg, overrides)
+    record = run(cfg, overrides)
     (told,) = of_wandb(folder)
     assert told["path"].parent.name != broken, "it has all rows, and takes the place of the broken one"
     assert told["id"] == broken.rpartition("-")[2]
@@ -228,7 +228,7 @@ def test_tensorboard_says_what_to_install(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     cfg = config("logger=tensorboard")
     with pytest.raises(ValueError, match=r"not installed; run `pip install tensorboard`, or use logger=csv"):
-        runs.run(cfg)
+        run(cfg)
     assert not Path(cfg.paths.outputs).exists(), "said before anything is written"
 
 
@@ -237,8 +237,8 @@ def test_tensorboard_has_the_curve(config, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     cfg = config("model=lmf", "penalty=kl", "logger=tensorboard")
-    record = runs.run(cfg)
-    folder = runs.record_folder(cfg, [])
+    record = run(cfg)
+    folder = record_folder(cfg, [])
     resumed = TensorBoard(str(folder))  # what it tells again replaces what was there
     with started([resumed], "name", "group", [], {"a": 1}, [{"epoch": 0.0, "train/task": 7.0}]):
         pass

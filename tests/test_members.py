@@ -10,12 +10,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mdm import members
 from mdm.backbones.ef_lstm import EFLSTM
 from mdm.data.base import Segments
 from mdm.data.synthetic import synthetic
 from mdm.hints import is_plain
-from mdm.members import KINDS, arguments_of, make, resolve
+from mdm.runs import members
+from mdm.runs.members import KINDS, arguments_of, make, resolve
 from mdm.types import DataSpec, Feature
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mdm.config import check
-from mdm.naming import folder_of, spelled
+from mdm.runs.config import check
+from mdm.runs.naming import record_folder, spelled
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -28,7 +28,7 @@ def test_a_name_stays_in_its_folder(key, name):
     cfg = composed("penalty=kl").copy()
     OmegaConf.update(cfg, key, name)
     with pytest.raises(ValueError, match=f"{key} names a folder of the record") as raised:
-        folder_of(cfg, ())
+        record_folder(cfg, ())
     assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match=key):
         check(cfg)
@@ -38,14 +38,14 @@ def test_a_seed_is_a_number_before_it_is_a_folder():
     cfg = composed().copy()
     cfg.seed = "../../x"
     with pytest.raises(ValueError, match=r"seed must be a whole number of at least 0, but is '\.\./\.\./x'"):
-        folder_of(cfg, ())
+        record_folder(cfg, ())
 
 
 def test_an_override_stays_in_its_folder(tmp_path):
     cfg = composed().copy()
     cfg.paths.outputs = str(tmp_path)
     for value in ("../../../../x", "/etc", "..", "a/../../b", "\0", "x" * 5000, "é" * 500):
-        folder = folder_of(cfg, [f"tuned={value}", "trainer.patience=3"])
+        folder = record_folder(cfg, [f"tuned={value}", "trainer.patience=3"])
         assert folder.relative_to(tmp_path).parts[:4] == ("single", "synthetic", "eflstm", "none")
         assert len(folder.relative_to(tmp_path).parts) == 6
         assert ".." not in folder.parts
@@ -75,7 +75,7 @@ def test_a_folder_tells_every_value_apart():
 def test_usual_values_are_as_they_are_written():
     cfg = composed("model.optimizer.lr=0.001", "trainer.patience=null")
     overrides = ["model.optimizer.lr=1e-3", "trainer.patience=null", "tuned=mmsa/mosi/mfn", "+trainer.precision=32-true", "seed=3"]
-    assert folder_of(cfg, overrides).parts[-2] == (
+    assert record_folder(cfg, overrides).parts[-2] == (
         "model.optimizer.lr=0.001,trainer.patience=None,trainer.precision=32-true,tuned=mmsa--mosi--mfn"
     )
     assert [spelled(v) for v in (1, 1.0, 5e-5, 0.5, True, "gradient_penalty", "bf16-mixed", ["audio", "video"])] == [
@@ -86,6 +86,6 @@ def test_usual_values_are_as_they_are_written():
 def test_long_names_are_apart_too():
     """Cut and hashed: what they end in still counts."""
     cfg = composed()
-    names = {folder_of(cfg, [f"tuned={'x' * 300}{end}"]).parts[-2] for end in ("", "a", "b")}
+    names = {record_folder(cfg, [f"tuned={'x' * 300}{end}"]).parts[-2] for end in ("", "a", "b")}
     assert len(names) == 3
     assert max(len(name.encode()) for name in names) < 255

@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 
-from mdm import records
-from mdm import run as runs
 from mdm.ownership import LOCK, InUse, in_use, own
+from mdm.runs import records
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 
 
 def begun(work):
@@ -124,43 +126,43 @@ def test_a_run_killed_at_any_write_is_resumed_to_the_same_record(config, tmp_pat
 
     def count():
         found = mutations(tmp_path / "whole")
-        runs.run(whole)
+        run(whole)
         counted.write_text(str(found[0]))
 
     assert in_child(count) == 0
-    expected, changes = without_times(runs.record_folder(whole, ())), int(counted.read_text())
+    expected, changes = without_times(record_folder(whole, ())), int(counted.read_text())
     assert changes > 20, "the hook sees what a run writes"
     for k in range(1, changes + 1, step):
         cfg = config(*TINY, f"paths.outputs={tmp_path}/killed-{k}", small=False)
-        folder = runs.record_folder(cfg, ())
+        folder = record_folder(cfg, ())
 
         def killed(folder=tmp_path / f"killed-{k}", cfg=cfg, k=k):
             mutations(folder, k)
-            runs.run(cfg)
+            run(cfg)
 
         assert in_child(killed) == -signal.SIGKILL
-        assert in_child(lambda cfg=cfg: runs.run(cfg)) == 0
+        assert in_child(lambda cfg=cfg: run(cfg)) == 0
         assert without_times(folder) == expected, k
         assert {path.name for path in folder.iterdir()} == {*records.HASHED, records.METRICS}, f"debris after change {k}"
 
 
 def test_two_processes_train_a_run_once(config, tmp_path):
     cfg = config(*TINY, small=False)
-    folder = runs.record_folder(cfg, ())
+    folder = record_folder(cfg, ())
     trained, begin = tmp_path / "trained", time.time() + 1
 
     def work():
-        fit = runs.pl.Trainer.fit
+        fit = pl.Trainer.fit
 
         def counted(self, *arguments, **options):
             with trained.open("a") as file:
                 file.write("x")
             return fit(self, *arguments, **options)
 
-        runs.pl.Trainer.fit = counted
+        pl.Trainer.fit = counted
         time.sleep(max(0.0, begin - time.time()))
         try:
-            runs.run(cfg)
+            run(cfg)
         except InUse as error:
             Path(tmp_path / "refused").write_text(str(error))
 

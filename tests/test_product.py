@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from mdm.product import NEIGHBOURS, batch_lengths, detached, move, product, shifts, stretch
+from mdm.training.product import NEIGHBOURS, batch_lengths, detached, move, product, shifts, stretch
 from mdm.types import Batch, Sequence
 
 FARTHEST = 2 * NEIGHBOURS - 2

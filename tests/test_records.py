@@ -9,20 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from mdm.records import (
-    CONFIG,
-    METRICS,
-    NOT_COMPARED,
-    PREDICTIONS,
-    claim,
-    differences,
-    examine,
-    finish,
-    read_record,
-    read_records,
-    write_atomically,
-    write_table,
-)
+from mdm.runs.claims import NOT_COMPARED, claim, differences, examine
+from mdm.runs.records import CONFIG, METRICS, PREDICTIONS, finish, read_record, read_records, write_atomically, write_table
 
 CONFIG_OF_A_RUN = {
     "name": "first",

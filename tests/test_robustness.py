@@ -14,7 +14,9 @@ from scipy import stats
 
 import mdm
 from mdm.data.base import PADDING
-from mdm.run import build_learner, build_splits, record_folder, run
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.studies.robustness import Robustness
 from mdm.studies.robustness.corruption import (
     CELL,

@@ -15,17 +15,22 @@ import pytest
 import torch
 import yaml
 
-from mdm import records
-from mdm import run as runs
-from mdm.data.splits import Selection
+from mdm.data.splits import Selection, Splits
 from mdm.data.store import write_store
 from mdm.formats.prepare import prepare
+from mdm.runs import build, protocol, records, trainer
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.members import make
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
+from mdm.training.learner import Learner
+from mdm.training.predict import predict
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def folder_of(cfg, overrides=()):
-    return runs.record_folder(cfg, overrides)
+    return record_folder(cfg, overrides)
 
 
 def table(path):
@@ -39,7 +44,7 @@ def comparable(record):
 
 def test_a_run_leaves_a_whole_record(config):
     cfg = config("model=lmf", "penalty=kl")
-    record = runs.run(cfg)
+    record = run(cfg)
     folder = folder_of(cfg)
     assert folder.parts[-5:] == ("single", "synthetic", "lmf", "kl", "seed=0")
     assert {p.name for p in folder.iterdir()} == {"config.yaml", "metrics.json", "predictions.csv", "curve.csv", "best.ckpt"}
@@ -73,8 +78,8 @@ def test_a_folder_names_tuned_values(config):
 
 def test_the_train_mean_stands_beside_the_test_score(config):
     cfg = config()
-    record = runs.run(cfg)
-    splits = runs.build_splits(cfg)
+    record = run(cfg)
+    splits = build_splits(cfg)
     mean = splits.spec.label_mean[0]
     label = [float(r["label"]) for r in table(folder_of(cfg) / "predictions.csv")]
     assert record["test_of_train_mean"]["mae"] == pytest.approx(np.abs(np.array(label) - np.float32(mean)).mean(), abs=1e-6)
@@ -82,27 +87,27 @@ def test_the_train_mean_stands_beside_the_test_score(config):
 
 
 def test_a_run_alone_equals_the_same_run_second_in_a_process(config, tmp_path):
-    alone = runs.run(config("model=lmf", "penalty=f"))
-    runs.run(config("model=eflstm", "penalty=wasserstein", "seed=5"))
+    alone = run(config("model=lmf", "penalty=f"))
+    run(config("model=eflstm", "penalty=wasserstein", "seed=5"))
     torch.manual_seed(99)
     torch.rand(7)
     again = config("model=lmf", "penalty=f", f"paths.outputs={tmp_path}/again")
-    assert comparable(runs.run(again)) == comparable(alone)
+    assert comparable(run(again)) == comparable(alone)
     first = folder_of(config("model=lmf", "penalty=f"))
     assert (folder_of(again) / "predictions.csv").read_bytes() == (first / "predictions.csv").read_bytes()
 
 
 def test_a_finished_run_is_not_run_again(config, monkeypatch):
-    record = runs.run(config())
-    monkeypatch.setattr(runs, "build_learner", lambda cfg, splits: pytest.fail("trained again"))
-    assert runs.run(config()) == record
+    record = run(config())
+    monkeypatch.setattr(protocol, "build_learner", lambda cfg, splits: pytest.fail("trained again"))
+    assert run(config()) == record
 
 
 def test_a_record_of_another_config_is_not_reused(config):
-    runs.run(config())
+    run(config())
     with pytest.raises(ValueError, match=r"(?s)differs from this run in:.*model\.backbone\.hidden: 128 → 64"):
-        runs.run(config("model.backbone.hidden=64"))
-    runs.run(config("machine.threads=1", "machine.progress=false"))  # where it runs does not count
+        run(config("model.backbone.hidden=64"))
+    run(config("machine.threads=1", "machine.progress=false"))  # where it runs does not count
 
 
 def test_other_overrides_have_a_folder_of_their_own(config):
@@ -123,8 +128,8 @@ def test_a_folder_is_named_by_values_not_by_their_spelling(config):
 
 def test_changed_data_are_noticed(config):
     """Also where the config says the same: here the test labels change behind its back."""
-    runs.run(config())
-    original = runs.make
+    run(config())
+    original = build.make
 
     def shifted(node, **arguments):
         made = original(node, **arguments)
@@ -132,35 +137,35 @@ def test_changed_data_are_noticed(config):
             made.label[made.fold == "test"] *= 0.5
         return made
 
-    runs.make = shifted
+    build.make = shifted
     try:
         with pytest.raises(ValueError, match=r"(?s)differs from this run in:.*data_card"):
-            runs.run(config())
+            run(config())
     finally:
-        runs.make = original
+        build.make = original
 
 
 def test_a_store_may_move(config, tmp_path):
     """Where the data lie does not count, what they are does."""
     cfg = config()
-    write_store(runs.make(cfg.data.segments), tmp_path / "here" / "mosi")
+    write_store(make(cfg.data.segments), tmp_path / "here" / "mosi")
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     options = ("data=mosi", "data.batch_size=32", "trainer.max_epochs=1")
-    record = runs.run(config(*options, f"paths.data={tmp_path}/here", small=False))
-    assert runs.run(config(*options, f"paths.data={tmp_path}/there", small=False)) == record
+    record = run(config(*options, f"paths.data={tmp_path}/here", small=False))
+    assert run(config(*options, f"paths.data={tmp_path}/there", small=False)) == record
 
 
 def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_predictions(config):
     cfg = config("trainer.max_epochs=5", "model.optimizer.lr=0.02")
-    record = runs.run(cfg)
+    record = run(cfg)
     folder = folder_of(cfg)
     curve = table(folder / "curve.csv")
     best = min(range(5), key=lambda i: float(curve[i]["valid/mae"]))
     assert record["selected"]["epoch"] == best
-    splits = runs.build_splits(cfg)
-    learner = runs.build_learner(cfg, splits)
+    splits = build_splits(cfg)
+    learner = build_learner(cfg, splits)
     learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"])
-    prediction, _ = runs.predict(
+    prediction, _ = predict(
         learner.backbone, splits.open_test(Selection(folder / "best.ckpt", best, "valid/mae", record["valid"]["mae"]))
     )
     stored = [float(row["prediction"]) for row in table(folder / "predictions.csv")]
@@ -168,7 +173,7 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_pre
 
 
 def test_early_stopping_waits_for_patience(config):
-    record = runs.run(config("trainer.max_epochs=30", "trainer.patience=2", "model.optimizer.lr=0.1"))
+    record = run(config("trainer.max_epochs=30", "trainer.patience=2", "model.optimizer.lr=0.1"))
     assert record["selected"]["epochs"] == min(30, record["selected"]["epoch"] + 3)
 
 
@@ -176,7 +181,7 @@ def test_a_run_goes_on_from_its_last_epoch_though_none_was_better(config, monkey
     """With a learning rate of 1e-30 nothing changes after the first epoch, so no later one is a new best."""
     options = ("model.optimizer.lr=1e-30", "model.optimizer.weight_decay=0", "trainer.max_epochs=6", "trainer.patience=null")
     cfg, begun = config(*options), []
-    start = runs.Learner.on_train_epoch_start
+    start = Learner.on_train_epoch_start
 
     def interrupted(learner):
         begun.append(learner.current_epoch)
@@ -184,43 +189,43 @@ def test_a_run_goes_on_from_its_last_epoch_though_none_was_better(config, monkey
             raise RuntimeError("killed")
         start(learner)
 
-    monkeypatch.setattr(runs.Learner, "on_train_epoch_start", interrupted)
+    monkeypatch.setattr(Learner, "on_train_epoch_start", interrupted)
     with pytest.raises(RuntimeError, match="killed"):
-        runs.run(cfg)
+        run(cfg)
     last = torch.load(folder_of(cfg) / "last.ckpt", weights_only=True)
     assert (last["epoch"], len(last["curve"])) == (3, 4)
-    assert runs.run(cfg)["selected"]["epoch"] == 0
+    assert run(cfg)["selected"]["epoch"] == 0
     assert begun == [0, 1, 2, 3, 4, 4, 5]
 
 
 def test_a_checkpoint_of_another_training_opens_no_test_fold(config, monkeypatch):
     """The curve says which epoch is the best; what lies there as the best checkpoint must be of that epoch, of this training."""
     cfg, opened = config("model.optimizer.lr=0.02"), []
-    monkeypatch.setattr(runs.Splits, "open_test", lambda self, selection: opened.append(selection))
-    wait = runs.chosen
+    monkeypatch.setattr(Splits, "open_test", lambda self, selection: opened.append(selection))
+    choose = protocol.choose_checkpoint
 
-    def exchanged(curve, options, folder):
+    def exchanged(learner, options, folder):
         checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
         checkpoint["curve"][-1]["valid/mae"] += 1e-9
         torch.save(checkpoint, folder / "best.ckpt")
-        return wait(curve, options, folder)
+        return choose(learner, options, folder)
 
-    monkeypatch.setattr(runs, "chosen", exchanged)
+    monkeypatch.setattr(protocol, "choose_checkpoint", exchanged)
     with pytest.raises(
         RuntimeError, match=r"opens with the checkpoint of the best epoch, .* but .*best\.ckpt is of another epoch or"
     ):
-        runs.run(cfg)
+        run(cfg)
     assert opened == []
 
 
 def test_changing_test_labels_changes_no_choice(config):
     """The test fold is out of reach while anything is chosen: with other test labels, weights and choice are the same bits."""
     cfg = config("model=lmf", "penalty=kl")
-    record = runs.run(cfg)
+    record = run(cfg)
     weights = torch.load(folder_of(cfg) / "best.ckpt", weights_only=True)["state_dict"]
 
     other = config("model=lmf", "penalty=kl", "name=other")
-    original = runs.make
+    original = build.make
 
     def flipped(node, **arguments):
         made = original(node, **arguments)
@@ -228,11 +233,11 @@ def test_changing_test_labels_changes_no_choice(config):
             made.label[made.fold == "test"] *= -1
         return made
 
-    runs.make = flipped
+    build.make = flipped
     try:
-        changed = runs.run(other)
+        changed = run(other)
     finally:
-        runs.make = original
+        build.make = original
     again = torch.load(folder_of(other) / "best.ckpt", weights_only=True)["state_dict"]
     assert changed["valid"] == record["valid"]
     assert changed["selected"] == record["selected"]
@@ -240,7 +245,7 @@ def test_changing_test_labels_changes_no_choice(config):
     assert changed["test"]["mae"] != record["test"]["mae"]
 
 
-WARM = "model.schedule={_target_: mdm.schedules.Linear, warmup: 0.5}"
+WARM = "model.schedule={_target_: mdm.training.schedules.Linear, warmup: 0.5}"
 
 
 @pytest.mark.parametrize(
@@ -303,7 +308,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, 
 def test_real_three_modality_data_beat_the_train_mean(config, real_data, tmp_path, model):
     prepare("mfn_h5", real_data / "ict_mmmo", tmp_path / "stores" / "ict_mmmo", options={"label_range": [1, 5]})
     cfg = config("data=ict_mmmo", f"model={model}", f"paths.data={tmp_path}/stores", small=False)
-    record = runs.run(cfg)
+    record = run(cfg)
     assert record["modalities"] == ["language", "audio", "video"]
     assert record["folds"] == {"train": 292, "valid": 24, "test": 24}
     assert not record["synthetic"]
@@ -316,12 +321,12 @@ def test_real_three_modality_data_beat_the_train_mean(config, real_data, tmp_pat
 def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data, tmp_path):
     prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi")
     stores = f"paths.data={tmp_path}/stores"
-    record = runs.run(config("data=mosi", "model=lmf", "trainer.max_epochs=3", stores, small=False))
+    record = run(config("data=mosi", "model=lmf", "trainer.max_epochs=3", stores, small=False))
     assert record["modalities"] == ["language"]
     assert record["folds"]["test"] == 686
     assert record["test"]["mae"] < record["test_of_train_mean"]["mae"]
     with pytest.raises(ValueError, match="needs at least two of them"):
-        runs.run(config("data=mosi", "penalty=kl", stores, small=False))
+        run(config("data=mosi", "penalty=kl", stores, small=False))
 
 
 def test_a_reserved_gpu_must_be_used(config, monkeypatch, tmp_path):
@@ -329,15 +334,15 @@ def test_a_reserved_gpu_must_be_used(config, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for accelerator in ("cpu", "auto"):
         with pytest.raises(ValueError, match=rf"reserved \(SLURM_JOB_GPUS=0\) must be used, but machine.accelerator={accelerator}"):
-            runs.run(config(f"machine.accelerator={accelerator}"))
+            run(config(f"machine.accelerator={accelerator}"))
     assert not (tmp_path / "outputs").exists()
-    runs.run(config("model=baseline"))  # has no use for one
+    run(config("model=baseline"))  # has no use for one
 
 
 def test_half_precision_needs_a_processor_that_has_it(config, monkeypatch, tmp_path):
-    monkeypatch.setattr(runs, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(trainer, "bf16_on_cpu", lambda: False)
     with pytest.raises(ValueError, match="bf16-mixed needs a GPU or a processor with AVX-512"):
-        runs.run(config("trainer.precision=bf16-mixed", "machine=cpu"))
+        run(config("trainer.precision=bf16-mixed", "machine=cpu"))
     assert not (tmp_path / "outputs").exists()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from mdm.schedules import Linear
+from mdm.training.schedules import Linear
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])

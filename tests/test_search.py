@@ -10,25 +10,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from mdm import records
-from mdm import run as runs
 from mdm.commands.search import main
-from mdm.experiment import Cell
-from mdm.search import (
-    Found,
-    Search,
-    Trial,
-    best,
-    ranked,
-    read,
-    search_cells,
-    search_of,
-    table,
-    trials,
-    tuned,
-    validation,
-    write,
-)
+from mdm.runs import claims, records
+from mdm.runs.protocol import run
+from mdm.sweeps.experiment import Cell
+from mdm.sweeps.found import Found, best, ranked, read, table, tuned, validation, write
+from mdm.sweeps.search import Search, Trial, search_cells, search_of, trials
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ["search/mdm", "search/mmim", "search/synergy"]
@@ -115,7 +102,7 @@ def test_every_run_of_a_file_composes_and_gets_as_many_tries(config, file):
 @pytest.mark.parametrize("file", FILES)
 def test_the_last_run_of_a_file_trains(config, file):
     cell = search_cells(config(f"experiment={file}", small=False), [f"experiment={file}"])[-1]
-    record = runs.run(config(*cell.runs()[0], "trainer.max_epochs=1", "data.segments.train=64"))
+    record = run(config(*cell.runs()[0], "trainer.max_epochs=1", "data.segments.train=64"))
     assert record["name"] == file
 
 
@@ -237,7 +224,7 @@ def record_at(folder, **changes):
     folder.mkdir(parents=True)
     record = {"valid": {"mae": 0.5, "corr": None}, "data_card": "card", "commit": "a" * 40, "uncommitted_changes": False} | changes
     (folder / records.CONFIG).write_text(
-        records.dump({"seed": 0, "model": {"lr": 1e-05}, "machine": {"threads": 1}, "data_card": "card"})
+        claims.dump({"seed": 0, "model": {"lr": 1e-05}, "machine": {"threads": 1}, "data_card": "card"})
     )
     records.seal(folder, record)
 
@@ -268,7 +255,7 @@ def test_nothing_of_the_test_fold_is_returned(tmp_path):
         "uncommitted_changes": False,
     }
     assert validation(tmp_path) is None
-    source = (ROOT / "mdm" / "search.py").read_text()
+    source = (ROOT / "mdm" / "sweeps" / "found.py").read_text()
     assert source.count("read_record(") == 1, "in validation alone"
     assert "PREDICTIONS" not in source
     assert "read_record" not in (ROOT / "mdm" / "commands" / "search.py").read_text()
@@ -322,7 +309,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     for cell in search_cells(config("experiment=search/mdm", small=False), arguments):
         for overrides in cell.runs():
             cfg = composed(tmp_path, *overrides)
-            valid.setdefault(cfg.model.optimizer.lr, []).append(runs.run(cfg, overrides)["valid"]["mae"])
+            valid.setdefault(cfg.model.optimizer.lr, []).append(run(cfg, overrides)["valid"]["mae"])
     assert {len(values) for values in valid.values()} == {2}
     capsys.readouterr()
 
@@ -351,7 +338,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     }
 
     cfg = composed(found, "tuned=search/synthetic/lmf_none", "seed=1", f"paths.outputs={tmp_path}/outputs", *small)
-    assert runs.run(cfg)["valid"]["mae"] == valid[chosen][1], "the chosen run, bit for bit"
+    assert run(cfg)["valid"]["mae"] == valid[chosen][1], "the chosen run, bit for bit"
 
     for file in (tmp_path / "outputs" / "search").rglob(records.METRICS):
         record = records.read_record(file.parent)

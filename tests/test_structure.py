@@ -18,62 +18,32 @@ ORDER = [
     "types",
     "hints",
     "seeds",
-    "ownership",
     "workers",
+    "ownership",
     "data",
     "formats",
     "estimators",
     "backbones",
-    "product",
     "penalties",
     "metrics",
-    "schedules",
-    "baselines",
-    "learner",
-    "untrusted",
-    "records",
-    "loggers",
-    "members",
-    "trials",
-    "naming",
-    "config",
-    "run",
-    "trained",
+    "training",
     "statistics",
-    "experiment",
-    "search",
+    "runs",
+    "sweeps",
     "reference",
     "tables",
     "study",
     "studies",
     "report",
-    "attempt",
-    "sweep",
     "commands",
     "__main__",
 ]
 ONLY = {
-    "hydra": {"compose", "boundary", "run", "experiment", "study", "attempt", "sweep", "commands"},
-    "omegaconf": {
-        "compose",
-        "boundary",
-        "members",
-        "naming",
-        "config",
-        "run",
-        "trained",
-        "experiment",
-        "search",
-        "tables",
-        "study",
-        "studies",
-        "attempt",
-        "sweep",
-        "commands",
-    },
-    "pytorch_lightning": {"learner", "run", "data"},
+    "hydra": {"compose", "boundary", "runs", "sweeps", "study", "studies", "commands"},
+    "omegaconf": {"compose", "boundary", "runs", "sweeps", "tables", "study", "studies", "commands"},
+    "pytorch_lightning": {"training", "runs"},
     "transformers": {"backbones"},
-    "wandb": {"loggers"},
+    "wandb": {"runs"},
 }
 
 
@@ -139,16 +109,16 @@ def test_the_command_line_imports_nothing_heavy():
 
 
 def test_the_learner_cannot_reach_the_test_fold():
-    """Rule 10: nothing that trains or chooses names the test fold; only run.conclude opens it, once."""
-    for name in ("learner", "penalties", "backbones", "product"):
+    """Rule 10: nothing that trains or chooses names the test fold; only mdm.runs.protocol.conclude opens it, once."""
+    for name in ("training", "penalties", "backbones"):
         for path in [p for p in FILES if stage(p) == name]:
             assert "open_test" not in path.read_text(), path
-    source = (PACKAGE / "run.py").read_text()
+    source = (PACKAGE / "runs/protocol.py").read_text()
     opens = {str(path.relative_to(PACKAGE)) for path in FILES if "open_test(" in path.read_text()}
-    assert opens == {"data/splits.py", "run.py", "trained.py"}  # the last opens finished records only
+    assert opens == {"data/splits.py", "runs/protocol.py", "runs/trained.py"}  # the last opens finished records only
     assert source.count("open_test(") == 1
     conclude = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "conclude")
     assert "open_test(" in ast.unparse(conclude)
     body = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == "run_training")
     text = ast.unparse(body)
-    assert text.index("trainer.fit(") < text.index("chosen(") < text.index("conclude(")
+    assert text.index("trainer.fit(") < text.index("choose_checkpoint(") < text.index("conclude(")

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 import mdm.studies
-from mdm import members, records
 from mdm.commands.study import main
-from mdm.members import build, is_study
-from mdm.run import record_folder, run
+from mdm.runs import members, records
+from mdm.runs.members import build, is_study
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.studies import Study
 from mdm.studies._conduct import choose_section
 from mdm.studies._options import check_option

@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 
-from mdm import run as runs
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.naming import penalties, penalty_name, record_folder
+from mdm.runs.protocol import run
 from mdm.seeds import Stream
 
 KL, CLUB = "+penalty@penalty.sum.kl=kl", "+penalty@penalty.sum.club=club"
@@ -19,12 +21,12 @@ def moved(a, b):
 
 def test_a_sum_trains_all_its_critics_and_reports_all_its_terms(config):
     cfg = config(*BOTH, "penalty.sum.kl.critic.steps=2", "penalty.sum.club.critic.steps=2")
-    record = runs.run(cfg, BOTH)
-    folder = runs.record_folder(cfg, BOTH)
+    record = run(cfg, BOTH)
+    folder = record_folder(cfg, BOTH)
     assert folder.parts[-2:] == ("club+kl", "seed=0")
     assert record["penalty"] == "club+kl"
     state = torch.load(folder / "best.ckpt", weights_only=True)
-    learner = runs.build_learner(cfg, runs.build_splits(cfg))
+    learner = build_learner(cfg, build_splits(cfg))
     start = copy.deepcopy(learner.penalties)
     learner.load_state_dict(state["state_dict"])
     assert record["parameters"]["critics"] == sum(p.numel() for p in start.parameters())
@@ -39,8 +41,8 @@ def test_every_term_enters_at_its_own_weight(config):
 
     def terms(kl, club):
         cfg = config(*BOTH, f"penalty.sum.kl.weight={kl}", f"penalty.sum.club.weight={club}")
-        splits, given = runs.build_splits(cfg), []
-        learner = runs.build_learner(cfg, splits)
+        splits, given = build_splits(cfg), []
+        learner = build_learner(cfg, splits)
         learner._step, learner._fit_critic = given.append, lambda *_: None
         learner.training_step(next(iter(splits.train())), 0)
         assert list(given[0]) == ["task", "club/term", "kl/term"]
@@ -59,7 +61,7 @@ def test_a_member_starts_as_it_would_alone(config):
 
     def built(*overrides):
         cfg = config("model=lmf", *overrides)
-        return runs.build_learner(cfg, runs.build_splits(cfg))
+        return build_learner(cfg, build_splits(cfg))
 
     together, alone = built("penalty=sum", CLUB, KL), built("penalty=kl")
     for a, b in ((together.backbone, alone.backbone), (together.penalties["kl"], alone.penalties["kl"])):
@@ -68,29 +70,29 @@ def test_a_member_starts_as_it_would_alone(config):
 
 def test_the_order_of_members_says_nothing(config):
     one, other = config("penalty=sum", KL, CLUB), config("penalty=sum", CLUB, KL)
-    assert list(runs.penalties(one)) == list(runs.penalties(other)) == ["club", "kl"]
-    assert runs.penalty_name(one) == runs.penalty_name(other) == "club+kl"
+    assert list(penalties(one)) == list(penalties(other)) == ["club", "kl"]
+    assert penalty_name(one) == penalty_name(other) == "club+kl"
 
 
 def test_members_of_other_names_are_filed_under_both(config):
     """So two members of one name are two folders, and one penalty may be there twice."""
-    assert runs.penalty_name(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=club")) == "a=kl+b=club"
-    assert runs.penalty_name(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=kl")) == "a=kl+b=kl"
-    assert runs.penalty_name(config("penalty=sum", KL, "+penalty@penalty.sum.b=none")) == "b=none+kl"
+    assert penalty_name(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=club")) == "a=kl+b=club"
+    assert penalty_name(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=kl")) == "a=kl+b=kl"
+    assert penalty_name(config("penalty=sum", KL, "+penalty@penalty.sum.b=none")) == "b=none+kl"
 
 
 def test_what_is_set_of_a_member_is_part_of_the_folder(config):
     overrides = [*BOTH, "penalty.sum.kl.weight=2"]
-    assert runs.record_folder(config(*overrides), overrides).parts[-3:] == ("club+kl", "penalty.sum.kl.weight=2", "seed=0")
+    assert record_folder(config(*overrides), overrides).parts[-3:] == ("club+kl", "penalty.sum.kl.weight=2", "seed=0")
 
 
 def test_none_adds_nothing_to_a_sum(config):
-    assert list(runs.penalties(config("penalty=sum", KL, "+penalty@penalty.sum.b=none"))) == ["kl"]
+    assert list(penalties(config("penalty=sum", KL, "+penalty@penalty.sum.b=none"))) == ["kl"]
 
 
 def test_the_models_own_penalty_joins_the_sum(config):
     cfg = config("model=mmim", "penalty=sum", KL)
-    assert list(runs.build_learner(cfg, runs.build_splits(cfg)).objectives) == ["own", "kl"]
+    assert list(build_learner(cfg, build_splits(cfg)).objectives) == ["own", "kl"]
 
 
 @pytest.mark.parametrize(
@@ -114,5 +116,5 @@ def test_the_models_own_penalty_joins_the_sum(config):
 )
 def test_what_is_no_sum_is_refused_before_anything_is_written(config, tmp_path, overrides, message):
     with pytest.raises(ValueError, match=message):
-        runs.run(config(*overrides), overrides)
+        run(config(*overrides), overrides)
     assert not (tmp_path / "outputs").exists()

@@ -15,7 +15,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from mdm import attempt, records, sweep
+from mdm.runs import records
+from mdm.sweeps import attempt, progress, sweep
+from mdm.sweeps import plan as plans
 
 ROOT = Path(__file__).resolve().parents[1]
 POOL_OF_TWO = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -51,7 +53,7 @@ def swept(composer):
 
 
 def test_a_grid_is_the_product_of_what_is_swept():
-    found = sweep.wanted(OmegaConf.create({}), ["penalty=none,kl", "seed=range(2)", "model=lmf", "+a.b='x,y'"])
+    found = plans.wanted(OmegaConf.create({}), ["penalty=none,kl", "seed=range(2)", "model=lmf", "+a.b='x,y'"])
     shared = ["model=lmf", "+a.b='x,y'"]
     assert found == [[f"penalty={p}", f"seed={s}", *shared] for p in ("none", "kl") for s in (0, 1)]
 
@@ -65,13 +67,13 @@ def test_an_experiment_is_its_cells():
         "primary": "mae",
         "rows": {"a": {"label": "A", "run": ["model=lmf"]}},
     }
-    found = sweep.wanted(OmegaConf.create({"name": "x", "table": table}), ["experiment=x"])
+    found = plans.wanted(OmegaConf.create({"name": "x", "table": table}), ["experiment=x"])
     assert found == [["experiment=x", "data=synthetic", "model=lmf", f"seed={s}"] for s in (0, 1)]
 
 
 def test_a_grid_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"at least one value of each key, but seed has none; use seed='range\(10\)'"):
-        sweep.wanted(OmegaConf.create({}), ["seed=range(0)"])
+        plans.wanted(OmegaConf.create({}), ["seed=range(0)"])
 
 
 def test_a_config_that_cannot_run_stops_a_sweep_before_anything_starts(swept, tmp_path):
@@ -82,12 +84,12 @@ def test_a_config_that_cannot_run_stops_a_sweep_before_anything_starts(swept, tm
 
 def test_an_interval_is_no_grid():
     with pytest.raises(ValueError, match=r"lists of values, but seed=interval\(0,1\) came; use choice\(…\) or range\(…\)"):
-        sweep.wanted(OmegaConf.create({}), ["seed=interval(0,1)"])
+        plans.wanted(OmegaConf.create({}), ["seed=interval(0,1)"])
 
 
 def test_runs_that_share_a_folder_are_refused(composer):
     with pytest.raises(ValueError, match=r"but two have .*seed=1: model=lmf seed=1 and seed=1 model=lmf; remove one"):
-        sweep.plan([["model=lmf", "seed=1"], ["seed=1", "model=lmf"]], composer)
+        plans.plan([["model=lmf", "seed=1"], ["seed=1", "model=lmf"]], composer)
 
 
 def test_a_task_does_at_least_one_run(composer):
@@ -103,7 +105,7 @@ def test_finished_runs_are_left_out_and_changed_ones_refused(swept, composer, tm
     assert [run.found for run in swept("penalty=none,kl")] == ["new", "new"]
     assert [run.found for run in swept("penalty=none,kl", "seed=0,1")] == ["finished", "new", "finished", "new"]
     assert swept.launched == [["penalty=none", "seed=1"], ["penalty=kl", "seed=1"]]
-    (changed,) = (run.folder / records.CONFIG for run in sweep.plan([["penalty=kl", "seed=1"]], composer))
+    (changed,) = (run.folder / records.CONFIG for run in plans.plan([["penalty=kl", "seed=1"]], composer))
     record = records.read_record(changed.parent)
     changed.write_text(changed.read_text().replace("batch_size: 32", "batch_size: 33"))
     records.seal(changed.parent, record)
@@ -118,8 +120,8 @@ def test_a_failure_is_recorded_and_stops_nothing(swept, composer, caplog):
     with pytest.raises(SystemExit) as stopped:
         swept("model=eflstm,lmf", "data.segments.aligned=false")
     assert stopped.value.code == 1
-    failed, done = sweep.plan([[f"model={m}", "data.segments.aligned=false"] for m in ("eflstm", "lmf")], composer)
-    assert (sweep.state(failed.folder), done.found) == ("failed", "finished")
+    failed, done = plans.plan([[f"model={m}", "data.segments.aligned=false"] for m in ("eflstm", "lmf")], composer)
+    assert (progress.state(failed.folder), done.found) == ("failed", "finished")
     error = (failed.folder / records.ERROR).read_text()
     assert "Traceback" in error
     assert "needs word-aligned data, but these are unaligned" in error.strip().splitlines()[-1]
@@ -132,13 +134,13 @@ def test_a_failure_is_recorded_and_stops_nothing(swept, composer, caplog):
 
 def test_an_error_does_not_outlive_its_cure(swept, composer, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("mdm.run.build_trainer", lambda *_: 1 / 0)
+        patch.setattr("mdm.runs.protocol.build_trainer", lambda *_: 1 / 0)
         with pytest.raises(SystemExit):
             swept("model=lmf")
-    (run,) = sweep.plan([["model=lmf"]], composer)
+    (run,) = plans.plan([["model=lmf"]], composer)
     assert "ZeroDivisionError" in (run.folder / records.ERROR).read_text()
     swept("model=lmf")
-    assert sweep.state(run.folder) == "finished"
+    assert progress.state(run.folder) == "finished"
     assert not (run.folder / records.ERROR).exists()
 
 
@@ -156,7 +158,8 @@ def test_a_launcher_that_dies_leaves_a_list(composer, caplog):
 
 
 def test_a_run_of_a_sweep_is_the_run_alone(swept, composer, tmp_path):
-    from mdm.run import record_folder, run
+    from mdm.runs.naming import record_folder
+    from mdm.runs.protocol import run
 
     swept("model=lmf", "seed=0,1")
     second = record_folder(composer(["model=lmf", "seed=1"]), ["model=lmf", "seed=1"]) / records.PREDICTIONS
@@ -192,7 +195,7 @@ def test_a_pool_broken_by_a_killed_worker_is_opened_again(composer, tmp_path, ca
 
 def test_what_another_process_is_at_is_waited_for(composer, tmp_path, monkeypatch):
     """A run that another owns is left to it, and finished here when that one dies without having done so."""
-    (run,) = sweep.plan([["model=lmf", "seed=0"]], composer)
+    (run,) = plans.plan([["model=lmf", "seed=0"]], composer)
     launched, owned = [], iter(["process 1 on other", "process 1 on other", "process 1 on other", None, None, None, None])
     monkeypatch.setattr(sweep, "in_use", lambda folder: next(owned))
     monkeypatch.setattr(sweep.time, "sleep", lambda seconds: None)
@@ -203,7 +206,7 @@ def test_what_another_process_is_at_is_waited_for(composer, tmp_path, monkeypatc
 
     sweep.run_all([run], launch, lambda jobs: jobs)
     assert launched == [["model=lmf", "seed=0"]]
-    assert sweep.state(run.folder) == "finished"
+    assert progress.state(run.folder) == "finished"
 
 
 def test_a_finished_run_is_tidied(swept, composer):
@@ -224,7 +227,7 @@ def test_a_task_does_all_its_runs(tmp_path, composer, at_once):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):  # as Hydra is at work where a launcher's jobs are done
         attempt.work(packed)
         assert compose("train").name == "single", "and goes on"
-    planned = sweep.plan([["model=lmf", f"seed={s}"] for s in range(3)], composer)
+    planned = plans.plan([["model=lmf", f"seed={s}"] for s in range(3)], composer)
     assert [run.found for run in planned] == ["new"] * 3  # other folders: SMALL is among their overrides
     assert len(list((tmp_path / "outputs").rglob(records.METRICS))) == 2
 
@@ -318,29 +321,30 @@ def alive(pid):
 
 def test_states(tmp_path):
     now = time.time()
-    assert sweep.state(tmp_path, now) == "left"
+    assert progress.state(tmp_path, now) == "left"
     (tmp_path / attempt.LOG).touch()
-    assert (sweep.state(tmp_path, now - 5), sweep.state(tmp_path, now + 5), sweep.state(tmp_path)) == ("running", "left", "left")
+    assert progress.state(tmp_path, now - 5) == "running"
+    assert (progress.state(tmp_path, now + 5), progress.state(tmp_path)) == ("left", "left")
     (tmp_path / records.ERROR).touch()
-    assert sweep.state(tmp_path, now - 5) == "failed"
+    assert progress.state(tmp_path, now - 5) == "failed"
     (tmp_path / records.METRICS).touch()
-    assert sweep.state(tmp_path, now - 5) == "finished"
+    assert progress.state(tmp_path, now - 5) == "finished"
 
 
 def test_the_estimate_is_what_the_rest_takes_at_this_pace():
     """Three done in two minutes, 12 to go: eight minutes."""
     counts = {"finished": 2, "running": 2, "failed": 1, "left": 10}
-    assert sweep.told(counts, 120) == "2 done, 2 running, 1 failed, 10 left, about 8 min"
-    assert sweep.told({**counts, "left": 298}, 120) == "2 done, 2 running, 1 failed, 298 left, about 3.3 h"
-    assert sweep.told({**counts, "finished": 0, "failed": 0}, 120) == "0 done, 2 running, 0 failed, 10 left"
-    assert sweep.told({"finished": 3, "running": 0, "failed": 0, "left": 0}, 120) == "3 done, 0 running, 0 failed, 0 left"
+    assert progress.told(counts, 120) == "2 done, 2 running, 1 failed, 10 left, about 8 min"
+    assert progress.told({**counts, "left": 298}, 120) == "2 done, 2 running, 1 failed, 298 left, about 3.3 h"
+    assert progress.told({**counts, "finished": 0, "failed": 0}, 120) == "0 done, 2 running, 0 failed, 10 left"
+    assert progress.told({"finished": 3, "running": 0, "failed": 0, "left": 0}, 120) == "3 done, 0 running, 0 failed, 0 left"
 
 
 def test_progress_is_said_when_it_changes(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="sweep")
-    run = sweep.Planned([], tmp_path, "new")
+    run = plans.Planned([], tmp_path, "new")
     (tmp_path / records.ERROR).touch()
-    with sweep.watched([run], every=0.01, quiet_for=0):
+    with progress.watched([run], every=0.01, quiet_for=0):
         time.sleep(0.1)
         (tmp_path / records.METRICS).touch()
     said = [record.message for record in caplog.records]
@@ -418,7 +422,7 @@ def test_outside_a_cluster_nothing_is_changed(handlers, monkeypatch):
 
 def test_lightning_does_not_take_the_answer_to_sigterm(handlers, composer, monkeypatch):
     """Its own would end the run as if it were done."""
-    from mdm.run import run
+    from mdm.runs.protocol import run
 
     said = []
 
@@ -426,7 +430,7 @@ def test_lightning_does_not_take_the_answer_to_sigterm(handlers, composer, monke
         said.append(number)
 
     signal.signal(signal.SIGTERM, answer)
-    from mdm.learner import Learner
+    from mdm.training.learner import Learner
 
     step = Learner.training_step
 

@@ -13,13 +13,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from scipy import stats
 
-from mdm import records
 from mdm.commands.table import main
-from mdm.experiment import Row, Table, cells, table_of
 from mdm.metrics import METRICS as ALL_METRICS
 from mdm.metrics import Metric, evaluate, heading, metric_of
 from mdm.reference import read
-from mdm.run import plain, record_folder
+from mdm.runs import claims, records
+from mdm.runs.config import plain
+from mdm.runs.naming import record_folder
+from mdm.sweeps.experiment import Row, Table, cells, table_of
 from mdm.tables.build import build, columns_of
 from mdm.tables.caption import caption, ranges
 from mdm.tables.gather import Run, gather, mixtures, refuse
@@ -78,7 +79,7 @@ class Outputs:
         base |= {"selected": {"by": "valid/mae"}, "data_card": f"{data}-card", "commit": "0123456789"}
         base |= {"uncommitted_changes": False, "versions": {"python": "3.11", "torch": "2.9"}}
         folder.mkdir(parents=True)
-        records.write_atomically(folder / records.CONFIG, records.dump({**own, "data_card": f"{data}-card", **(config or {})}))
+        records.write_atomically(folder / records.CONFIG, claims.dump({**own, "data_card": f"{data}-card", **(config or {})}))
         names = ids or [f"s{i}" for i in range(len(label))]
         table = zip(names, VIDEOS, label.tolist(), prediction[:, 0].tolist(), strict=True)
         predictions = [dict(zip(("id", "group", "label", "prediction"), values, strict=True)) for values in table]

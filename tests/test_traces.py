@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from mdm.commands.study import main
-from mdm.run import record_folder, run
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.studies.traces import find_lowest, split_curve
 
 CURVE = pd.DataFrame(

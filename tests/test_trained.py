@@ -9,11 +9,12 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import mdm
-from mdm import records
 from mdm.data.base import UNKNOWN
 from mdm.data.synthetic import synthetic
-from mdm.run import record_folder, run
-from mdm.trained import ids
+from mdm.runs import records
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
+from mdm.runs.trained import ids
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"train": 96, "valid": 32, "test": 40}

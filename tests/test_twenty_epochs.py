@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mdm import records
-from mdm.run import record_folder, run
+from mdm.runs import records
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 
 PENALTIES = sorted(p.stem for p in (Path(__file__).resolve().parents[1] / "configs" / "penalty").glob("*.yaml"))
 SIZES = ("data.segments.train=320", "data.segments.valid=64", "data.segments.test=64")

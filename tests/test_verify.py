@@ -6,16 +6,16 @@ import os
 import numpy as np
 import pytest
 
-from mdm import records
 from mdm.commands.verify import main
 from mdm.data.store import write_store
 from mdm.data.synthetic import synthetic
+from mdm.runs import claims, records
 
 
 def record(folder):
     """A finished run's files."""
     folder.mkdir(parents=True)
-    records.claim(folder, {"name": "a", "seed": 0})
+    claims.claim(folder, {"name": "a", "seed": 0})
     records.write_table(folder / records.CURVE, [{"epoch": 0, "valid/mae": 1.0}])
     (folder / records.BEST).write_bytes(b"weights")
     records.finish(folder, {"seed": 0, "test": {"mae": 1.0}}, [{"id": "v0", "label": 0.0}])

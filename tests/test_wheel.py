@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdm import records
+from mdm.runs import records
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("data.segments.train=40", "data.segments.valid=20", "data.segments.test=24", "trainer.max_epochs=1")

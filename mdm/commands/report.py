@@ -9,9 +9,9 @@ the same files, it is the same to the byte.
 Records of different code, libraries, data or settings are refused; mixed=true shows them, and the page says what is mixed.
 """
 
-from mdm import records
 from mdm.compose import search_path_as_arguments
 from mdm.extras import require_extra
+from mdm.runs import records
 from mdm.study import command, declared
 from mdm.tables.build import build
 

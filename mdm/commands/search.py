@@ -21,10 +21,11 @@ from hydra import compose
 
 from mdm.boundary import message, several
 from mdm.compose import configured, find_configs, in_repository, take_search_path
-from mdm.config import check, plain
-from mdm.experiment import Cell, read_arguments
-from mdm.run import record_folder
-from mdm.search import Found, best, read, search_of, table, trials, tuned, write
+from mdm.runs.config import check, plain
+from mdm.runs.naming import record_folder
+from mdm.sweeps.experiment import Cell, read_arguments
+from mdm.sweeps.found import Found, best, read, table, tuned, write
+from mdm.sweeps.search import search_of, trials
 
 
 def main(arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ A table of records of different code, libraries, data or settings is refused; mi
 
 from pathlib import Path
 
-from mdm import records
+from mdm.runs import records
 from mdm.study import command, declared
 from mdm.tables.build import build
 from mdm.tables.latex import latex

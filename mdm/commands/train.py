@@ -29,7 +29,7 @@ def train(cfg: DictConfig) -> float | None:
     """A run that Hydra has composed, or one of many, or the runs of a task; the validation metric that chose its checkpoint."""
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
-        from mdm import attempt
+        from mdm.sweeps import attempt
 
         attempt.requeue_on_termination()
         if "task" in cfg:
@@ -43,6 +43,6 @@ def train(cfg: DictConfig) -> float | None:
                 f"{cfg.name} is many runs: mdm train -m experiment={cfg.name}; model=, penalty=, data=, seed= choose some."
             )
 
-        from mdm.run import run  # torch and Lightning take seconds to import; --help must not wait for them
+        from mdm.runs.protocol import run  # torch and Lightning take seconds to import; --help must not wait for them
 
         return run(cfg, hydra_config.overrides.task)["valid"][cfg.trainer.select]

@@ -16,10 +16,10 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import track
 
-from mdm import records
 from mdm.boundary import message
 from mdm.data.store import MANIFEST, verify_store
 from mdm.ownership import in_use, is_half_written
+from mdm.runs import records
 
 
 @dataclass(frozen=True)

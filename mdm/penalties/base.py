@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mdm.types import Fusion
 
 CriticBatches = Literal["fresh", "shared", "replay"]
-"""Where a critic's rows come from (`mdm.learner.CriticTraining`)."""
+"""Where a critic's rows come from (`mdm.training.learner.CriticTraining`)."""
 Interleave = Literal["batch", "epoch"]
 """When a critic trains."""
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mdm import records
 from mdm.metrics import heading, metric_of
+from mdm.runs import records
 from mdm.tables.gather import Run
-
-FOLDS = ("valid", "train")
+from mdm.training.curve import FOLDS, Column, describe_columns
 
 
 @dataclass(frozen=True)
@@ -37,32 +36,31 @@ def read_curve(run: Run) -> Curve:
     chosen = int(run.record["selected"]["epoch"])
     if chosen not in set(frame["epoch"]):
         raise ValueError(f"A curve has the chosen epoch, but {path} has no epoch {chosen}; remove the folder and run again.")
-    columns = {}
+    columns, described = {}, describe_columns(frame.columns)
     for name in frame.columns.drop("epoch"):
         values = frame[name].to_numpy(dtype=np.float64)
-        fold, _, metric = name.partition("/")
-        scale = metric_of(metric).scale if fold == "valid" and metric in run.record["test"] else 1.0
+        column = described[name]
+        scale = metric_of(column.quantity).scale if column.kind == "metric" else 1.0
         columns[name] = np.where(np.isfinite(values), scale * values, np.nan)
     return Curve(run.seed, chosen, frame["epoch"].to_numpy(dtype=np.float64), columns)
 
 
-def quantities(curves: Sequence[Curve], metrics: Sequence[str], measured: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """What the curves can show: quantity → its columns, validation before training.
 
     In order: the task, the first metric, the parts of the loss, the other metrics.
 
-    metrics: those to show of ``measured``, all metrics of predictions
+    metrics: those to show, of all metrics of predictions
     Whatever else a curve has is a part of the loss: terms of the model and of penalties, and what these estimate.
     """
-    found = dict[str, list[str]]()
-    for column in dict.fromkeys(column for curve in curves for column in curve.columns):
-        fold, _, name = column.partition("/")
-        if fold in FOLDS and (fold == "train" or name not in measured or name in metrics):
-            found.setdefault(name, []).append(column)
+    found = dict[str, list[Column]]()
+    for column in describe_columns(dict.fromkeys(name for curve in curves for name in curve.columns)).values():
+        if column.fold is not None and (column.kind != "metric" or column.quantity in metrics):
+            found.setdefault(column.quantity, []).append(column)
     order = sorted(
         found, key=lambda name: (name != "task", name != metrics[0], name in metrics, "/" in name and name not in metrics)
     )
-    return {name: tuple(sorted(found[name], key=lambda column: FOLDS.index(column.split("/")[0]))) for name in order}
+    return {name: tuple(c.name for fold in FOLDS for c in found[name] if c.fold == fold) for name in order}
 
 
 def called(name: str, measured: Sequence[str]) -> str:

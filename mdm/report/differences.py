@@ -7,8 +7,7 @@ import math
 from mdm.metrics import heading, metric_of
 from mdm.report.charts import PLACEHOLDERS, colour, drawing, plain_axes, svg
 from mdm.tables.cells import contrasted
-from mdm.tables.contrast import Contrast
-from mdm.tables.numbers import Block, Line
+from mdm.tables.numbers import Block, Contrast, Line
 from mdm.tables.wording import interval, listed, signed
 
 

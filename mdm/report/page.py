@@ -88,7 +88,7 @@ def training(i: int, block: Block, series: dict[str, int]) -> dict[str, Any]:
     measured = list(dict.fromkeys(metric for record in records for metric in record["test_of_train_mean"]))
     chosen_by = [record["selected"]["by"].removeprefix("valid/") for record in records]
     metrics = list(dict.fromkeys([*chosen_by, *(column.metric for column in block.columns)]))
-    everywhere = curves.quantities([curve for each in read.values() for curve in each], metrics, measured)
+    everywhere = curves.quantities([curve for each in read.values() for curve in each], metrics)
     overview = []
     for name, columns in everywhere.items():
         # Terms and estimates of one penalty are of no other row: they are below, row by row.
@@ -101,7 +101,7 @@ def training(i: int, block: Block, series: dict[str, int]) -> dict[str, Any]:
         mine = read[line.row.name]
         own = [
             charts.traces(curves.called(name, measured), series[line.row.name], folds(mine, columns))
-            for name, columns in curves.quantities(mine, metrics, measured).items()
+            for name, columns in curves.quantities(mine, metrics).items()
         ]
         rows.append({"id": f"curves-{i}-{series[line.row.name]}", "label": line.row.label, "charts": own})
     legend = [{"label": line.row.label, "series": series[line.row.name]} for line in lines]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mdm import records
 from mdm.metrics import heading, metric_of
+from mdm.runs import claims, records
 from mdm.tables.caption import ranges, where
 from mdm.tables.gather import Gathered, Run
 from mdm.tables.numbers import Block, Sheet
@@ -177,10 +177,10 @@ def settings(block: Block, gathered: Sequence[Gathered]) -> dict[str, Any]:
     here = [found for found in gathered if found.cell.data == block.data and found.finished]
     if not here:
         return {}
-    whole = records.compared(config_of(here[0]))
+    whole = claims.compared(config_of(here[0]))
     others = []
     for found in here[1:]:
-        own = records.compared(config_of(found))
-        lines = [line for line in records.differences(whole, own) if not line.startswith("seed: ")]
+        own = claims.compared(config_of(found))
+        lines = [line for line in claims.differences(whole, own) if not line.startswith("seed: ")]
         others.append((labels[found.cell.row], lines))
-    return {"first": labels[here[0].cell.row], "whole": records.dump(whole), "others": others}
+    return {"first": labels[here[0].cell.row], "whole": claims.dump(whole), "others": others}

@@ -5,7 +5,7 @@
     figure(frames)    → the same as a picture
 
 An experiment says in its section ``study`` which one it is for, by its ``_target_``; `python scripts/study.py` makes it. A study of
-another package is declared by an entry point of ``mdm.members``, as every member is (`mdm.members`).
+another package is declared by an entry point of ``mdm.members``, as every member is (`mdm.runs.members`).
 """
 
 from mdm.studies._base import Frames, Rows, Run, Study, Tables

@@ -11,14 +11,14 @@ import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from mdm import records
-from mdm.config import check
-from mdm.experiment import Table
-from mdm.members import build
+from mdm.runs import records
+from mdm.runs.config import check
+from mdm.runs.members import build
 from mdm.studies import Frames, Rows, Study
 from mdm.studies._options import check_option
 from mdm.studies._write import write_figure
 from mdm.study import Experiment, call_each, composed, finished_runs, read_folder, without_jobs
+from mdm.sweeps.experiment import Table
 
 
 def make_study(arguments: list[str], mixed: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mdm.data.splits import Splits
-from mdm.run import make
-from mdm.trained import Trained
+from mdm.runs.members import make
+from mdm.runs.trained import Trained
 
 FOLDS = ("train", "valid", "test")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
-from mdm.config import check_value
+from mdm.runs.config import check_value
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from torch import Tensor
 from mdm.backbones.base import Backbone
 from mdm.estimators import donsker_varadhan, logistic_loss
 from mdm.penalties.critics import Critic
-from mdm.product import batch_lengths, product, shifts
 from mdm.seeds import Stream, derive, generator
+from mdm.training.product import batch_lengths, product, shifts
 from mdm.types import Batch
 
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm import records
+from mdm.runs import records
 from mdm.studies._base import Frames, Run, Study, Tables
 from mdm.studies._write import COLOURS, format_mean, render_table
 

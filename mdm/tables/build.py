@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mdm import reference
-from mdm.experiment import Row, Table
 from mdm.metrics import metric_of
 from mdm.reference import Printed
+from mdm.sweeps.experiment import Row, Table
 from mdm.tables.contrast import contrasts, judged
 from mdm.tables.gather import Gathered, Run
 from mdm.tables.numbers import Block, Column, Entry, Footnotes, Line, Sheet

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import yaml
 
-from mdm import records
 from mdm.boundary import message, several
-from mdm.experiment import Cell
-from mdm.untrusted import parse_yaml
+from mdm.runs import claims, records
+from mdm.runs.untrusted import parse_yaml
+from mdm.sweeps.experiment import Cell
 
 Placer = Callable[[list[str]], tuple[Path, Mapping[str, Any]]]
 """Overrides of a run → its folder and its config."""
@@ -55,7 +55,7 @@ def gather(cells: Iterable[Cell], place: Placer) -> list[Gathered]:
     found, damaged = [], list[str]()
     for cell in cells:
         folder, config = place(cell.runs()[0])
-        declared, seen = decisive(yaml.safe_load(records.dump(config))), dict[str, tuple[str, ...]]()
+        declared, seen = decisive(yaml.safe_load(claims.dump(config))), dict[str, tuple[str, ...]]()
         runs = []
         for seed in cell.seeds:
             try:
@@ -85,13 +85,13 @@ def look(folder: Path, seed: int, declared: Mapping[str, Any], seen: dict[str, t
     others = "\n".join(line for line in text.splitlines() if not line.startswith("seed: "))
     if others not in seen:
         recorded = parse_yaml(others.encode(), folder / records.CONFIG)
-        seen[others] = tuple(records.differences(decisive(recorded), declared))
+        seen[others] = tuple(claims.differences(decisive(recorded), declared))
     return Run(seed, folder, "finished", record, seen[others])
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a config decides a cell's numbers: neither the seed nor the data's hash, which is compared between records."""
-    return {key: value for key, value in records.compared(config).items() if key not in ("seed", "data_card")}
+    return {key: value for key, value in claims.compared(config).items() if key not in ("seed", "data_card")}
 
 
 def mixtures(gathered: Sequence[Gathered]) -> list[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mdm.experiment import Row, Table
 from mdm.reference import Printed
 from mdm.statistics import Comparison, Verdict
+from mdm.sweeps.experiment import Row, Table
 from mdm.tables.gather import Run
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mdm import records
 from mdm.metrics import metric_of
+from mdm.runs import records
 from mdm.tables.gather import Run
 
 

@@ -14,8 +14,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from mdm.product import batch_lengths, product, shifts
-from mdm.run import make
+from mdm.runs.members import make
+from mdm.training.product import batch_lengths, product, shifts
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
 CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((Path(__file__).parents[2] / "configs" / "model").glob("*.yaml"))}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mdm.backbones.mfn import MFN, CellStates, DeltaMemory
-from mdm.product import batch_lengths, product
+from mdm.training.product import batch_lengths, product
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 FEATURES = {"language": Feature(11, tokens=True), "audio": Feature(5), "video": Feature(4)}

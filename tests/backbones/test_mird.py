@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from mdm.backbones.mird import FLOOR, MIRD, Decoder, LogMSE, cross_entropy
 from mdm.backbones.text import Pieces
-from mdm.run import build_learner, build_splits
+from mdm.runs.build import build_learner, build_splits
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 WORDS = Feature(9, tokens=True, vocabulary=tuple(f"w{i}" for i in range(9)))

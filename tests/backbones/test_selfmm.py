@@ -5,9 +5,10 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from mdm import run as runs
 from mdm.backbones.selfmm import SelfMM, generated_label, relative_nearness
 from mdm.ownership import own
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.trainer import build_trainer
 from mdm.types import Batch, DataSpec, Feature, Fusion, Sequence
 
 WORDS = Feature(9, tokens=True, vocabulary=tuple(f"w{i}" for i in range(9)))
@@ -312,10 +313,10 @@ def test_labels_move_in_training_and_a_resumed_run_has_them(config, tmp_path):
 
     def fit(folder, resumed=None, stop=None):
         folder.mkdir(exist_ok=True)
-        splits = runs.build_splits(cfg)
-        learner = runs.build_learner(cfg, splits)
+        splits = build_splits(cfg)
+        learner = build_learner(cfg, splits)
         with own(folder) as owner:
-            trainer = runs.build_trainer(cfg, owner, splits.spec)
+            trainer = build_trainer(cfg, owner, splits.spec)
             if stop is not None:
                 trainer.callbacks.insert(0, StopBefore(stop))
             if resumed is not None:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mdm.data.splits import Joined, Shuffled
+from mdm.data.batches import Joined, Shuffled
 
 ROWS, BATCH = 200, 4
 LENGTHS = np.random.default_rng(7).permutation(ROWS)

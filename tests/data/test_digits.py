@@ -9,7 +9,8 @@ from sklearn.svm import SVC
 from mdm.data.base import FOLDS
 from mdm.data.digits import BRIGHTNESS, CANVAS, CONTRAST, SHARES, colour_pairs, digits, divided, handwritten, sampled, stroke
 from mdm.data.pairing import SHAPES, STYLES
-from mdm.run import build_splits, run
+from mdm.runs.build import build_splits
+from mdm.runs.protocol import run
 
 SIZES = {"train": 60, "valid": 20, "test": 30}
 

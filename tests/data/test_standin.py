@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from mdm.data.base import UNLABELED, check
 from mdm.data.standin import covariance, direction, signal, standin
 from mdm.data.synthetic import latents, synthetic
-from mdm.run import build_splits
+from mdm.runs.build import build_splits
 
 SIZES = {"train": 60, "valid": 20, "test": 20}
 TRAITS = {"name": "pom", "targets": ["vivid", "relaxed"], "label_range": [1, 7], "step": 0.5}

@@ -12,7 +12,7 @@ from mdm.data.gaussian import gaussian, total_correlation
 from mdm.estimators import donsker_varadhan, kantorovich_rubinstein, nwj
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
-from mdm.product import batch_lengths, product, shifts
+from mdm.training.product import batch_lengths, product, shifts
 from mdm.types import Batch, Fusion, Sequence
 
 # ---- trained critics on the component-wise Gaussian model

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mdm.penalties.base import View
-from mdm.run import make
+from mdm.runs.members import make
 from mdm.types import Fusion
 
 ROOT = Path(__file__).parents[2] / "configs"

@@ -12,7 +12,7 @@ from mdm import estimators
 from mdm.penalties.base import View
 from mdm.penalties.critics import gradient_penalty
 from mdm.penalties.dependency import Dependency
-from mdm.product import shifts
+from mdm.training.product import shifts
 from mdm.types import Fusion
 
 DIM, ROWS = 8, 40

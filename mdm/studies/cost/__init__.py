@@ -66,7 +66,7 @@ class Cost(Study):
     reads: ClassVar[Literal["models", "records", "nothing"]] = "nothing"
 
     def plan(self, experiment: Experiment) -> Sequence[Counted]:
-        """Every model with its config. Raises ValueError where `mdm.config.check` does."""
+        """Every model with its config. Raises ValueError where `mdm.runs.config.check` does."""
         return [
             Counted(
                 name,

@@ -18,7 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mdm.backbones.base import Backbone
-from mdm.run import build_penalty, make
+from mdm.runs.build import build_penalty
+from mdm.runs.members import make
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 

@@ -13,14 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdm import estimators, records
+from mdm import estimators
 from mdm.backbones.base import Backbone
 from mdm.penalties.pairs import standardized
+from mdm.runs import records
+from mdm.runs.trained import Trained
 from mdm.seeds import derive
 from mdm.statistics import t_interval
 from mdm.studies._fresh import draw_fresh
 from mdm.studies._probe import Pairs, held_out_dependence
-from mdm.trained import Trained
 from mdm.types import Batch
 
 SHARED = "shared"

@@ -23,13 +23,13 @@ from mdm.backbones.mmim import MMIM
 from mdm.data.base import Segments
 from mdm.data.splits import Splits
 from mdm.data.synthetic import latents, synthetic
-from mdm.learner import to_numpy
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
-from mdm.product import batch_lengths, move
+from mdm.runs.trained import Trained
 from mdm.studies._base import Rows
 from mdm.studies.estimation.closed_forms import log_ratio
-from mdm.trained import Trained
+from mdm.training.predict import to_numpy
+from mdm.training.product import batch_lengths, move
 
 MARK = "contradictory"
 """The mark of segments whose words and behaviour disagree."""

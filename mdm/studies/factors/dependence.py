@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.estimators.kernels import centred_gram, constant
+from mdm.runs.trained import Trained
 from mdm.seeds import derive
 from mdm.studies.factors.inference import Inferred, Row, average_generated, require_mfm
-from mdm.trained import Trained
 
 ROWS = 2000
 """Of which kernel matrices are made; they have the square of it."""

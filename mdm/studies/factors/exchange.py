@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from mdm.runs.trained import Trained
 from mdm.seeds import generator
 from mdm.studies.factors.inference import Inferred, Row, average_generated, require_mfm
-from mdm.trained import Trained
 
 
 def measure_generation(trained: Trained, train: Inferred, of: Inferred, most: int) -> list[Row]:

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mdm.data import lexicon
+from mdm.runs.trained import Trained
 from mdm.statistics import mean_interval
 from mdm.statistics.permutation import a12
 from mdm.studies.factors.inference import NUMBERS, Inferred, Row, generate, require_mfm
-from mdm.trained import Trained
 
 SENTIMENT = frozenset(lexicon.ID[word] for kind in lexicon.KINDS[lexicon.SENTIMENT_KIND : lexicon.TOPIC_KIND] for word in kind)
 """Ids of the lexicon's sentiment words."""

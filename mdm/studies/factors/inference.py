@@ -13,7 +13,7 @@ from torch import Tensor
 from mdm.backbones.layers import masked_mean
 from mdm.backbones.mfm import MFM
 from mdm.data import lexicon
-from mdm.trained import Trained
+from mdm.runs.trained import Trained
 from mdm.types import Sequence
 
 Row = dict[str, str | float]

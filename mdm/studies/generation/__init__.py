@@ -19,8 +19,8 @@ from typing import ClassVar
 from matplotlib.figure import Figure
 
 import mdm
-from mdm import records
 from mdm.hints import Size
+from mdm.runs import records
 from mdm.studies._base import Frames, Run, Study, Tables
 from mdm.studies.generation.images import draw_samples, make_judge, measure_images
 from mdm.studies.generation.picture import DRAWS, draw_generation

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mdm.backbones.mfm_images import MFMImages
+from mdm.runs.trained import Trained
 from mdm.seeds import generator
-from mdm.trained import Trained
 from mdm.types import Batch
 from mdm.types import Sequence as Steps
 

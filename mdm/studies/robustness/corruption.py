@@ -16,7 +16,7 @@ steps, and models that average over time would not see them. So at s = 1 each mo
 pairing is lost: the product of the marginals, which the penalties of paper 000 tell from the joint law. With one seed all
 levels have the same partners, and the words replaced at one level are replaced at every higher one.
 
-Nothing is chosen here: `mdm.trained` opens finished runs only.
+Nothing is chosen here: `mdm.runs.trained` opens finished runs only.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from torch import Tensor
 
 from mdm.backbones.layers import real_steps_first
 from mdm.data.base import PADDING
-from mdm.learner import predict
 from mdm.metrics import evaluate
+from mdm.runs.trained import Trained
 from mdm.seeds import generator
 from mdm.statistics import mean_interval, t_interval
 from mdm.statistics.permutation import sign_flip
-from mdm.trained import Trained
+from mdm.training.predict import predict
 from mdm.types import Batch
 from mdm.types import Sequence as Steps
 

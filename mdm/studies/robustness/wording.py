@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mdm.experiment import Table
 from mdm.reference import value
 from mdm.studies._base import Frames
 from mdm.studies._write import render_table
+from mdm.sweeps.experiment import Table
 
 REMOVED = {
     "absent": "no step at all",

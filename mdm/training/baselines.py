@@ -16,6 +16,7 @@ from jaxtyping import Float
 from mdm.backbones.layers import masked_mean
 from mdm.metrics import evaluate
 from mdm.seeds import derive
+from mdm.training.curve import name_metric
 from mdm.types import Batch, DataSpec, Sequence
 
 GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -57,7 +58,7 @@ class Baseline:
             self.candidates.append(self._fitted(setting, features, label))
             prediction = self.candidates[-1].predict(held_out).reshape(held_out_label.shape)
             metrics = evaluate(prediction, held_out_label, self.spec.label_range, self.spec.targets)
-            curve.append({"epoch": float(k), **setting, **{f"valid/{name}": value for name, value in metrics.items()}})
+            curve.append({"epoch": float(k), **setting, **{name_metric(name): value for name, value in metrics.items()}})
         return curve
 
     def predict(self, candidate: int, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:

@@ -166,14 +166,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
+def load_weights(module: nn.Module, path: Path) -> dict[str, Any]:
     """Give a module the weights of a checkpoint's ``state_dict``: the same names, shapes and types, no more and no fewer.
+
+    Returns the whole checkpoint.
 
     Raises ValueError, naming the file and a weight, where they differ; then the module is as it was.
     """
     wanted: Mapping[str, Tensor] = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
     extra = module.state_dict().keys() - wanted.keys()
-    given = read_checkpoint(path).get("state_dict")
+    checkpoint = read_checkpoint(path)
+    given = checkpoint.get("state_dict")
     names = {str(key) for key in given} - extra if isinstance(given, dict) else set()
     wrong = sorted(names ^ set(wanted))
     if not wrong:
@@ -185,6 +188,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
             f"missing, of another model or shape ({some}); restore the file, or train again."
         )
     module.load_state_dict(given)  # type: ignore[arg-type]
+    return checkpoint
 
 
 def alike(given: Any, wanted: Tensor) -> bool:

@@ -15,25 +15,21 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
-
-from mdm.untrusted import parse_yaml
+from mdm.runs.untrusted import parse_yaml
 
 VERSION = 3
 """Of the form of a record."""
 
-DECLARED = ("table", "search", "study")
-"""Sections of an experiment that say what is made of its runs; no part of any of them."""
-NOT_COMPARED = ("machine", "logger", "paths", *DECLARED)
-"""Groups of a config that say where and how a run happens, or how runs are laid out, not what one computes."""
-
 CONFIG, METRICS, PREDICTIONS, CURVE = "config.yaml", "metrics.json", "predictions.csv", "curve.csv"
+
 BEST, LAST = "best.ckpt", "last.ckpt"
 """The checkpoint of the chosen epoch, and that of the last one, which is there while the run is not finished."""
+
 HASHED = (CONFIG, CURVE, PREDICTIONS, BEST)
 """What a record holds the hashes of."""
+
 ERROR = "error.txt"
 """The traceback of a run of a sweep that failed."""
 
@@ -49,69 +45,6 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def claim(folder: Path, config: Mapping[str, Any]) -> None:
-    """Take a run's folder for this config: write it there, unless the same one is there already.
-
-    Raises ValueError, naming the keys, if the folder belongs to a run of another config.
-    """
-    if examine(folder, config) == "new":
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / CONFIG, dump(config))
-
-
-def examine(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken", "finished"]:
-    """What a run's folder holds; nothing is written.
-
-    ``new``: nothing. ``broken``: the same run began here and did not finish. ``finished``: its record is complete.
-
-    Raises ValueError, naming the keys, if the folder belongs to a run of another config, and where `read_record` does.
-    """
-    if (folder / CONFIG).is_file():
-        old, new = read_config(folder), yaml.safe_load(dump(config))
-        differing = differences(compared(old), compared(new))
-        if differing:
-            raise ValueError(
-                f"A record is reused only by the run that it belongs to, but {folder} differs from this run in:\n  "
-                + "\n  ".join(differing)
-                + "\nChoose another paths.outputs or name, or remove the folder."
-            )
-        if not (folder / METRICS).is_file():
-            return "broken"
-        read_record(folder)
-        return "finished"
-    if (folder / METRICS).is_file():
-        raise ValueError(f"{folder} holds a {METRICS} but no {CONFIG}, so nobody can say what it is; remove the folder.")
-    return "new"
-
-
-def dump(config: Mapping[str, Any]) -> str:
-    """A config as YAML, keys in their order."""
-    return yaml.safe_dump(without_tuples(config), sort_keys=False)
-
-
-def without_tuples(value: Any) -> Any:
-    """YAML knows lists only."""
-    if isinstance(value, Mapping):
-        return {k: without_tuples(v) for k, v in value.items()}
-    return [without_tuples(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that decides the numbers."""
-    return {key: value for key, value in config.items() if key not in NOT_COMPARED}
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """``key: old → new`` for every leaf that differs."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        lines = []
-        for name in [*old, *(n for n in new if n not in old)]:
-            lines += differences(old.get(name, "(absent)"), new.get(name, "(absent)"), f"{key}.{name}" if key else str(name))
-        return lines
-    same = old == new or (old != old and new != new)  # NaN is the same setting as NaN
-    return [] if same else [f"{key}: {old} → {new}"]
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

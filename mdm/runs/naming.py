@@ -16,8 +16,8 @@ from urllib.parse import quote
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm import records
 from mdm.hints import Count, require, shown
+from mdm.runs import claims
 
 
 def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
@@ -55,7 +55,7 @@ def penalty_name(cfg: DictConfig) -> str:
 # ---- the folder of a run
 
 
-def folder_of(cfg: DictConfig, overrides: Sequence[str]) -> Path:
+def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     """outputs/<name>/<data>/<model>/<penalty>/[<other overrides>/]seed=<n>.
 
     Values that differ give folders that differ, whatever their spelling: 1 and 1.0 are one value, true and 'true' are two.
@@ -96,7 +96,7 @@ def other_overrides(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]
     for override in overrides:
         key = override.lstrip("+~").split("=")[0]
         named = key in ("data", "model", "penalty", "seed", "experiment", "name") or key.startswith("penalty@")
-        if not named and key.split(".")[0] not in records.NOT_COMPARED:
+        if not named and key.split(".")[0] not in claims.NOT_COMPARED:
             # The value, not its spelling: a grid writes True where a person writes true. A group such as tuned has no value.
             try:
                 found[key] = spelled(OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2])

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mdm import records
 from mdm.extras import require_extra
+from mdm.runs import claims
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Logger(ABC):
 
     @abstractmethod
     def conclude(self, row: Mapping[str, float], record: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
-        """The run is finished: the chosen epoch's row, the record (`mdm.records`) and a row for each test segment."""
+        """The run is finished: the chosen epoch's row, the record (`mdm.runs.records`) and a row for each test segment."""
 
     @abstractmethod
     def finish(self, failed: bool) -> None:
@@ -140,7 +140,7 @@ class TensorBoard(Logger):
     def start(self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
         # All rows come again: whatever a broken run left is hidden.
         self.writer = self.writer_of(str(self.folder), purge_step=0)
-        self.writer.add_text("config", f"```\n{records.dump(config)}```", 0)
+        self.writer.add_text("config", f"```\n{claims.dump(config)}```", 0)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         for key, value in row.items():

@@ -27,10 +27,11 @@ from filelock import FileLock, Timeout
 from hydra import compose
 from omegaconf import DictConfig
 
-from mdm import records
 from mdm.compose import configured
 from mdm.ownership import InUse, own
-from mdm.run import record_folder, run
+from mdm.runs import records
+from mdm.runs.naming import record_folder
+from mdm.runs.protocol import run
 from mdm.workers import in_pool, pool
 
 log = logging.getLogger(__name__)

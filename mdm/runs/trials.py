@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mdm.hints import require, require_known, shown
-from mdm.members import Argument, checked_member
+from mdm.runs.members import Argument, checked_member
 
 
 def check_options(prefix: str, options: Mapping[str, Any], known: Mapping[str, Argument]) -> None:

@@ -1,7 +1,7 @@
 """Before a run: the schema of its config, checked once.
 
 `check` holds a composed config to the dataclasses below, which are all that a run reads: an unknown key is refused, not trained
-with. What a member (``_target_``) takes is said by its constructor alone (`mdm.members`). No data are built, so a sweep checks
+with. What a member (``_target_``) takes is said by its constructor alone (`mdm.runs.members`). No data are built, so a sweep checks
 every run before it starts one.
 """
 
@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm import records
 from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
-from mdm.members import arguments_of, checked_member
-from mdm.naming import folder_of, penalties, penalty_name
 from mdm.penalties.base import CriticBatches, Interleave
-from mdm.trials import check_options, try_loss, try_step
+from mdm.runs import claims
+from mdm.runs.members import arguments_of, checked_member
+from mdm.runs.naming import penalties, penalty_name, record_folder
+from mdm.runs.trials import check_options, try_loss, try_step
 
 
 class Member:
@@ -164,7 +164,7 @@ def check(cfg: DictConfig) -> None:
     value of another type or out of range, a member of another kind or with arguments that it does not take, and a name that would
     lead out of its folder.
     """
-    keys = [str(key) for key in cfg if key not in records.DECLARED]
+    keys = [str(key) for key in cfg if key not in claims.DECLARED]
     try:
         values: dict[str, Any] = {key: resolved(cfg[key]) for key in keys}
     except (OmegaConfBaseException, RecursionError) as error:
@@ -176,7 +176,7 @@ def check(cfg: DictConfig) -> None:
     check_penalty(cfg)
     check_steps("model.", values["model"])
     check_steps("penalty.", values["penalty"])
-    folder_of(cfg, ())
+    record_folder(cfg, ())
 
 
 def plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:

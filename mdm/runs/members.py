@@ -28,11 +28,11 @@ from torch import nn
 from torch.nn.modules.loss import _Loss
 
 from mdm.backbones.base import Backbone
-from mdm.baselines import Baseline
 from mdm.data.base import Segments
 from mdm.hints import is_plain, require, require_known, shown
-from mdm.loggers import Logger
 from mdm.penalties.base import Penalty
+from mdm.runs.loggers import Logger
+from mdm.training.baselines import Baseline
 
 GROUP = "mdm.members"
 
@@ -76,6 +76,10 @@ def is_schedule(found: Any) -> bool:
     return inspect.isclass(found) and "__call__" in vars(found) and hints_of(found.__call__) == {"progress": float, "return": float}
 
 
+def is_baseline(found: Any) -> bool:
+    return found is Baseline
+
+
 def is_loss(found: Any) -> bool:
     """A loss of torch's, or a module whose forward pass takes a prediction and a label."""
     if not inspect.isclass(found) or not issubclass(found, nn.Module):
@@ -108,10 +112,10 @@ KINDS = {
     ),
     "loss": Kind("a loss, such as torch.nn.L1Loss", ("torch.nn", "mdm.backbones"), is_loss),
     "optimizer": Kind("an optimiser of torch.optim whose step needs no closure", ("torch.optim",), is_optimizer, ("params",)),
-    "schedule": Kind("a schedule, such as mdm.schedules.Linear", ("mdm.schedules",), is_schedule),
-    "baseline": Kind("mdm.baselines.Baseline", ("mdm.baselines",), lambda found: found is Baseline, ("spec", "seed")),
+    "schedule": Kind("a schedule, such as mdm.training.schedules.Linear", ("mdm.training.schedules",), is_schedule),
+    "baseline": Kind("mdm.training.baselines.Baseline", ("mdm.training.baselines",), is_baseline, ("spec", "seed")),
     "study": Kind("a subclass of mdm.studies.Study", ("mdm.studies",), is_study),
-    "loggers": Kind("a subclass of mdm.loggers.Logger", ("mdm.loggers",), subclass_of(Logger), ("save_dir",)),
+    "loggers": Kind("a subclass of mdm.runs.loggers.Logger", ("mdm.runs.loggers",), subclass_of(Logger), ("save_dir",)),
 }
 """By where they stand in a config: the last name of the key, or ``loggers`` for each entry of that mapping."""
 

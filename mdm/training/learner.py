@@ -11,77 +11,27 @@ run resumed at an epoch's start continues as if it had never stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from mdm.backbones.base import Backbone
 from mdm.metrics import evaluate
-from mdm.penalties.base import CriticBatches, Interleave, Penalty, View
-from mdm.product import batch_lengths, detached, product, shifts
+from mdm.penalties.base import Penalty, View
 from mdm.seeds import Stream, derive
-from mdm.types import Batch, DataSpec, Encoded, Fusion
-
-OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
-
-
-@dataclass(frozen=True)
-class CriticTraining:
-    """How the critic of a penalty is trained.
-
-    optimizer: makes the critic's optimiser from its parameters
-    steps: of the critic per step of the backbone (Unroll = 10 in paper 000)
-    batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as Algorithm 1
-        reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier batches of this
-        epoch as they were then, which cost nothing
-    interleave: ``batch``, critic steps within every step of the backbone; ``epoch``, before an epoch of the backbone, ``steps``
-        passes of the critic over fresh batches (one pass in paper 001)
-    gradient_clip: largest gradient norm, or None: clipping breaks DV and NWJ critics
-
-    Raises ValueError on options that do not go together.
-    """
-
-    optimizer: OptimizerFactory
-    steps: int = 10
-    batches: CriticBatches = "replay"
-    interleave: Interleave = "batch"
-    gradient_clip: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or (self.interleave == "epoch" and self.batches != "fresh"):
-            raise ValueError(
-                "A critic takes at least 1 step, and one that trains before the backbone's epoch needs fresh batches, but "
-                f"steps={self.steps}, batches={self.batches} and interleave={self.interleave} came; set penalty.critic."
-            )
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A penalty and how its critic is trained: None if it has no critic.
-
-    measure_only: train the critic and report its estimate, but add nothing to the loss
-
-    Raises ValueError if only one of penalty and ``critic`` has a critic.
-    """
-
-    penalty: Penalty
-    critic: CriticTraining | None = None
-    measure_only: bool = False
-
-    def __post_init__(self) -> None:
-        has_critic, name = next(self.penalty.parameters(), None) is not None, type(self.penalty).__name__
-        if has_critic and self.critic is None:
-            raise ValueError(f"The critic of {name} must be trained, but critic=null came; set penalty.critic.")
-        if not has_critic and self.critic is not None:
-            raise ValueError(f"{name} has no critic to train with these options, but {self.critic} came; use penalty.critic=null.")
+from mdm.training.curve import Fold, name_estimate, name_metric, name_term
+from mdm.training.groups import parameter_groups
+from mdm.training.objective import CriticTraining, Objective, OptimizerFactory
+from mdm.training.predict import to_numpy
+from mdm.training.product import batch_lengths, detached, product, shifts
+from mdm.training.views import Here, Recent, endless, gather, keeping_buffers, samples
+from mdm.types import Batch, DataSpec
 
 
 class Learner(pl.LightningModule):
@@ -94,6 +44,8 @@ class Learner(pl.LightningModule):
     decay: what weight decay acts on: ``all`` parameters, or ``matrices``, as is usual for transformers (no bias, no norm)
     schedule: share of training done, in [0, 1) → factor of every learning rate of the task optimiser, before each step
     fresh: a loader of training batches in an order of its own, for critics on fresh batches
+    accumulate: batches whose mean gradient is that of one step; the last ones of an epoch, fewer, make one too. Critics are fitted
+        on every batch all the same
 
     ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the
     term, before any weight has changed.
@@ -112,6 +64,7 @@ class Learner(pl.LightningModule):
         decay: str = "all",
         schedule: Callable[[float], float] | None = None,
         fresh: DataLoader[Batch] | None = None,
+        accumulate: int = 1,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -120,6 +73,7 @@ class Learner(pl.LightningModule):
         self.objectives = dict(objectives)
         self.spec, self.loss, self.make_optimizer, self.groups = spec, loss, optimizer, groups or {}
         self.seed, self.gradient_clip, self.decay, self.schedule, self.fresh = seed, gradient_clip, decay, schedule, fresh
+        self.accumulate = accumulate
         self.curve: list[dict[str, float]] = []
         parameter_groups(backbone, self.groups, decay)  # complains of a wrong name before anything has begun
         self._products = max((o.penalty.products for o in objectives.values()), default=0)
@@ -135,7 +89,7 @@ class Learner(pl.LightningModule):
             objective.penalty.start_epoch()
         self._fresh_batches = endless(self.fresh, epoch) if self.fresh is not None else None
         self._sums: dict[str, Tensor] = {}
-        self._batches = 0
+        self._batches = self._steps = 0
         self._started = time.monotonic()
 
     def on_train_epoch_start(self) -> None:
@@ -185,7 +139,10 @@ class Learner(pl.LightningModule):
         return terms
 
     def _step(self, terms: dict[str, Tensor]) -> None:
-        """One step of the backbone on the sum of the terms."""
+        """Add the gradient of the sum of the terms; after the last batch of a step, one step of the backbone.
+
+        With ``accumulate`` n the gradient is ∇(1/n) Σ_b L_b over the n batches of the step, of which the last may have fewer.
+        """
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             bad = [name for name, value in terms.items() if not torch.isfinite(value)]
@@ -195,19 +152,27 @@ class Learner(pl.LightningModule):
             )
         optimizers: Any = self.optimizers()
         optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
-        if self.schedule is not None:
-            step = self.current_epoch * self.trainer.num_training_batches + self._batches
-            factor = self.schedule(step / (self.trainer.max_epochs * self.trainer.num_training_batches))  # type: ignore[operator]
-            for group in optimizer.param_groups:
-                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
-        optimizer.zero_grad()
-        self.manual_backward(total)
-        if self.gradient_clip is not None:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
-        optimizer.step()
+        batches: int = self.trainer.num_training_batches  # type: ignore[assignment]
+        first = self._steps * self.accumulate
+        together = min(self.accumulate, batches - first)
+        if self._batches == first:
+            optimizer.zero_grad()
+        self.manual_backward(total / together)
         self._batches += 1
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        if self._batches < first + together:
+            return
+        if self.schedule is not None:
+            steps = -(-batches // self.accumulate)
+            done = self.current_epoch * steps + self._steps
+            factor = self.schedule(done / (self.trainer.max_epochs * steps))  # type: ignore[operator]
+            for group in optimizer.param_groups:
+                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+        if self.gradient_clip is not None:
+            self.clip_gradients(optimizer, self.gradient_clip, "norm")
+        optimizer.step()
+        self._steps += 1
 
     # ---- critics
 
@@ -255,7 +220,7 @@ class Learner(pl.LightningModule):
 
     def _fresh(self, products: int) -> Here:
         """The next fresh batch; it leaves no trace in the backbone."""
-        assert self._fresh_batches is not None, "run.py gives the learner a loader of fresh batches"
+        assert self._fresh_batches is not None, "mdm.runs.build gives the learner a loader of fresh batches"
         batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
         with keeping_buffers(self.backbone):
             encoded = self.backbone.encode(batch)
@@ -292,14 +257,15 @@ class Learner(pl.LightningModule):
         metrics = evaluate(to_numpy(view.joint.prediction), to_numpy(view.label), self.spec.label_range, self.spec.targets)
         row = {"epoch": float(self.current_epoch)}
         if self._batches:
-            row |= {f"train/{name}": float(value) / self._batches for name, value in self._sums.items()}
-        row |= {f"valid/{name}": value for name, value in metrics.items()}
+            row |= {name_term(term): float(value) / self._batches for term, value in self._sums.items()}
+        row |= {name_metric(metric): value for metric, value in metrics.items()}
         for name, objective in self.objectives.items():
-            looked_at = {"valid": view}
+            looked_at: dict[Fold, View] = {"valid": view}
             if self._batches:
                 looked_at["train"] = self._recent[name].last(len(view.label))
             for fold, rows in looked_at.items():
-                row |= {f"{fold}/{name}/{part}": float(value) for part, value in objective.penalty.estimate(rows).items()}
+                estimates = objective.penalty.estimate(rows)
+                row |= {name_estimate(fold, name, part): float(value) for part, value in estimates.items()}
         row["seconds"] = time.monotonic() - self._started
         self._held_out = []
         self.log_dict({name: value for name, value in row.items() if name != "epoch"}, on_epoch=True)
@@ -323,128 +289,3 @@ class Learner(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curve = checkpoint["curve"]
-
-
-@dataclass(frozen=True)
-class Here:
-    """A batch and what the backbone made of it; lengths [modalities, batch] where products are drawn."""
-
-    batch: Batch
-    encoded: Encoded
-    fusion: Fusion
-    lengths: np.ndarray | None
-
-
-class Recent:
-    """The last views of an epoch, as they were when the backbone stepped on them; begins empty in each epoch."""
-
-    size = 16
-
-    def __init__(self, seed: int):
-        self.views: list[View] = []
-        self.rng = np.random.default_rng(seed)
-
-    def __len__(self) -> int:
-        return len(self.views)
-
-    def keep(self, view: View) -> None:
-        self.views = [*self.views[-self.size + 1 :], view]
-
-    def draw(self) -> View:
-        """One of them, for a critic step."""
-        return self.views[self.rng.integers(len(self.views))]
-
-    def last(self, rows: int) -> View:
-        """The latest ones together, of about so many rows, or as many as there are."""
-        return gather(self.views[-max(1, round(rows / len(self.views[-1].label))) :])
-
-
-class keeping_buffers:
-    """Put a module's buffers (BatchNorm's running statistics) back afterwards."""
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.saved = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
-
-    def __exit__(self, *_: object) -> None:
-        with torch.no_grad():
-            for buffer, value in self.saved:
-                buffer.copy_(value)
-
-
-def endless(loader: DataLoader[Batch], epoch: int) -> Iterator[Batch]:
-    """Batches without end; the order of each pass is a function of (loader's seed, epoch, pass)."""
-    passes = 0
-    while True:
-        loader.batch_sampler.set_epoch(epoch * 1000 + passes)  # type: ignore[union-attr]
-        yield from loader
-        passes += 1
-
-
-def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]], decay: str = "all") -> list[dict[str, Any]]:
-    """Optimiser groups by the submodule that owns the parameters; the rest forms the first group.
-
-    With ``decay=matrices`` each is divided: vectors (biases, the weights of norms) get no weight decay.
-
-    Raises ValueError if a name is no submodule, if two groups share parameters, or on an unknown ``decay``.
-    """
-    if decay not in ("all", "matrices"):
-        raise ValueError(f"Weight decay acts on all parameters or on matrices, but {decay!r} came; set model.decay.")
-    owned: dict[int, str] = {}
-    result: list[dict[str, Any]] = []
-    for name, options in groups.items():
-        try:
-            parameters = [p for p in backbone.get_submodule(name).parameters() if p.requires_grad]
-        except AttributeError:
-            children = ", ".join(n for n, _ in backbone.named_children())
-            raise ValueError(
-                f"An optimiser group belongs to a submodule of {type(backbone).__name__} ({children}), but {name!r} is none; "
-                "correct model.groups."
-            ) from None
-        shared = {owned[id(p)] for p in parameters if id(p) in owned}
-        if shared:
-            raise ValueError(f"Optimiser groups must not share parameters, but {name!r} overlaps {shared}; correct model.groups.")
-        owned |= {id(p): name for p in parameters}
-        result.append({"params": parameters, **options})
-    result.insert(0, {"params": [p for p in backbone.parameters() if p.requires_grad and id(p) not in owned]})
-    if decay == "matrices":
-        # XLNet has a bias for each head, so its biases are matrices; they are known by their name alone.
-        vectors = {id(p) for name, p in backbone.named_parameters() if p.ndim < 2 or name.endswith("bias")}
-        divided = []
-        for group in result:
-            divided.append({**group, "params": [p for p in group["params"] if id(p) not in vectors]})
-            divided.append({**group, "params": [p for p in group["params"] if id(p) in vectors], "weight_decay": 0.0})
-        result = divided
-    return [group for group in result if group["params"]]
-
-
-def samples(view: View, first: int, stop: int, held: int) -> View:
-    """A view with the samples first … stop − 1 of the ``held`` samples of the product that it has."""
-    if view.product is None or first == stop:
-        return View(view.joint, None, view.label)
-    size = len(view.product.z) // held
-    return View(view.joint, view.product[first * size : stop * size], view.label)
-
-
-def gather(views: list[View]) -> View:
-    """Views of consecutive batches as one."""
-
-    products = [v.product for v in views if v.product is not None]
-    return View(
-        Fusion.cat([v.joint for v in views]), Fusion.cat(products) if products else None, torch.cat([v.label for v in views])
-    )
-
-
-def to_numpy(tensor: Tensor) -> Float[np.ndarray, "*shape"]:
-    return tensor.detach().float().cpu().numpy()
-
-
-@torch.no_grad()
-def predict(backbone: Backbone, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and labels of all batches, [n, targets] each; the backbone in evaluation mode, on its own device."""
-    device = next(backbone.parameters()).device
-    backbone.eval()
-    pairs = [(backbone(batch.to(device)).prediction, batch.label) for batch in batches]
-    return to_numpy(torch.cat([p for p, _ in pairs])), to_numpy(torch.cat([y for _, y in pairs]))

@@ -4,7 +4,7 @@
     trained.predict(trained.segments(language=[["a", "lovely", "film"]], audio=[frames], video=[frames]))
 
 Opens finished records only, so nothing is chosen any more: what studies of robustness and explanations read of the test fold, they
-read after the choice (DESIGN: one of the two places that open it; the other is `mdm.run.conclude`).
+read after the choice (DESIGN: one of the two places that open it; the other is `mdm.runs.protocol.conclude`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from mdm import records
 from mdm.backbones.base import Backbone
-from mdm.config import check
 from mdm.data.base import UNKNOWN, UNLABELED, Ragged, Segments
 from mdm.data.splits import Selection, Splits
-from mdm.learner import Learner, predict
-from mdm.run import BEST, build_learner, build_splits, quiet
+from mdm.runs import records
+from mdm.runs.build import build_learner, build_splits
+from mdm.runs.config import check
+from mdm.runs.progress import quiet
+from mdm.runs.records import BEST
+from mdm.runs.untrusted import load_weights, read_config
+from mdm.training.learner import Learner
+from mdm.training.predict import predict
 from mdm.types import Batch
-from mdm.untrusted import load_weights, read_config
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
 def load(folder: str | Path) -> Trained:
     """The run that finished in a folder.
 
-    A record is data (`mdm.members`, `mdm.untrusted`): nothing in it runs, whoever wrote it.
+    A record is data (`mdm.runs.members`, `mdm.runs.untrusted`): nothing in it runs, whoever wrote it.
 
     Raises ValueError if none did, if it was a baseline without a checkpoint of weights, if its data are not there any more or have
     changed, and if its config or its checkpoint are not what a run of this package writes.

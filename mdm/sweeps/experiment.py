@@ -32,8 +32,8 @@ from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm.config import check_group
 from mdm.hints import Size, require
+from mdm.runs.config import check_group
 
 CHOOSE = ("model", "penalty")
 """What on the command line chooses among the rows."""

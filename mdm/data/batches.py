@@ -1,0 +1,124 @@
+"""Stage one, data: rows of a fold → batches; the order of an epoch is a function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch.utils.data import Dataset, Sampler
+
+from mdm.data.base import Segments
+from mdm.data.views import View
+from mdm.types import Batch
+
+SMALLEST_BATCH = 4
+"""A last batch with fewer rows joins the one before it: BatchNorm must not see one row, and samples of the
+product of marginals need at least as many rows as modalities."""
+
+
+class Fold(Dataset[Batch]):
+    """Rows of one fold, read a whole batch at a time."""
+
+    def __init__(self, segments: Segments, views: dict[str, View], rows: Int[np.ndarray, " rows"], labelled: int):
+        self.views, self.rows, self.labelled = views, rows, labelled
+        self.ids = segments.ids
+        self.label = torch.from_numpy(np.ascontiguousarray(segments.label, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        rows = self.rows[indices]
+        sequences = {name: view(rows) for name, view in self.views.items()}
+        labelled = None if self.labelled == len(self.rows) else sum(i < self.labelled for i in indices)
+        return Batch(tuple(self.ids[i] for i in rows), sequences, self.label[rows], labelled)
+
+
+def as_is(batch: Any) -> Any:
+    """The dataset makes whole batches; nothing is left to collate."""
+    return batch
+
+
+def cut(order: list[int], batch_size: int) -> list[list[int]]:
+    """Consecutive batches; a tail of fewer than SMALLEST_BATCH rows joins the batch before it."""
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < min(SMALLEST_BATCH, batch_size):
+        tail = batches.pop()
+        batches[-1] = batches[-1] + tail
+    return batches
+
+
+class Shuffled(Sampler[list[int]]):
+    """Batches in an order that is a function of (seed, epoch), so that a resumed run sees what it would have seen.
+
+    lengths: if given, rows are sorted by length within runs of CHUNK batches, which then come in random order
+
+    Lightning calls ``set_epoch`` before each epoch, on a loader's ``batch_sampler.sampler``.
+    """
+
+    CHUNK = 16
+
+    def __init__(self, rows: int, batch_size: int, seed: int, epoch: int = 0, lengths: Int[np.ndarray, " rows"] | None = None):
+        self.rows, self.batch_size, self.seed, self.epoch, self.lengths = rows, batch_size, seed, epoch, lengths
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(self.rows)
+        if self.lengths is None:
+            return iter(cut(order.tolist(), self.batch_size))
+        # A stable sort of a random order: ties stay random.
+        order = order[np.lexsort((self.lengths[order], np.arange(self.rows) // (self.CHUNK * self.batch_size)))]
+        batches = cut(order.tolist(), self.batch_size)
+        return iter([batches[i] for i in rng.permutation(len(batches))])
+
+    def __len__(self) -> int:
+        return len(cut(list(range(self.rows)), self.batch_size))
+
+
+class Joined(Sampler[list[int]]):
+    """Each batch of an order, with ``per`` unlabelled rows for each of its rows behind them.
+
+    labelled: the order of the labelled rows, whose indices are 0 … n−1; the unlabelled ones follow them. In an epoch the unlabelled
+        pass in random order, all of them before any comes again; not by length, even where the labelled are
+    """
+
+    def __init__(self, labelled: Shuffled, unlabeled: int, per: int):
+        self.labelled, self.unlabeled, self.per = labelled, unlabeled, per
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.labelled.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.labelled.seed, self.labelled.epoch, 1])
+        rows = self.labelled.rows
+        passes = -(-self.per * rows // self.unlabeled)
+        order = rows + np.concatenate([rng.permutation(self.unlabeled) for _ in range(passes)])
+        taken = 0
+        for batch in self.labelled:
+            more = self.per * len(batch)
+            yield batch + order[taken : taken + more].tolist()
+            taken += more
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+
+class InOrder(Sampler[list[int]]):
+    """Batches in the fold's own order."""
+
+    def __init__(self, rows: int, batch_size: int):
+        self.rows, self.batch_size = rows, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(cut(list(range(self.rows)), self.batch_size))
+
+    def __len__(self) -> int:
+        return len(cut(list(range(self.rows)), self.batch_size))

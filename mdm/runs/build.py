@@ -1,0 +1,103 @@
+"""Config → data, backbone, penalties and learner, in this order; each initialised by a stream of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from mdm.backbones.base import Backbone
+from mdm.data.splits import Splits
+from mdm.penalties.base import Penalty
+from mdm.runs.config import plain
+from mdm.runs.loggers import Logger
+from mdm.runs.members import make
+from mdm.runs.naming import penalties, penalty_name
+from mdm.seeds import Stream
+from mdm.training.learner import Learner
+from mdm.training.objective import CriticTraining, Objective
+from mdm.training.product import shifts
+
+
+def build_splits(cfg: DictConfig) -> Splits:
+    """The data set of a config, divided and ready to be read."""
+    data = cfg.data
+    return Splits(
+        make(data.segments),
+        batch_size=data.batch_size,
+        seed=cfg.seed,
+        text=data.text,
+        modalities=None if data.modalities is None else list(data.modalities),
+        folds=make(data.folds) if data.folds is not None else None,
+        scale=data.scale,
+        max_steps=data.max_steps,
+        workers=cfg.machine.workers,
+        by_length=cfg.model.by_length,
+        unlabeled=cfg.data.unlabeled,
+    )
+
+
+def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
+    """Backbone, then penalties on what it offers; each initialised by a stream of its own."""
+    with Stream(cfg.seed, "weights").active():
+        backbone = make(cfg.model.backbone, spec=splits.spec)
+    own = {} if cfg.model.own_penalty is None else {"own": cfg.model.own_penalty}
+    objectives = {}
+    for name, node in {**own, **penalties(cfg)}.items():
+        with Stream(cfg.seed, f"critic {name}").active():
+            penalty = build_penalty(node, backbone)
+        if penalty.products:
+            # The smallest draw that training and validation will make, so that what cannot be drawn is said now.
+            batches = [rows for loader in (splits.train(), splits.valid()) for rows in (loader.batch_sampler or [])]
+            fewest = min(len(rows) for rows in batches)
+            shifts(np.ones((len(splits.spec.modalities), fewest), int), np.random.default_rng(0))
+        objectives[name] = Objective(
+            penalty,
+            None if node.critic is None else CriticTraining(**{**plain(node.critic), "optimizer": maker(node.critic.optimizer)}),
+            measure_only=node.measure_only,
+        )
+    return Learner(
+        backbone,
+        splits.spec,
+        loss=make(cfg.model.loss),
+        optimizer=maker(cfg.model.optimizer),
+        objectives=objectives,
+        seed=cfg.seed,
+        groups=plain(cfg.model.groups),
+        gradient_clip=cfg.trainer.gradient_clip,
+        decay=cfg.model.decay,
+        schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
+        fresh=splits.train("critic batches") if objectives else None,
+    )
+
+
+def build_penalty(node: DictConfig, backbone: Backbone) -> Penalty:
+    """A penalty on what a backbone offers."""
+    penalty: Penalty = make(
+        node.objective,
+        weight=node.weight,
+        z_dim=backbone.z_dim,
+        unimodal_dims=backbone.unimodal_dims,
+        part_dims=backbone.part_dims,
+    )
+    return penalty
+
+
+def maker(node: DictConfig) -> Callable[..., Any]:
+    """An optimiser factory: parameters (or groups) → optimiser."""
+    return lambda parameters: make(node, params=parameters)
+
+
+def build_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
+    """Dashboards beside the record; they write below the run's folder."""
+    return [make(node, save_dir=str(folder)) for node in cfg.logger.loggers.values()]
+
+
+def describe_run(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What dashboards are told (`mdm.runs.loggers.started`): a run's experiment is its group, the rest of its folder its name."""
+    tags = [cfg.model.name, penalty_name(cfg), cfg.data.name, f"seed={cfg.seed}"]
+    name = folder.relative_to(Path(cfg.paths.outputs) / cfg.name).as_posix()
+    return {"name": name, "group": cfg.name, "tags": tags, "config": config}

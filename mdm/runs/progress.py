@@ -1,0 +1,93 @@
+"""What a person sees of a run: a line per epoch, its data, its closing table."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
+
+from mdm.data.splits import Splits
+from mdm.runs import records
+from mdm.runs.loggers import Logger
+from mdm.runs.selection import best_row
+from mdm.training.curve import TASK, describe_columns, name_metric
+from mdm.training.learner import Learner
+
+log = logging.getLogger(__name__)
+
+
+class Progress(Callback):
+    """One line per epoch in the log and in dashboards, and the curve so far as CSV."""
+
+    def __init__(self, folder: Path, options: DictConfig, loggers: Sequence[Logger]):
+        self.folder, self.options, self.loggers = folder, options, loggers
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        curve = pl_module.curve
+        records.write_table(self.folder / records.CURVE, curve)
+        for logger in self.loggers:
+            logger.epoch(curve[-1])
+        row, monitor = curve[-1], name_metric(self.options.select)
+        estimates = [c.quantity for c in describe_columns(row).values() if (c.kind, c.fold) == ("estimate", "valid")]
+        parts = "  ".join(f"{name} {row[f'valid/{name}']:.3f} (train {row[f'train/{name}']:.3f})" for name in estimates)
+        log.info(
+            "epoch %3d  train %.3f  %s %.4f  %s%s(%.1f s)",
+            row["epoch"],
+            row[TASK],
+            monitor,
+            row[monitor],
+            parts + "  " if parts else "",
+            "best  " if best_row(curve, self.options) == len(curve) - 1 else "",
+            row["seconds"],
+        )
+
+
+def announce(splits: Splits) -> None:
+    """What the run reads, and whether it is real."""
+    spec, sizes = splits.spec, splits.sizes
+    widths = ", ".join(f"{m} {f.dim}{' words' if f.tokens else ''}" for m, f in spec.features.items())
+    log.info("data %s: %s; segments %s", splits.segments.name, widths, ", ".join(f"{k} {v}" for k, v in sizes.items()))
+    if splits.segments.truth:
+        known = ", ".join(f"{k} {v:.3f}" for k, v in splits.segments.truth.items())
+        log.info("these data are SYNTHETIC (%s); a number from them says nothing about people", known)
+
+
+def summarize(record: dict[str, Any], folder: Path) -> None:
+    """The closing table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    chosen_at = record["selected"]
+    data = f"{record['data']}{' (synthetic)' if record['synthetic'] else ''}"
+    title = f"{record['model']} · {record['penalty']} · {data} · seed {record['seed']}"
+    caption = (
+        f"epoch {chosen_at['epoch']} of {chosen_at['epochs']}, chosen by {chosen_at['by']}; test read once; "
+        f"{record['seconds']:.0f} s; {folder}"
+    )
+    table = Table(title=title)
+    for column in ("metric", "valid", "test", "train mean on test"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name in record["test"]:
+        table.add_row(name, *(f"{record[part][name]:.4f}" for part in ("valid", "test", "test_of_train_mean")))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    console.print(caption, highlight=False, soft_wrap=True)
+
+
+def quiet() -> None:
+    """Silence remarks that are answered elsewhere, and only those."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
+        logging.getLogger(f"{name}.accelerators.cuda").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*srun.* command is available.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)

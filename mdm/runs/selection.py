@@ -1,0 +1,39 @@
+"""Which epoch is chosen, and when training has ended: functions of the curve's validation metric alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from omegaconf import DictConfig
+
+from mdm.metrics import evaluate, metric_of
+from mdm.training.curve import name_metric
+from mdm.types import DataSpec
+
+
+def check_select(select: str, spec: DataSpec) -> None:
+    """Raise ValueError unless a checkpoint can be chosen by this metric."""
+    ends = np.array([[end] * len(spec.targets) for end in spec.label_range])
+    names = list(evaluate(ends, ends, spec.label_range, spec.targets))
+    if select not in names:
+        raise ValueError(f"A checkpoint is chosen by one of {', '.join(names)}, but {select} came; set trainer.select.")
+    low, high = spec.label_range
+    # Necessary of one-hot labels, and enough for labels that are not meant to be: otherwise every epoch would score NaN.
+    if metric_of(select).joint and abs(sum(spec.label_mean) - (len(spec.targets) - 1) * low - high) > 1e-3:
+        raise ValueError(
+            f"Accuracy is of labels that name one class each, but the training labels of {', '.join(spec.targets)} do not; choose "
+            "another metric in trainer.select."
+        )
+
+
+def has_ended(curve: list[dict[str, float]], options: DictConfig) -> bool:
+    """Whether training has ended: all epochs done, or none of the last ``patience`` better than the best before them."""
+    waited = len(curve) - 1 - best_row(curve, options) if curve else 0
+    return len(curve) >= options.max_epochs or (options.patience is not None and waited >= options.patience)
+
+
+def best_row(curve: list[dict[str, float]], options: DictConfig) -> int:
+    """Index of the epoch with the best validation metric; ties go to the earlier one, and NaN is worse than any number."""
+    sign, key = (1 if metric_of(options.select).lower_is_better else -1), name_metric(options.select)
+    # In single precision, so that differences in the last bit of a mean decide nothing.
+    values = [np.float32(row[key]) for row in curve]
+    return min(range(len(curve)), key=lambda i: (bool(np.isnan(values[i])), sign * values[i]))

@@ -1,0 +1,79 @@
+"""How far a sweep is, read from the folders of its runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mdm.runs import records
+from mdm.sweeps.attempt import LOG
+from mdm.sweeps.plan import Planned
+
+log = logging.getLogger("sweep")
+"""Not below the package's, whose messages are those of a run and go into its folder."""
+
+
+def state(folder: Path, since: float = 0.0) -> str:
+    """finished, failed, running (its log was opened after ``since``, so it may also have been killed) or left."""
+    if (folder / records.METRICS).is_file():
+        return "finished"
+    if (folder / records.ERROR).is_file():
+        return "failed"
+    opened = folder / LOG
+    return "running" if opened.is_file() and opened.stat().st_mtime >= since > 0 else "left"
+
+
+@contextlib.contextmanager
+def watched(todo: Sequence[Planned], every: float = 1.0, quiet_for: float = 15.0) -> Iterator[None]:
+    """Show how far a sweep is while the block runs: a bar on a terminal, else a line when something changed, now and then."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    started, ended = time.time(), threading.Event()
+    # Errors of an earlier attempt are not those of this one.
+    for run in todo:
+        (run.folder / records.ERROR).unlink(missing_ok=True)
+
+    def counts() -> dict[str, int]:
+        states = [state(run.folder, started) for run in todo]
+        return {name: states.count(name) for name in ("finished", "running", "failed", "left")}
+
+    def watch() -> None:
+        console = Console(stderr=True)
+        bar = Progress(BarColumn(), TextColumn("{task.description}"), console=console, disable=not console.is_terminal)
+        with bar:
+            task, last = bar.add_task("", total=len(todo)), 0.0
+            said: dict[str, int] = {}
+            while True:
+                stop = ended.wait(every)
+                now = counts()
+                text = told(now, time.time() - started)
+                bar.update(task, completed=now["finished"] + now["failed"], description=text)
+                if not console.is_terminal and now != said and (stop or time.time() - last > quiet_for):
+                    log.info("%s", text)
+                    said, last = now, time.time()
+                if stop:
+                    return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def told(counts: dict[str, int], seconds: float) -> str:
+    """``3 done, 2 running, 0 failed, 75 left, about 12 min``; the estimate supposes that the rest takes as long as what is done."""
+    over = counts["finished"] + counts["failed"]
+    text = f"{counts['finished']} done, {counts['running']} running, {counts['failed']} failed, {counts['left']} left"
+    remaining = counts["left"] + counts["running"]
+    if not over or not remaining:
+        return text
+    left = seconds / over * remaining
+    return f"{text}, about {left / 3600:.1f} h" if left >= 5400 else f"{text}, about {max(1, round(left / 60))} min"

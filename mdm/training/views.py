@@ -1,0 +1,89 @@
+"""What a critic is shown: views of batches, joined, taken apart and kept for later steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mdm.penalties.base import View
+from mdm.types import Batch, Encoded, Fusion
+
+
+@dataclass(frozen=True)
+class Here:
+    """A batch and what the backbone made of it; lengths [modalities, batch] where products are drawn."""
+
+    batch: Batch
+    encoded: Encoded
+    fusion: Fusion
+    lengths: np.ndarray | None
+
+
+class Recent:
+    """The last views of an epoch, as they were when the backbone stepped on them; begins empty in each epoch."""
+
+    size = 16
+
+    def __init__(self, seed: int):
+        self.views: list[View] = []
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def keep(self, view: View) -> None:
+        self.views = [*self.views[-self.size + 1 :], view]
+
+    def draw(self) -> View:
+        """One of them, for a critic step."""
+        return self.views[self.rng.integers(len(self.views))]
+
+    def last(self, rows: int) -> View:
+        """The latest ones together, of about so many rows, or as many as there are."""
+        return gather(self.views[-max(1, round(rows / len(self.views[-1].label))) :])
+
+
+class keeping_buffers:
+    """Put a module's buffers (BatchNorm's running statistics) back afterwards."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.saved = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
+
+    def __exit__(self, *_: object) -> None:
+        with torch.no_grad():
+            for buffer, value in self.saved:
+                buffer.copy_(value)
+
+
+def endless(loader: DataLoader[Batch], epoch: int) -> Iterator[Batch]:
+    """Batches without end; the order of each pass is a function of (loader's seed, epoch, pass)."""
+    passes = 0
+    while True:
+        loader.batch_sampler.set_epoch(epoch * 1000 + passes)  # type: ignore[union-attr]
+        yield from loader
+        passes += 1
+
+
+def samples(view: View, first: int, stop: int, held: int) -> View:
+    """A view with the samples first … stop − 1 of the ``held`` samples of the product that it has."""
+    if view.product is None or first == stop:
+        return View(view.joint, None, view.label)
+    size = len(view.product.z) // held
+    return View(view.joint, view.product[first * size : stop * size], view.label)
+
+
+def gather(views: list[View]) -> View:
+    """Views of consecutive batches as one."""
+
+    products = [v.product for v in views if v.product is not None]
+    return View(
+        Fusion.cat([v.joint for v in views]), Fusion.cat(products) if products else None, torch.cat([v.label for v in views])
+    )
