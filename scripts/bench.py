@@ -25,7 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from mdm.boundary import ended
 from mdm.data.base import Ragged, Segments
 from mdm.data.splits import Splits
-from mdm.data.store import open_store, write_store
+from mdm.data.store import open_store
+from mdm.data.writing import write_store
 from mdm.hints import require_known
 from mdm.runs.build import build_learner, build_splits, maker
 from mdm.runs.progress import quiet

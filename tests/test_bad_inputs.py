@@ -8,7 +8,7 @@ import pytest
 from hydra.errors import ConfigCompositionException
 
 from mdm.data.base import Ragged, Segments
-from mdm.data.store import write_store
+from mdm.data.writing import write_store
 from mdm.runs.protocol import run
 
 BAD = {

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from mdm.data.splits import Selection, Splits
-from mdm.data.store import write_store
+from mdm.data.writing import write_store
 from mdm.formats.prepare import prepare
 from mdm.runs import build, protocol, records, trainer
 from mdm.runs.build import build_learner, build_splits

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mdm.commands.verify import main
-from mdm.data.store import write_store
 from mdm.data.synthetic import synthetic
+from mdm.data.writing import write_store
 from mdm.runs import claims, records
 
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mdm.data.base import FOLDS, Ragged, Segments, check
+from mdm.data.base import FOLDS, Ragged, Segments
+from mdm.data.checks import check
 from mdm.hints import Count, Depth, Rows, Width
 
 SPREAD, NOISE = 1.6, 0.3

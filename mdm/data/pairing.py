@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from mdm.data.base import FOLDS, Ragged, Segments, check
+from mdm.data.base import FOLDS, Ragged, Segments
+from mdm.data.checks import check
 
 STYLES = ("svhn", "mnist")
 SHAPES = {"svhn": (3, 32, 32), "mnist": (1, 28, 28)}

@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Int, Shaped
 from torch.utils.data import DataLoader, Sampler
 
-from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments, check
+from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
 from mdm.data.batches import Fold, InOrder, Joined, Shuffled, as_is
+from mdm.data.checks import check
 from mdm.data.views import View
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec, Feature

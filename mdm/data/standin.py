@@ -22,7 +22,8 @@ from typing import Annotated, Any
 import numpy as np
 from jaxtyping import Float
 
-from mdm.data.base import UNLABELED, Segments, check
+from mdm.data.base import UNLABELED, Segments
+from mdm.data.checks import check
 from mdm.data.synthetic import NOISE, latents, synthetic
 from mdm.hints import Count, Share
 

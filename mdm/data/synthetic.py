@@ -38,7 +38,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mdm.data import lexicon
-from mdm.data.base import UNLABELED, Ragged, Segments, check
+from mdm.data.base import UNLABELED, Ragged, Segments
+from mdm.data.checks import check
 from mdm.data.gaussian import folds, stream, total_correlation
 from mdm.hints import Count, Rows, Share, Width
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mdm.data.base import FOLDS, Ragged, Segments, check
+from mdm.data.base import FOLDS, Ragged, Segments
+from mdm.data.checks import check
 
 TEXT = ("words", "tokens", "vectors")
 """Names of features that are kinds of text; every other feature is a modality of its own."""

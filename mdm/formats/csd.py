@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from mdm.data.base import Segments, check_names
+from mdm.data.base import Segments
+from mdm.data.checks import check_names
 from mdm.formats.alignment import Cut, Track
 from mdm.formats.base import TEXT, Row, assemble, by_fold, folder, refuse_nothing_finite, regular_file
 from mdm.formats.sequences import ComputationalSequence, hdf5_process

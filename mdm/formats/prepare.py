@@ -23,7 +23,8 @@ from rich.table import Table
 
 import mdm.formats
 from mdm.data.base import FOLDS, FORBIDDEN, Segments
-from mdm.data.store import MANIFEST, open_store, write_store
+from mdm.data.store import MANIFEST, open_store
+from mdm.data.writing import write_store
 from mdm.formats.download import download as fetch
 from mdm.formats.options import check_options
 

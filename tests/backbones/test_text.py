@@ -13,7 +13,8 @@ from torch import nn
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer, XLNetConfig, XLNetModel, XLNetTokenizer
 from transformers.utils import logging as library_logging
 
-from mdm.backbones.text import TextEncoder, folder_of, frames_of_pieces, replaced
+from mdm.backbones.encoders import folder_of
+from mdm.backbones.text import TextEncoder, frames_of_pieces, replaced
 from mdm.data.base import UNKNOWN
 from mdm.types import Feature, Sequence
 

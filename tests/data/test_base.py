@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mdm.data.base import PADDING, UNKNOWN, Ragged, Segments, check, digest
+from mdm.data.base import PADDING, UNKNOWN, Ragged, Segments, digest
+from mdm.data.checks import check
 
 SENTENCES = [["a", "good", "film"], ["bad"], ["a", "bad", "plot"], ["good"], ["plot", "twist"], ["a"]]
 LENGTHS = [3, 1, 3, 1, 2, 1]

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mdm.data.base import check, digest
+from mdm.data.base import digest
+from mdm.data.checks import check
 from mdm.data.gaussian import gaussian, gaussian_total_correlation, total_correlation
 
 

@@ -14,9 +14,10 @@ from mdm.data.base import FOLDS, PADDING, UNKNOWN, Ragged, Segments
 from mdm.data.folds import KFold
 from mdm.data.gaussian import gaussian
 from mdm.data.splits import Selection, Splits
-from mdm.data.store import open_store, write_store
+from mdm.data.store import open_store
 from mdm.data.synthetic import synthetic
 from mdm.data.views import release
+from mdm.data.writing import write_store
 
 SIZES = {"train": 23, "valid": 6, "test": 8}
 VOCABULARY = ("<pad>", "<unk>", *(f"w{i}" for i in range(2, 20)))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from mdm.data.base import UNLABELED, check
+from mdm.data.base import UNLABELED
+from mdm.data.checks import check
 from mdm.data.standin import covariance, direction, signal, standin
 from mdm.data.synthetic import latents, synthetic
 from mdm.runs.build import build_splits

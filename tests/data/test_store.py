@@ -13,8 +13,9 @@ import pytest
 
 import mdm.data.store as store_module
 from mdm.data.base import Ragged, Segments, digest
-from mdm.data.store import VERIFIED, VERSION, open_store, read_manifest, verify_store, write_store
+from mdm.data.store import VERIFIED, VERSION, open_store, read_manifest, verify_store
 from mdm.data.synthetic import synthetic
+from mdm.data.writing import write_store
 from mdm.ownership import InUse, own
 
 FILES = {

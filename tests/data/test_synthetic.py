@@ -8,7 +8,8 @@ import pytest
 from sklearn.linear_model import LinearRegression, RidgeCV
 
 from mdm.data import lexicon
-from mdm.data.base import FOLDS, check, digest
+from mdm.data.base import FOLDS, digest
+from mdm.data.checks import check
 from mdm.data.gaussian import gaussian_total_correlation
 from mdm.data.synthetic import MODALITIES, PERSISTENCE, latents, mixing, synthetic, true_total_correlation
 

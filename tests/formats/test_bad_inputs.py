@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from mdm.commands.prepare import main
-from mdm.data.store import open_store, write_store
+from mdm.data.store import open_store
+from mdm.data.writing import write_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
