@@ -1,9 +1,13 @@
 """Every option of every group composes and keeps the schema: its keys, and the arguments of all that it builds."""
 
+import inspect
 from pathlib import Path
 
 import hydra
 import pytest
+import yaml
+from hydra.utils import get_object
+from omegaconf import OmegaConf
 
 from mdm.runs.config import check
 from mdm.runs.naming import record_folder
@@ -12,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = sorted(
     (path.relative_to(ROOT / "configs").parts[0], "/".join(path.relative_to(ROOT / "configs").with_suffix("").parts[1:]))
     for path in (ROOT / "configs").rglob("*.yaml")
-    if path.parent != ROOT / "configs" and "hydra" not in path.parts  # those of Hydra's own groups: tests/test_sweep.py
+    # Those of Hydra's own groups: tests/test_sweep.py; of studies: tests/test_studies.py. What data sets share is none by itself.
+    if path.parent != ROOT / "configs" and not {"hydra", "study", "base"} & {*path.parts}
 )
 """(group, option); in groups with folders the option is a path, such as mosi/mfn."""
 
@@ -76,3 +81,62 @@ def test_a_model_may_say_what_its_checkpoint_is_chosen_by():
             )
         ]
     assert found == ["accuracy", "mae", "mae"]
+
+
+# Each default once ---------------------------------------------------------------------------------------
+
+FILES = [path for group in ("data", "model", "penalty", "logger") for path in sorted((ROOT / "configs" / group).glob("*.yaml"))]
+
+
+def members(node, key=""):
+    """Every mapping with a target, and its key."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node
+        for name, inner in node.items():
+            yield from members(inner, f"{key}.{name}" if key else name)
+
+
+def ours():
+    """(file, key, mapping) of every member of this package that a file names by its target."""
+    for path in FILES:
+        for key, node in members(yaml.safe_load(path.read_text())):
+            if node["_target_"].startswith("mdm.") and key not in ("loss", "schedule"):  # which many models share
+                yield path, key, node
+
+
+@pytest.mark.parametrize("target", sorted({node["_target_"] for *_, node in ours()}))
+def test_a_file_says_what_the_constructor_says(target):
+    """Where one file names a member, its values are the constructor's defaults, so that both ways of building it give one thing.
+    What several files name is a choice in each (stand-ins of other data sets); variants inherit and name no target."""
+    named = [(path, key, node) for path, key, node in ours() if node["_target_"] == target]
+    if len(named) > 1:
+        assert {path.parent.name for path, *_ in named} == {"data"}
+        return
+    ((path, key, node),) = named
+    parameters = inspect.signature(get_object(target)).parameters
+    for name in node.keys() - {"_target_"}:
+        default = parameters[name].default if name in parameters else node[name]  # a source's **options keep their own
+        default = list(default) if isinstance(default, tuple) else default
+        if default is not inspect.Parameter.empty:
+            assert node[name] == default, f"{path.stem}: {key}.{name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_a_variant_says_only_what_differs(path):
+    """A file that inherits from another of its group repeats nothing of it."""
+    own = yaml.safe_load(path.read_text())
+    bases = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and (path.parent / f"{entry}.yaml").is_file()]
+    if not bases:
+        pytest.skip("inherits from nothing")
+
+    def repeated(mine, theirs, key=""):
+        for name, value in mine.items():
+            if isinstance(value, dict) and isinstance(theirs.get(name), dict):
+                yield from repeated(value, theirs[name], f"{key}{name}.")
+            elif name in theirs and theirs[name] == value:
+                yield f"{key}{name}"
+
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        base = hydra.compose("train", [f"{path.parent.name}={bases[0]}"])[path.parent.name]
+    assert not list(repeated(own, OmegaConf.to_container(base)))

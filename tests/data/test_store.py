@@ -127,7 +127,7 @@ def test_progress_hears_of_each_file(segments, tmp_path):
 
 
 def test_no_store(tmp_path):
-    with pytest.raises(ValueError, match=r"folder with a manifest\.json, but .*nothing has none.*prepare\.py"):
+    with pytest.raises(ValueError, match=r"folder with a manifest\.json, but .*nothing has none.*mdm prepare"):
         open_store(tmp_path / "nothing")
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="has none"):
