@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
+from mdm.hints import Count, Range, Size, is_plain, require, require_known, shown
 from mdm.runs import claims
 from mdm.runs.members import arguments_of, checked_member
 from mdm.runs.naming import penalties, penalty_name, record_folder
-from mdm.runs.trials import check_options, try_loss, try_step
+from mdm.runs.options import Trainer, check_options
+from mdm.runs.trials import check_group_options, try_loss, try_step
 
 BESIDE = (*claims.DECLARED, "cost", "estimate")
 """Sections that an experiment may have beside its runs' own keys."""
@@ -106,15 +107,6 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Trainer:
-    max_epochs: Size
-    patience: Annotated[int, Range(1, advice="patience=null never stops early")] | None
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
-    gradient_clip: Positive | None
-    select: str
-
-
-@dataclass(frozen=True)
 class Machine:
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: int | Sequence[Count]
@@ -127,6 +119,11 @@ class Machine:
 @dataclass(frozen=True)
 class Loggers:
     loggers: Mapping[str, Member]
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    callbacks: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
@@ -146,6 +143,7 @@ class Config:
     machine: Machine
     logger: Loggers
     paths: Paths
+    callbacks: Callbacks | None = None
 
 
 # ---- check
@@ -165,6 +163,8 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"Every value of a config must be known, but {' '.join(str(error).split())}; correct it.") from None
     if "sum" in cfg.get("penalty", {}):
         penalties(cfg)
+    if isinstance(values.get("trainer"), Mapping):
+        check_options(values["trainer"])
     check_group("", values, Config)
     check_parts(values)
     check_penalty(cfg)
@@ -274,7 +274,7 @@ def check_steps(prefix: str, values: Mapping[str, Any]) -> None:
         elif key == "model.groups":
             known = arguments_of(checked_member("model.optimizer", dict(values["optimizer"]))[0])
             for module, options in value.items():
-                check_options(f"{key}.{module}.", options, known)
+                check_group_options(f"{key}.{module}.", options, known)
                 try_step(f"{key}.{module}", values["optimizer"], options)
         elif name in ("own_penalty", "sum") or prefix == "penalty.sum.":
             check_steps(f"{key}.", value)
