@@ -97,4 +97,5 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*srun.* command is available.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*PyTorch Profiler default schedule will be overridden.*")
     warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)
