@@ -154,7 +154,8 @@ OWNED = {
         "machine.accelerator and machine.devices, and a sweep for many runs",
     ),
     "gradient_clip_val gradient_clip_algorithm": ("critics are never clipped with the backbone", "trainer.gradient_clip"),
-    "enable_checkpointing callbacks": ("every run keeps its last and its best checkpoint", "callbacks=… to watch it"),
+    "enable_checkpointing": ("every run keeps its last and its best checkpoint", "both"),
+    "callbacks": ("what watches a run has a group of its own", "callbacks=lr_monitor, say"),
     "logger log_every_n_steps": ("curve.csv has every epoch", "logger=… for a dashboard beside it"),
     "default_root_dir": ("a run writes into its own folder", "paths.outputs"),
     "enable_progress_bar enable_model_summary": (
@@ -163,7 +164,7 @@ OWNED = {
     ),
     "barebones plugins reload_dataloaders_every_n_epochs inference_mode model_registry": (
         "a run is repeatable to the last bit, and resumes",
-        "none of these",
+        "none of it",
     ),
 }
 """Options of Lightning's Trainer that a run does not leave to it → why, and what to use."""
