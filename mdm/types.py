@@ -66,8 +66,9 @@ class Sequence:
     def lengths(self) -> Int[Tensor, " batch"]:
         return self.mask.sum(1)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Sequence:
-        return Sequence(self.values.to(device, non_blocking=non_blocking), self.mask.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str, non_blocking: bool = False, dtype: torch.dtype | None = None) -> Sequence:
+        kept = dtype if self.values.is_floating_point() else self.values.dtype
+        return Sequence(self.values.to(device, kept, non_blocking=non_blocking), self.mask.to(device, non_blocking=non_blocking))
 
     def detach(self) -> Sequence:
         return Sequence(self.values.detach(), self.mask)
@@ -96,9 +97,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        sequences = {name: s.to(device, non_blocking) for name, s in self.sequences.items()}
-        return Batch(self.ids, sequences, self.label.to(device, non_blocking=non_blocking), self.labelled)
+    def to(self, device: torch.device | str, non_blocking: bool = False, dtype: torch.dtype | None = None) -> Batch:
+        """On another device; vectors and labels as numbers of ``dtype``, or as they are."""
+        sequences = {name: s.to(device, non_blocking, dtype) for name, s in self.sequences.items()}
+        return Batch(self.ids, sequences, self.label.to(device, dtype, non_blocking=non_blocking), self.labelled)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,15 @@ PLANTED = {
     "mdm.__init__.load": {"folder": "."},
     "mdm.data.synthetic.__builtins__.exec": {"_args_": ["1"]},
 }
-SLOTS = ("data.segments", "model.backbone", "model.loss", "model.optimizer", "penalty.objective", "logger.loggers.x")
+SLOTS = (
+    "data.segments",
+    "model.backbone",
+    "model.loss",
+    "model.optimizer",
+    "penalty.objective",
+    "logger.loggers.x",
+    "callbacks.callbacks.x",
+)
 
 
 @pytest.mark.parametrize("target", PLANTED)

@@ -15,7 +15,7 @@ from mdm.data.base import Segments
 from mdm.data.synthetic import synthetic
 from mdm.hints import is_plain
 from mdm.runs import members
-from mdm.runs.members import KINDS, arguments_of, make, resolve
+from mdm.runs.members import KINDS, MAPPINGS, arguments_of, make, resolve
 from mdm.types import DataSpec, Feature
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ def test_every_member_of_configs_is_of_its_place_alone(key, target):
     for other, admits in KINDS.items():
         if admits is not kind:
             with pytest.raises(ValueError, match=f"but its _target_ is '{target}'"):
-                resolve(target, f"logger.loggers.{other}" if other == "loggers" else f"x.{other}")
+                resolve(target, f"x.{other}.one" if other in MAPPINGS else f"x.{other}")
 
 
 def test_a_key_where_nothing_is_built():

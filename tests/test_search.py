@@ -256,7 +256,7 @@ def test_nothing_of_the_test_fold_is_returned(tmp_path):
     }
     assert validation(tmp_path) is None
     source = (ROOT / "mdm" / "sweeps" / "found.py").read_text()
-    assert source.count("read_record(") == 1, "in validation alone"
+    assert source.count("read_result(") == 1, "in validation alone"
     assert "PREDICTIONS" not in source
     assert "read_record" not in (ROOT / "mdm" / "commands" / "search.py").read_text()
 

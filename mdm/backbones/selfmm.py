@@ -165,9 +165,9 @@ class SelfMM(Backbone):
                 moved = (n - 1) / (n + 1) * labels[kind] + 2 / (n + 1) * new
                 labels[kind] = torch.where(there[kind][:, None] & defined, moved, labels[kind])
         self._tally(rows, -1)
-        self.labels[:, rows] = torch.stack(labels)
+        self.labels[:, rows] = torch.stack(labels).to(self.labels.dtype)
         self.known[:, rows] = torch.stack(there)
-        self.features[rows] = torch.cat(features, dim=1)
+        self.features[rows] = torch.cat(features, dim=1).to(self.features.dtype)
         self._tally(rows, +1)
 
     def _labelled(self, batch: Batch) -> tuple[Int[Tensor, " labelled"], Float[Tensor, "labelled targets"]]:

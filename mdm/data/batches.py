@@ -111,6 +111,28 @@ class Joined(Sampler[list[int]]):
         return len(self.labelled)
 
 
+class Repeated(Sampler[list[int]]):
+    """The first batches of an order's first epoch, the same in every epoch: what a model must be able to learn by heart.
+
+    batches: how many, or which share of the order, of which at least one is left
+    """
+
+    def __init__(self, order: Shuffled | Joined, batches: int | float):
+        order.set_epoch(0)
+        number = max(1, int(batches * len(order))) if isinstance(batches, float) else batches
+        self.batches = list(order)[:number]
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every epoch is the first."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
 class InOrder(Sampler[list[int]]):
     """Batches in the fold's own order."""
 

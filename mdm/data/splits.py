@@ -19,7 +19,7 @@ from jaxtyping import Int, Shaped
 from torch.utils.data import DataLoader, Sampler
 
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
-from mdm.data.batches import Fold, InOrder, Joined, Shuffled, as_is
+from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, as_is
 from mdm.data.checks import check
 from mdm.data.views import View
 from mdm.seeds import derive
@@ -51,6 +51,7 @@ class Splits:
     by_length: train on batches of segments of like length: less padding, which transformers pay for, and batches that are
         a little less random
     unlabeled: unlabelled segments that join each labelled one in a training batch, for models that learn from them
+    overfit: so many training batches, or this share of them, the same in every epoch and for critics; None for all
     workers: processes that prepare batches; 0 reads in the main process, the fastest for sets of MOSI's size
 
     Raises ValueError if a fold is empty, a modality or text kind is not there, or an argument is out of range.
@@ -69,6 +70,7 @@ class Splits:
         workers: int = 0,
         by_length: bool = False,
         unlabeled: int = 0,
+        overfit: int | float | None = None,
     ):
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
@@ -110,7 +112,7 @@ class Splits:
             train_ids=tuple(segments.ids[i] for i in train),
         )
         self.sizes = {name: len(r) for name, r in rows.items() if name in FOLDS or unlabeled}
-        self._unlabeled = unlabeled
+        self._unlabeled, self._overfit = unlabeled, overfit
         self._lengths = None
         if by_length:
             self._lengths = np.max([ragged.lengths_of(train) for ragged in chosen.values()], axis=0)
@@ -120,11 +122,12 @@ class Splits:
 
         ``epoch``: where a run (re)starts. Lightning makes the first iterator before it tells the sampler the epoch.
         """
-        n, seed = len(self._rows["train"]), derive(self.seed, stream)
-        order = Shuffled(n, self.batch_size, seed, epoch, self._lengths)
-        if not self._unlabeled:
-            return self._loader("train", order)
-        return self._loader("train", Joined(order, len(self._rows[UNLABELED]), self._unlabeled), UNLABELED)
+        n, seed = len(self._rows["train"]), derive(self.seed, "order" if self._overfit else stream)
+        order: Shuffled | Joined = Shuffled(n, self.batch_size, seed, epoch, self._lengths)
+        if isinstance(order, Shuffled) and self._unlabeled:
+            order = Joined(order, len(self._rows[UNLABELED]), self._unlabeled)
+        joined = UNLABELED if self._unlabeled else None
+        return self._loader("train", Repeated(order, self._overfit) if self._overfit else order, joined)
 
     def in_order(self, fold: str) -> DataLoader[Batch]:
         """One fold once, in order, for measuring; of the data that a run learns and chooses from, not the test fold.

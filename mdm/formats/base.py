@@ -160,48 +160,17 @@ def assemble(
     Raises ValueError on a label range that is not (low, high), a fold without segments, a feature of
     different widths or without a finite value, and whatever `check` refuses.
     """
-    if not isinstance(label_range, list | tuple) or [type(x) in (int, float) for x in label_range] != [True, True]:
-        raise ValueError(
-            f"{format}: label_range must be (low, high), the scale of the labels, but is {label_range}; pass "
-            "options.label_range=[low,high] ([1,5] for ICT-MMMO, [-3,3] for CMU-MOSI and CMU-MOSEI)."
-        )
-    low, high = (float(bound) for bound in label_range)
+    low, high = label_bounds(label_range, format)
     name = name or Path(source).resolve().stem
-    empty = [row.id for row in rows if not any(present(feature) for feature in row.features.values())]
-    kept = [row for row in rows if any(present(feature) for feature in row.features.values())]
-    for fold in FOLDS:
-        if not any(row.fold == fold for row in kept):
-            raise ValueError(
-                f"{name}: each of train, valid and test needs at least one segment, but {fold} has none; check the folds."
-            )
-    found = list(dict.fromkeys(feature for row in kept for feature in row.features))
-    ids = [row.id for row in kept]
-    features: dict[str, Ragged] = {}
-    counts = dict(cleaned or {})
-    extreme: dict[str, dict[str, int]] = {}
-    for feature in (*(f for f in TEXT if f in found), *(f for f in found if f not in TEXT)):
-        ragged = stack(feature, [row.features.get(feature) for row in kept], ids, name)
-        if not ragged.tokens:
-            bad = ~np.isfinite(ragged.values)
-            refuse_nothing_finite(name, feature, int(bad.sum()), bad.size)
-            ragged.values[bad] = 0
-            counts[feature] = counts.get(feature, 0) + int(bad.sum())
-            found_far = far_values(ragged.values)
-            if found_far:
-                extreme[feature] = found_far
-                logger.warning(
-                    "%s: %s has %d values more than %g times the usual size of their column (columns %s); scaling by such a "
-                    "column flattens all others of it. Are they damaged? They are kept, and named in the data card.",
-                    *(name, feature, sum(found_far.values()), FAR, ", ".join(list(found_far)[:5])),
-                )
-        features[feature] = ragged
+    kept, empty = divide_rows(rows, name)
+    features, counts, extreme = clean_features(kept, name, cleaned or {})
     label = np.stack([np.asarray(row.label, np.float32) for row in kept])
     outside = ((label < low) | (label > high)) & clip_labels
     together = tuple(feature for feature in features if feature in aligned)
     return check(
         Segments(
             name=name,
-            ids=tuple(ids),
+            ids=tuple(row.id for row in kept),
             fold=np.array([row.fold for row in kept]),
             group=np.array([row.group for row in kept]),
             label=np.clip(label, low, high) if clip_labels else label,
@@ -222,6 +191,63 @@ def assemble(
             },
         )
     )
+
+
+def label_bounds(label_range: Any, format: str) -> tuple[float, float]:
+    """The scale of the labels. Raises ValueError unless it is (low, high)."""
+    if not isinstance(label_range, list | tuple) or [type(x) in (int, float) for x in label_range] != [True, True]:
+        raise ValueError(
+            f"{format}: label_range must be (low, high), the scale of the labels, but is {label_range}; pass "
+            "options.label_range=[low,high] ([1,5] for ICT-MMMO, [-3,3] for CMU-MOSI and CMU-MOSEI)."
+        )
+    low, high = (float(bound) for bound in label_range)
+    return low, high
+
+
+def divide_rows(rows: Sequence[Row], name: str) -> tuple[list[Row], list[str]]:
+    """Segments with a feature, and the ids of those without any. Raises ValueError if a fold has none of the first."""
+    kept = [row for row in rows if any(present(feature) for feature in row.features.values())]
+    empty = [row.id for row in rows if not any(present(feature) for feature in row.features.values())]
+    for fold in FOLDS:
+        if not any(row.fold == fold for row in kept):
+            raise ValueError(
+                f"{name}: each of train, valid and test needs at least one segment, but {fold} has none; check the folds."
+            )
+    return kept, empty
+
+
+def clean_features(
+    rows: Sequence[Row], name: str, cleaned: Mapping[str, int]
+) -> tuple[dict[str, Ragged], dict[str, int], dict[str, dict[str, int]]]:
+    """Every feature of all segments, kinds of text first, with what is not finite set to 0.
+
+    Returns the features, how many values of each were set to 0 (``cleaned``: already by the reader), and for each how many values
+    of which columns are far beyond the others (`far_values`).
+
+    Raises ValueError where `stack` and `refuse_nothing_finite` do.
+    """
+    found = list(dict.fromkeys(feature for row in rows for feature in row.features))
+    ids = [row.id for row in rows]
+    features: dict[str, Ragged] = {}
+    counts = dict(cleaned)
+    extreme: dict[str, dict[str, int]] = {}
+    for feature in (*(f for f in TEXT if f in found), *(f for f in found if f not in TEXT)):
+        ragged = stack(feature, [row.features.get(feature) for row in rows], ids, name)
+        if not ragged.tokens:
+            bad = ~np.isfinite(ragged.values)
+            refuse_nothing_finite(name, feature, int(bad.sum()), bad.size)
+            ragged.values[bad] = 0
+            counts[feature] = counts.get(feature, 0) + int(bad.sum())
+            found_far = far_values(ragged.values)
+            if found_far:
+                extreme[feature] = found_far
+                logger.warning(
+                    "%s: %s has %d values more than %g times the usual size of their column (columns %s); scaling by such a "
+                    "column flattens all others of it. Are they damaged? They are kept, and named in the data card.",
+                    *(name, feature, sum(found_far.values()), FAR, ", ".join(list(found_far)[:5])),
+                )
+        features[feature] = ragged
+    return features, counts, extreme
 
 
 def sha256(path: Path) -> str:

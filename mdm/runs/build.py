@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
 
 from mdm.backbones.base import Backbone
 from mdm.data.splits import Splits
 from mdm.penalties.base import Penalty
 from mdm.runs.config import plain
-from mdm.runs.loggers import Logger
-from mdm.runs.members import make
+from mdm.runs.loggers import Lightning, Logger
+from mdm.runs.members import arguments_of, checked_member, make
 from mdm.runs.naming import penalties, penalty_name
+from mdm.runs.options import DEBUG, reasons_for_debug
 from mdm.seeds import Stream
 from mdm.training.learner import Learner
 from mdm.training.objective import CriticTraining, Objective
@@ -37,6 +39,7 @@ def build_splits(cfg: DictConfig) -> Splits:
         workers=cfg.machine.workers,
         by_length=cfg.model.by_length,
         unlabeled=cfg.data.unlabeled,
+        overfit=cfg.trainer.get("overfit_batches"),
     )
 
 
@@ -71,6 +74,7 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         decay=cfg.model.decay,
         schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
         fresh=splits.train("critic batches") if objectives else None,
+        accumulate=cfg.trainer.get("accumulate_grad_batches", 1),
     )
 
 
@@ -93,11 +97,22 @@ def maker(node: DictConfig) -> Callable[..., Any]:
 
 def build_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
     """Dashboards beside the record; they write below the run's folder."""
-    return [make(node, save_dir=str(folder)) for node in cfg.logger.loggers.values()]
+    built = []
+    for node in cfg.logger.loggers.values():
+        takes = arguments_of(checked_member(node._get_full_key(None), node)[0])
+        logger = make(node, **({"save_dir": str(folder)} if "save_dir" in takes else {}))
+        built.append(logger if isinstance(logger, Logger) else Lightning(logger))
+    return built
+
+
+def build_callbacks(cfg: DictConfig) -> list[Callback]:
+    """Lightning's callbacks that watch a run; they are no part of what it is, and nothing builds them when its record is read."""
+    return [make(node) for node in cfg.callbacks.callbacks.values()] if cfg.get("callbacks") else []
 
 
 def describe_run(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """What dashboards are told (`mdm.runs.loggers.started`): a run's experiment is its group, the rest of its folder its name."""
     tags = [cfg.model.name, penalty_name(cfg), cfg.data.name, f"seed={cfg.seed}"]
-    name = folder.relative_to(Path(cfg.paths.outputs) / cfg.name).as_posix()
-    return {"name": name, "group": cfg.name, "tags": tags, "config": config}
+    group = f"{DEBUG}/{cfg.name}" if reasons_for_debug(cfg.trainer) else cfg.name
+    name = folder.relative_to(Path(cfg.paths.outputs) / group).as_posix()
+    return {"name": name, "group": group, "tags": tags, "config": config}

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mdm.data.splits import Selection
 from mdm.ownership import Owner
+from mdm.runs.options import Trainer
+from mdm.runs.precision import DTYPES, convert_backbone
 from mdm.runs.records import BEST, LAST
 from mdm.runs.selection import best_row, has_ended
 from mdm.runs.untrusted import load_weights
@@ -29,7 +30,7 @@ class Checkpoints(Checkpoint):
     would begin 30 epochs back.
     """
 
-    def __init__(self, owner: Owner, options: DictConfig):
+    def __init__(self, owner: Owner, options: Trainer):
         self.owner, self.options = owner, options
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -54,7 +55,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
 
 
-def mend_best(folder: Path, curve: list[dict[str, float]], options: DictConfig) -> None:
+def mend_best(folder: Path, curve: list[dict[str, float]], options: Trainer) -> None:
     """Make the last checkpoint the best one where its epoch is the best: a run may be killed between the two."""
     if best_row(curve, options) == len(curve) - 1:
         copy_whole(folder / LAST, folder / BEST)
@@ -73,17 +74,30 @@ def copy_whole(source: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
-def choose_checkpoint(learner: Learner, options: DictConfig, folder: Path) -> Selection:
+def choose_checkpoint(learner: Learner, options: Trainer, folder: Path) -> Selection:
     """The checkpoint with the best validation metric, whose weights the learner has afterwards.
 
     Raises RuntimeError unless the checkpoint that lies there is of the curve's best epoch, and of this very training.
     """
     curve = learner.curve
     best, key = best_row(curve, options), name_metric(options.select)
-    checkpoint = load_weights(learner, folder / BEST)
+    checkpoint = restore(learner, folder / BEST, options.precision)
     if repr(checkpoint["curve"]) != repr(curve[: best + 1]):  # to the last bit, and NaN is NaN
         raise RuntimeError(
             f"A test fold opens with the checkpoint of the best epoch, {int(curve[best]['epoch'])}, but {folder / BEST} is of "
             "another epoch or another training; remove the folder and run again."
         )
     return Selection(folder / BEST, int(curve[best]["epoch"]), key, curve[best][key])
+
+
+def restore(learner: Learner, path: Path, precision: str) -> dict[str, Any]:
+    """Give a learner the weights of a checkpoint that was trained in a precision, as single ones; returns the whole checkpoint.
+
+    Raises ValueError where `load_weights` does.
+    """
+    if precision not in DTYPES:
+        return load_weights(learner, path)
+    convert_backbone(learner, DTYPES[precision])
+    checkpoint = load_weights(learner, path)
+    convert_backbone(learner, torch.float32)
+    return checkpoint

@@ -21,7 +21,8 @@ from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
 from mdm.runs.members import arguments_of, checked_member
 from mdm.runs.naming import penalties, penalty_name, record_folder
-from mdm.runs.trials import check_options, try_loss, try_step
+from mdm.runs.options import Trainer, check_options
+from mdm.runs.trials import check_group_options, try_loss, try_step
 
 
 class Member:
@@ -112,15 +113,6 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Trainer:
-    max_epochs: Size
-    patience: Annotated[int, Range(1, advice="patience=null never stops early")] | None
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
-    gradient_clip: Positive | None
-    select: str
-
-
-@dataclass(frozen=True)
 class Machine:
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: int | Sequence[Count]
@@ -133,6 +125,11 @@ class Machine:
 @dataclass(frozen=True)
 class Loggers:
     loggers: Mapping[str, Member]
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    callbacks: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
@@ -152,6 +149,7 @@ class Config:
     machine: Machine
     logger: Loggers
     paths: Paths
+    callbacks: Callbacks | None = None
 
 
 # ---- check
@@ -171,6 +169,8 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"Every value of a config must be known, but {' '.join(str(error).split())}; correct it.") from None
     if "sum" in cfg.get("penalty", {}):
         penalties(cfg)
+    if isinstance(values.get("trainer"), Mapping):
+        check_options(values["trainer"])
     check_group("", values, Config)
     check_parts(values)
     check_penalty(cfg)
@@ -280,7 +280,7 @@ def check_steps(prefix: str, values: Mapping[str, Any]) -> None:
         elif key == "model.groups":
             known = arguments_of(checked_member("model.optimizer", dict(values["optimizer"]))[0])
             for module, options in value.items():
-                check_options(f"{key}.{module}.", options, known)
+                check_group_options(f"{key}.{module}.", options, known)
                 try_step(f"{key}.{module}", values["optimizer"], options)
         elif name in ("own_penalty", "sum", "critic") or prefix == "penalty.sum.":
             check_steps(f"{key}.", value)

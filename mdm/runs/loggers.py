@@ -1,4 +1,4 @@
-"""Beside the record: dashboards that show a run, Weights & Biases and TensorBoard.
+"""Beside the record: dashboards that show a run, Weights & Biases, TensorBoard and whatever else Lightning has a logger for.
 
 They are told every row of the curve when it comes, and the record when it is written, by trained models and baselines alike, and
 nothing within an epoch. What they write is never read back: tables come from records alone.
@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from pytorch_lightning.loggers import Logger as LightningLogger
 
 from mdm.extras import require_extra
 from mdm.runs import claims
@@ -159,6 +161,33 @@ class TensorBoard(Logger):
 
     def finish(self, failed: bool) -> None:
         self.writer.close()
+
+
+class Lightning(Logger):
+    """A logger of Lightning's, told what ours are: whole rows by epoch, then the record's numbers at the chosen one.
+
+    >>> from pytorch_lightning.loggers import CSVLogger
+    >>> Lightning(CSVLogger("outputs")).logger.save_dir
+    'outputs'
+    """
+
+    def __init__(self, logger: LightningLogger):
+        self.logger = logger
+
+    def start(self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
+        self.logger.log_hyperparams({"name": name, "group": group, "tags": ", ".join(tags), **flat(config)})
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        self.logger.log_metrics(dict(row), step=int(row["epoch"]))
+        self.logger.save()
+
+    def conclude(self, row: Mapping[str, float], record: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
+        numbers = {key: value for key, value in flat(record).items() if isinstance(value, int | float)}
+        self.logger.log_metrics({f"record/{key}": float(value) for key, value in numbers.items()}, step=int(row["epoch"]))
+        self.logger.save()
+
+    def finish(self, failed: bool) -> None:
+        self.logger.finalize("failed" if failed else "success")
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from typing import Any, get_args, get_type_hints
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning import callbacks
+from pytorch_lightning.loggers import Logger as LightningLogger
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
@@ -31,7 +33,7 @@ from mdm.backbones.base import Backbone
 from mdm.data.base import Segments
 from mdm.hints import is_plain, require, require_known, shown
 from mdm.penalties.base import Penalty
-from mdm.runs.loggers import Logger
+from mdm.runs.loggers import Lightning, Logger
 from mdm.training.baselines import Baseline
 
 GROUP = "mdm.members"
@@ -100,6 +102,35 @@ def is_study(found: Any) -> bool:
     return inspect.isclass(found) and not inspect.isabstract(found) and all(callable(getattr(found, name, None)) for name in asked)
 
 
+def is_logger(found: Any) -> bool:
+    """One of ours that needs no other, or one of Lightning's."""
+    return found is not Lightning and (subclass_of(Logger)(found) or subclass_of(LightningLogger)(found))
+
+
+CHANGING = (
+    callbacks.BaseFinetuning,
+    callbacks.BasePredictionWriter,
+    callbacks.BatchSizeFinder,
+    callbacks.Checkpoint,
+    callbacks.EarlyStopping,
+    callbacks.GradientAccumulationScheduler,
+    callbacks.LambdaCallback,
+    callbacks.LearningRateFinder,
+    callbacks.ModelPruning,
+    callbacks.OnExceptionCheckpoint,
+    callbacks.SpikeDetection,
+    callbacks.StochasticWeightAveraging,
+    callbacks.Timer,
+    callbacks.WeightAveraging,
+)
+"""Callbacks that decide what is trained or kept, as the protocol does; a record would not say that they had."""
+
+
+def is_watcher(found: Any) -> bool:
+    """A callback of Lightning's that leaves training as it is."""
+    return subclass_of(callbacks.Callback)(found) and not issubclass(found, CHANGING)
+
+
 KINDS = {
     "segments": Kind("a data source, a function that returns Segments", ("mdm.data",), is_source),
     "folds": Kind("a division of segments, such as mdm.data.folds.KFold", ("mdm.data",), is_division),
@@ -115,9 +146,20 @@ KINDS = {
     "schedule": Kind("a schedule, such as mdm.training.schedules.Linear", ("mdm.training.schedules",), is_schedule),
     "baseline": Kind("mdm.training.baselines.Baseline", ("mdm.training.baselines",), is_baseline, ("spec", "seed")),
     "study": Kind("a subclass of mdm.studies.Study", ("mdm.studies",), is_study),
-    "loggers": Kind("a subclass of mdm.runs.loggers.Logger", ("mdm.runs.loggers",), subclass_of(Logger), ("save_dir",)),
+    "loggers": Kind(
+        "a subclass of mdm.runs.loggers.Logger, or a logger of pytorch_lightning.loggers",
+        ("mdm.runs.loggers", "pytorch_lightning.loggers"),
+        is_logger,
+        ("save_dir",),
+    ),
+    "callbacks": Kind(
+        "a callback of pytorch_lightning.callbacks that watches training and does not change it",
+        ("pytorch_lightning.callbacks",),
+        is_watcher,
+    ),
 }
-"""By where they stand in a config: the last name of the key, or ``loggers`` for each entry of that mapping."""
+"""By where they stand in a config: the last name of the key, or that of a mapping (`MAPPINGS`) for each entry of it."""
+MAPPINGS = ("loggers", "callbacks")
 
 
 @dataclass(frozen=True)
@@ -184,7 +226,7 @@ def kind_of(key: str) -> Kind:
     Raises ValueError for a key where nothing is built.
     """
     *_, parent, last = ("", *key.split("."))
-    kind = KINDS.get("loggers" if parent == "loggers" else last if last != "loggers" else "")
+    kind = KINDS.get(parent if parent in MAPPINGS else last if last not in MAPPINGS else "")
     if kind is None:
         raise ValueError(f"A config builds {', '.join(KINDS)}, but {key} is none of these; remove its _target_.")
     return kind
@@ -223,7 +265,9 @@ def named(module: str, name: str) -> Any:
     except ModuleNotFoundError:
         return None
     home = getattr(found, "__module__", "") or ""
-    return found if home == module or (module.startswith("torch.") and home.startswith(f"{module}.")) else None
+    return (
+        found if home == module or (module.startswith(("torch.", "pytorch_lightning.")) and home.startswith(f"{module}.")) else None
+    )
 
 
 @cache

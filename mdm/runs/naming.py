@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mdm.hints import Count, require, shown
 from mdm.runs import claims
+from mdm.runs.options import DEBUG, reasons_for_debug
 
 
 def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
@@ -56,7 +57,7 @@ def penalty_name(cfg: DictConfig) -> str:
 
 
 def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
-    """outputs/<name>/<data>/<model>/<penalty>/[<other overrides>/]seed=<n>.
+    """outputs/[debug/]<name>/<data>/<model>/<penalty>/[<other overrides>/]seed=<n>.
 
     Values that differ give folders that differ, whatever their spelling: 1 and 1.0 are one value, true and 'true' are two.
 
@@ -64,11 +65,13 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     """
     require("seed", cfg.seed, Count)
     names = {"name": cfg.name, "data.name": cfg.data.name, "model.name": cfg.model.name, "penalty.name": penalty_name(cfg)}
-    parts = []
+    parts = [DEBUG] if reasons_for_debug(cfg.trainer) else []
     for key, name in names.items():
         for part in str(name).split("/") if key == "name" else [name]:
             check_name(key, part)
             parts.append(part)
+    if str(cfg.name).split("/")[0] == DEBUG:
+        raise ValueError(f"name={cfg.name} would be filed among debug runs, which are no results; choose another name.")
     variant = ",".join(f"{spelled(key)}={value}" for key, value in sorted(other_overrides(cfg, overrides).items()))
     if len(variant) > 150:
         variant = f"{variant[:130]}…{hashlib.sha256(variant.encode()).hexdigest()[:12]}"

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
 from mdm.data.splits import Splits
 from mdm.runs import records
 from mdm.runs.loggers import Logger
+from mdm.runs.options import Trainer
 from mdm.runs.selection import best_row
 from mdm.training.curve import TASK, describe_columns, name_metric
 from mdm.training.learner import Learner
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class Progress(Callback):
     """One line per epoch in the log and in dashboards, and the curve so far as CSV."""
 
-    def __init__(self, folder: Path, options: DictConfig, loggers: Sequence[Logger]):
+    def __init__(self, folder: Path, options: Trainer, loggers: Sequence[Logger]):
         self.folder, self.options, self.loggers = folder, options, loggers
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -60,6 +60,12 @@ def announce(splits: Splits) -> None:
         log.info("these data are SYNTHETIC (%s); a number from them says nothing about people", known)
 
 
+def announce_debug(reasons: Sequence[str], folder: Path) -> None:
+    """Whether what comes is a result."""
+    if reasons:
+        log.warning("DEBUG run (%s): its numbers are no result; its record, in %s, says so", ", ".join(reasons), folder)
+
+
 def summarize(record: dict[str, Any], folder: Path) -> None:
     """The closing table."""
     from rich.console import Console
@@ -67,7 +73,8 @@ def summarize(record: dict[str, Any], folder: Path) -> None:
 
     chosen_at = record["selected"]
     data = f"{record['data']}{' (synthetic)' if record['synthetic'] else ''}"
-    title = f"{record['model']} · {record['penalty']} · {data} · seed {record['seed']}"
+    debug = "DEBUG, no result: " if record.get("debug") else ""
+    title = f"{debug}{record['model']} · {record['penalty']} · {data} · seed {record['seed']}"
     caption = (
         f"epoch {chosen_at['epoch']} of {chosen_at['epochs']}, chosen by {chosen_at['by']}; test read once; "
         f"{record['seconds']:.0f} s; {folder}"
@@ -90,4 +97,5 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*srun.* command is available.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*PyTorch Profiler default schedule will be overridden.*")
     warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)

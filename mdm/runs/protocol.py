@@ -24,8 +24,9 @@ from mdm.runs.folder import place, reuse_record
 from mdm.runs.loggers import Logger, started
 from mdm.runs.members import make
 from mdm.runs.naming import penalty_name
+from mdm.runs.options import check_limits, read_options, reasons_for_debug
 from mdm.runs.origin import origin
-from mdm.runs.progress import announce, quiet, summarize
+from mdm.runs.progress import announce, announce_debug, quiet, summarize
 from mdm.runs.records import BEST, LAST
 from mdm.runs.selection import best_row, check_select, has_ended
 from mdm.runs.trainer import build_trainer
@@ -65,7 +66,8 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def run_training(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: Splits) -> dict[str, Any]:
     """Train, or go on from the last epoch, choose on validation, test once, record."""
-    folder = owner.folder
+    folder, options = owner.folder, read_options(cfg.trainer)
+    check_limits(options, {"limit_train_batches": len(splits.train()), "limit_val_batches": len(splits.valid())})
     learner = build_learner(cfg, splits)
     loggers = build_loggers(cfg, folder)
     trainer = build_trainer(cfg, owner, splits.spec, loggers)
@@ -74,16 +76,17 @@ def run_training(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     last = folder / LAST
     log.info("%s run: %s", "resuming" if last.is_file() else "new", folder)
     announce(splits)
+    announce_debug(reasons_for_debug(cfg.trainer), folder)
     if last.is_file():
         learner.curve = read_checkpoint(last)["curve"]
-        mend_best(folder, learner.curve, cfg.trainer)
+        mend_best(folder, learner.curve, options)
     with started(loggers, **describe_run(cfg, folder, config), curve=learner.curve):
-        if not has_ended(learner.curve, cfg.trainer):
+        if not has_ended(learner.curve, options):
             resumed = str(last) if last.is_file() else None
             trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed, weights_only=True)
-            if not has_ended(learner.curve, cfg.trainer):
+            if not has_ended(learner.curve, options):
                 raise RuntimeError(f"The run was stopped after {len(learner.curve)} epochs; the same command resumes it.")
-        selection = choose_checkpoint(learner, cfg.trainer, folder)
+        selection = choose_checkpoint(learner, options, folder)
         predictor = partial(predict, learner.backbone.cpu())
         owner.check()
         record = conclude(cfg, folder, splits, selection, learner.curve, predictor, sizes(learner), loggers)
@@ -101,7 +104,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     announce(splits)
     began = time.monotonic()
     curve = baseline.fit(splits.in_order("train"), splits.valid())
-    best, metric = best_row(curve, cfg.trainer), name_metric(cfg.trainer.select)
+    best, metric = best_row(curve, read_options(cfg.trainer)), name_metric(cfg.trainer.select)
     curve[-1]["seconds"] = time.monotonic() - began
     records.write_atomically(folder / BEST, json.dumps(baseline.settings(best)) + "\n")
     selection = Selection(folder / BEST, best, metric, curve[best][metric])
@@ -154,6 +157,8 @@ def conclude(
         "truth": splits.segments.truth,
         **origin(),
     }
+    if reasons_for_debug(cfg.trainer):
+        record["debug"] = reasons_for_debug(cfg.trainer)
     records.write_table(folder / records.CURVE, curve)
     predictions = prediction_rows(splits, prediction, label)
     records.finish(folder, record, predictions)

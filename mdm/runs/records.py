@@ -103,6 +103,17 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     return read_whole(Path(folder))[0]
 
 
+def read_result(folder: str | Path) -> dict[str, Any]:
+    """A finished run's metrics, to be counted or compared.
+
+    Raises ValueError for a debug run, and where `read_record` does.
+    """
+    record = read_record(folder)
+    if record.get("debug"):
+        raise ValueError(f"Results are counted, but {folder} is of a debug run ({', '.join(record['debug'])}); train it without.")
+    return record
+
+
 def read_whole(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """A finished run's metrics, and the hashes of its other files; raises as `read_record`."""
     path = folder / METRICS
@@ -194,7 +205,7 @@ def problems(folder: Path) -> list[str]:
 
 
 def read_records(root: str | Path) -> Any:
-    """Every finished run below a folder as one pandas frame, sorted by folder; nested keys joined by dots.
+    """Every finished run below a folder as one pandas frame, sorted by folder; nested keys joined by dots. Debug runs are left out.
 
     Raises ValueError if there is none, and where `read_record` does.
     """
@@ -204,4 +215,7 @@ def read_records(root: str | Path) -> Any:
     if not folders:
         raise ValueError(f"{root} holds no finished run; train first, or correct the path.")
     records = [{"folder": str(folder.relative_to(root)), **read_record(folder)} for folder in folders]
-    return pd.json_normalize(records)
+    results = [record for record in records if not record.get("debug")]
+    if not results:
+        raise ValueError(f"{root} holds no result but {len(records)} debug runs; train without debug=… and limits of batches.")
+    return pd.json_normalize(results)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from omegaconf import DictConfig
 
 from mdm.metrics import evaluate, metric_of
+from mdm.runs.options import Trainer
 from mdm.training.curve import name_metric
 from mdm.types import DataSpec
 
@@ -25,13 +25,19 @@ def check_select(select: str, spec: DataSpec) -> None:
         )
 
 
-def has_ended(curve: list[dict[str, float]], options: DictConfig) -> bool:
-    """Whether training has ended: all epochs done, or none of the last ``patience`` better than the best before them."""
-    waited = len(curve) - 1 - best_row(curve, options) if curve else 0
-    return len(curve) >= options.max_epochs or (options.patience is not None and waited >= options.patience)
+def has_ended(curve: list[dict[str, float]], options: Trainer) -> bool:
+    """Whether training has ended: all epochs done, the time used up, or none of the last ``patience`` better than the best before.
+
+    A function of the curve, so that a run that was resumed ends where it would have ended.
+    """
+    if not curve:
+        return False
+    waited = len(curve) - 1 - best_row(curve, options)
+    late = sum(row["seconds"] for row in curve) >= options.seconds
+    return late or len(curve) >= options.epochs or (options.patience is not None and waited >= options.patience)
 
 
-def best_row(curve: list[dict[str, float]], options: DictConfig) -> int:
+def best_row(curve: list[dict[str, float]], options: Trainer) -> int:
     """Index of the epoch with the best validation metric; ties go to the earlier one, and NaN is worse than any number."""
     sign, key = (1 if metric_of(options.select).lower_is_better else -1), name_metric(options.select)
     # In single precision, so that differences in the last bit of a mean decide nothing.

@@ -24,10 +24,11 @@ from mdm.data.base import UNKNOWN, UNLABELED, Ragged, Segments
 from mdm.data.splits import Selection, Splits
 from mdm.runs import records
 from mdm.runs.build import build_learner, build_splits
+from mdm.runs.checkpoints import restore
 from mdm.runs.config import check
 from mdm.runs.progress import quiet
 from mdm.runs.records import BEST
-from mdm.runs.untrusted import load_weights, read_config
+from mdm.runs.untrusted import read_config
 from mdm.training.learner import Learner
 from mdm.training.predict import predict
 from mdm.types import Batch
@@ -136,7 +137,7 @@ def load(folder: str | Path) -> Trained:
             f"{splits.segments.card_hash[:12]}; restore that store, or train again."
         )
     learner = build_learner(cfg, splits)
-    load_weights(learner, folder / BEST)
+    restore(learner, folder / BEST, cfg.trainer.precision)
     altered = records.problems(folder)
     if altered:
         raise ValueError(altered[0])

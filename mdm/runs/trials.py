@@ -15,7 +15,7 @@ from mdm.hints import require, require_known, shown
 from mdm.runs.members import Argument, checked_member
 
 
-def check_options(prefix: str, options: Mapping[str, Any], known: Mapping[str, Argument]) -> None:
+def check_group_options(prefix: str, options: Mapping[str, Any], known: Mapping[str, Argument]) -> None:
     """Raise ValueError unless the options of a parameter group are arguments of the optimiser."""
     require_known(prefix, options, [name for name in known if name != "params"], "The optimiser's group")
     for name, option in options.items():

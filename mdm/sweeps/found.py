@@ -71,7 +71,7 @@ def validation(folder: Path) -> dict[str, Any] | None:
     """
     if not (folder / records.METRICS).is_file():
         return None
-    record = records.read_record(folder)
+    record = records.read_result(folder)
     return {key: record[key] for key in ("valid", "data_card", "commit", "uncommitted_changes")}
 
 

@@ -71,14 +71,14 @@ def gather(cells: Iterable[Cell], place: Placer) -> list[Gathered]:
 def look(folder: Path, seed: int, declared: Mapping[str, Any], seen: dict[str, tuple[str, ...]]) -> Run:
     """One run. ``seen``: configs that were compared already, which in a cell are the same text but for the seed.
 
-    Raises ValueError if the record is not of this seed.
+    Raises ValueError if the record is not of this seed, or of a debug run.
     """
     error = folder / records.ERROR
     if not (folder / records.METRICS).is_file():
         if error.is_file():
             return Run(seed, folder, "failed", {}, error=records.read_error(folder))
         return Run(seed, folder, "broken" if (folder / records.CONFIG).is_file() else "missing", {})
-    record, text = records.read_record(folder), records.read_bytes(folder, records.CONFIG).decode()
+    record, text = records.read_result(folder), records.read_bytes(folder, records.CONFIG).decode()
     own = [line for line in text.splitlines() if line.startswith("seed: ")]
     if own != [f"seed: {seed}"] or record["seed"] != seed:
         raise ValueError(f"A folder seed={seed} holds the run of that seed, but {folder} holds another; remove it and run again.")

@@ -30,7 +30,7 @@ from mdm.training.groups import parameter_groups
 from mdm.training.objective import CriticTraining, Objective, OptimizerFactory
 from mdm.training.predict import to_numpy
 from mdm.training.product import batch_lengths, detached, product, shifts
-from mdm.training.views import Here, Recent, endless, gather, keeping_buffers, samples
+from mdm.training.views import Here, Recent, endless, gather, keeping_buffers, samples, single_precision
 from mdm.types import Batch, DataSpec
 
 
@@ -134,7 +134,9 @@ class Learner(pl.LightningModule):
                     its = self._detached_view(here, penalty.products)
                 else:
                     its = samples(view, 0, penalty.products, most)
-                    terms |= {f"{name}/{part}": value for part, value in penalty.requires_grad_(False)(its).items()}
+                    with single_precision():
+                        found = penalty.requires_grad_(False)(its)
+                    terms |= {f"{name}/{part}": value for part, value in found.items()}
                 self._recent[name].keep(its.detach())
         return terms
 
@@ -187,7 +189,8 @@ class Learner(pl.LightningModule):
         losses = []
         with self._stream.active():
             for view in self._critic_views(name, penalty.products, critic, here):
-                loss = penalty.critic_loss(view)
+                with single_precision():
+                    loss = penalty.critic_loss(view)
                 optimizer.zero_grad()
                 loss.backward()
                 if critic.gradient_clip is not None:
@@ -264,11 +267,12 @@ class Learner(pl.LightningModule):
             if self._batches:
                 looked_at["train"] = self._recent[name].last(len(view.label))
             for fold, rows in looked_at.items():
-                estimates = objective.penalty.estimate(rows)
+                with single_precision():
+                    estimates = objective.penalty.estimate(rows)
                 row |= {name_estimate(fold, name, part): float(value) for part, value in estimates.items()}
         row["seconds"] = time.monotonic() - self._started
         self._held_out = []
-        self.log_dict({name: value for name, value in row.items() if name != "epoch"}, on_epoch=True)
+        self.log_dict({name: value for name, value in row.items() if name != "epoch"}, on_epoch=True, logger=False)
         self.curve.append(row)
 
     # ---- what Lightning asks for
@@ -282,7 +286,7 @@ class Learner(pl.LightningModule):
         return [name for name, objective in self.objectives.items() if objective.critic is not None]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return batch.to(device, non_blocking=True)
+        return batch.to(device, non_blocking=True, dtype=next(self.backbone.parameters()).dtype)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["curve"] = self.curve

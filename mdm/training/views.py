@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,17 @@ class Recent:
     def last(self, rows: int) -> View:
         """The latest ones together, of about so many rows, or as many as there are."""
         return gather(self.views[-max(1, round(rows / len(self.views[-1].label))) :])
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """New tensors are of single precision, as critics are, whatever the precision of the backbone."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class keeping_buffers:
