@@ -83,14 +83,10 @@ def read_magpie(source: str | Path, *, scale: float = 1.0, name: str = "") -> Se
     return assemble(rows, format="magpie", source=source, files={}, options={"scale": scale}, label_range=(-3.0, 3.0), name=name)
 ''',
     "magpie/configs/data/nest.yaml": """
+defaults: [base/reading@_here_, _self_]
 name: nest
 segments: {_target_: mdm.data.store.open_store, path: "${paths.data}/nest"}
 text: null
-modalities: null
-folds: null
-scale: standard
-unlabeled: 0
-max_steps: null
 batch_size: 8
 """,
     "magpie/configs/model/magpie.yaml": """
@@ -108,11 +104,8 @@ by_length: false
 name: peck
 weight: 0.1
 measure_only: false
-critic_steps: 1
-critic_batches: shared
-interleave: batch
 objective: {_target_: magpie.penalty.Peck}
-optimizer: null
+critic: null
 """,
     "magpie-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: magpie\nVersion: 1.0\n",
     "magpie-1.0.dist-info/entry_points.txt": """
