@@ -158,7 +158,8 @@ class Gate(nn.Module):
         # As the official code has it: 1 for a length of 0, so that there too α, the gradient's factor, knows β.
         length = torch.where(length == 0, 1.0, length)
         alpha = (self.beta * torch.linalg.vector_norm(e.float(), dim=2, keepdim=True) / (length + 1e-6)).clamp(max=1)
-        return self.dropout(self.norm((e + alpha * h).to(self.norm.weight.dtype)))
+        moved = (e + alpha * h).to(next(self.gates.parameters(), e).dtype)
+        return self.dropout(self.norm(moved))
 
 
 def nonverbal(spec: DataSpec, model: str) -> dict[str, Feature]:

@@ -24,7 +24,6 @@ from typing import Any, get_args, get_type_hints
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning import callbacks
 from pytorch_lightning.loggers import Logger as LightningLogger
 from torch import nn
 from torch.nn.modules.loss import _Loss
@@ -34,6 +33,7 @@ from mdm.data.base import Segments
 from mdm.hints import is_plain, require, require_known, shown
 from mdm.penalties.base import Penalty
 from mdm.runs.loggers import Lightning, Logger
+from mdm.runs.watchers import is_watcher
 from mdm.training.baselines import Baseline
 
 GROUP = "mdm.members"
@@ -105,30 +105,6 @@ def is_study(found: Any) -> bool:
 def is_logger(found: Any) -> bool:
     """One of ours that needs no other, or one of Lightning's."""
     return found is not Lightning and (subclass_of(Logger)(found) or subclass_of(LightningLogger)(found))
-
-
-CHANGING = (
-    callbacks.BaseFinetuning,
-    callbacks.BasePredictionWriter,
-    callbacks.BatchSizeFinder,
-    callbacks.Checkpoint,
-    callbacks.EarlyStopping,
-    callbacks.GradientAccumulationScheduler,
-    callbacks.LambdaCallback,
-    callbacks.LearningRateFinder,
-    callbacks.ModelPruning,
-    callbacks.OnExceptionCheckpoint,
-    callbacks.SpikeDetection,
-    callbacks.StochasticWeightAveraging,
-    callbacks.Timer,
-    callbacks.WeightAveraging,
-)
-"""Callbacks that decide what is trained or kept, as the protocol does; a record would not say that they had."""
-
-
-def is_watcher(found: Any) -> bool:
-    """A callback of Lightning's that leaves training as it is."""
-    return subclass_of(callbacks.Callback)(found) and not issubclass(found, CHANGING)
 
 
 KINDS = {
