@@ -15,7 +15,7 @@ import hydra
 import joblib
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
@@ -95,7 +95,10 @@ def composed(arguments: list[str]) -> DictConfig:
     # Where a model or data set is chosen, other overrides may be of keys that only these have.
     choices = {**given.chosen, **({"data": given.data} if given.data else {})}
     first = [f"{key}={values[0]}" for key, values in choices.items()]
-    return hydra.compose("train", [*given.experiment, *first, *given.others])
+    cfg = hydra.compose("train", [*given.experiment, *first, *given.others])
+    for key, value in given.judged.items() if "table" in cfg else ():
+        OmegaConf.update(cfg, key, value, force_add=True)
+    return cfg
 
 
 def kind_of(cfg: DictConfig) -> str:

@@ -26,6 +26,7 @@ ORDER = [
     "backbones",
     "product",
     "penalties",
+    "sums",
     "metrics",
     "schedules",
     "baselines",

@@ -27,12 +27,11 @@ from mdm.tables.latex import escaped, latex
 from mdm.tables.markdown import markdown
 from mdm.tables.page import Axis, axis_of, page
 from mdm.tables.rows import long_rows, seed_rows
-from mdm.tables.segments import has_losses, losses_of
 from mdm.tables.wording import chance, interval, number, signed
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LABEL = np.array([-2.0, -1.0, 1.0, 2.0] * 3)
+LABEL = np.array([-2.0, -1.0, 1.0, 2.0] * 6)
 VIDEOS = [f"video{i // 2}" for i in range(len(LABEL))]
 SEEDS = 10
 METRICS = {"mae": "mae", "acc2_pos": "acc2"}
