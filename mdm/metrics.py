@@ -121,7 +121,7 @@ def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
     return float(np.corrcoef(p, y)[0, 1])
 
 
-def classes(values: Float[np.ndarray, " n"], edge: float) -> Float[np.ndarray, " n"]:
+def classes(values: Float[np.ndarray, "*rows"], edge: float) -> Float[np.ndarray, "*rows"]:
     """The whole number that each value rounds to, after clipping to ±edge."""
     return np.rint(np.clip(values, -edge, edge))
 
@@ -158,7 +158,7 @@ def f1_of(cut: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
     }
 
 
-def same_largest(p: Float[np.ndarray, "n targets"], y: Float[np.ndarray, "n targets"]) -> np.ndarray:
+def same_largest(p: Float[np.ndarray, "*seeds n targets"], y: Float[np.ndarray, "n targets"]) -> np.ndarray:
     """Whether the largest prediction is that of the largest label; of equal ones the first is the largest."""
     return p.argmax(-1) == y.argmax(-1)
 

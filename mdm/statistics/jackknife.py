@@ -47,6 +47,10 @@ def leave_out_videos(
 
     A run whose predictions are not all finite has NaN throughout.
 
+    >>> from mdm.sums import ABSOLUTE_ERROR
+    >>> leave_out_videos(np.array([[1.0, 2.0, 6.0]]), np.zeros(3), ["a", "a", "b"], ABSOLUTE_ERROR).without
+    array([[6. , 1.5]])
+
     Raises ValueError on predictions, labels, groups or counted of different lengths, and on no segments.
     """
     video, kept = number_videos(predictions, labels, groups, counted)

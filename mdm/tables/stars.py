@@ -49,8 +49,8 @@ def explain_crossed(family: int, found: list[Found]) -> list[str]:
         "Differences are system − baseline. Their intervals are for new seeds and new videos, and simultaneous: each at "
         f"1 − .05/{family} (Bonferroni), all k cover together with 95 %."
         + (f" One may reach 0 where a later step of Holm's gave a {STARS['crossed']}." if family > 1 else ""),
-        "Variance: of that of a difference, the part that more seeds lower, the part that more test videos lower, and the part "
-        "that either lowers.",
+        "Variance: how much of the uncertainty of a difference comes from runs, which more seeds lower, from videos, which more "
+        "test videos lower, and from both together, which either lowers.",
         "The test takes it that differences of runs are not extremely one-sided. Where one side's runs are strongly skewed and the "
         "other's all alike, it stars too often.",
     ]
