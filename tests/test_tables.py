@@ -654,6 +654,22 @@ def test_the_command_prints_and_writes_the_same_bytes_twice(swept, capsys):
     assert str(swept) not in "".join(text.decode() for text in first.values())
 
 
+def test_the_command_line_says_which_test_stars(swept, capsys):
+    """It is no part of the runs, whose folders and configs are the same."""
+    arguments = [*EXPERIMENT, f"paths.outputs={swept}"]
+    main([*arguments, "table.test=wilcoxon", "table.zeros=split"])
+    printed = capsys.readouterr().out
+    assert "☆ in MAE, declared beforehand: the runs differ from the row's baseline on this very test set" in printed
+    assert "Pairs that do not differ give half of their rank to each side" in printed
+    assert "n=3, 3 of them equal, cannot reach .05 in a family of" in printed  # made of the same errors
+    with pytest.raises(ValueError, match=r"table\.test .*crossed, wilcoxon, sign_flip or mann_whitney.*welch"):
+        main([*arguments, "table.test=welch"])
+    with pytest.raises(
+        ValueError, match=r"only data, seed, model and penalty choose among them, but table\.test=wilcoxon,crossed came"
+    ):
+        main([*arguments, "table.test=wilcoxon,crossed"])
+
+
 def test_the_command_refuses_records_of_other_settings(swept, capsys):
     arguments = [*EXPERIMENT, f"paths.outputs={swept}"]
     config = next(swept.rglob("kl/**/seed=1/config.yaml"))
