@@ -96,7 +96,9 @@ def composed(arguments: list[str]) -> DictConfig:
     choices = {**given.chosen, **({"data": given.data} if given.data else {})}
     first = [f"{key}={values[0]}" for key, values in choices.items()]
     cfg = hydra.compose("train", [*given.experiment, *first, *given.others])
-    for key, value in given.judged.items() if "table" in cfg else ():
+    if given.judged and "table" not in cfg:
+        raise ValueError(f"{' and '.join(given.judged)} say how a table is judged, but {cfg.name} has no table; leave them out.")
+    for key, value in given.judged.items():
         OmegaConf.update(cfg, key, value, force_add=True)
     return cfg
 

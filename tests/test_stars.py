@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mdm.statistics import analyse, signed_rank
 from mdm.statistics.jackknife import pseudo_values
 from mdm.tables.build import build
 from mdm.tables.caption import caption
+from mdm.tables.divergence import STOPPED
 from mdm.tables.gather import gather
 from mdm.tables.latex import latex
 from mdm.tables.markdown import markdown
@@ -21,6 +23,7 @@ from mdm.tables.page import page
 from mdm.tables.rows import long_rows
 from mdm.tables.wording import format_shares, interval
 
+ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 8
 SIZES = (1, 3, 2, 5, 1, 2, 4, 2, 1, 3, 2, 4, 3, 1, 2)
 ROWS = {
@@ -128,6 +131,27 @@ def test_runs_that_diverged_on_validation_are_lost_and_counted(made):
     assert "Lost: pairs that are left out, because a run has no test metric or diverged." in " ".join(caption(sheet))
     (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
     assert (row["pairs"], row["lost"], row["seeds"]) == (6, 2, 8)
+
+
+def test_a_run_whose_loss_was_not_finite_is_lost_and_another_failure_is_not(made):
+    """By the words of the learner's own errors. Tests over seeds know no such rule and have no star."""
+    source = "".join(path.read_text() for path in (ROOT / "mdm").rglob("*.py") if path.parent.name != "tables")
+    assert all(text in source for text in STOPPED)
+    none, kl = [0.8 + 0.01 * s for s in range(SEEDS)], [0.4 + 0.02 * s for s in range(SEEDS - 1)]
+    made.write_errors({"none": none, "kl": kl})
+    folder = made.place(["penalty=kl", f"seed={SEEDS - 1}"])[0]
+    folder.mkdir(parents=True)
+    for error, reason in (
+        *((f"ValueError: {text}, but that of kl is not, in epoch 2.", "") for text in STOPPED),
+        ("MemoryError", f"incomplete: {SEEDS - 1} of {SEEDS} seeds in both"),
+    ):
+        (folder / records.ERROR).write_text(f"Traceback\n  a line\n{error}\n")
+        sheet = made.sheet(declared())
+        contrast = contrast_of(sheet)
+        assert (contrast.found.crossed.pairs, contrast.found.crossed.lost) == (SEEDS - 1, 0 if reason else 1)
+        assert (contrast.reason, contrast.star) == (reason, not reason)
+        assert ("| 7, 1 lost |" in markdown(sheet)) == (not reason)
+        assert contrast_of(made.sheet(declared(test="sign_flip"))).reason == f"incomplete: {SEEDS - 1} of {SEEDS} seeds in both"
 
 
 def test_a_row_that_always_predicts_a_constant_is_not_diverged(made):

@@ -1,8 +1,7 @@
-"""Which runs diverged? By a rule that was fixed before any test fold was seen, and that reads validation alone.
+"""Which runs diverged? By a rule that was fixed before any test fold was seen, and that reads training and validation alone.
 
 A run that diverges is no draw from what a system's runs usually do, and one of them hides what all others show. Its pair is left
-out and counted, and a star then speaks of runs that pass the rule. A loss that is not finite stops a run, which then has no record
-and counts as missing; here are the runs that went on to the end.
+out and counted, and a star then speaks of runs that pass the rule.
 """
 
 from __future__ import annotations
@@ -11,6 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from mdm.tables.gather import Run
+
+STOPPED = ("Every loss term must be finite", "A critic's loss must be finite")
+"""How the learner's errors begin that stop a run whose loss is not finite."""
+
+
+def find_stopped(runs: Sequence[Run]) -> tuple[int, ...]:
+    """Seeds of runs that failed because a loss was not finite, and so left no record."""
+    return tuple(run.seed for run in runs if run.state == "failed" and any(text in run.error for text in STOPPED))
 
 
 def find_diverged(runs: Sequence[Run]) -> tuple[int, ...]:

@@ -56,8 +56,9 @@ def explain_crossed(family: int, found: list[Found]) -> list[str]:
     ]
     if any(one.crossed.lost for one in found):
         said.append(
-            "Lost: pairs that are left out, because a run has no test metric or diverged. That is told from validation alone: no "
-            "finite metric there, or a constant prediction where other runs of the row vary. Stars speak of runs that do neither."
+            "Lost: pairs that are left out, because a run has no test metric or diverged. That is told without the test fold: a "
+            "loss that is not finite, no finite metric on validation, or a constant prediction there where other runs of the row "
+            "vary. Stars speak of runs that do none of this."
         )
     if any(one.crossed.reason for one in found):
         said.append("A comparison that cannot be told has no p and no star, and counts in k with p = 1.")
