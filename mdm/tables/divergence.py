@@ -30,7 +30,7 @@ def find_diverged(runs: Sequence[Run]) -> tuple[int, ...]:
     return tuple(
         run.seed
         for run, flat in zip(runs, constant, strict=True)
-        if (flat and not all(constant)) or run.record["valid"].get(run.record["selected"]["by"].removeprefix("valid/")) is None
+        if (flat and not all(constant)) or run.record["valid"].get(run.record["selected"]["by"].removeprefix("valid/"), 0.0) is None
     )
 
 
