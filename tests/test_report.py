@@ -92,9 +92,9 @@ class Outputs:
         records.finish(folder, record, found)
         return folder
 
-    def read(self, seeds=SEEDS, **judged):
+    def read(self, seeds=SEEDS, rows=ROWS, **judged):
         columns = {"mosi": {"mae": "mae", "acc2_pos": ""}}
-        declared = Table("A <title>", seeds, {"synthetic": "mosi"}, columns, {"mosi": "mae"}, ROWS, **judged)
+        declared = Table("A <title>", seeds, {"synthetic": "mosi"}, columns, {"mosi": "mae"}, rows, **judged)
         gathered = gather(cells(declared, ()), self.place)
         return build("t", declared, gathered), gathered
 
@@ -282,6 +282,17 @@ def test_differences_are_the_tables(outputs):
     assert f"simultaneous 95 % over seeds and videos [−{-low:.4f}, −{-high:.4f}]" in drawn
     assert "left of the line is better" in drawn
     assert "★ + KL" in drawn
+
+
+def test_intervals_are_those_of_the_whole_table(outputs):
+    """With a second comparison declared, though it has not run, the first is at .05/2, in words and in the picture."""
+    sheet, _ = outputs.read(rows={**ROWS, "f": Row("f", "+ F", ("penalty=f",), baseline="none")})
+    low, high = stats.ttest_rel(ERRORS["kl"], ERRORS["none"]).confidence_interval(1 - 0.05 / 2)
+    said = describe_block(sheet.blocks[0], sheet)
+    assert f"+ KL is better than its baseline (−0.275, simultaneous 95 % [−{-low:.3f}, −{-high:.3f}])" in said
+    assert said.endswith("Whether + F differs cannot be told: 0 of 6 seeds in both.")
+    drawn = html.unescape(forest(sheet.blocks[0], sheet))
+    assert f"simultaneous 95 % over seeds and videos [−{-low:.4f}, −{-high:.4f}]" in drawn
 
 
 @pytest.mark.parametrize(
