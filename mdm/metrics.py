@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+
+from mdm.sums import CORRELATION, WEIGHTED_F1, Sums, mean_of
 
 Each = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Predictions and labels → a number for each segment."""
@@ -34,6 +36,8 @@ class Metric:
     better: which way
     each: what a segment contributes, the metric being the mean; None if it is no mean
     whole: the metric of all segments at once, where ``each`` does not give it
+    sums: the metric from sums over segments, which tells quickly what it is without a video (`mdm.statistics`); the mean of
+        ``each`` if that is there. Of a metric without them a table computes ``whole`` anew without every video of every run
     keeps: which labels count; None: all
     percent: shown in percent, as the papers print accuracies and F1
     reach: measured where the labels' range reaches so far on both sides of its middle
@@ -52,6 +56,7 @@ class Metric:
     better: Literal["lower", "higher"]
     each: Each | None = None
     whole: Whole | None = None
+    sums: Sums | None = None
     keeps: Callable[[np.ndarray], np.ndarray] | None = None
     percent: bool = False
     reach: float = 0.0
@@ -61,6 +66,8 @@ class Metric:
     def __post_init__(self) -> None:
         if self.each is None and self.whole is None:
             raise TypeError(f"A metric needs each or whole, but {self.heading} has neither; give it one of them.")
+        if self.sums is None and self.each is not None:
+            object.__setattr__(self, "sums", mean_of(self.each))  # the one way into a frozen dataclass
 
     @property
     def lower_is_better(self) -> bool:
@@ -88,12 +95,6 @@ class Metric:
         assert self.each is not None
         return float(self.each(p, y).mean())
 
-    def loss(self, p: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " n"]:
-        """What each segment costs: the lower, the better. Of a metric with ``each``."""
-        assert self.each is not None
-        each = self.each(p, y).astype(np.float64)
-        return each if self.lower_is_better else 1 - each
-
 
 # ---- what they compute
 
@@ -110,6 +111,9 @@ def root_mean_square(p: np.ndarray, y: np.ndarray) -> float:
     return float(np.sqrt(squared(p, y).mean()))
 
 
+ROOT_OF_MEAN = Sums(mean_of(squared).summands, lambda s: np.sqrt(s[0] / s[1]))
+
+
 def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
     """Pearson correlation; NaN where one side is constant, which is no correlation of 0."""
     if np.ptp(p) == 0 or np.ptp(y) == 0:
@@ -117,7 +121,7 @@ def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
     return float(np.corrcoef(p, y)[0, 1])
 
 
-def classes(values: Float[np.ndarray, " n"], edge: float) -> Float[np.ndarray, " n"]:
+def classes(values: Float[np.ndarray, "*rows"], edge: float) -> Float[np.ndarray, "*rows"]:
     """The whole number that each value rounds to, after clipping to ±edge."""
     return np.rint(np.clip(values, -edge, edge))
 
@@ -146,16 +150,28 @@ def weighted_f1(predicted: np.ndarray, actual: np.ndarray) -> float:
     return float(total)
 
 
-def same_largest(p: Float[np.ndarray, "n targets"], y: Float[np.ndarray, "n targets"]) -> np.ndarray:
+def f1_of(cut: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+    """Weighted F1 of what ``cut`` makes of predictions and labels, as a metric's ``whole`` and its ``sums``."""
+    return {
+        "whole": lambda p, y: weighted_f1(cut(p), cut(y)),
+        "sums": Sums(lambda p, y: WEIGHTED_F1.summands(cut(p), cut(y)), WEIGHTED_F1.value),
+    }
+
+
+def same_largest(p: Float[np.ndarray, "*seeds n targets"], y: Float[np.ndarray, "n targets"]) -> np.ndarray:
     """Whether the largest prediction is that of the largest label; of equal ones the first is the largest."""
-    return p.argmax(1) == y.argmax(1)
+    return p.argmax(-1) == y.argmax(-1)
+
+
+def name_one_class(y: Float[np.ndarray, "n targets"]) -> bool:
+    """Whether each label names one class, one target being 1 and the others 0."""
+    return bool((((y == 1).sum(1) == 1) & ((y == 0).sum(1) == y.shape[1] - 1)).all())
 
 
 def class_accuracy(p: Float[np.ndarray, "n targets"], y: Float[np.ndarray, "n targets"]) -> float:
-    """Share of `same_largest`. NaN unless each label names one class, one target being 1 and the others 0: of emotions, of which
-    none or several may be there, the largest means nothing."""
-    one_hot = ((y == 1).sum(1) == 1) & ((y == 0).sum(1) == y.shape[1] - 1)
-    return float(same_largest(p, y).mean()) if one_hot.all() else float("nan")
+    """Share of `same_largest`. NaN unless each label names one class: of emotions, of which none or several may be there, the
+    largest means nothing."""
+    return float(same_largest(p, y).mean()) if name_one_class(y) else float("nan")
 
 
 # ---- the metrics
@@ -176,7 +192,9 @@ def rounded(k: int) -> Metric:
 
 METRICS: dict[str, Metric] = {
     "mae": Metric(heading="MAE", convention="mean absolute error over all segments", better="lower", each=absolute),
-    "corr": Metric(heading="Corr", convention="Pearson correlation over all segments", better="higher", whole=pearson),
+    "corr": Metric(
+        heading="Corr", convention="Pearson correlation over all segments", better="higher", whole=pearson, sums=CORRELATION
+    ),
     "acc7": rounded(7),
     "acc5": rounded(5),
     # With labels −1, 0, 1 (YouTube), the accuracy of the three classes. Elsewhere "three classes" may mean other things: MMSA cuts
@@ -186,7 +204,7 @@ METRICS: dict[str, Metric] = {
         heading="F1 (3)",
         convention="weighted F1 of the three classes of acc3",
         better="higher",
-        whole=lambda p, y: weighted_f1(classes(p, 1), classes(y, 1)),
+        **f1_of(partial(classes, edge=1)),
         percent=True,
         reach=1,
     ),
@@ -212,7 +230,7 @@ METRICS: dict[str, Metric] = {
         heading="F1 (nonneg)",
         convention="weighted F1 of ≥ 0 against < 0, zeros kept",
         better="higher",
-        whole=lambda p, y: weighted_f1(p >= 0, y >= 0),
+        **f1_of(lambda values: values >= 0),
         percent=True,
         signed=True,
     ),
@@ -229,19 +247,26 @@ METRICS: dict[str, Metric] = {
         heading="F1 (pos)",
         convention="weighted F1 of > 0 against < 0, segments with a zero label left out",
         better="higher",
-        whole=lambda p, y: weighted_f1(p > 0, y > 0),
+        **f1_of(lambda values: values > 0),
         keeps=lambda y: y != 0,
         percent=True,
         signed=True,
     ),
     "mse": Metric(heading="MSE", convention="mean squared error over all segments", better="lower", each=squared),
-    "rmse": Metric(heading="RMSE", convention="square root of the mean squared error", better="lower", whole=root_mean_square),
+    "rmse": Metric(
+        heading="RMSE",
+        convention="square root of the mean squared error",
+        better="lower",
+        whole=root_mean_square,
+        sums=ROOT_OF_MEAN,
+    ),
     "accuracy": Metric(
         heading="Accuracy",
         convention="the largest prediction is that of the one class in the label",
         better="higher",
         each=same_largest,
         whole=class_accuracy,
+        sums=mean_of(lambda p, y: same_largest(p, y) if name_one_class(y) else np.full(p.shape[:-1], np.nan)),
         percent=True,
         joint=True,
     ),

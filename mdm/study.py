@@ -81,7 +81,12 @@ def composed(arguments: list[str]) -> DictConfig:
     # Where a model or data set is chosen, other overrides may be of keys that only these have.
     choices = {**given.chosen, **({"data": given.data} if given.data else {})}
     first = [f"{key}={values[0]}" for key, values in choices.items()]
-    return hydra.compose("train", [*given.experiment, *first, *given.others])
+    cfg = hydra.compose("train", [*given.experiment, *first, *given.others])
+    if given.judged and "table" not in cfg:
+        raise ValueError(f"{' and '.join(given.judged)} say how a table is judged, but {cfg.name} has no table; leave them out.")
+    for key, value in given.judged.items():
+        OmegaConf.update(cfg, key, value, force_add=True)
+    return cfg
 
 
 def declared(arguments: list[str], mixed: bool) -> Experiment:

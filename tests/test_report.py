@@ -20,7 +20,7 @@ from scipy import stats
 from mdm.commands.report import main
 from mdm.metrics import evaluate
 from mdm.report import charts, curves, provenance
-from mdm.report.differences import forest, told
+from mdm.report.differences import describe_block, forest
 from mdm.report.page import page, quoted
 from mdm.report.pictures import read_studies
 from mdm.runs import claims, records
@@ -96,8 +96,9 @@ class Outputs:
         records.finish(folder, record, found)
         return folder
 
-    def read(self):
-        declared = Table("A <title>", SEEDS, {"synthetic": "mosi"}, {"mosi": {"mae": "mae", "acc2_pos": ""}}, {"mosi": "mae"}, ROWS)
+    def read(self, seeds=SEEDS, rows=ROWS, **judged):
+        columns = {"mosi": {"mae": "mae", "acc2_pos": ""}}
+        declared = Table("A <title>", seeds, {"synthetic": "mosi"}, columns, {"mosi": "mae"}, rows, **judged)
         gathered = gather(cells(declared, ()), self.place)
         return build("t", declared, gathered), gathered
 
@@ -253,23 +254,50 @@ def test_beyond_eight_rows_lines_are_dashed():
 
 
 def test_differences_are_the_tables(outputs):
-    """MAE .50 + .02 s less .80 + .01 s; the interval by scipy. Six seeds can be starred in a family of one: 2/2⁶ < .05."""
+    """MAE .50 + .02 s less .80 + .01 s, in every video alike: the two-way t is that of seeds, its interval scipy's."""
     sheet, _ = outputs.read()
     low, high = stats.ttest_rel(ERRORS["kl"], ERRORS["none"]).confidence_interval(0.95)
-    said = f"−0.275 [−{-low:.3f}, −{-high:.3f}]"
-    assert told(sheet.blocks[0]) == f"★ in MAE: + KL is better than its baseline ({said})."
-    drawn = html.unescape(forest(sheet.blocks[0]))
+    said = f"−0.275, simultaneous 95 % [−{-low:.3f}, −{-high:.3f}]"
+    expected = f"★ in MAE, for new seeds and new videos: + KL is better than its baseline ({said})."
+    assert describe_block(sheet.blocks[0], sheet) == expected
+    drawn = html.unescape(forest(sheet.blocks[0], sheet))
     assert f"95 % over seeds [−{-low:.4f}, −{-high:.4f}]" in drawn
+    assert f"simultaneous 95 % over seeds and videos [−{-low:.4f}, −{-high:.4f}]" in drawn
     assert "left of the line is better" in drawn
     assert "★ + KL" in drawn
+
+
+def test_intervals_are_those_of_the_whole_table(outputs):
+    """With a second comparison declared, though it has not run, the first is at .05/2, in words and in the picture."""
+    sheet, _ = outputs.read(rows={**ROWS, "f": Row("f", "+ F", ("penalty=f",), baseline="none")})
+    low, high = stats.ttest_rel(ERRORS["kl"], ERRORS["none"]).confidence_interval(1 - 0.05 / 2)
+    said = describe_block(sheet.blocks[0], sheet)
+    assert f"+ KL is better than its baseline (−0.275, simultaneous 95 % [−{-low:.3f}, −{-high:.3f}])" in said
+    assert said.endswith("Whether + F differs cannot be told: 0 of 6 seeds in both.")
+    drawn = html.unescape(forest(sheet.blocks[0], sheet))
+    assert f"simultaneous 95 % over seeds and videos [−{-low:.4f}, −{-high:.4f}]" in drawn
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ("wilcoxon", "☆ in MAE, on this very test set (Wilcoxon): + KL is better than its baseline (−0.275, 96.9 % over seeds"),
+        ("sign_flip", "☆ in MAE, on this very test set (sign-flip): + KL is better than its baseline (−0.275, 95 % over seeds"),
+    ],
+)
+def test_a_star_over_seeds_is_called_that(outputs, test, said):
+    """Six seeds: 2/2⁶ = .03125, and the interval of all shifts between the extremes covers with 1 − 2/2⁶."""
+    sheet, _ = outputs.read(test=test)
+    assert describe_block(sheet.blocks[0], sheet).startswith(said)
+    assert "☆ + KL" in html.unescape(forest(sheet.blocks[0], sheet))
 
 
 def test_without_comparisons_there_is_no_picture_of_them(tmp_path):
     made = Outputs(tmp_path)
     made.write("none", 0)
-    block = made.read()[0].blocks[0]
-    assert forest(block) == ""
-    assert told(block) == "No row can be compared with a baseline yet."
+    sheet = made.read()[0]
+    assert forest(sheet.blocks[0], sheet) == ""
+    assert describe_block(sheet.blocks[0], sheet) == "Whether + KL differs cannot be told: 0 of 6 seeds in both."
 
 
 def test_what_shows_no_difference_is_said_so(tmp_path, monkeypatch):
@@ -278,7 +306,22 @@ def test_what_shows_no_difference_is_said_so(tmp_path, monkeypatch):
     for penalty in ERRORS:
         for seed in range(SEEDS):
             made.write(penalty, seed)
-    assert told(made.read()[0].blocks[0]) == "No evidence in MAE that + KL differs from the baseline."
+    sheet = made.read()[0]
+    assert describe_block(sheet.blocks[0], sheet) == "No evidence in MAE that + KL differs from the baseline."
+
+
+def test_what_few_seeds_cannot_tell_is_no_lack_of_evidence(tmp_path):
+    """All three seeds are better by far: by the two-way t it cannot be told, and three signs give .25 at best."""
+    made = Outputs(tmp_path)
+    for penalty in ERRORS:
+        for seed in range(3):
+            made.write(penalty, seed)
+    for test, why in (
+        ("crossed", "3 paired runs, 5 are needed"),
+        ("sign_flip", "n=3 cannot reach .05 in a family of 1 (smallest p .25)"),
+    ):
+        sheet = made.read(3, test=test)[0]
+        assert describe_block(sheet.blocks[0], sheet) == f"Whether + KL differs cannot be told: {why}."
 
 
 def test_how_it_was_run(outputs):

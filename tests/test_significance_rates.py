@@ -81,10 +81,10 @@ def test_seeds_alone_star_the_luck_of_the_test_set(rounds):
     for _ in range(rounds):
         quirks = g.normal(0, 0.3, (2, 1, 200))  # of each system on each segment
         system, baseline = np.abs(1 + quirks + g.normal(0, 0.01, (2, N, 200)))
-        values = system.mean(1), baseline.mean(1)
-        items = segment_interval(system, baseline, g, draws=1000)
-        alone += judge([compare(*values, lower_is_better=True)])[0].star
-        gated += judge([compare(*values, lower_is_better=True, items=items)])[0].star
+        low, high = segment_interval(system, baseline, g, draws=1000)
+        star = judge([compare(system.mean(1), baseline.mean(1), lower_is_better=True)])[0].star
+        alone += star
+        gated += star and (low > 0 or high < 0)
     assert alone / rounds > 0.85
     assert gated / rounds == pytest.approx(0.05, abs=off(0.05, rounds) + 0.01)
 

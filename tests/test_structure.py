@@ -25,6 +25,7 @@ ORDER = [
     "estimators",
     "backbones",
     "penalties",
+    "sums",
     "metrics",
     "training",
     "statistics",

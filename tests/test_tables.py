@@ -15,7 +15,7 @@ from scipy import stats
 
 from mdm.commands.table import main
 from mdm.metrics import METRICS as ALL_METRICS
-from mdm.metrics import Metric, evaluate, heading, metric_of
+from mdm.metrics import Metric, evaluate, heading
 from mdm.reference import read
 from mdm.runs import claims, records
 from mdm.runs.config import plain
@@ -23,17 +23,16 @@ from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Row, Table, cells, table_of
 from mdm.tables.build import build, columns_of
 from mdm.tables.caption import caption, ranges
-from mdm.tables.gather import Run, gather, mixtures, refuse
+from mdm.tables.gather import gather, mixtures, refuse
 from mdm.tables.latex import escaped, latex
 from mdm.tables.markdown import markdown
 from mdm.tables.page import Axis, axis_of, page
 from mdm.tables.rows import long_rows, seed_rows
-from mdm.tables.segments import has_losses, losses_of
 from mdm.tables.wording import chance, interval, number, signed
 
 ROOT = Path(__file__).resolve().parents[1]
 
-LABEL = np.array([-2.0, -1.0, 1.0, 2.0] * 3)
+LABEL = np.array([-2.0, -1.0, 1.0, 2.0] * 6)
 VIDEOS = [f"video{i // 2}" for i in range(len(LABEL))]
 SEEDS = 10
 METRICS = {"mae": "mae", "acc2_pos": "acc2"}
@@ -130,19 +129,20 @@ def test_mean_deviation_and_the_distance_from_the_paper(outputs):
 
 
 def test_a_planted_difference_is_starred(outputs):
-    """All ten seeds are better by .30 − .01 s: sign-flip 2/2¹⁰; Mann–Whitney 2/C(20, 10), as the largest of KL is .68; A12 = 1; on
-    every segment alike, so that no draw of them changes the difference of means, .255."""
+    """All ten seeds are better by .30 − .01 s, on every segment alike: no video's luck, so the two-way t is the paired t of seeds.
+    Beside it the tests of this test set: sign-flip 2/2¹⁰; Mann–Whitney 2/C(20, 10), as the largest of KL is .68; A12 = 1."""
     outputs.fill({"none": NONE, "kl": BETTER})
     line = lines_of(outputs.sheet(declared()))["kl"]
-    found, verdict = line.contrast.comparison, line.contrast.verdict
+    found, verdict = line.contrast.found, line.contrast.verdict
+    reference = stats.ttest_rel(BETTER, NONE)
     assert line.star
-    assert (found.n, found.sign_flip, found.a12) == (10, 2 / 2**10, 1.0)
-    assert found.mann_whitney == pytest.approx(2 / math.comb(20, 10))
-    assert verdict.adjusted == found.sign_flip  # a family of one
-    assert found.difference == pytest.approx(-0.255)
-    reference = stats.ttest_rel(BETTER, NONE).confidence_interval(0.95)
-    assert found.interval == pytest.approx((reference.low, reference.high))
-    assert found.items == pytest.approx((-0.255, -0.255))
+    assert found.crossed.difference == pytest.approx(-0.255)
+    assert found.crossed.p == verdict.adjusted == pytest.approx(reference.pvalue)  # a family of one
+    assert found.crossed.interval(0.05) == pytest.approx(tuple(reference.confidence_interval(0.95)))
+    assert found.crossed.shares == (1, 0, 0)
+    assert (found.seeds.n, found.seeds.sign_flip, found.seeds.a12) == (10, 2 / 2**10, 1.0)
+    assert found.seeds.mann_whitney == pytest.approx(2 / math.comb(20, 10))
+    assert found.seeds.paired_t == pytest.approx(reference.pvalue)
     assert lines_of(outputs.sheet(declared()))["none"].contrast is None
 
 
@@ -155,17 +155,19 @@ def test_no_difference_is_not_starred_and_says_why(outputs):
 
 
 def test_a_difference_of_one_video_is_not_starred(outputs):
-    """In every seed better by 3 in one video of six and worse by .1 in the others: means differ by .42 in every seed, p = 2/2¹⁰,
-    but a draw leaves that video out with probability (5/6)⁶ = .33."""
-    one = np.array([-3.0] * 2 + [0.1] * 10)
+    """In every seed better by 3 in one video of twelve and worse by .1 in the others: means differ by (22·.1 − 6)/24 in every seed,
+    which the sign flip calls 2/2¹⁰. Over videos it is a t of 11 degrees of freedom, for runs are alike."""
+    one = np.array([-3.0] * 2 + [0.1] * 22)
     for seed in range(SEEDS):
         outputs.write("none", seed, 4.0 + 0.01 * seed)
         outputs.write("kl", seed, 4.0 + 0.01 * seed + one)
     contrast = lines_of(outputs.sheet(declared()))["kl"].contrast
-    assert contrast.comparison.sign_flip == 2 / 2**10
-    assert contrast.comparison.difference == pytest.approx((-6 + 1) / 12)
-    assert contrast.comparison.items[0] < 0 < contrast.comparison.items[1]
-    assert contrast.reason == "test segments: interval includes 0"
+    assert contrast.found.seeds.sign_flip == 2 / 2**10
+    assert contrast.found.crossed.difference == pytest.approx((-6 + 2.2) / 24)
+    assert contrast.found.crossed.p == pytest.approx(stats.ttest_1samp([-3.0] + [0.1] * 11, 0).pvalue)
+    assert contrast.found.crossed.shares == (0, 1, 0)
+    assert contrast.reason == "no evidence at n=10"
+    assert "no evidence at n=10; runs identical" in markdown(outputs.sheet(declared()))
 
 
 def test_accuracies_are_compared_on_their_side(outputs):
@@ -174,8 +176,9 @@ def test_accuracies_are_compared_on_their_side(outputs):
     table = Table(**{**vars(table), "primary": {"mosi": "acc2_pos"}})
     outputs.fill({"none": [1.5] * SEEDS, "kl": [0.5] * SEEDS})
     line = lines_of(outputs.sheet(table))["kl"]
-    assert (line.contrast.comparison.difference, line.contrast.comparison.a12) == (25.0, 1.0)
-    assert line.contrast.comparison.items[0] > 0
+    found = line.contrast.found
+    assert (found.crossed.difference, found.seeds.difference, found.seeds.a12) == (pytest.approx(25.0), pytest.approx(25.0), 1.0)
+    assert found.crossed.interval()[0] > 0
     assert line.star
     assert "Acc-2 (pos), points:" in markdown(outputs.sheet(table))
 
@@ -192,32 +195,43 @@ def test_the_best_is_the_lowest_error_and_the_highest_accuracy(outputs):
 
 
 def test_the_family_is_what_is_declared(outputs):
-    """Four comparisons, one of which has run: Holm's p is 4·2/2¹⁰, whether the others were chosen or are yet to come."""
+    """Four comparisons, one of which has run: Holm's p is four times its own, the interval at .05/4,
+    whether the others were chosen or are yet to come."""
     three = {n: Row(n, n, (f"penalty={n}",), baseline="none") for n in ("f", "wasserstein", "infonce")}
     outputs.fill({"none": NONE, "kl": BETTER})
     for arguments in ([], ["penalty=none,kl"]):
         sheet = outputs.sheet(declared(rows(**three)), *arguments)
         assert sheet.family == 4
-        assert lines_of(sheet)["kl"].contrast.verdict.adjusted == pytest.approx(4 * 2 / 2**10)
+        contrast = lines_of(sheet)["kl"].contrast
+        assert contrast.verdict.adjusted == pytest.approx(4 * contrast.found.crossed.p)
+        (row,) = [row for row in long_rows(sheet) if row["row"] == "kl" and row["metric"] == "mae"]
+        reference = stats.ttest_rel(BETTER, NONE).confidence_interval(1 - 0.05 / 4)
+        assert (row["low"], row["high"], row["level"]) == pytest.approx((*reference, 0.05 / 4))
+        assert interval(tuple(reference), 3) in markdown(sheet)
         assert any("k = 4 comparisons of this table, 3 of which are not there" in said for said in caption(sheet))
 
 
-def test_five_seeds_reach_no_star(outputs):
-    outputs.fill({"none": NONE[:5], "kl": BETTER[:5]})
-    contrast = lines_of(outputs.sheet(declared(seeds=5)))["kl"].contrast
-    assert "cannot reach .05" in contrast.reason
+def test_four_seeds_cannot_tell(outputs):
+    outputs.fill({"none": NONE[:4], "kl": BETTER[:4]})
+    sheet = outputs.sheet(declared(seeds=4))
+    contrast = lines_of(sheet)["kl"].contrast
+    assert contrast.reason == "cannot be told: 4 paired runs, 5 are needed"
+    assert contrast.verdict.adjusted == 1
     assert not contrast.star
+    assert "A comparison that cannot be told has no p and no star" in " ".join(caption(sheet))
 
 
 # What is missing ----------------------------------------------------------------------------------------
 
 
 def test_missing_runs_are_shown_and_cost_the_star(outputs):
-    """Seeds 0 to 6 of KL: compared on these seven only, p = 2/2⁷, and no star."""
+    """Seeds 0 to 6 of KL: compared on these seven only, and no star."""
     outputs.fill({"none": NONE, "kl": BETTER[:7]})
     sheet = outputs.sheet(declared())
     line = lines_of(sheet)["kl"]
-    assert (line.finished, line.contrast.comparison.n, line.contrast.comparison.sign_flip) == (7, 7, 2 / 2**7)
+    found = line.contrast.found
+    assert (line.finished, found.crossed.pairs, found.crossed.lost, found.seeds.sign_flip) == (7, 7, 0, 2 / 2**7)
+    assert found.crossed.p == pytest.approx(stats.ttest_rel(BETTER[:7], NONE[:7]).pvalue)
     assert line.contrast.reason == "incomplete: 7 of 10 seeds in both"
     assert not line.star
     assert "| 7/10 |" in markdown(sheet)
@@ -229,7 +243,7 @@ def test_a_row_without_runs_shows_dashes(outputs):
     outputs.fill({"none": NONE})
     sheet = outputs.sheet(declared())
     contrast = lines_of(sheet)["kl"].contrast
-    assert (contrast.comparison, contrast.reason) == (None, "0 of 10 seeds in both")
+    assert (contrast.found, contrast.reason) == (None, "0 of 10 seeds in both")
     assert re.search(r"\| \+ KL +\| 0/10 +\| – ", markdown(sheet))
     assert re.search(r"\| \+ KL +\| EF-LSTM +\| – .*\| 0 of 10 seeds in both +\|", markdown(sheet))
 
@@ -243,7 +257,7 @@ def test_nothing_has_run(outputs):
 def test_a_baseline_that_was_not_chosen(outputs):
     outputs.fill({"kl": BETTER})
     contrast = lines_of(outputs.sheet(declared(), "penalty=kl"))["kl"].contrast
-    assert (contrast.comparison, contrast.reason) == (None, "none is not in this table")
+    assert (contrast.found, contrast.reason) == (None, "none is not in this table")
 
 
 def test_failed_and_broken_runs_are_listed(outputs):
@@ -259,21 +273,27 @@ def test_failed_and_broken_runs_are_listed(outputs):
     assert not lines_of(sheet)["kl"].star
 
 
-def test_an_undefined_metric_counts_as_the_worst_and_is_said(outputs):
-    """Null in seed 0 of KL, whose nine others are better by far: the sign-flip test cannot have p = 2/2¹⁰, and the mean difference
-    is not defined."""
+def test_an_undefined_metric_is_lost_and_said(outputs):
+    """Null in seed 0 of KL, whose nine others are better by far: the two-way t is of these nine. To the sign-flip test the run is
+    the worst of all, so it cannot have p = 2/2¹⁰, and the mean of all ten is not defined."""
     outputs.fill({"none": NONE})
     for seed, error in enumerate(BETTER):
         outputs.write("kl", seed, error, test={"mae": None} if seed == 0 else None)
     sheet = outputs.sheet(declared())
     line = lines_of(sheet)["kl"]
+    found = line.contrast.found
     assert line.entries["mae"].undefined == 1
     assert line.entries["mae"].mean == pytest.approx(np.mean(BETTER[1:]))
-    assert math.isnan(line.contrast.comparison.difference)
-    assert line.contrast.comparison.sign_flip > 2 / 2**10
-    assert line.contrast.comparison.a12 == pytest.approx(0.9)
+    assert (found.crossed.pairs, found.crossed.lost) == (9, 1)
+    assert found.crossed.difference == pytest.approx(np.mean(BETTER[1:]) - np.mean(NONE[1:]))
+    assert math.isnan(found.seeds.difference)
+    assert found.seeds.sign_flip > 2 / 2**10
+    assert found.seeds.a12 == pytest.approx(0.9)
     assert "‡" in markdown(sheet)
-    assert any("‡: not defined in some runs" in said for said in caption(sheet))
+    assert "| 9, 1 lost |" in markdown(sheet)
+    said = " ".join(caption(sheet))
+    assert "‡: not defined in some runs" in said
+    assert "Lost: pairs that are left out" in said
 
 
 # What may not stand in one table ------------------------------------------------------------------------
@@ -456,24 +476,6 @@ def test_numbers_read_as_they_should():
     assert [heading(n) for n in names] == words
 
 
-@pytest.mark.parametrize("label_range", [(-3.0, 3.0), (1.0, 5.0), (0.0, 1.0)])
-def test_losses_of_segments_are_what_metrics_are_means_of(label_range):
-    """Their means are what `mdm.metrics` computes, or 1 − that for accuracies, by every convention."""
-    rng = np.random.default_rng(0)
-    low, high = label_range
-    label = np.rint(rng.uniform(low, high, 200) * 2) / 2
-    prediction = label + rng.normal(0, (high - low) / 3, 200)
-    metrics = evaluate(prediction[:, None], label[:, None], label_range, ("sentiment",))
-    middle = (low + high) / 2
-    p, y = prediction - middle, label - middle
-    means = [name for name in metrics if has_losses(name)]
-    assert {"mae", "mse", "acc2_nonneg", "acc2_pos"} <= set(means)
-    for name in means:
-        kept = y != 0 if name.endswith("_pos") else slice(None)
-        lost = metric_of(name).loss(p[kept], y[kept]).mean()
-        assert (1 - lost if name.startswith("acc") else lost) == pytest.approx(metrics[name]), name
-
-
 @pytest.mark.parametrize("name", [name for name in ALL_METRICS if name != "accuracy"])
 def test_whatever_the_metric_the_better_row_is_bold_and_starred(outputs, name):
     """KL predicts the labels but for a little noise, the baseline misses in sign and size, in every seed: a table that took the
@@ -484,7 +486,7 @@ def test_whatever_the_metric_the_better_row_is_bold_and_starred(outputs, name):
     lines = lines_of(outputs.sheet(table))
     assert [row for row, line in lines.items() if line.entries[name].best] == ["kl"]
     assert lines["kl"].contrast.star
-    assert lines["kl"].contrast.comparison.a12 > 0.9
+    assert lines["kl"].contrast.found.seeds.a12 > 0.9
 
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
@@ -499,23 +501,6 @@ def test_a_metric_is_one_entry(outputs, monkeypatch, better):
     assert lines["kl"].entries["worst"].best
     assert lines["kl"].contrast.star
     assert "Worst is worst: the largest error" in markdown(sheet)
-
-
-def test_losses_of_one_class_among_several(tmp_path):
-    """Rows 0 and 2 are right, row 1 is wrong: one loss a segment, not one for each target; where emotions may be several, none."""
-    label, prediction = np.eye(3)[[0, 1, 2]], np.array([[0.5, 0.4, 0.1], [0.5, 0.4, 0.1], [-9, -8, -7]])
-    names = ("a", "b", "c")
-    for several in (False, True):
-        label[0, 1] = several
-        test = evaluate(prediction, label, (0.0, 1.0), names)
-        columns = {f"label_{t}": label[:, i] for i, t in enumerate(names)}
-        columns |= {f"prediction_{t}": prediction[:, i] for i, t in enumerate(names)}
-        rows = [{"id": f"s{k}", "group": "g", **{name: float(c[k]) for name, c in columns.items()}} for k in range(3)]
-        folder = tmp_path / str(several)
-        folder.mkdir()
-        records.finish(folder, {"test": test, "label_range": [0.0, 1.0]}, rows)
-        losses = losses_of([Run(0, folder, "finished", records.read_record(folder))], "accuracy")
-        assert losses is None if several else losses.values.tolist() == [[0, 1, 0]]
 
 
 # Formats ------------------------------------------------------------------------------------------------
@@ -606,6 +591,8 @@ def test_csv_has_every_digit(outputs, tmp_path):
     )
     assert (kl["n"], kl["declared"], kl["paper"], kl["unit"], kl["baseline"]) == (9, 10, "1.00", "absolute", "EF-LSTM")
     assert (kl["pairs"], kl["p_sign_flip"], kl["star"]) == (9, 2 / 2**9, False)
+    assert (kl["test"], kl["lost"], kl["videos"], kl["share_runs"]) == ("crossed", 0, 12, 1)
+    assert kl["p_crossed"] == kl["p_holm"] == pytest.approx(stats.ttest_rel(BETTER[:9], NONE[:9]).pvalue)
     assert found["kl", "acc2_pos"]["p_sign_flip"] == ""
     assert found["none", "mae"]["baseline"] == ""
     assert found["none", "acc2_pos"]["unit"] == "percent"
@@ -660,12 +647,28 @@ def test_the_command_prints_and_writes_the_same_bytes_twice(swept, capsys):
     first, printed = {name: (swept / "mdm/table1" / name).read_bytes() for name in FILES}, capsys.readouterr().out
     assert printed == first["table.md"].decode()
     assert "EF-LSTM" in printed
-    assert "cannot reach .05" in printed
+    assert "cannot be told: 3 paired runs, 5 are needed" in printed
     main([*arguments, "mixed=true"])
     assert {name: (swept / "mdm/table1" / name).read_bytes() for name in FILES} == first
     (row, *_) = csv.DictReader(io.StringIO(first["table.csv"].decode()))
     assert (row["data"], row["stands_for"], row["row"], row["n"]) == ("synthetic", "mosi", "none", "3")
     assert str(swept) not in "".join(text.decode() for text in first.values())
+
+
+def test_the_command_line_says_which_test_stars(swept, capsys):
+    """It is no part of the runs, whose folders and configs are the same."""
+    arguments = [*EXPERIMENT, f"paths.outputs={swept}"]
+    main([*arguments, "table.test=wilcoxon", "table.zeros=split"])
+    printed = capsys.readouterr().out
+    assert "☆ in MAE, declared beforehand: the runs differ from the row's baseline on this very test set" in printed
+    assert "Pairs that do not differ give half of their rank to each side" in printed
+    assert "n=3, 3 of them equal, cannot reach .05 in a family of" in printed  # made of the same errors
+    with pytest.raises(ValueError, match=r"table\.test .*crossed, wilcoxon, sign_flip or mann_whitney.*welch"):
+        main([*arguments, "table.test=welch"])
+    with pytest.raises(
+        ValueError, match=r"only data, seed, model and penalty choose among them, but table\.test=wilcoxon,crossed came"
+    ):
+        main([*arguments, "table.test=wilcoxon,crossed"])
 
 
 def test_the_command_refuses_records_of_other_settings(swept, capsys):

@@ -6,23 +6,21 @@ import math
 
 from mdm.metrics import heading, metric_of
 from mdm.report.charts import PLACEHOLDERS, colour, drawing, plain_axes, svg
-from mdm.tables.cells import contrasted
-from mdm.tables.numbers import Block, Contrast, Line
+from mdm.tables.cells import NAMES, STARS, contrasted
+from mdm.tables.numbers import LEVEL, Block, Contrast, Found, Line, Sheet
 from mdm.tables.wording import interval, listed, signed
 
 
-def compared(block: Block) -> list[tuple[Line, Contrast]]:
+def compared(block: Block) -> list[tuple[Line, Contrast, Found]]:
     """Rows whose difference from their baseline is a number."""
-    return [
-        (line, found)
-        for line, found in contrasted(block)
-        if found.comparison is not None and math.isfinite(found.comparison.difference)
-    ]
+    rows = [(line, line.contrast) for line in contrasted(block) if line.contrast is not None]
+    return [(line, c, c.found) for line, c in rows if c.found is not None and math.isfinite(c.found.crossed.difference)]
 
 
-def forest(block: Block) -> str:
-    """A row's mean difference from its baseline, thick its 95 % interval over seeds, thin that over segments. Empty if none."""
-    rows, metric = compared(block), block.primary.metric
+def forest(block: Block, sheet: Sheet) -> str:
+    """A row's mean difference from its baseline; thick the 95 % interval over seeds, thin the simultaneous one over seeds and
+    videos. Empty if none."""
+    rows, metric, star = compared(block), block.primary.metric, STARS[sheet.declared.test]
     if not rows:
         return ""
     unit = ", points" if metric_of(metric).percent else ""
@@ -32,42 +30,69 @@ def forest(block: Block) -> str:
     with drawing(title, 400, 62 + 30 * len(rows)) as drawn:
         axes = drawn.figure.subplots()
         axes.axvline(0, color=PLACEHOLDERS["ink"], lw=1, ls=(0, (3, 3)))
-        for i, (line, found) in enumerate(rows):
-            comparison, ink = found.comparison, colour(0) if found.star else PLACEHOLDERS["soft"]
-            assert comparison is not None
-            said = f"{line.row.label} − {found.baseline}: {signed(comparison.difference, 4)}"
-            if comparison.items is not None:
-                thin = axes.plot(comparison.items, (i, i), color=ink, lw=1.2)[0]
-                drawn.mark(thin, f"{said}; 95 % over test segments {interval(comparison.items, 4)}")
-            if not math.isnan(comparison.interval[0]):
-                thick = axes.plot(comparison.interval, (i, i), color=ink, lw=5, alpha=0.5, solid_capstyle="butt")[0]
-                drawn.mark(thick, f"{said}; 95 % over seeds {interval(comparison.interval, 4)}")
-            drawn.mark(axes.plot(comparison.difference, i, "o", color=ink, ms=7)[0], f"{said}{' ★' if found.star else ''}")
+        for i, (line, contrast, found) in enumerate(rows):
+            ink = colour(0) if contrast.star else PLACEHOLDERS["soft"]
+            said = f"{line.row.label} − {contrast.baseline}: {signed(found.crossed.difference, 4)}"
+            whole = found.crossed.interval(LEVEL / sheet.family)
+            if not math.isnan(whole[0]):
+                thin = axes.plot(whole, (i, i), color=ink, lw=1.2)[0]
+                drawn.mark(thin, f"{said}; simultaneous 95 % over seeds and videos {interval(whole, 4)}")
+            if not math.isnan(found.seeds.interval[0]):
+                thick = axes.plot(found.seeds.interval, (i, i), color=ink, lw=5, alpha=0.5, solid_capstyle="butt")[0]
+                drawn.mark(thick, f"{said}; 95 % over seeds {interval(found.seeds.interval, 4)}")
+            dot = axes.plot(found.crossed.difference, i, "o", color=ink, ms=7)[0]
+            drawn.mark(dot, f"{said}{f' {star}' if contrast.star else ''}")
         plain_axes(axes, title, whole=False)
         axes.grid(visible=False, axis="y")
         axes.grid(axis="x")
-        axes.set_yticks(range(len(rows)), [f"{'★ ' if found.star else ''}{line.row.label}" for line, found in rows])
+        axes.set_yticks(range(len(rows)), [f"{f'{star} ' if contrast.star else ''}{line.row.label}" for line, contrast, _ in rows])
         axes.tick_params(axis="y", length=0, labelcolor=PLACEHOLDERS["ink"])
         axes.spines["left"].set_visible(False)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         return svg(drawn)
 
 
-def told(block: Block) -> str:
-    """What the comparisons of a block say, in a sentence or two."""
-    rows, column = compared(block), block.primary
-    if not rows:
-        return "No row can be compared with a baseline yet."
-    starred = [pair for pair in rows if pair[1].star]
+def describe_block(block: Block, sheet: Sheet) -> str:
+    """What the comparisons of a data set say: which rows differ, for which there is no evidence, and of which nothing can be said
+    and why."""
+    rows = [(line, line.contrast) for line in contrasted(block) if line.contrast is not None]
+    test, column = sheet.declared.test, block.primary
+    starred = [describe_difference(line, block, sheet) for line, contrast in rows if contrast.star]
+    silent = {line.row.name: reason for line, contrast in rows if (reason := name_obstacle(contrast))}
+    unclear = [line.row.label for line, contrast in rows if not contrast.star and line.row.name not in silent]
+    where = {"crossed": "for new seeds and new videos"}.get(test, f"on this very test set ({NAMES[test]})")
     parts = []
-    for line, found in starred:
-        comparison = found.comparison
-        assert comparison is not None
-        better = (comparison.difference < 0) == metric_of(column.metric).lower_is_better
-        size = f"{signed(comparison.difference, column.decimals)} {interval(comparison.interval, column.decimals)}"
-        parts.append(f"{line.row.label} is {'better' if better else 'worse'} than its baseline ({size})")
-    if parts:
-        rest = [line.row.label for line, found in rows if not found.star]
-        return f"★ in {heading(column.metric)}: {listed(parts)}." + (f" No evidence for {listed(rest)}." if rest else "")
-    names = listed([line.row.label for line, _ in rows])
-    return f"No evidence in {heading(column.metric)} that {names} differ{'s' if len(rows) == 1 else ''} from the baseline."
+    if starred:
+        parts.append(f"{STARS[test]} in {heading(column.metric)}, {where}: {listed(starred)}.")
+    if unclear:
+        verb = "differs" if len(unclear) == 1 else "differ"
+        parts.append(f"No evidence in {heading(column.metric)} that {listed(unclear)} {verb} from the baseline.")
+    for reason in dict.fromkeys(silent.values()):
+        labels = [line.row.label for line, _ in rows if silent.get(line.row.name) == reason]
+        parts.append(f"Whether {listed(labels)} {'differs' if len(labels) == 1 else 'differ'} cannot be told: {reason}.")
+    return " ".join(parts)
+
+
+def describe_difference(line: Line, block: Block, sheet: Sheet) -> str:
+    """A starred row: better or worse, by how much."""
+    assert line.contrast is not None
+    assert line.contrast.found is not None
+    found, digits, test = line.contrast.found, block.primary.decimals, sheet.declared.test
+    if test == "crossed":
+        difference, ends, kind = found.crossed.difference, found.crossed.interval(LEVEL / sheet.family), "simultaneous 95 %"
+    elif test == "wilcoxon" and found.ranks is not None:
+        difference, ends, kind = found.ranks.shift, found.ranks.interval, f"{100 * found.ranks.level:.1f} % over seeds"
+    else:
+        difference, ends, kind = found.seeds.difference, found.seeds.interval, "95 % over seeds"
+    if math.isnan(difference):
+        return f"{line.row.label} differs from its baseline (runs diverged, and the difference has no size)"
+    better = (difference < 0) == metric_of(block.primary.metric).lower_is_better
+    size = f"{signed(difference, digits)}, {kind} {interval(ends, digits)}"
+    return f"{line.row.label} is {'better' if better else 'worse'} than its baseline ({size})"
+
+
+def name_obstacle(contrast: Contrast) -> str:
+    """Why a comparison could not have had a star, whatever its runs had given; empty if it could."""
+    if contrast.found is None or "cannot" in contrast.reason or contrast.reason.startswith("incomplete"):
+        return contrast.reason.removeprefix("cannot be told: ")
+    return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from mdm.metrics import metric_of
 from mdm.report import charts, curves, provenance
-from mdm.report.differences import compared, forest, told
+from mdm.report.differences import compared, describe_block, forest
 from mdm.report.pictures import read_studies
 from mdm.tables.caption import where
 from mdm.tables.gather import Gathered
@@ -40,8 +40,10 @@ def page(sheet: Sheet, gathered: Sequence[Gathered], folder: Path, arguments: Se
             done=done,
             declared=declared,
             facts=facts(sheet),
-            told=[(where(block), told(block)) for block in sheet.blocks if any(line.contrast for line in block.lines)],
-            forests=[(where(block), forest(block)) for block in sheet.blocks if compared(block)],
+            told=[
+                (where(block), describe_block(block, sheet)) for block in sheet.blocks if any(line.contrast for line in block.lines)
+            ],
+            forests=[(where(block), forest(block, sheet)) for block in sheet.blocks if compared(block)],
             sheet=sheet_view(sheet, level=3),
             training=[training(i, block, series) for i, block in enumerate(sheet.blocks) if provenance.runs_of(block)],
             studies=read_studies(folder),

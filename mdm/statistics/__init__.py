@@ -13,21 +13,11 @@ crossed      one system against another for new seeds and new videos; verdicts o
 from mdm.statistics.comparison import Comparison, Verdict, compare, judge
 from mdm.statistics.crossed import Crossed, analyse, cannot_tell, compare_crossed, judge_crossed
 from mdm.statistics.families import Test, holm, largest_family, smallest_p
-from mdm.statistics.intervals import mean_interval, segment_interval, t_interval, welch_interval
-from mdm.statistics.jackknife import (
-    ABSOLUTE_ERROR,
-    ACCURACY,
-    CORRELATION,
-    SQUARED_ERROR,
-    WEIGHTED_F1,
-    LeaveOneOut,
-    Sums,
-    average,
-    leave_out_videos,
-    mean_of,
-)
+from mdm.statistics.intervals import mean_interval, paired_t, segment_interval, t_interval, welch_interval
+from mdm.statistics.jackknife import LeaveOneOut, average, leave_out_slowly, leave_out_videos
 from mdm.statistics.signed_rank import SignedRank, signed_rank
 from mdm.statistics.symmetry import Symmetry, check_symmetry
+from mdm.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1, Sums, mean_of
 
 __all__ = [
     "ABSOLUTE_ERROR",
@@ -53,9 +43,11 @@ __all__ = [
     "judge",
     "judge_crossed",
     "largest_family",
+    "leave_out_slowly",
     "leave_out_videos",
     "mean_interval",
     "mean_of",
+    "paired_t",
     "segment_interval",
     "signed_rank",
     "smallest_p",

@@ -2,7 +2,7 @@
 
 Paper 000 underlines cells by a Wilcoxon–Mann–Whitney test on ten runs, uncorrected over the 24 and 96 of a table; paper 001 stars
 by a paired t test on five. Here runs are paired by their seed, the test is exact (`permutation`), Holm's procedure is over all that
-a table declares, and the chance that lies in the test segments, which no number of seeds shows, has an interval of its own.
+a table declares. All of them are about *this* test set: `crossed` is what speaks of others.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ import numpy as np
 from jaxtyping import Float
 
 from mdm.statistics.families import Test, holm, smallest_p
-from mdm.statistics.intervals import t_interval
+from mdm.statistics.intervals import paired_t, t_interval
 from mdm.statistics.permutation import a12, check_values, mann_whitney, sign_flip
-from mdm.statistics.signed_rank import wilcoxon
+from mdm.statistics.signed_rank import Zeros, sign_and_rank, tail
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A system's runs against a baseline's, paired by seed.
 
-    n: pairs
+    n, zeros: pairs, and those among them that do not differ
     difference, interval: mean of system − baseline in the metric's units, and its 95 % t interval; NaN if any run diverged
-    sign_flip, wilcoxon, mann_whitney: two-sided p
+    sign_flip, wilcoxon, mann_whitney, paired_t: two-sided p; that of the t test is NaN if any run diverged
+    smallest_wilcoxon: of as many pairs and zeros, see `mdm.statistics.SignedRank`
     a12, cliffs_delta: P(better) + ½P(equal) of a run of each, and 2·A12 − 1; above .5 and 0 where the system is better
-    items: 95 % interval of the difference over test segments, on the side of ``difference``; None if there is none
     """
 
     n: int
+    zeros: int
     difference: float
     interval: tuple[float, float]
     sign_flip: float
     wilcoxon: float
     mann_whitney: float
+    paired_t: float
+    smallest_wilcoxon: float
     a12: float
     cliffs_delta: float
-    items: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def compare(
     baseline: Float[np.ndarray, " n"],
     *,
     lower_is_better: bool,
-    items: tuple[float, float] | None = None,
+    zeros: Zeros = "pratt",
     generator: np.random.Generator | None = None,
 ) -> Comparison:
     """Values of one metric; position i of both has the same seed, folds and order of data.
@@ -69,7 +71,7 @@ def compare(
     A run that diverged, NaN or ±inf, counts as the worst value: to the rank tests and A12 it is the last, equal to others like it;
     to the sign-flip test it is a number worse than all others together. The mean has no such limit: it and its interval are NaN.
 
-    items: what `segment_interval` gave, of losses; turned round here where higher values of the metric are better
+    zeros: what becomes of pairs that do not differ, in Wilcoxon's test
     generator: for the sign-flip test, which draws beyond 40 pairs
 
     Raises ValueError on no runs, on different numbers of them, beyond 40 pairs without a generator, and beyond 100 pairs.
@@ -79,24 +81,27 @@ def compare(
     better, other = worst_first
     finite = bool(np.isfinite(system).all() and np.isfinite(baseline).all())
     effect = a12(better, other)
+    signs, ranks = sign_and_rank(better, other)
     return Comparison(
         n=len(system),
+        zeros=int((signs == 0).sum()),
         difference=float(np.mean(system - baseline)) if finite else math.nan,
         interval=t_interval(system, baseline) if finite else (math.nan, math.nan),
         sign_flip=sign_flip(better, other, generator).p,
-        wilcoxon=wilcoxon(better, other),
+        wilcoxon=tail(signs, ranks, zeros),
         mann_whitney=mann_whitney(better, other),
+        paired_t=paired_t(system, baseline) if finite else math.nan,
+        smallest_wilcoxon=tail(np.abs(signs), ranks, zeros),
         a12=effect,
         cliffs_delta=2 * effect - 1,
-        items=items if items is None or lower_is_better else (-items[1], -items[0]),
     )
 
 
 def judge(comparisons: Sequence[Comparison], *, test: Test = "sign_flip", alpha: float = 0.05) -> list[Verdict]:
     """Stars for one family: all comparisons that a table declares.
 
-    A star needs Holm's p < alpha and, if there is an interval over test segments, that it lies on the side of the difference. There
-    is none where not even the smallest p's that the numbers of runs allow, in the whole family, would do.
+    A star needs Holm's p < alpha. There is none where not even the smallest p's that the numbers of runs and their zeros allow, in
+    the whole family, would do.
 
     Raises ValueError on another test, and unless 0 < alpha < 1.
     """
@@ -107,27 +112,22 @@ def judge(comparisons: Sequence[Comparison], *, test: Test = "sign_flip", alpha:
         )
     p = np.array([getattr(c, test) for c in comparisons], dtype=np.float64)
     # Holm's p grows with every p of the family, so with the smallest of all it is the least that it can be.
-    least = np.array([smallest_p(test, c.n) for c in comparisons], dtype=np.float64)
+    least = np.array([find_smallest(test, c) for c in comparisons], dtype=np.float64)
     verdicts = []
     for c, own, adjusted, smallest, reachable in zip(comparisons, p, holm(p), least, holm(least), strict=True):
         reason = ""
         if not reachable < alpha:
-            reason = f"n={c.n} cannot reach {_short(alpha)} in a family of {len(p)} (smallest p {_short(smallest)})"
+            equal = f", {c.zeros} of them equal," if c.zeros and test != "mann_whitney" else ""
+            reason = f"n={c.n}{equal} cannot reach {_short(alpha)} in a family of {len(p)} (smallest p {_short(smallest)})"
         elif not adjusted < alpha:
             reason = f"no evidence at n={c.n}"
-        elif c.items is not None:
-            reason = _against(c.items, c.difference)
         verdicts.append(Verdict(float(own), float(adjusted), not reason, reason))
     return verdicts
 
 
-def _against(items: tuple[float, float], difference: float) -> str:
-    """What the interval over test segments says against a star; empty if nothing."""
-    if math.isnan(difference):
-        return "test segments: runs diverged and the difference has no side"
-    if items[0] <= 0 <= items[1]:
-        return "test segments: interval includes 0"
-    return "" if (items[0] > 0) == (difference > 0) else "test segments: interval on the other side of 0"
+def find_smallest(test: Test, c: Comparison) -> float:
+    """The smallest p that these pairs could have had, their zeros being what they are."""
+    return c.smallest_wilcoxon if test == "wilcoxon" else smallest_p(test, c.n, c.zeros)
 
 
 def _short(p: float) -> str:

@@ -26,18 +26,20 @@ def holm(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     return adjusted
 
 
-def smallest_p(test: Test, n: int) -> float:
-    """The smallest two-sided p of n pairs: 2/2ⁿ; of Mann–Whitney 2/C(2n, n); 1/(1 + draws) where sign patterns are drawn.
+def smallest_p(test: Test, n: int, zeros: int = 0) -> float:
+    """The smallest two-sided p of n pairs, ``zeros`` of which do not differ and have no sign: 2/2ⁿ⁻ᶻ, 1 if all are zeros; of
+    Mann–Whitney 2/C(2n, n), which knows no pairs; 1/(1 + draws) where sign patterns are drawn.
 
-    Raises ValueError on another test, and unless n ≥ 1.
+    Raises ValueError on another test, and unless n ≥ 1 and 0 ≤ zeros ≤ n.
     """
-    if test not in get_args(Test) or n < 1:
+    if test not in get_args(Test) or n < 1 or not 0 <= zeros <= n:
         raise ValueError(
-            f"A smallest p is that of {', '.join(get_args(Test))} for n ≥ 1, but test={test!r} and n={n} came; correct them."
+            f"A smallest p is that of {', '.join(get_args(Test))} for n ≥ 1, but test={test!r}, n={n} and zeros={zeros} came; "
+            "correct them."
         )
     if test == "sign_flip" and n > EXACT_FLIPS:
         return 1 / (1 + FLIP_DRAWS)
-    return 2 / (math.comb(2 * n, n) if test == "mann_whitney" else 2**n)
+    return 2 / math.comb(2 * n, n) if test == "mann_whitney" else min(2 / 2 ** (n - zeros), 1.0)
 
 
 def largest_family(test: Test, n: int, alpha: float = 0.05) -> int:

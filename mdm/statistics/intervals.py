@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import stdtrit  # exact, and `scipy.stats` takes a second to import
+from scipy.special import stdtr, stdtrit  # exact, and `scipy.stats` takes a second to import
 
 from mdm.statistics.permutation import check_values
 
@@ -23,6 +23,19 @@ def t_interval(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[
     _check_finite("t_interval", x, y, paired=True)
     d = x - y
     return _around(float(d.mean()), float(d.var(ddof=1)) / len(d), len(d) - 1) if len(d) > 1 else (math.nan, math.nan)
+
+
+def paired_t(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
+    """Two-sided p of the paired t test, paper 001's. NaN for one pair; for equal differences 0, or 1 if they are all 0.
+
+    Raises ValueError on arrays that are no pairs, and on values that are not finite.
+    """
+    _check_finite("paired_t", x, y, paired=True)
+    d = x - y
+    if len(d) < 2:
+        return math.nan
+    mean, error = abs(float(d.mean())), math.sqrt(float(d.var(ddof=1)) / len(d))
+    return min(2 * float(stdtr(len(d) - 1, -mean / error)), 1.0) if error else float(mean == 0)
 
 
 def mean_interval(x: Float[np.ndarray, " n"]) -> tuple[float, float]:

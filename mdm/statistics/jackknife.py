@@ -14,24 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-Summands = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Value = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Sums:
-    """A metric as a function of sums over segments.
-
-    summands: predictions [seeds, segments], labels [segments] → [sums, seeds, segments]
-    value: sums [sums, …] → the metric […]; 0/0 where it is not defined
-
-    >>> error = Sums(lambda p, y: np.stack([np.abs(p - y), np.ones_like(p)]), lambda s: s[0] / s[1])
-    >>> leave_out_videos(np.array([[1.0, 2.0, 6.0]]), np.zeros(3), ["a", "a", "b"], error).without
-    array([[6. , 1.5]])
-    """
-
-    summands: Summands
-    value: Value
+from mdm.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -49,8 +32,8 @@ class LeaveOneOut:
 
 
 def leave_out_videos(
-    predictions: Shaped[np.ndarray, "seeds segments"],
-    labels: Shaped[np.ndarray, " segments"],
+    predictions: Shaped[np.ndarray, "seeds segments *targets"],
+    labels: Shaped[np.ndarray, "segments *targets"],
     groups: Sequence[Any] | np.ndarray,
     metric: Sums,
     *,
@@ -58,10 +41,57 @@ def leave_out_videos(
 ) -> LeaveOneOut:
     """The metric of each run on all segments, and without each video in the order of their sorted labels.
 
+    predictions, labels: with an axis of targets for a metric of all targets together
     groups: the video of each segment; every segment its own where a data set has no videos
     counted: segments that the metric counts, by their labels; the others are in no sum
 
     A run whose predictions are not all finite has NaN throughout.
+
+    >>> from mdm.sums import ABSOLUTE_ERROR
+    >>> leave_out_videos(np.array([[1.0, 2.0, 6.0]]), np.zeros(3), ["a", "a", "b"], ABSOLUTE_ERROR).without
+    array([[6. , 1.5]])
+
+    Raises ValueError on predictions, labels, groups or counted of different lengths, and on no segments.
+    """
+    video, kept = number_videos(predictions, labels, groups, counted)
+    finite = np.isfinite(predictions).reshape(len(predictions), -1).all(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        summands = metric.summands(np.where(finite.reshape(-1, *[1] * labels.ndim), predictions, 0), labels)
+        sums = add_by_video(np.where(kept, summands, 0.0), video)
+        whole, without = metric.value(sums.sum(-1)), metric.value(add_others(sums))
+    whole, without = (np.where(finite if v.ndim == 1 else finite[:, None], v, np.nan) for v in (whole, without))
+    return LeaveOneOut(whole, without, np.bincount(video, weights=kept).astype(int))
+
+
+def leave_out_slowly(
+    predictions: Shaped[np.ndarray, "seeds segments *targets"],
+    labels: Shaped[np.ndarray, "segments *targets"],
+    groups: Sequence[Any] | np.ndarray,
+    value: Callable[[np.ndarray, np.ndarray], float],
+    *,
+    counted: Bool[np.ndarray, " segments"] | None = None,
+) -> LeaveOneOut:
+    """`leave_out_videos` of any metric, (predictions, labels) of some segments → a number, computed anew without each video.
+
+    The two-way t needs a metric that changes smoothly as a video comes or goes; of a largest error or a median the jackknife
+    knows nothing.
+
+    Raises ValueError where `leave_out_videos` does.
+    """
+    video, kept = number_videos(predictions, labels, groups, counted)
+
+    def compute(p: np.ndarray, chosen: np.ndarray) -> float:
+        return value(p[chosen], labels[chosen]) if np.isfinite(p).all() else np.nan
+
+    whole = [compute(p, kept) for p in predictions]
+    without = [[compute(p, kept & (video != v)) for v in range(int(video.max()) + 1)] for p in predictions]
+    return LeaveOneOut(np.array(whole), np.array(without), np.bincount(video, weights=kept).astype(int))
+
+
+def number_videos(
+    predictions: np.ndarray, labels: np.ndarray, groups: Sequence[Any] | np.ndarray, counted: np.ndarray | None
+) -> tuple[Int[np.ndarray, " segments"], Bool[np.ndarray, " segments"]]:
+    """The number of each segment's video, in the order of their sorted labels, and whether the segment counts.
 
     Raises ValueError on predictions, labels, groups or counted of different lengths, and on no segments.
     """
@@ -73,14 +103,7 @@ def leave_out_videos(
             f"labels and {len(groups)} groups; give all of one test set, in one order."
         )
     video = np.unique(np.asarray(groups), return_inverse=True)[1]
-    kept = np.ones(len(labels), dtype=bool) if counted is None else counted
-    finite = np.isfinite(predictions).all(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        summands = metric.summands(np.where(finite[:, None], predictions, 0), labels)
-        sums = add_by_video(np.where(kept, summands, 0.0), video)
-        whole, without = metric.value(sums.sum(-1)), metric.value(add_others(sums))
-    whole, without = (np.where(finite if v.ndim == 1 else finite[:, None], v, np.nan) for v in (whole, without))
-    return LeaveOneOut(whole, without, np.bincount(video, weights=kept).astype(int))
+    return video, np.ones(len(labels), dtype=bool) if counted is None else counted
 
 
 def average(parts: Sequence[LeaveOneOut]) -> LeaveOneOut:
@@ -121,51 +144,3 @@ def add_others(sums: Float[np.ndarray, "*rows videos"]) -> Float[np.ndarray, "*r
     before = np.concatenate([zero, sums[..., :-1].cumsum(-1)], -1)
     after = np.concatenate([sums[..., :0:-1].cumsum(-1)[..., ::-1], zero], -1)
     return before + after
-
-
-# ---- metrics
-
-
-def mean_of(loss: Summands) -> Sums:
-    """The mean over segments of a loss: (predictions, labels) → [seeds, segments]."""
-    return Sums(lambda p, y: np.stack([loss(p, y), np.ones(p.shape)]), lambda s: s[0] / s[1])
-
-
-def correlate(s: Float[np.ndarray, "6 *rows"]) -> Float[np.ndarray, "*rows"]:
-    """Pearson's correlation from n, Σp, Σy, Σp², Σy², Σpy of centred values; NaN where a side is constant.
-
-    What a constant's Σp² − (Σp)²/n leaves is rounding, below 1e-12 of Σp².
-    """
-    n, p, y, pp, yy, py = s
-    of_p, of_y = pp - p * p / n, yy - y * y / n
-    varies = (of_p > 1e-12 * pp) & (of_y > 1e-12 * yy)
-    return np.where(varies, (py - p * y / n) / np.sqrt(np.where(varies, of_p * of_y, 1.0)), np.nan)
-
-
-def moments(p: Float[np.ndarray, "seeds segments"], y: Float[np.ndarray, " segments"]) -> Float[np.ndarray, "6 seeds segments"]:
-    """1, p, y, p², y², py; centred, so that no digits are lost in the squares."""
-    p, y = p - p.mean(1, keepdims=True), np.broadcast_to(y - y.mean(), p.shape)
-    return np.stack([np.ones(p.shape), p, y, p * p, y * y, p * y])
-
-
-def count_classes(p: Shaped[np.ndarray, "seeds segments"], y: Shaped[np.ndarray, " segments"]) -> Float[np.ndarray, "sums seeds n"]:
-    """Of each class among the labels: hits, predicted, actual."""
-    of_class = np.unique(y)[:, None, None]
-    predicted, actual = p[None] == of_class, np.broadcast_to(y == of_class, (len(of_class), *p.shape))
-    return np.concatenate([predicted & actual, predicted, actual]).astype(np.float64)
-
-
-def weigh_f1(s: Float[np.ndarray, "sums *rows"]) -> Float[np.ndarray, "*rows"]:
-    """Σ_c (actual_c/n)·2 hits_c/(predicted_c + actual_c); a class without labels, as may be without a video, has no weight."""
-    hits, predicted, actual = s.reshape(3, -1, *s.shape[1:])
-    either = predicted + actual
-    return (actual * np.where(either > 0, 2 * hits / np.where(either > 0, either, 1), 0)).sum(0) / actual.sum(0)
-
-
-ABSOLUTE_ERROR = mean_of(lambda p, y: np.abs(p - y))
-SQUARED_ERROR = mean_of(lambda p, y: (p - y) ** 2)
-ACCURACY = mean_of(lambda p, y: p == y)
-"""Of predicted and actual classes."""
-CORRELATION = Sums(moments, correlate)
-WEIGHTED_F1 = Sums(count_classes, weigh_f1)
-"""Of predicted and actual classes; each weighted by how often it occurs among the labels."""

@@ -10,6 +10,9 @@ experiment=…`) read it with the same arguments, so they cannot disagree about 
       data: {synthetic: mosi}                   config → the paper's data set that it is, or stands in for; data=… replaces them
       metrics: {mae: mae, acc2_pos: acc2}       columns: ours → the paper's. By the paper's data set where they differ
       primary: mae                              what the tests are about; by the paper's data set where it differs
+      test: crossed                             what stars: crossed (default), for new seeds and new videos; wilcoxon, sign_flip or
+                                                mann_whitney, for new seeds on this very test set. On a command line: table.test=…
+      zeros: pratt                              pairs that do not differ, to wilcoxon: pratt (default) or split
       rows:
         none: {label: EF-LSTM, run: [model=eflstm, penalty=none], paper: {model: EF-LSTM, penalty_or_variant: none}}
         kl: {label: + KL, run: [model=eflstm, penalty=kl], baseline: none, paper: {model: EF-LSTM, penalty_or_variant: kl}}
@@ -25,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
@@ -34,9 +37,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mdm.hints import Size, require
 from mdm.runs.config import check_group
+from mdm.statistics.signed_rank import Zeros
 
+StarTest = Literal["crossed", "wilcoxon", "sign_flip", "mann_whitney"]
 CHOOSE = ("model", "penalty")
 """What on the command line chooses among the rows."""
+JUDGED = ("table.test", "table.zeros")
+"""What on the command line says how the table is judged."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,8 @@ class Declaration:
     metrics: Mapping[str, str | None] | Mapping[str, Mapping[str, str | None]]
     primary: str | Mapping[str, str]
     rows: Mapping[str, DeclaredRow]
+    test: StarTest | None = None
+    zeros: Zeros | None = None
     paper: Mapping[str, str | int] | None = None
     notes: str | None = None
 
@@ -101,6 +110,8 @@ class Table:
     rows: Mapping[str, Row]
     paper: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
+    test: StarTest = "crossed"
+    zeros: Zeros = "pratt"
 
 
 @dataclass(frozen=True)
@@ -119,13 +130,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line, taken apart. ``data`` and ``seeds`` are None where it does not say."""
+    """A command line, taken apart. ``data`` and ``seeds`` are None where it does not say.
+
+    judged: keys of ``table`` that say how it is judged, which are no part of its runs
+    """
 
     data: tuple[str, ...] | None
     seeds: tuple[int, ...] | None
     chosen: Mapping[str, tuple[str, ...]]
     experiment: tuple[str, ...]
     others: tuple[str, ...]
+    judged: Mapping[str, str]
 
 
 def read_arguments(arguments: Sequence[str]) -> Arguments:
@@ -137,6 +152,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     values: dict[str, tuple[str, ...]] = {}
     experiment: list[str] = []
     others: list[str] = []
+    judged: dict[str, str] = {}
     for given in OverridesParser.create().parse_overrides(list(arguments)):
         key = given.get_key_element()
         if key in ("data", "seed", *CHOOSE):
@@ -146,6 +162,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
             values[key] = tuple(given.sweep_string_iterator()) if swept else (given.get_value_element_as_str(),)
             if not values[key]:
                 raise ValueError(f"At least one value chooses runs, but {given.input_line} has none; use seed='range(10)', say.")
+        elif key in JUDGED and not given.is_sweep_override():
+            judged[key] = given.get_value_element_as_str()
         elif given.is_sweep_override():
             raise ValueError(
                 f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, but "
@@ -160,7 +178,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     except ValueError:
         raise ValueError(f"Seeds are whole numbers, but seed={','.join(values['seed'])} came; use seed='range(10)', say.") from None
     chosen = {key: values[key] for key in CHOOSE if key in values}
-    return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others))
+    return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others), judged)
 
 
 def table_of(cfg: DictConfig) -> Table:
@@ -196,7 +214,8 @@ def table_of(cfg: DictConfig) -> Table:
                 f"A row is compared with another that is run, but table.rows.{row.name}.baseline is {row.baseline!r}; name one of "
                 f"{', '.join(r.name for r in rows.values() if r.run is not None and r is not row) or 'none'}."
             )
-    return Table(raw["title"], seeds, data, metrics, primary, rows, raw.get("paper") or {}, raw.get("notes") or "")
+    chosen = {key: raw[key] for key in ("paper", "notes", "test", "zeros") if raw.get(key)}
+    return Table(raw["title"], seeds, data, metrics, primary, rows, **chosen)
 
 
 def read_section(cfg: DictConfig, name: str, group: type) -> dict[str, Any]:

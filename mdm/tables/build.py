@@ -10,7 +10,7 @@ from mdm import reference
 from mdm.metrics import metric_of
 from mdm.reference import Printed
 from mdm.sweeps.experiment import Row, Table
-from mdm.tables.contrast import contrasts, judged
+from mdm.tables.contrast import compare_lines, judge_blocks
 from mdm.tables.gather import Gathered, Run
 from mdm.tables.numbers import Block, Column, Entry, Footnotes, Line, Sheet
 
@@ -30,7 +30,7 @@ def build(name: str, table: Table, gathered: Sequence[Gathered], mixed: Sequence
         for row in table.rows.values()
     )
     seeds = max(len(found.runs) for found in gathered)
-    return Sheet(name, table, tuple(judged(blocks, family, seeds)), family, tuple(mixed), tuple(notes.texts))
+    return Sheet(name, table, tuple(judge_blocks(blocks, table, family, seeds)), family, tuple(mixed), tuple(notes.texts))
 
 
 def runs_on(row: Row, block: Block) -> bool:
@@ -77,12 +77,12 @@ def build_block(table: Table, data: str, gathered: Sequence[Gathered], notes: Fo
                 lines.append(build_line(row, runs, printed, notes))
     shown = [replace(column, decimals=max(column.decimals, *most_decimals(lines, column))) for column in columns]
     records = [run.record for found in here.values() for run in found.runs if run.state == "finished"]
-    contrasted = contrasts(lines, here, next(column for column in columns if column.primary).metric)
+    compared = compare_lines(lines, here, next(column for column in columns if column.primary).metric, table)
     return Block(
         data,
         stands_for,
         tuple(shown),
-        tuple(with_best(contrasted, columns)),
+        tuple(with_best(compared, columns)),
         records[0]["synthetic"] if records else None,
         records[0]["data_card"] if records else "",
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import metric_of
 from mdm.tables.numbers import Block, Line, Sheet
-from mdm.tables.segments import has_losses
+from mdm.tables.stars import explain_stars
 from mdm.tables.wording import DATASETS, listed
 
 UNSAID = ("acc2", "f1")
@@ -31,7 +31,7 @@ def caption(sheet: Sheet) -> list[str]:
     said += unfinished(sheet.blocks)
     said.append(cells(lines))
     said += conventions(sheet.blocks)
-    said += stars(sheet)
+    said += explain_stars(sheet)
     said += citations(lines)
     said.append(origin(sheet))
     if sheet.declared.notes:
@@ -79,8 +79,8 @@ def cells(lines: Sequence[Line]) -> str:
         text += " Bold: the best of our means, which is no test."
     if any(entry.undefined for line in lines for entry in line.entries.values()):
         text += (
-            " ‡: not defined in some runs (the correlation of a constant, say); mean and deviation are of the others, and tests "
-            "count them as the worst."
+            " ‡: not defined in some runs (the correlation of a constant, say); mean and deviation are of the others. The two-way "
+            "t leaves their pairs out; tests over seeds count them as the worst."
         )
     return text
 
@@ -96,35 +96,6 @@ def conventions(blocks: Sequence[Block]) -> list[str]:
     if open_:
         names = listed(list(dict.fromkeys(c.printed.rpartition("/")[2] for c in open_)))
         text.append(f"The paper does not say what becomes of zeros in its {names}.")
-    return text
-
-
-def stars(sheet: Sheet) -> list[str]:
-    """The rule of the stars, and how far it reaches."""
-    if not sheet.family:
-        return []
-    primary = list(dict.fromkeys(block.primary.metric for block in sheet.blocks))
-    names = listed([heading(name) for name in primary])
-    by_segment = any(has_losses(name) for name in primary)
-    also = (
-        ", and, where there is one, the 95 % bootstrap interval over test segments, whole videos at a time, excludes 0"
-        if by_segment
-        else ""
-    )
-    made = sum(line.contrast is not None and line.contrast.comparison is not None for b in sheet.blocks for line in b.lines)
-    count = f"k = {sheet.family} comparisons of this table"
-    if made < sheet.family:
-        count += f", {sheet.family - made} of which are not there and count with p = 1"
-    text = [
-        f"★ in {names}, declared beforehand: differs from the row's baseline, for better or worse. The exact two-sided sign-flip "
-        f"test on runs paired by seed has p < .05 after Holm's correction for the {count}{also}. No ★ is no evidence, which is not "
-        "evidence of no effect.",
-        "Differences are system − baseline with the 95 % t interval of paired seeds; A12 is the chance that a run of the system is "
-        "better than one of the baseline; Mann–Whitney, unpaired, two-sided and uncorrected, is the test of paper 000.",
-    ]
-    if not all(has_losses(name) for name in primary):
-        without = listed([heading(name) for name in primary if not has_losses(name)])
-        text.append(f"{without} is no mean over segments and has no interval over them.")
     return text
 
 

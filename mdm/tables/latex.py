@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from mdm.metrics import heading
 from mdm.tables.caption import caption, where
-from mdm.tables.cells import HEADS, Shown, contrast_cells, contrasted, heads, shown, size
+from mdm.tables.cells import Shown, comparison_heads, contrast_cells, contrasted, heads, shown, size
 from mdm.tables.numbers import Sheet
 
 GREEK = {
@@ -39,7 +39,15 @@ GREEK = {
 SYMBOLS = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
     **{"<": "$<$", ">": "$>$", "±": r"$\pm$", "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "→": r"$\rightarrow$"},
-    **{"★": r"$^{\star}$", "†": r"$^{\dagger}$", "‡": r"$^{\ddagger}$", "§": r"\S{}", "◊": r"$\lozenge$", "·": r"$\cdot$"},
+    **{
+        "★": r"$^{\star}$",
+        "☆": r"$^{\circ}$",
+        "†": r"$^{\dagger}$",
+        "‡": r"$^{\ddagger}$",
+        "§": r"\S{}",
+        "◊": r"$\lozenge$",
+        "·": r"$\cdot$",
+    },
     **{"–": "--", "—": "---", "…": r"\ldots{}", "’": "'", "∞": r"$\infty$", "²": "$^2$", "½": r"$\frac12$", "∪": r"$\cup$"},
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{letter: f"$\\{name}$" for letter, name in GREEK.items()},
@@ -62,7 +70,7 @@ def latex(sheet: Sheet) -> str:
     for block in sheet.blocks:
         rows = []
         for line in block.lines:
-            cells = [shown(line, column) for column in block.columns]
+            cells = [shown(line, column, sheet.declared.test) for column in block.columns]
             label = f"\\textit{{{escaped(line.row.label)}}}" if not line.runs else escaped(line.row.label)
             rows.append([label + raised(line.marks), escaped(size(line)), *(latex_cell(cell, paper=False) for cell in cells)])
             if any(cell.paper for cell in cells):
@@ -70,9 +78,13 @@ def latex(sheet: Sheet) -> str:
         parts += [f"\\par\\medskip\\textbf{{{escaped(where(block))}}}\\par\\smallskip", tabular(map(escaped, heads(block)), rows)]
         against = contrasted(block)
         if against:
-            rows = [list(map(escaped, [line.row.label, *contrast_cells(found, block.primary)])) for line, found in against]
+            words = [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in against]
+            rows = [list(map(escaped, row)) for row in words]
             title = f"Against the baseline, {heading(block.primary.metric)}"
-            parts += [f"\\par\\smallskip {escaped(title)}\\par\\smallskip", tabular(map(escaped, ["", *HEADS]), rows)]
+            parts += [
+                f"\\par\\smallskip {escaped(title)}\\par\\smallskip",
+                tabular(map(escaped, comparison_heads(sheet.declared.test)), rows),
+            ]
     parts.append("\\par\\medskip\\begin{minipage}{\\textwidth}\\footnotesize")
     parts += [f"{escaped(sentence)}\\par" for sentence in caption(sheet)]
     parts += [f"{raised([i])}{escaped(text)}\\par" for i, text in enumerate(sheet.footnotes, 1)]
@@ -83,7 +95,7 @@ def latex_cell(cell: Shown, paper: bool) -> str:
     if paper:
         return escaped(cell.paper) + (raised(cell.marks) if cell.paper else "")
     ours = f"\\textbf{{{escaped(cell.ours)}}}" if cell.best else escaped(cell.ours)
-    return ours + (SYMBOLS["★"] if cell.star else "") + ("" if cell.paper else raised(cell.marks))
+    return ours + escaped(cell.star) + ("" if cell.paper else raised(cell.marks))
 
 
 def raised(marks: Sequence[int]) -> str:

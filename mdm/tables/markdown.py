@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mdm.metrics import heading, metric_of
 from mdm.tables.caption import caption, where
-from mdm.tables.cells import HEADS, Shown, contrast_cells, contrasted, heads, shown, size
+from mdm.tables.cells import Shown, comparison_heads, contrast_cells, contrasted, heads, shown, size
 from mdm.tables.numbers import Sheet
 
 
@@ -16,7 +16,7 @@ def markdown(sheet: Sheet) -> str:
     for block in sheet.blocks:
         rows = [heads(block)]
         for line in block.lines:
-            cells = [shown(line, column) for column in block.columns]
+            cells = [shown(line, column, sheet.declared.test) for column in block.columns]
             name = f"*{plain(line.row.label)}*" if not line.runs else plain(line.row.label)
             rows.append([name + refs(line.marks), size(line), *(markdown_cell(cell, paper=False) for cell in cells)])
             if any(cell.paper for cell in cells):
@@ -24,9 +24,8 @@ def markdown(sheet: Sheet) -> str:
         parts += [f"## {where(block)}", piped(rows)]
         against = contrasted(block)
         if against:
-            rows = [["", *HEADS]] + [
-                [*map(plain, [line.row.label, *contrast_cells(found, block.primary)])] for line, found in against
-            ]
+            words = [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in against]
+            rows = [comparison_heads(sheet.declared.test), *([*map(plain, row)] for row in words)]
             unit = ", points" if metric_of(block.primary.metric).percent else ""
             parts += [f"Against the baseline, {heading(block.primary.metric)}{unit}:", piped(rows)]
     parts.append("\n".join(f"- {sentence}" for sentence in caption(sheet)))
@@ -38,7 +37,7 @@ def markdown(sheet: Sheet) -> str:
 def markdown_cell(cell: Shown, paper: bool) -> str:
     if paper:
         return cell.paper + (refs(cell.marks) if cell.paper else "")
-    ours = (f"**{cell.ours}**" if cell.best else cell.ours) + (" ★" if cell.star else "")
+    ours = (f"**{cell.ours}**" if cell.best else cell.ours) + (f" {cell.star}" if cell.star else "")
     return ours + ("" if cell.paper else refs(cell.marks))
 
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mdm.reference import Printed
-from mdm.statistics import Comparison, Verdict
+from mdm.statistics import Comparison, Crossed, SignedRank, Verdict
 from mdm.sweeps.experiment import Row, Table
 from mdm.tables.gather import Run
+
+LEVEL = 0.05
+"""Of a table's stars, all together, and of its simultaneous intervals."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,27 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What all tests say of a row against its baseline, in the table's units.
+
+    crossed: for new seeds and new videos
+    seeds: for new seeds on this very test set; a run without a metric is the worst of all
+    ranks: signed ranks of the pairs that count in ``crossed``; None if there are none
+    skew: a warning where the differences of these pairs are skewed
+    """
+
+    crossed: Crossed
+    seeds: Comparison
+    ranks: SignedRank | None
+    skew: str
+
+
+@dataclass(frozen=True)
 class Contrast:
-    """A row against its baseline in the primary metric. Without a comparison, ``reason`` says what is missing."""
+    """A row against its baseline in the primary metric. Without what was found, ``reason`` says what is missing."""
 
     baseline: str
-    comparison: Comparison | None
+    found: Found | None
     verdict: Verdict | None
     reason: str
 

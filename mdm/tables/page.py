@@ -10,8 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mdm.metrics import heading
 from mdm.tables.caption import caption, where
-from mdm.tables.cells import HEADS, contrast_cells, contrasted, heads, shown, size
+from mdm.tables.cells import STARS, comparison_heads, contrast_cells, contrasted, heads, shown, size
 from mdm.tables.numbers import Block, Column, Line, Sheet
+from mdm.tables.stars import explain_star
 from mdm.tables.wording import number
 
 LEFT, RIGHT = 6.0, 134.0
@@ -73,8 +74,8 @@ def strip(line: Line, column: Column, axis: Axis | None, baseline: float) -> dic
     return drawn
 
 
-def block_view(block: Block) -> dict[str, Any]:
-    """A block as the template reads it."""
+def block_view(block: Block, sheet: Sheet) -> dict[str, Any]:
+    """A block of a table as the template reads it."""
     axes = {column.metric: axis_of(block, column) for column in block.columns}
     means = {line.row.name: {metric: entry.mean for metric, entry in line.entries.items()} for line in block.lines if line.runs}
     rows = []
@@ -82,7 +83,7 @@ def block_view(block: Block) -> dict[str, Any]:
         against = means.get(line.row.baseline or "", {})
         cells = [
             {
-                "shown": shown(line, column),
+                "shown": shown(line, column, sheet.declared.test),
                 "strip": strip(line, column, axes[column.metric], against.get(column.metric, math.nan)),
             }
             for column in block.columns
@@ -98,7 +99,7 @@ def block_view(block: Block) -> dict[str, Any]:
         "heads": heads(block),
         "rows": rows,
         "primary": heading(block.primary.metric),
-        "contrasts": [[line.row.label, *contrast_cells(found, block.primary)] for line, found in contrasted(block)],
+        "contrasts": [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in contrasted(block)],
         "seeds": seeds,
     }
 
@@ -119,8 +120,10 @@ def sheet_view(sheet: Sheet, level: int) -> dict[str, Any]:
     """What ``tables/sheet.html.jinja`` reads; headings of data sets are of this level."""
     return {
         "level": level,
-        "blocks": [block_view(block) for block in sheet.blocks],
-        "comparison_heads": HEADS,
+        "blocks": [block_view(block, sheet) for block in sheet.blocks],
+        "comparison_heads": comparison_heads(sheet.declared.test),
+        "star": STARS[sheet.declared.test],
+        "star_says": explain_star(sheet.declared.test),
         "caption": caption(sheet),
         "footnotes": sheet.footnotes,
         "mixed": bool(sheet.mixed),

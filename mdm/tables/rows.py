@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mdm.metrics import metric_of
-from mdm.tables.numbers import Contrast, Sheet
+from mdm.tables.numbers import LEVEL, Contrast, Sheet
 
 
 def long_rows(sheet: Sheet) -> list[dict[str, Any]]:
@@ -28,25 +28,40 @@ def long_rows(sheet: Sheet) -> list[dict[str, Any]]:
                 row |= {"paper": "" if entry.printed is None else entry.printed.value, "difference_from_paper": entry.difference}
                 row |= {"paper_significant": "" if entry.printed is None else entry.printed.significant}
                 row |= {"paper_provenance": "" if entry.printed is None else entry.printed.provenance}
-                row |= contrast_row(line.contrast if column.primary else None)
+                row |= contrast_row(line.contrast if column.primary else None, sheet)
                 rows.append({key: "" if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()})
     return rows
 
 
-def contrast_row(contrast: Contrast | None) -> dict[str, Any]:
-    names = ("pairs", "difference", "low", "high", "segments_low", "segments_high", "a12", "cliffs_delta")
-    tests = ("p_sign_flip", "p_holm", "p_wilcoxon", "p_mann_whitney")
-    row: dict[str, Any] = dict.fromkeys(("baseline", *names, *tests, "star", "reason"), "")
+CONTRAST_KEYS = (
+    *("baseline", "test", "pairs", "lost", "videos", "difference", "low", "high", "level"),
+    *("share_runs", "share_videos", "share_both", "p_crossed", "p_sign_flip", "p_wilcoxon", "p_mann_whitney", "p_paired_t"),
+    *("p_holm", "seeds", "seeds_difference", "seeds_low", "seeds_high", "a12", "cliffs_delta"),
+    *("equal", "shift", "shift_low", "shift_high", "shift_level", "rank_biserial", "star", "reason", "note"),
+)
+"""Of a comparison: p_holm is of the test that stars. low, high cover at 1 − level, .05/k, so that all k of a table do at .95."""
+
+
+def contrast_row(contrast: Contrast | None, sheet: Sheet) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(CONTRAST_KEYS, "")
     if contrast is None:
         return row
-    row |= {"baseline": contrast.baseline, "star": contrast.star, "reason": contrast.reason}
-    found, verdict = contrast.comparison, contrast.verdict
-    if found is not None and verdict is not None:
-        items = ("", "") if found.items is None else found.items
-        values = (found.n, found.difference, *found.interval, *items, found.a12, found.cliffs_delta)
-        row |= dict(zip(names, values, strict=True))
-        row |= dict(zip(tests, (found.sign_flip, verdict.adjusted, found.wilcoxon, found.mann_whitney), strict=True))
-    return row
+    row |= {"baseline": contrast.baseline, "test": sheet.declared.test, "star": contrast.star, "reason": contrast.reason}
+    found, verdict = contrast.found, contrast.verdict
+    if found is None or verdict is None:
+        return row
+    crossed, seeds, ranks, level = found.crossed, found.seeds, found.ranks, LEVEL / sheet.family
+    row |= {"pairs": crossed.pairs, "lost": crossed.lost, "videos": crossed.videos, "difference": crossed.difference}
+    row |= dict(zip(("low", "high", "level"), (*crossed.interval(level), level), strict=True))
+    row |= dict(zip(("share_runs", "share_videos", "share_both"), crossed.shares, strict=True))
+    row |= {"p_crossed": "" if crossed.reason else crossed.p, "p_sign_flip": seeds.sign_flip, "p_wilcoxon": seeds.wilcoxon}
+    row |= {"p_mann_whitney": seeds.mann_whitney, "p_paired_t": seeds.paired_t, "p_holm": verdict.adjusted}
+    row |= {"seeds": seeds.n, "seeds_difference": seeds.difference, "a12": seeds.a12, "cliffs_delta": seeds.cliffs_delta}
+    row |= dict(zip(("seeds_low", "seeds_high"), seeds.interval, strict=True))
+    if ranks is not None:
+        row |= {"equal": ranks.zeros, "shift": ranks.shift, "shift_level": ranks.level, "rank_biserial": ranks.rank_biserial}
+        row |= dict(zip(("shift_low", "shift_high"), ranks.interval, strict=True))
+    return row | {"note": "; ".join(text for text in (crossed.note, found.skew) if text)}
 
 
 def seed_rows(sheet: Sheet, outputs: Path) -> list[dict[str, Any]]:

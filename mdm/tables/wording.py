@@ -30,11 +30,27 @@ def signed(value: float, decimals: int) -> str:
 
 
 def interval(pair: tuple[float, float], decimals: int) -> str:
-    return "–" if math.isnan(pair[0]) else f"[{signed(pair[0], decimals)}, {signed(pair[1], decimals)}]"
+    return "–" if math.isnan(pair[0]) else f"[{bound(pair[0], decimals)}, {bound(pair[1], decimals)}]"
+
+
+def bound(value: float, decimals: int) -> str:
+    """An end of an interval, which may be infinite."""
+    return signed(value, decimals) if math.isfinite(value) else "−∞" if value < 0 else "+∞"
+
+
+def format_shares(shares: tuple[float, float, float]) -> str:
+    """Runs/videos/both in whole percent that add up to 100: the largest takes what rounding leaves. A dash where there is none."""
+    if math.isnan(shares[0]):
+        return "–"
+    whole = [round(100 * share) for share in shares]
+    whole[shares.index(max(shares))] += 100 - sum(whole)
+    return "/".join(map(str, whole))
 
 
 def chance(p: float) -> str:
-    """A p: three decimals, or two digits of what is smaller."""
+    """A p: three decimals, or two digits of what is smaller; a dash where there is none."""
+    if math.isnan(p):
+        return "–"
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 

@@ -15,6 +15,7 @@ from mdm.statistics import (
     holm,
     judge,
     largest_family,
+    paired_t,
     segment_interval,
     smallest_p,
     t_interval,
@@ -48,18 +49,12 @@ def test_a_comparison_by_hand():
     assert found.interval == pytest.approx((-3 - half, -3 + half), abs=1e-6)
     assert found.a12 == 0.8
     assert found.cliffs_delta == pytest.approx(0.6)
-    expected = Comparison(5, -3, found.interval, 2 / 32, 2 / 32, mann_whitney(system, baseline), 0.8, found.cliffs_delta, None)
-    assert found == expected
+    ranks, t = mann_whitney(system, baseline), stats.ttest_rel(system, baseline).pvalue
+    assert found.paired_t == pytest.approx(t)
+    assert found == Comparison(5, 0, -3, found.interval, 2 / 32, 2 / 32, ranks, found.paired_t, 2 / 32, 0.8, found.cliffs_delta)
     other = compare(system, baseline, lower_is_better=False)
     assert (other.a12, other.cliffs_delta) == (pytest.approx(0.2), pytest.approx(-0.6))
     assert replace(other, a12=found.a12, cliffs_delta=found.cliffs_delta) == found
-
-
-def test_the_interval_of_segments_is_of_losses_and_turns_with_the_metric():
-    """Errors lower by .1 to .3 are accuracies higher by as much: on the side of the difference both times."""
-    better = array(0.5, 0.6, 0.7)
-    assert compare(better, better + 0.2, lower_is_better=True, items=(-0.3, -0.1)).items == (-0.3, -0.1)
-    assert compare(better + 0.2, better, lower_is_better=False, items=(-0.3, -0.1)).items == (0.1, 0.3)
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
@@ -94,16 +89,17 @@ def test_a_run_that_diverged_is_the_worst_and_is_never_dropped(lost, lower):
 def test_a_single_run_says_nothing():
     found = compare(array(1), array(1.5), lower_is_better=True)
     assert (found.n, found.difference, found.sign_flip, found.wilcoxon, found.mann_whitney) == (1, -0.5, 1, 1, 1)
-    assert all(math.isnan(end) for end in found.interval)
+    assert all(math.isnan(end) for end in (*found.interval, found.paired_t))
     assert judge([found])[0].reason == "n=1 cannot reach .05 in a family of 1 (smallest p 1)"
 
 
 def test_equal_runs_and_constant_differences():
     """No difference: p = 1, an interval of no width at 0. One difference at every seed: the smallest p, no width either."""
     same = compare(np.ones(6), np.ones(6), lower_is_better=True)
-    assert same == Comparison(6, 0, (0, 0), 1, 1, 1, 0.5, 0, None)
+    assert same == Comparison(6, 6, 0, (0, 0), 1, 1, 1, 1, 1, 0.5, 0)
     values = np.arange(6.0)
     constant = compare(values + 0.5, values, lower_is_better=True)
+    assert (constant.paired_t, paired_t(array(1, 2), array(2, 1)), paired_t(values, values)) == (0, 1, 1)
     assert (constant.difference, constant.interval, constant.sign_flip, constant.wilcoxon) == (0.5, (0.5, 0.5), 2 / 64, 2 / 64)
 
 
@@ -170,8 +166,8 @@ def test_a_family_one_larger_than_n_allows_is_given_no_star(test):
 # ---- stars
 
 
-def comparison(p: float, n: int = 10, difference: float = -0.1, items: tuple[float, float] | None = None) -> Comparison:
-    return Comparison(n, difference, (difference, difference), p, p, p, 0.5, 0.0, items)
+def comparison(p: float, n: int = 10, difference: float = -0.1) -> Comparison:
+    return Comparison(n, 0, difference, (difference, difference), p, p, p, p, 2 / 2**n, 0.5, 0.0)
 
 
 def test_stars_by_hand():
@@ -206,22 +202,23 @@ def test_what_a_family_allows_depends_on_everybodys_n():
     assert judge([*many, comparison(0.0625, n=5)])[20].reason.startswith("n=5 cannot reach .05 in a family of 21")
 
 
-@pytest.mark.parametrize(
-    ("difference", "items", "reason"),
-    [
-        (-0.1, (-0.2, -0.01), ""),
-        (0.1, (0.01, 0.2), ""),
-        (-0.1, (-0.2, 0.01), "test segments: interval includes 0"),
-        (-0.1, (-0.2, 0.0), "test segments: interval includes 0"),
-        (-0.1, (0.1, 0.2), "test segments: interval on the other side of 0"),
-        (0.1, (-0.2, -0.1), "test segments: interval on the other side of 0"),
-        (math.nan, (0.1, 0.2), "test segments: runs diverged and the difference has no side"),
-    ],
-)
-def test_test_segments_must_agree(difference, items, reason):
-    (verdict,) = judge([comparison(0.002, difference=difference, items=items)])
-    assert (verdict.star, verdict.reason) == (not reason, reason)
-    assert judge([comparison(0.2, difference=difference, items=items)])[0].reason == "no evidence at n=10"
+def test_pairs_that_do_not_differ_raise_the_smallest_p():
+    """Seven pairs, two of them equal: signs of five are left, 2/2⁵ = .0625, so the test could not have starred; seven would.
+
+    Split, a zero has a sign in every pattern. Ranks 1½, 1½, 3, …, 7 with all of the five above 0 sum to 25 of 28: at or beyond lie
+    the patterns whose negative ranks sum to 1½ at most, the empty one and the two of a 1½, and their mirror images, 6/2⁷ = .0469.
+    """
+    x = np.arange(7.0)
+    y = x - array(0, 0, 1, 2, 3, 4, 5)
+    found = compare(x, y, lower_is_better=True)
+    assert (found.n, found.zeros, found.wilcoxon, found.sign_flip, found.smallest_wilcoxon) == (7, 2, 2 / 32, 2 / 32, 2 / 32)
+    for test in ("wilcoxon", "sign_flip"):
+        assert judge([found], test=test)[0].reason == "n=7, 2 of them equal, cannot reach .05 in a family of 1 (smallest p .0625)"
+    split = compare(x, y, lower_is_better=True, zeros="split")
+    assert (split.wilcoxon, split.smallest_wilcoxon, split.sign_flip) == (6 / 2**7, 6 / 2**7, 2 / 32)
+    assert judge([split], test="wilcoxon")[0].star
+    assert [smallest_p("sign_flip", 7, zeros) for zeros in (0, 2, 6, 7)] == [2 / 2**7, 2 / 2**5, 1, 1]
+    assert smallest_p("mann_whitney", 3, 2) == 2 / 20
 
 
 # ---- intervals
@@ -307,8 +304,11 @@ def test_what_statistics_cannot_be_made_of_is_refused():
         ):
             bare([], **options)
     for name, n in (("t", 5), ("wilcoxon", 0)):
-        with pytest.raises(ValueError, match=f"A smallest p is that of .* but test='{name}' and n={n} came"):
+        with pytest.raises(ValueError, match=f"A smallest p is that of .* but test='{name}', n={n} and zeros=0 came"):
             inspect.unwrap(smallest_p)(name, n)
+    for zeros in (-1, 6):
+        with pytest.raises(ValueError, match=f"n=5 and zeros={zeros} came"):
+            smallest_p("wilcoxon", 5, zeros)
 
 
 def test_segments_that_no_interval_can_be_made_of_are_refused():

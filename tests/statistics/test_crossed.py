@@ -22,7 +22,8 @@ from mdm.statistics.crossed import (
     judge_crossed,
     split_variance,
 )
-from mdm.statistics.jackknife import ABSOLUTE_ERROR, LeaveOneOut, leave_out_videos, pseudo_values
+from mdm.statistics.jackknife import LeaveOneOut, leave_out_videos, pseudo_values
+from mdm.sums import ABSOLUTE_ERROR
 
 WORKED = 1e-6
 """Relative: the worked cases are printed to nine digits, by another implementation."""

@@ -6,8 +6,10 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["crossed", "jackknife", "signed_rank", "symmetry"])
+@pytest.mark.parametrize(
+    "name", ["statistics.crossed", "statistics.jackknife", "statistics.signed_rank", "statistics.symmetry", "sums"]
+)
 def test_examples_print_what_they_say(name):
-    found = doctest.testmod(importlib.import_module(f"mdm.statistics.{name}"))
+    found = doctest.testmod(importlib.import_module(f"mdm.{name}"))
     assert found.attempted > 0
     assert found.failed == 0

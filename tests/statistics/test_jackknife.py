@@ -7,18 +7,8 @@ import numpy as np
 import pytest
 
 from mdm import metrics
-from mdm.statistics.jackknife import (
-    ABSOLUTE_ERROR,
-    ACCURACY,
-    CORRELATION,
-    SQUARED_ERROR,
-    WEIGHTED_F1,
-    LeaveOneOut,
-    add_others,
-    average,
-    leave_out_videos,
-    pseudo_values,
-)
+from mdm.statistics.jackknife import LeaveOneOut, add_others, average, leave_out_slowly, leave_out_videos, pseudo_values
+from mdm.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1
 
 SEEDS = 4
 
@@ -163,3 +153,49 @@ def test_what_is_not_of_one_test_set_is_refused():
         average([one, LeaveOneOut(np.ones(2), np.ones((2, 4)), np.ones(4, dtype=int))])
     with pytest.raises(ValueError, match="Expected metrics of the same runs and videos"):
         average([])
+
+
+# ---- of any metric
+
+
+def test_any_metric_is_computed_anew_without_each_video():
+    """The median of absolute errors, which no sums give; a run that is not finite has none. And what sums give, the same."""
+    predictions, labels, groups = draw(3)
+    counted = labels != 0
+
+    def median(p, y):
+        return float(np.median(np.abs(p - y)))
+
+    found = leave_out_slowly(predictions, labels, groups, median, counted=counted)
+    whole, without = by_force(median, predictions[:, counted], labels[counted], groups[counted])
+    assert found.whole == pytest.approx(whole)
+    assert found.without[:, found.sizes > 0] == pytest.approx(without)
+    predictions[2, 5] = np.nan
+    found = leave_out_slowly(predictions, labels, groups, metrics.pearson, counted=counted)
+    quick = leave_out_videos(predictions, labels, groups, CORRELATION, counted=counted)
+    assert np.isnan(found.without[2]).all()
+    assert found.without == pytest.approx(quick.without, nan_ok=True)
+    assert found.sizes.tolist() == quick.sizes.tolist()
+    with pytest.raises(ValueError, match="Expected a label and a group for each predicted segment"):
+        inspect.unwrap(leave_out_slowly)(predictions, labels, groups[1:], metrics.pearson)
+
+
+@pytest.mark.parametrize("name", list(metrics.METRICS))
+def test_every_metric_of_sums_is_the_metric_without_each_video(name):
+    """The one entry of a metric says it twice, whole and as sums; of one target, or of all where it is joint."""
+    what = metrics.METRICS[name]
+    predictions, labels, groups = draw(8)
+    if what.joint:
+        classes = np.eye(3)[np.random.default_rng(1).integers(0, 3, len(labels))]
+        predictions, labels = np.random.default_rng(2).normal(size=(SEEDS, len(labels), 3)) + classes, classes
+    counted = np.ones(len(labels), dtype=bool) if what.keeps is None else what.keeps(labels)
+    found = leave_out_videos(predictions, labels, groups, what.sums, counted=counted)
+    whole, without = by_force(what.value, predictions, labels, groups)
+    assert found.whole == pytest.approx(whole)
+    assert found.without == pytest.approx(without)
+    assert found.sizes.sum() == counted.sum()
+
+
+def test_the_largest_of_several_classes_means_nothing_where_several_may_be_there():
+    labels = np.array([[1.0, 1, 0], [0, 1, 0], [0, 0, 1]])
+    assert np.isnan(leave_out_videos(labels[None], labels, [0, 1, 2], metrics.METRICS["accuracy"].sums).whole).all()
