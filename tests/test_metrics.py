@@ -2,13 +2,16 @@
 
 import inspect
 import math
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, root_mean_squared_error
 
-from mdm.metrics import METRICS, Metric, evaluate, evaluate_target, metric_of, pearson, weighted_f1
+import mdm.metrics as metrics_module
+from mdm.metrics import METRICS, Metric, evaluate, evaluate_target, metric_of
+from mdm.metrics.functions import pearson, weighted_f1
 
 SEVEN = (-3.0, 3.0)
 
@@ -312,6 +315,21 @@ def test_a_metric_without_a_direction_cannot_be():
         Metric(heading="M", convention="c", each=lambda p, y: p)
     with pytest.raises(TypeError, match="needs each or whole, but M has neither"):
         Metric(heading="M", convention="c", better="lower")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("mae", "mdm.metrics.base:Metric", r"is a Metric with a name of its own, but mae = mdm\.metrics\.base:Metric is not"),
+        ("worst", "json:loads", r"but worst = json:loads is not"),
+        ("worst", "nobody_has_this:x", r"worst is an entry point of mdm\.metrics, but nobody_has_this:x cannot be imported"),
+        ("worst", "json:nothing", r"but json:nothing cannot be imported"),
+    ],
+)
+def test_a_declared_metric_that_is_none(monkeypatch, name, value, message):
+    monkeypatch.setattr(metrics_module, "entry_points", lambda group: [EntryPoint(name, value, group)])
+    with pytest.raises(ValueError, match=message):
+        metrics_module.declared_metrics.__wrapped__()
 
 
 @pytest.mark.parametrize("name", ["loss", "valid/loss", "f1", "acc2", ""])

@@ -25,7 +25,6 @@ ORDER = [
     "estimators",
     "backbones",
     "penalties",
-    "sums",
     "metrics",
     "training",
     "statistics",

@@ -10,6 +10,7 @@ jackknife    a metric without each of the test videos
 crossed      one system against another for new seeds and new videos; verdicts over a table
 """
 
+from mdm.metrics.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1, Sums, mean_of
 from mdm.statistics.comparison import Comparison, Verdict, compare, judge
 from mdm.statistics.crossed import Crossed, analyse, cannot_tell, compare_crossed, judge_crossed
 from mdm.statistics.families import Test, holm, largest_family, smallest_p
@@ -17,7 +18,6 @@ from mdm.statistics.intervals import mean_interval, paired_t, segment_interval, 
 from mdm.statistics.jackknife import LeaveOneOut, average, leave_out_slowly, leave_out_videos
 from mdm.statistics.signed_rank import SignedRank, signed_rank
 from mdm.statistics.symmetry import Symmetry, check_symmetry
-from mdm.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1, Sums, mean_of
 
 __all__ = [
     "ABSOLUTE_ERROR",

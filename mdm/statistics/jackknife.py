@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from mdm.sums import Sums
+from mdm.metrics.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def leave_out_videos(
 
     A run whose predictions are not all finite has NaN throughout.
 
-    >>> from mdm.sums import ABSOLUTE_ERROR
+    >>> from mdm.metrics.sums import ABSOLUTE_ERROR
     >>> leave_out_videos(np.array([[1.0, 2.0, 6.0]]), np.zeros(3), ["a", "a", "b"], ABSOLUTE_ERROR).without
     array([[6. , 1.5]])
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mdm.metrics.sums import ABSOLUTE_ERROR
 from mdm.statistics.crossed import (
     Crossed,
     add_parts,
@@ -23,7 +24,6 @@ from mdm.statistics.crossed import (
     split_variance,
 )
 from mdm.statistics.jackknife import LeaveOneOut, leave_out_videos, pseudo_values
-from mdm.sums import ABSOLUTE_ERROR
 
 WORKED = 1e-6
 """Relative: the worked cases are printed to nine digits, by another implementation."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mdm import metrics
+from mdm.metrics.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1
 from mdm.statistics.jackknife import LeaveOneOut, add_others, average, leave_out_slowly, leave_out_videos, pseudo_values
-from mdm.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1
 
 SEEDS = 4
 
