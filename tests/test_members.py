@@ -15,7 +15,8 @@ from mdm.data.base import Segments
 from mdm.data.synthetic import synthetic
 from mdm.hints import is_plain
 from mdm.runs import members
-from mdm.runs.members import KINDS, MAPPINGS, arguments_of, make, resolve
+from mdm.runs.kinds import KINDS, MAPPINGS, arguments_of
+from mdm.runs.members import make, resolve
 from mdm.types import DataSpec, Feature
 
 ROOT = Path(__file__).resolve().parents[1]

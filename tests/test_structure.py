@@ -14,6 +14,7 @@ PACKAGE = ROOT / "mdm"
 ORDER = [
     "extras",
     "compose",
+    "owned",
     "boundary",
     "types",
     "hints",

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 import mdm.studies
 from mdm.commands.study import main
 from mdm.runs import members, records
-from mdm.runs.members import build, is_study
+from mdm.runs.kinds import is_study
+from mdm.runs.members import build
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
 from mdm.studies import Study

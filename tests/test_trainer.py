@@ -14,7 +14,7 @@ import torch
 from hydra.errors import HydraException
 
 import mdm
-from mdm import boundary
+from mdm import boundary, owned
 from mdm.ownership import own
 from mdm.runs import precision, records
 from mdm.runs.build import build_learner, build_splits
@@ -46,7 +46,7 @@ def weights(module):
 # ---- refused, and how
 
 
-OWNED = [name for names in boundary.OWNED for name in names.split()]
+OWNED = [name for names in owned.OWNED for name in names.split()]
 
 
 @pytest.mark.parametrize("option", OWNED)

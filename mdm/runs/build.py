@@ -14,8 +14,9 @@ from mdm.backbones.base import Backbone
 from mdm.data.splits import Splits
 from mdm.penalties.base import Penalty
 from mdm.runs.config import plain
+from mdm.runs.kinds import arguments_of
 from mdm.runs.loggers import Lightning, Logger
-from mdm.runs.members import arguments_of, checked_member, make
+from mdm.runs.members import checked_member, make
 from mdm.runs.naming import penalties, penalty_name
 from mdm.runs.options import DEBUG, reasons_for_debug
 from mdm.seeds import Stream

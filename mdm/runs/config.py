@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
-from mdm.runs.members import arguments_of, checked_member
+from mdm.runs.kinds import arguments_of
+from mdm.runs.members import checked_member
 from mdm.runs.naming import penalties, penalty_name, record_folder
 from mdm.runs.options import Trainer, check_options
 from mdm.runs.trials import check_group_options, try_loss, try_step

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from mdm.boundary import refuse_owned
 from mdm.hints import Positive, Range, Share, Size, shown
+from mdm.owned import refuse_owned
 
 DEBUG = "debug"
 """The folder of all debug runs, below ``paths.outputs``."""

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from mdm.hints import require, require_known, shown
-from mdm.runs.members import Argument, checked_member
+from mdm.runs.kinds import Argument
+from mdm.runs.members import checked_member
 
 
 def check_group_options(prefix: str, options: Mapping[str, Any], known: Mapping[str, Argument]) -> None:
