@@ -83,7 +83,7 @@ def test_costs_are_of_an_experiment_that_names_models():
 
 
 def test_training_an_experiment_of_costs_is_refused(config):
-    with pytest.raises(ValueError, match=r"mird/table2 is studied without any run; say `python scripts/study\.py exp"):
+    with pytest.raises(ValueError, match=r"mird/table2 is studied without any run; say `mdm study exp"):
         run(config("experiment=mird/table2", small=False))
 
 

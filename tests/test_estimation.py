@@ -412,5 +412,5 @@ def test_every_cell_of_the_experiments_can_be_built(config, name):
 
 
 def test_training_an_experiment_of_estimates_is_refused(config):
-    with pytest.raises(ValueError, match=r"mdm/figure1 is studied without any run; say `python scripts/study\.py exp"):
+    with pytest.raises(ValueError, match=r"mdm/figure1 is studied without any run; say `mdm study exp"):
         run(config("experiment=mdm/figure1", small=False))

@@ -153,8 +153,8 @@ def test_a_file_says_what_it_is_and_how_it_is_run(name):
     paper = PRINTED[name][0] if name in PRINTED else STUDIES[name]
     assert lines[0] == "# @package _global_"
     assert lines[1].startswith(f"# Paper {paper}, ")
-    assert f"#   python train.py -m experiment={name}" in lines
-    assert any(re.fullmatch(rf"#   python scripts/\w+\.py experiment={name}", line) for line in lines)
+    assert f"#   mdm train -m experiment={name}" in lines
+    assert any(re.fullmatch(rf"#   mdm \w+ experiment={name}", line) for line in lines)
     cfg, declaration = declared(name)
     assert cfg.name == name
     assert dict(declaration.paper) == ({"paper": paper, "table": PRINTED[name][1]} if name in PRINTED else {})

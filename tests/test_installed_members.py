@@ -63,6 +63,13 @@ class Peck(Penalty):
     def forward(self, view: View) -> dict[str, Tensor]:
         return {"term": self.weight * self.estimate(view)["square"]}
 ''',
+    "magpie/metrics.py": """
+import numpy as np
+
+from mdm.metrics.base import Metric
+
+WORST = Metric(heading="Worst", convention="the largest error", better="lower", whole=lambda p, y: float(np.abs(p - y).max()))
+""",
     "magpie/files.py": '''
 import csv
 from pathlib import Path
@@ -113,6 +120,9 @@ critic: null
 backbone = magpie.backbone:Magpie
 penalty = magpie.penalty:Peck
 
+[mdm.metrics]
+worst = magpie.metrics:WORST
+
 [mdm.formats]
 magpie = magpie.files:read_magpie
 
@@ -142,7 +152,7 @@ def test_a_package_is_prepared_and_trained_with(site, tmp_path, in_turn):
         [
             ["prepare", "--help"],
             ["prepare", "format=magpie", "source=birds.csv", "out=data/nest", "options.scale=0.5"],
-            ["train", "data=nest", "model=magpie", "penalty=peck", "trainer.max_epochs=2"],
+            ["train", "data=nest", "model=magpie", "penalty=peck", "trainer.max_epochs=2", "trainer.select=worst"],
             ["train", "--help"],
         ],
         here,
@@ -151,11 +161,14 @@ def test_a_package_is_prepared_and_trained_with(site, tmp_path, in_turn):
     assert "\n  magpie\n      A CSV file: fold, label" in said
     assert "options: scale=1.0" in said
     assert "magbert, magpie, magxlnet" in said
-    (folder,) = here.glob("outputs/single/nest/magpie/peck/trainer.max_epochs=2/seed=0")
+    (folder,) = here.glob("outputs/single/nest/magpie/peck/trainer.max_epochs=2,trainer.select=worst/seed=0")
     record = records.read_record(folder)
     # 8 numbers → 6, and 6 → 1, with biases.
     assert record["parameters"] == {"backbone": 8 // 2 * 6 + 6 + 6 + 1, "critics": 0}
     assert (record["data"], record["model"], record["penalty"]) == ("nest", "magpie", "peck")
+    predictions, curve = (records.read_table(folder, name) for name in (records.PREDICTIONS, records.CURVE))
+    assert record["test"]["worst"] == pytest.approx((predictions.prediction - predictions.label).abs().max())
+    assert record["valid"]["worst"] == curve["valid/worst"].min()
 
 
 @pytest.mark.parametrize(

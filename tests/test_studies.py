@@ -59,7 +59,7 @@ def test_every_study_measures_says_and_draws(study):
     assert issubclass(study, Study)
     for name in ("measure", "summary", "figure"):
         assert inspect.getdoc(vars(study)[name]), f"{study.__name__}.{name} says nothing of what it does"
-    assert "python scripts/study.py " in inspect.getdoc(study)
+    assert "mdm study " in inspect.getdoc(study)
     assert study.__doc__.splitlines()[0].endswith((".", ":"))
 
 

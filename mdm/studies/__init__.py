@@ -4,7 +4,7 @@
     summary(frames)   → what all runs come to, in Markdown
     figure(frames)    → the same as a picture
 
-An experiment says in its section ``study`` which one it is for, by its ``_target_``; `python scripts/study.py` makes it. A study of
+An experiment says in its section ``study`` which one it is for, by its ``_target_``; `mdm study` makes it. A study of
 another package is declared by an entry point of ``mdm.members``, as every member is (`mdm.runs.members`).
 """
 

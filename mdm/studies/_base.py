@@ -82,7 +82,7 @@ class Study(ABC):
                 return figure
 
     The file ``mdm/studies/length.py`` with this class and ``configs/study/length.yaml``, which names it by its ``_target_``, are
-    all that `python scripts/study.py study=length experiment=…` needs.
+    all that `mdm study study=length experiment=…` needs.
 
     title: of summary and picture; None: the table's
 

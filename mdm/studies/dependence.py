@@ -24,8 +24,8 @@ METRICS = ("dependence", "valid_mae", "test_mae")
 class Dependence(Study):
     """Each chosen checkpoint, probed on new segments of the population that its data were drawn from (`mdm.studies._probe`).
 
-        python train.py -m experiment=mdm/dependence
-        python scripts/study.py experiment=mdm/dependence jobs=2
+        mdm train -m experiment=mdm/dependence
+        mdm study experiment=mdm/dependence jobs=2
 
     runs.csv          a row per run: dependence of Z in nats, errors, the chosen epoch, seconds of training
     differences.csv   each row of the table against its baseline, paired by seed

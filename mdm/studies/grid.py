@@ -27,7 +27,7 @@ OURS, BEST, PRINTED = "#0072B2", "#D55E00", "0.35"
 class Grid(Study):
     """Rows of any table, in their order, as the values that were swept; beside them the paper's number where it prints one.
 
-        python scripts/study.py study=grid experiment=mird/figure6
+        mdm study study=grid experiment=mird/figure6
 
     runs.csv   a row per run and column of the table
 

@@ -32,7 +32,7 @@ Traced = tuple[dict[str, Any], int, pd.Series, Panels]
 class Traces(Study):
     """Every loss of any trained run, of whichever model and penalty, and whether it is lowest where the best epoch ends.
 
-        python scripts/study.py study=traces experiment=mmim/figure2
+        mdm study study=traces experiment=mmim/figure2
 
     lowest.csv   a row per run and loss; the numbers of the figure are the curve.csv of each run
     """

@@ -1,6 +1,6 @@
 """After experiments, before their settings are final: a grid of settings, chosen on the validation fold alone.
 
-An experiment with a section ``search`` is run like a table (`python train.py -m experiment=search/…`); `python scripts/search.py
+An experiment with a section ``search`` is run like a table (`mdm train -m experiment=search/…`); `mdm search
 experiment=search/…` ranks what it found and writes the best of each run as a file of the group ``tuned``:
 
     search:

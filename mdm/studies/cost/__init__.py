@@ -52,7 +52,7 @@ class Counted:
 class Cost(Study):
     """Which models, at which sizes, on segments of which shape, the experiment says.
 
-        python scripts/study.py experiment=mird/table2
+        mdm study experiment=mird/table2
 
     costs.csv   a row per model: parameters in millions, with those of its own critic; 10⁹ multiply–accumulates of a prediction, and
                 with the forward pass of its own terms; the paper's

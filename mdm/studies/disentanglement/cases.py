@@ -32,7 +32,7 @@ from mdm.studies.disentanglement.representations import (
 class Cases(Study):
     """Label and predictions for a segment of each of the first test videos, beside the error of the whole test fold.
 
-        python scripts/study.py experiment=mird/figure8
+        mdm study experiment=mird/figure8
 
     runs.csv          a row per run and segment, and one of all
     differences.csv   rows of the table in pairs, paired by seed, in the error of all

@@ -46,7 +46,7 @@ MEASURES = {
 class Codes(Study):
     """How far the representations lie apart, how much they depend on one another, and their picture by t-SNE.
 
-        python scripts/study.py experiment=mird/figure4 [study.steps=300]
+        mdm study experiment=mird/figure4 [study.steps=300]
 
     runs.csv          a row per run, representation or pair of them, and measure
     differences.csv   rows of the table in pairs, paired by seed

@@ -26,7 +26,7 @@ from mdm.studies.disentanglement.representations import (
 class Estimates(Study):
     """What CLUB read while a run trained, held out and on training rows.
 
-        python scripts/study.py experiment=mird/figure5
+        mdm study experiment=mird/figure5
 
     runs.csv          a row per run, fold and epoch
     differences.csv   rows of the table in pairs, paired by seed, at the last epoch that all runs reached

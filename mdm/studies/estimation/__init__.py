@@ -89,9 +89,9 @@ class Layout:
 class Estimation(Study):
     """Which critics, on which laws, from which rows, the experiment says.
 
-        python scripts/study.py experiment=mdm/figure1 jobs=2    paper 000, Figure 1: kl, f and wasserstein against the truth
-        python scripts/study.py experiment=mdm/critics jobs=2    kl and f: which way of training a critic survives minibatches
-        python scripts/study.py experiment=mdm/lipschitz jobs=2  wasserstein: which way of bounding a slope attains the distance
+        mdm study experiment=mdm/figure1 jobs=2    paper 000, Figure 1: kl, f and wasserstein against the truth
+        mdm study experiment=mdm/critics jobs=2    kl and f: which way of training a critic survives minibatches
+        mdm study experiment=mdm/lipschitz jobs=2  wasserstein: which way of bounding a slope attains the distance
 
     For half a minute, study.seeds=1 study.cell.marks=[300] study.laws.two.rhos=[0,0.5] ~study.laws.three, say.
 

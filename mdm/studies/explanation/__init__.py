@@ -19,7 +19,7 @@ from mdm.studies.explanation.worth import find_critics, find_scored, pick_cases,
 class Explanation(Study):
     """Of runs with a dependency penalty (measured only, or not) or of MMIM, whatever their model and data.
 
-        python scripts/study.py study=explanation experiment=mdm/table3 [study.examples=4] [study.new=4000]
+        mdm study study=explanation experiment=mdm/table3 [study.examples=4] [study.new=4000]
 
     segments.csv   a row per run and test segment: words, label, prediction, T and MMIM's scores, energy of audio and video, marks
     rankings.csv   a row per run: how well low T finds the segments that are marked contradictory, beside other scores

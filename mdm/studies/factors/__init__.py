@@ -36,8 +36,8 @@ from mdm.studies.factors.wording import render_factors
 class Factors(Study):
     """Of runs of ``model=mfm``, on their test segments.
 
-        python scripts/study.py experiment=mfm/figure9
-        python scripts/study.py study=factors folder=outputs/single/synthetic/mfm/none/seed=0
+        mdm study experiment=mfm/figure9
+        mdm study study=factors folder=outputs/single/synthetic/mfm/none/seed=0
 
     ratios.csv       a row per run, modality and kernel: what X̂ depends on, F_y or F_m, what permutations give, the ratio
     flow.csv         a row per run and modality: does flow find the words of sentiment, how much of it is position

@@ -20,7 +20,7 @@ from mdm.studies.robustness.wording import render_summary
 class Robustness(Study):
     """Test segments predicted again without the modalities that are not kept, as the ratio of Acc-2 to the untouched run.
 
-        python scripts/study.py experiment=mdm/figure2 [study.corruptions=[absent]]
+        mdm study experiment=mdm/figure2 [study.corruptions=[absent]]
 
     runs.csv       a row per run and setting
     settings.csv   a row per row of the table and setting: means, intervals, paired differences
