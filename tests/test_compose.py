@@ -49,7 +49,7 @@ search:
   seeds: 1
   runs: {plain: [model=mylmf, penalty=none]}
   grid: {model.optimizer.lr: [0.01, 0.001]}
-  select: {metric: mae, mode: min}
+  select: mae
 """
 
 
