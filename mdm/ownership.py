@@ -79,14 +79,16 @@ def lease_of(folder: Path) -> SoftFileLease:
 def acquire(folder: Path, lease: SoftFileLease) -> None:
     """Take the lease if nobody who is alive has it."""
     seen: int | None = None
-    until = time.monotonic() + 2 * LEASE
+    until, made = time.monotonic() + 2 * LEASE, time.monotonic() + 2
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lease.acquire(timeout=4 * RETRY, poll_interval=RETRY)
             return
-        except FileNotFoundError:  # another run that came to nothing takes its empty folders away at this moment
-            if time.monotonic() > until:
+        except (
+            FileNotFoundError
+        ):  # another run that came to nothing takes its empty folders away at this moment, or none can be made
+            if time.monotonic() > made:
                 raise
             continue
         except Timeout:

@@ -63,12 +63,11 @@ BAD = {
     "penalty=kl penalty.critic.interleave=epoch": "interleave=epoch needs penalty.critic.batches=fresh",
     "machine.devices=2": "A run trains on one device, but machine.devices=2 came",
     "data=gaussian data.segments.dim=0": "dim",
-    "+trainer.fast_dev_run=true": "trainer has no key fast_dev_run",
     "model=mult model.backbone.heads=3": "heads that divide dim",
     "model=lmf model.backbone.hidden={smell:3}": "hidden must be one number, or a number for each of audio, video",
     "model.loss._target_=torch.nn.CrossEntropyLoss +model.loss.label_smoothing=2": "label_smoothing",
-    "machine.strategy=zigzag": "machine.* and trainer.precision must suit this machine, but Lightning says",
-    "machine.accelerator=mps": "machine.* and trainer.precision must suit this machine, but Lightning says",
+    "machine.strategy=zigzag": "machine.*, trainer.* and callbacks must suit this machine, but Lightning says",
+    "machine.accelerator=mps": "machine.*, trainer.* and callbacks must suit this machine, but Lightning says",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mdm.metrics import METRICS, evaluate, metric_of
-from mdm.runs import records
+from mdm.runs import claims, records
 from mdm.statistics import analyse, signed_rank
 from mdm.statistics.jackknife import pseudo_values
 from mdm.sweeps.experiment import Row, Table, cells
@@ -63,7 +63,7 @@ class Made:
             for i in range(len(y))
         ]
         folder.mkdir(parents=True)
-        records.write_atomically(folder / records.CONFIG, records.dump({**config, "data_card": "card"}))
+        records.write_atomically(folder / records.CONFIG, claims.dump({**config, "data_card": "card"}))
         records.finish(folder, record, rows)
 
     def write_errors(self, errors, videos=12):

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,15 @@ from mdm.runs.members import make
 from mdm.training.product import batch_lengths, product, shifts
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
-CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((Path(__file__).parents[2] / "configs" / "model").glob("*.yaml"))}
+ROOT = Path(__file__).parents[2] / "configs"
+
+
+def compose_model(name):
+    with hydra.initialize_config_dir(str(ROOT), version_base="1.3"):
+        return hydra.compose("train", [f"model={name}"]).model
+
+
+CONFIGS = {path.stem: compose_model(path.stem) for path in sorted((ROOT / "model").glob("*.yaml"))}
 MODELS = {name: [{}] for name, node in CONFIGS.items() if "backbone" in node}
 """model → options that differ from its file."""
 MODELS["eflstm"] += [{"variant": "separate", "head": "linear"}, {"bidirectional": True, "num_layers": 2}]
@@ -133,10 +142,8 @@ def assert_same(a: Fusion, b: Fusion, atol=1e-5):
 
 
 def build(model, options, kind):
-    node = OmegaConf.load(Path(__file__).parents[2] / "configs" / "model" / f"{model}.yaml")
-    node.backbone.update(options)
     torch.manual_seed(0)
-    return make(node.backbone, spec=spec_of(kind))
+    return make(OmegaConf.merge(CONFIGS[model].backbone, options), spec=spec_of(kind))
 
 
 def without_dropout(module):
