@@ -85,9 +85,7 @@ def acquire(folder: Path, lease: SoftFileLease) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             lease.acquire(timeout=4 * RETRY, poll_interval=RETRY)
             return
-        except (
-            FileNotFoundError
-        ):  # another run that came to nothing takes its empty folders away at this moment, or none can be made
+        except FileNotFoundError:  # another run takes its empty folders away at this moment, or none can be made
             if time.monotonic() > made:
                 raise
             continue
