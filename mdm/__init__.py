@@ -4,35 +4,28 @@ The package is the path of a video segment to a number that can be believed, a s
 
     extras      packages that not everybody needs
     compose     where configs are, and Hydra at work on them
+    owned       options of Lightning's Trainer that belong to a run
     boundary    an error → one message and a status, at the edge of every command
+    types       what passes between the stages
     hints       does a value keep an annotation, and how is that said
-    ownership   one process at a time in a folder
+    seeds       a generator for every purpose
     workers     processes of a pool, which end with the one that started them
-    formats     files that people have → one store on disk                        (mdm prepare)
+    ownership   one process at a time in a folder
     data        a store, or data whose dependence is known → batches; the test fold sealed
+    formats     PICK ONE: files that people have → one store on disk              (mdm prepare)
     estimators  critic outputs or representations → bounds and distances
-    backbones   batch → each modality encoded → fused Z and a prediction
-    penalties   Z of joint and product rows → a term of the loss, and a critic that estimates it
+    backbones   PICK ONE: batch → each modality encoded → fused Z and a prediction
+    penalties   PICK ONE: Z of joint and product rows → a term of the loss, and a critic that estimates it
     metrics     predictions and labels → named numbers
-    untrusted   files of a record, read as data within bounds
-    records     what a run leaves on disk, verified when it is read               (mdm verify)
-    loggers     beside the record, while it trains: Weights & Biases, TensorBoard
-    members     what a config may build, by kind
-    trials      optimisers and losses on a few numbers
-    naming      a config → its penalties, and the folder of its record
-    config      the schema of a run's config, checked once
-    run         one run: config → data, backbone, penalties, learner → choose on validation → test once → record
-    trained     after a run: its model back in one line, for new segments and for studies
+    training    the one training loop; how critics are trained; floors that need none
     statistics  paired runs → differences, intervals, stars
-    experiment  an experiment file → the cells of its table, each a run per seed
-    search      grids of settings → the best on validation, as a file of configs/tuned      (mdm search)
+    runs        one run: config → fit → choose on validation → test once → record (mdm train, mdm verify)
+    sweeps      many runs: an experiment's cells, a grid, a search                (mdm train -m, mdm search)
     reference   the numbers that the papers print
     tables      an experiment file, records and printed numbers → Markdown, LaTeX, HTML and CSV     (mdm table)
     study       from a command line to an experiment's finished runs
     studies     PICK ONE: what finished runs can be asked: numbers, words, a picture        (mdm study)
     report      all of it on one HTML page, with training curves and how it was run     (mdm report)
-    attempt     one run of many: its log, its traceback, its way back into a queue
-    sweep       many runs: what is missing, through any launcher
     commands    what `mdm <command>` does
 
 Imports go only back along this path.

@@ -278,10 +278,9 @@ def main(arguments: list[str]) -> None:
     quiet()
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
     require_known("", options, ("threads", "models", "penalties"), "bench.py")
-    said = options.get("threads", "1")
-    if not (said.isascii() and said.isdecimal() and 1 <= int(said[:6]) <= MOST_JOBS):
-        raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, but threads={said} came; correct it.")
-    threads = int(said)
+    threads = options.get("threads", "1")
+    if not (threads.isascii() and threads.isdecimal() and 1 <= int(threads[:6]) <= MOST_JOBS):
+        raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, but threads={threads} came; correct it.")
     parts: dict[str, Callable[[], None]] = {
         "epoch": bench_epoch,
         "peers": bench_peers,
@@ -299,7 +298,7 @@ def main(arguments: list[str]) -> None:
         if not set(wanted) <= set(known):
             raise ValueError(f"bench.py knows the {name} {', '.join(known)}, but {', '.join(wanted)} came; name some of these.")
         known[:] = wanted
-    torch.set_num_threads(threads)
+    torch.set_num_threads(int(threads))
     print(f"torch {torch.__version__}, {threads} thread(s), {torch.get_num_interop_threads()} inter-op")
     for part in chosen:
         parts[part]()
