@@ -359,7 +359,7 @@ def test_missing_and_failed_runs_are_on_the_page(tmp_path):
     text = made.page()
     assert "<b>11 of 12 runs have no record.</b>" in text
     assert "ValueError: it &lt;broke&gt;" in text
-    assert text.count("scripts/study.py experiment=t &#39;seed=range(6)&#39;") == 1
+    assert text.count("mdm study experiment=t &#39;seed=range(6)&#39;") == 1
     assert "/some/where" not in text
 
 

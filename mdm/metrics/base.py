@@ -34,6 +34,7 @@ class Metric:
     signed: zeros count among the positive, or are left out; papers often do not say which
 
     >>> import numpy as np
+    >>> from mdm.metrics import heading, metric_of
     >>> metric_of("happy/acc2_pos").value(np.array([0.2, -1.0, 3.0]), np.array([1.0, 0.0, -2.0]))
     0.5
     >>> metric_of("acc2_pos").better, heading("happy/acc2_pos")

@@ -7,7 +7,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["statistics.crossed", "statistics.jackknife", "statistics.signed_rank", "statistics.symmetry", "sums"]
+    "name",
+    ["statistics.crossed", "statistics.jackknife", "statistics.signed_rank", "statistics.symmetry", "metrics.base", "metrics.sums"],
 )
 def test_examples_print_what_they_say(name):
     found = doctest.testmod(importlib.import_module(f"mdm.{name}"))
