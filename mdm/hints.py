@@ -54,7 +54,6 @@ Rows = Annotated[int, Range(1, 1_000_000, advice="larger data belong into a stor
 """Of data that are drawn into memory."""
 Share = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(0, strict=True)]
-NotNegative = Annotated[float, Range(0)]
 
 
 def fits(value: Any, hint: Any) -> bool:

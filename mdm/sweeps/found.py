@@ -1,20 +1,6 @@
 """After a search: what its records say on validation → the best point of each run, as a file of the group ``tuned``.
 
-An experiment with a section ``search`` is run like a table (`mdm train -m experiment=search/…`); `mdm search
-experiment=search/…` ranks what it found and writes the best of each run as a file of the group ``tuned``:
-
-    search:
-      title: …
-      source: paper 000, appendix A.1.2          where the grid stands
-      data: [synthetic]                          data=… on the command line replaces it
-      seeds: 3                                   0 to 2 at every point; seed=… replaces them
-      runs: {lmf_kl: [model=lmf, penalty=kl]}    model=… and penalty=… choose among them
-      grid: {model.optimizer.lr: [0.002, 0.001]} one for all runs, so that baselines get as many tries as penalties
-      select: mae                                metric of the validation fold, the mean over seeds
-      draws: null                                so many points of a large grid, at random; null: all
-
-Every run ends as all runs do, with one look at its test fold, and its record says what it saw. Nothing here does: `validation` is
-all that is read of a record, and it returns no number of the test fold.
+No number of the test fold is read here: `validation` is all that is taken from a record.
 """
 
 from __future__ import annotations
