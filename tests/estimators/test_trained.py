@@ -74,8 +74,8 @@ def test_trained_wasserstein_comes_near_the_truth():
 @pytest.mark.parametrize(
     ("options", "small"),
     [
-        ({"measure": "kl", "training": "bound"}, 0.02),
-        ({"measure": "f", "training": "bound"}, 0.02),
+        pytest.param({"measure": "kl", "training": "bound"}, 0.02, marks=pytest.mark.slow),
+        pytest.param({"measure": "f", "training": "bound"}, 0.02, marks=pytest.mark.slow),
         ({"measure": "kl", "training": "logistic"}, 0.02),
         (WASSERSTEIN, 0.05),
     ],
