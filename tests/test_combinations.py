@@ -1,7 +1,7 @@
 """Every model with every penalty trains two epochs on synthetic data.
 
-What each promises the other is in the contracts of `tests/backbones` and `tests/penalties`; by default every model meets a quarter of
-the penalties here, and every penalty a quarter of the models. All the others are `slow`.
+What each promises the other is in the contracts of `tests/backbones` and `tests/penalties`; by default every model meets a quarter
+of the penalties here, and every penalty a quarter of the models. All the others are `slow`.
 """
 
 from pathlib import Path

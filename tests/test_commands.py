@@ -299,8 +299,9 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("name", ["table", "traces"])
+@pytest.mark.parametrize(
+    ("name", "kind"), [*(("table", kind) for kind in DAMAGES), ("traces", "nested metrics"), ("traces", "lost config")]
+)
 def test_every_damaged_record_is_named(refused, outputs, name, kind):
     for folder in of_seed(outputs):
         DAMAGES[kind](folder)
@@ -347,25 +348,28 @@ def test_what_is_no_record_counts_as_not_finished(scripts, outputs, capsys, make
 # ---- the system
 
 
+REFUSALS = {
+    errno.ENOSPC: "needs space on its disk, but none is left; free some",
+    errno.EROFS: "must be written, but lies on a disk that can only be read",
+    errno.EACCES: "must be open to this user, but is not",
+    errno.EDQUOT: "the quota is used up",
+    errno.EIO: "its disk fails",
+    errno.EBADF: "the system says",
+}
+
+
 @pytest.mark.parametrize(
-    ("number", "message"),
-    [
-        (errno.ENOSPC, "needs space on its disk, but none is left; free some"),
-        (errno.EROFS, "must be written, but lies on a disk that can only be read"),
-        (errno.EACCES, "must be open to this user, but is not"),
-        (errno.EDQUOT, "the quota is used up"),
-        (errno.EIO, "its disk fails"),
-        (errno.EBADF, "the system says"),
-    ],
+    ("name", "number"), [*(("table", number) for number in REFUSALS), *((n, errno.ENOSPC) for n in ("grid", "traces", "report"))]
 )
-@pytest.mark.parametrize("name", ["table", "grid", "traces", "report"])
-def test_a_disk_that_refuses(refused, outputs, monkeypatch, name, number, message):
+def test_a_disk_that_refuses(refused, outputs, monkeypatch, name, number):
+    """What is said goes by the number, and what is left behind by the command."""
+
     def fail(source, target):
         raise OSError(number, os.strerror(number))  # without a name, as of a full disk
 
     monkeypatch.setattr(os, "replace", fail)
     said = refused(name, *CHOSEN, f"paths.outputs={outputs}")
-    assert message in said
+    assert REFUSALS[number] in said
     assert any(str(outputs) in line.split(" ")[0] for line in said.splitlines())  # a study's bar of progress is above
     assert not list(outputs.rglob(".*"))
 

@@ -476,4 +476,3 @@ def test_the_command_runs_what_is_missing_in_a_pool(tmp_path):
     assert result.stderr.count("needs word-aligned data") == 1
     assert "Traceback" not in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"single"}
-
