@@ -34,7 +34,7 @@ class Missing(Sweeper):
         from mdm.compose import search_path_of
         from mdm.sweeps.sweep import sweep
 
-        def composed(overrides: list[str]) -> DictConfig:
+        def compose(overrides: list[str]) -> DictConfig:
             cfg = self.context.config_loader.load_sweep_config(self.composed_once, overrides)
             with open_dict(cfg):
                 del cfg["hydra"]
@@ -44,4 +44,4 @@ class Missing(Sweeper):
             return self.launcher.launch(jobs, initial_job_idx=0)
 
         path = search_path_of(self.composed_once)
-        return sweep(self.composed_once, arguments, composed, launch, self.runs_per_task, self.at_once, path)
+        return sweep(self.composed_once, arguments, compose, launch, self.runs_per_task, self.at_once, path)

@@ -1,6 +1,6 @@
 """After runs: from the command line of a sweep to its finished runs, for all that makes tables, studies and pages of them.
 
-But for `command` and `read_folder`, Hydra must have the configs already.
+But for `run_with_configs` and `read_folder`, Hydra must have the configs already.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mdm.runs import records
 from mdm.runs.config import check, plain
 from mdm.runs.naming import record_folder
 from mdm.runs.progress import quiet
-from mdm.sweeps.experiment import Cell, Row, Table, cells, read_arguments, table_of
+from mdm.sweeps.experiment import Cell, Row, Table, list_cells, parse_table, read_arguments
 from mdm.tables.gather import CellRuns, Run, find_mixtures, gather_runs, refuse_mixtures, take_mixed
 from mdm.workers import pool
 
@@ -63,7 +63,7 @@ class Experiment:
         return Path(self.cfg.paths.outputs) / self.cfg.name
 
 
-def command(arguments: list[str], doc: str | None, work: Callable[[list[str], bool], None]) -> None:
+def run_with_configs(arguments: list[str], doc: str | None, work: Callable[[list[str], bool], None]) -> None:
     """A command line: its docstring for --help, else ``work(overrides, mixed)`` where Hydra has the configs of its search path."""
     if {"-h", "--help"} & set(arguments):
         print(doc)
@@ -75,7 +75,7 @@ def command(arguments: list[str], doc: str | None, work: Callable[[list[str], bo
         work(overrides, mixed)
 
 
-def composed(arguments: list[str]) -> DictConfig:
+def compose_experiment(arguments: list[str]) -> DictConfig:
     """The config of an experiment, of which ``table`` and the sections beside it are read."""
     given = read_arguments(arguments)
     # Where a model or data set is chosen, other overrides may be of keys that only these have.
@@ -89,22 +89,22 @@ def composed(arguments: list[str]) -> DictConfig:
     return cfg
 
 
-def declared(arguments: list[str], mixed: bool) -> Experiment:
+def read_experiment(arguments: list[str], mixed: bool) -> Experiment:
     """An experiment with its runs, finished or not.
 
     Raises ValueError where the declaration, the command line or the records break a contract, as records do that differ in code,
     libraries, data or settings, unless ``mixed``.
     """
-    cfg = composed(arguments)
-    table = table_of(cfg)
-    gathered = gather_runs(cells(table, arguments), placed)
+    cfg = compose_experiment(arguments)
+    table = parse_table(cfg)
+    gathered = gather_runs(list_cells(table, arguments), locate_run)
     differing = find_mixtures(gathered)
     if not mixed:
         refuse_mixtures(differing, gathered)
     return Experiment(cfg, table, gathered, differing)
 
 
-def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+def locate_run(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
     """A run's folder and config by its overrides; raises ValueError where `mdm.runs.config.check` does."""
     cfg = compose_run(overrides)
     return record_folder(cfg, overrides), plain(cfg, resolve=False)
@@ -117,12 +117,12 @@ def compose_run(overrides: list[str]) -> DictConfig:
     return cfg
 
 
-def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> Experiment:
-    """`declared`; raises ValueError as well if no run has finished.
+def read_finished(arguments: list[str], mixed: bool, loaded: bool = False) -> Experiment:
+    """`read_experiment`; raises ValueError as well if no run has finished.
 
     loaded: whether their models will be, so that every file of every run is verified first, and all that are damaged are named
     """
-    found = declared(arguments, mixed)
+    found = read_experiment(arguments, mixed)
     damaged = [problem for _, run in found.runs if loaded for problem in records.problems(run.folder)]
     if damaged:
         raise ValueError(several(damaged))
@@ -132,7 +132,7 @@ def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> Ex
     return found
 
 
-def without_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
+def take_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
     """A script's arguments without ``jobs=…``, and how many runs it reads at once: 1 where they do not say.
 
     Raises ValueError unless it is a whole number above 0.

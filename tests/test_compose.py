@@ -20,7 +20,7 @@ from mdm.compose import (
     take_search_path,
 )
 from mdm.runs import records
-from mdm.study import command, finished_runs
+from mdm.study import read_finished, run_with_configs
 from mdm.sweeps import attempt
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,7 +138,7 @@ def test_a_search_without_a_folder_writes_into_the_repository_or_here(monkeypatc
 def test_runs_that_are_missing_are_asked_for_with_their_configs(mine, tmp_path):
     given = ["--config-dir", str(mine), "experiment=me/first", f"paths.outputs={tmp_path}"]
     with pytest.raises(ValueError, match=rf"run `mdm train -m experiment=me/first .*hydra\.searchpath=\[file://{mine}\]` first"):
-        command(given, None, lambda overrides, mixed: finished_runs(overrides, mixed) and None)
+        run_with_configs(given, None, lambda overrides, mixed: read_finished(overrides, mixed) and None)
 
 
 # ---- command lines
@@ -195,7 +195,7 @@ def test_a_task_carries_its_search_path(mine, monkeypatch):
     done = []
     monkeypatch.setattr(attempt, "attempt", lambda cfg, overrides: done.append((cfg.model.name, overrides)))
     with configured():
-        attempt.work(attempt.packed_task([["model=mylmf"], ["model=mylmf", "seed=1"]], 1, [f"file://{mine}"]))
+        attempt.run_task(attempt.pack_task([["model=mylmf"], ["model=mylmf", "seed=1"]], 1, [f"file://{mine}"]))
         assert compose("train").model.name == "eflstm", "and Hydra goes on as it was"
     assert done == [("mylmf", ["model=mylmf"]), ("mylmf", ["model=mylmf", "seed=1"])]
 

@@ -15,7 +15,7 @@ from mdm.runs.build import build_learner, build_splits
 from mdm.runs.members import make
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
-from mdm.sweeps.experiment import CHOOSE, cells, table_of
+from mdm.sweeps.experiment import CHOOSE, list_cells, parse_table
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -118,11 +118,11 @@ def composed(*overrides):
 def declared(name):
     """An experiment's config and its table."""
     cfg = composed(f"experiment={name}")
-    return cfg, table_of(cfg)
+    return cfg, parse_table(cfg)
 
 
 def all_cells(name):
-    return cells(declared(name)[1], [f"experiment={name}"])
+    return list_cells(declared(name)[1], [f"experiment={name}"])
 
 
 def small(overrides):
@@ -167,7 +167,7 @@ def test_no_two_rows_are_the_same_run(name):
     """On the paper's data, where published settings may bring what another row declares."""
     _, table = declared(name)
     alike = {}
-    for cell in cells(table, [f"experiment={name}", f"data={','.join(dict.fromkeys(table.data.values()))}"]):
+    for cell in list_cells(table, [f"experiment={name}", f"data={','.join(dict.fromkeys(table.data.values()))}"]):
         chosen = (o for o in cell.overrides if o.split("=")[0] in ("data", "model", "penalty", "tuned"))
         alike.setdefault(tuple(chosen), []).append(cell)
     for those in (group for group in alike.values() if len(group) > 1):
@@ -308,7 +308,7 @@ def test_every_cell_composes_with_its_published_settings(name):
     real = sorted({data for row in table.rows.values() for data in row.tuned})
     for data in (*table.data, *real):
         folders = []
-        for cell in cells(table, [f"experiment={name}", f"data={data}"]):
+        for cell in list_cells(table, [f"experiment={name}", f"data={data}"]):
             cfg = composed(*cell.overrides)
             folders.append(record_folder(cfg, cell.overrides))
             for override in table.rows[cell.row].run:

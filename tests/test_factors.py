@@ -33,7 +33,7 @@ from mdm.studies.factors.gradient_flow import (
 )
 from mdm.studies.factors.inference import Inferred, average_generated, infer, require_mfm
 from mdm.studies.factors.wording import render_orders
-from mdm.sweeps.experiment import cells, table_of
+from mdm.sweeps.experiment import list_cells, parse_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["data.segments.train=64", "data.segments.valid=16", "data.segments.test=40", "trainer.max_epochs=1", "seed=0"]
@@ -306,7 +306,7 @@ def outputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("factors")
     overrides = ["experiment=mfm/figure9", *SMALL, f"paths.outputs={root}"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for cell in cells(table_of(compose("train", ["experiment=mfm/figure9"])), overrides):
+        for cell in list_cells(parse_table(compose("train", ["experiment=mfm/figure9"])), overrides):
             run(compose("train", cell.runs()[0]), cell.runs()[0])
     return root
 

@@ -28,7 +28,7 @@ from mdm.studies import Frames
 from mdm.studies._write import write_figure
 from mdm.studies.robustness import Robustness
 from mdm.study import Experiment
-from mdm.sweeps.experiment import Row, Table, cells
+from mdm.sweeps.experiment import Row, Table, list_cells
 from mdm.tables.build import build_sheet
 from mdm.tables.gather import Run, gather_runs
 
@@ -99,7 +99,7 @@ class Outputs:
     def read(self, seeds=SEEDS, rows=ROWS, **judged):
         columns = {"mosi": {"mae": "mae", "acc2_pos": ""}}
         declared = Table("A <title>", seeds, {"synthetic": "mosi"}, columns, {"mosi": "mae"}, rows, **judged)
-        gathered = gather_runs(cells(declared, ()), self.place)
+        gathered = gather_runs(list_cells(declared, ()), self.place)
         return build_sheet("t", declared, gathered), gathered
 
     def page(self):

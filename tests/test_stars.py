@@ -12,7 +12,7 @@ from mdm.metrics import METRICS, evaluate, metric_of
 from mdm.runs import claims, records
 from mdm.statistics import analyse, signed_rank
 from mdm.statistics.jackknife import pseudo_values
-from mdm.sweeps.experiment import Row, Table, cells
+from mdm.sweeps.experiment import Row, Table, list_cells
 from mdm.tables.build import build_sheet
 from mdm.tables.caption import render_caption
 from mdm.tables.divergence import STOPPED
@@ -75,7 +75,7 @@ class Made:
                 self.write(row, seed, label + error, label, groups)
 
     def sheet(self, table, *arguments):
-        return build_sheet("t", table, gather_runs(cells(table, arguments), self.place))
+        return build_sheet("t", table, gather_runs(list_cells(table, arguments), self.place))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from mdm.reference import read
 from mdm.runs import claims, records
 from mdm.runs.config import plain
 from mdm.runs.naming import record_folder
-from mdm.sweeps.experiment import Row, Table, cells, table_of
+from mdm.sweeps.experiment import Row, Table, list_cells, parse_table
 from mdm.tables.build import build_sheet, find_columns
 from mdm.tables.caption import format_ranges, render_caption
 from mdm.tables.gather import find_mixtures, gather_runs, refuse_mixtures
@@ -91,7 +91,7 @@ class Outputs:
                 self.write(penalty, seed, error, **more)
 
     def gathered(self, table, *arguments):
-        return gather_runs(cells(table, arguments), self.place)
+        return gather_runs(list_cells(table, arguments), self.place)
 
     def sheet(self, table, *arguments):
         return build_sheet("t", table, self.gathered(table, *arguments))
@@ -641,7 +641,7 @@ def swept(tmp_path):
     outputs = Outputs(root)
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", ["experiment=mdm/table1"])
-        for cell in cells(table_of(cfg), [f"paths.outputs={root}", *EXPERIMENT]):
+        for cell in list_cells(parse_table(cfg), [f"paths.outputs={root}", *EXPERIMENT]):
             composed = compose("train", cell.runs()[0])
             folder = record_folder(composed, cell.runs()[0]).parent
             for seed in cell.seeds:

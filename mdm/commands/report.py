@@ -12,12 +12,12 @@ Records of different code, libraries, data or settings are refused; mixed=true s
 from mdm.compose import search_path_as_arguments
 from mdm.extras import require_extra
 from mdm.runs import records
-from mdm.study import command, declared
+from mdm.study import read_experiment, run_with_configs
 from mdm.tables.build import build_sheet
 
 
 def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, lambda overrides, mixed: print(write_report(overrides, mixed)))
+    run_with_configs(arguments, __doc__, lambda overrides, mixed: print(write_report(overrides, mixed)))
 
 
 def write_report(overrides: list[str], mixed: bool) -> str:
@@ -29,7 +29,7 @@ def write_report(overrides: list[str], mixed: bool) -> str:
     from mdm.report.page import page
     from mdm.report.provenance import counts
 
-    study = declared(overrides, mixed)
+    study = read_experiment(overrides, mixed)
     sheet = build_sheet(study.cfg.name, study.table, study.gathered, study.differing)
     folder = study.outputs
     text = page(sheet, study.gathered, folder, [*overrides, *search_path_as_arguments()])

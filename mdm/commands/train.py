@@ -33,7 +33,7 @@ def train(cfg: DictConfig) -> float | None:
 
         attempt.requeue_on_termination()
         if "task" in cfg:
-            attempt.work(cfg.task)
+            attempt.run_task(cfg.task)
             return None
         return attempt.attempt(cfg, hydra_config.overrides.task)
 

@@ -17,17 +17,17 @@ from mdm.runs.members import build
 from mdm.studies import Frames, Rows, Study
 from mdm.studies._options import check_option
 from mdm.studies._write import write_figure
-from mdm.study import Experiment, call_each, composed, finished_runs, read_folder, without_jobs
+from mdm.study import Experiment, call_each, compose_experiment, read_finished, read_folder, take_jobs
 from mdm.sweeps.experiment import Table
 
 
 def make_study(arguments: list[str], mixed: bool) -> None:
     """Choose, find the runs, measure, write, print."""
-    arguments, jobs = without_jobs(arguments)
+    arguments, jobs = take_jobs(arguments)
     own = [argument for argument in arguments if argument.lstrip("+~").partition("=")[0].split(".")[0] == "study"]
     rest = [argument for argument in arguments if argument not in own]
     folder = one_folder(rest)
-    cfg = None if folder else composed(rest)
+    cfg = None if folder else compose_experiment(rest)
     study: Study = build(choose_section(cfg, own), check_option)
     if folder is not None:
         experiment = read_folder(folder)
@@ -36,7 +36,7 @@ def make_study(arguments: list[str], mixed: bool) -> None:
         check(cfg)
         experiment = Experiment(cfg, Table(cfg.name, 0, {}, {}, {}, {}), [], [])
     else:
-        experiment = finished_runs(rest, mixed, loaded=study.reads == "models")
+        experiment = read_finished(rest, mixed, loaded=study.reads == "models")
     conduct(study, experiment, jobs)
 
 

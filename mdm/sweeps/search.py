@@ -64,7 +64,7 @@ class Trial:
     conditions: tuple[str, ...] = ()
 
 
-def search_of(cfg: DictConfig) -> Search:
+def parse_search(cfg: DictConfig) -> Search:
     """The search that a composed experiment declares.
 
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
@@ -113,7 +113,7 @@ def search_of(cfg: DictConfig) -> Search:
     return Search(raw["title"], raw["source"], tuple(raw["data"]), seeds, runs, grid, str(select), draws)
 
 
-def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
+def list_trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     """Every run at every point, data set by data set, as far as the command line leaves them.
 
     Raises ValueError where `mdm.sweeps.experiment.read_arguments` does, if the command line sets a key of the grid, and if no run
@@ -142,9 +142,9 @@ def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     return found
 
 
-def search_cells(cfg: DictConfig, arguments: Sequence[str]) -> list[Cell]:
+def list_search_cells(cfg: DictConfig, arguments: Sequence[str]) -> list[Cell]:
     """The cells of a search, to be run as those of a table are.
 
-    Raises ValueError where `search_of` and `trials` do.
+    Raises ValueError where `parse_search` and `list_trials` do.
     """
-    return [trial.cell for trial in trials(search_of(cfg), arguments)]
+    return [trial.cell for trial in list_trials(parse_search(cfg), arguments)]

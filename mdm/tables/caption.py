@@ -58,9 +58,8 @@ def list_unfinished(blocks: Sequence[Block]) -> list[str]:
                 runs = [run for run in line.runs if run.state == state]
                 if runs:
                     why = "; ".join(dict.fromkeys(run.error[:160] for run in runs if run.error))
-                    places.append(
-                        f"{line.row.label} on {block.data}, seed {format_ranges(run.seed for run in runs)}{f' ({why})' if why else ''}"
-                    )
+                    seeds = format_ranges(run.seed for run in runs)
+                    places.append(f"{line.row.label} on {block.data}, seed {seeds}{f' ({why})' if why else ''}")
         if places:
             said.append(f"{word}: {'; '.join(places)}.")
     return said
