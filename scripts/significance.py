@@ -37,14 +37,14 @@ from mdm.statistics import (
     WEIGHTED_F1,
     LeaveOneOut,
     Sums,
-    analyse,
+    analyse_crossed,
     holm,
     leave_out_videos,
     segment_interval,
     smallest_p,
 )
 from mdm.statistics.crossed import split_variance
-from mdm.statistics.jackknife import pseudo_values
+from mdm.statistics.jackknife import compute_pseudo_values
 from mdm.statistics.permutation import sign_flip
 from mdm.workers import pool
 
@@ -149,11 +149,11 @@ def star_two_way(pairs: Sequence[tuple[LeaveOneOut, LeaveOneOut]]) -> np.ndarray
     p = []
     for system, baseline in pairs:
         kept = np.isfinite(system.whole - baseline.whole)
-        y = pseudo_values((system.whole - baseline.whole)[kept], (system.without - baseline.without)[kept])
+        y = compute_pseudo_values((system.whole - baseline.whole)[kept], (system.without - baseline.without)[kept])
         sizes = system.sizes.astype(np.float64)
         freedom = np.array([len(y) - 1, sizes.sum() ** 2 / (sizes**2).sum() - 1])
         bound = 2 * stdtr(freedom, -abs(y.mean()) / np.sqrt(split_variance(y)[:2])).max() if len(y) > 1 else 1.0
-        p.append(bound if bound > LEVEL else analyse(y, sizes).p)
+        p.append(bound if bound > LEVEL else analyse_crossed(y, sizes).p)
     return holm(np.array(p)) <= LEVEL
 
 

@@ -10,8 +10,8 @@ from scipy import stats
 
 from mdm.metrics import METRICS, evaluate, metric_of
 from mdm.runs import claims, records
-from mdm.statistics import analyse, signed_rank
-from mdm.statistics.jackknife import pseudo_values
+from mdm.statistics import analyse_crossed, signed_rank
+from mdm.statistics.jackknife import compute_pseudo_values
 from mdm.sweeps.experiment import Row, Table, list_cells
 from mdm.tables.build import build_sheet
 from mdm.tables.caption import render_caption
@@ -189,8 +189,8 @@ def by_force(value, runs, labels, groups, counts):
     videos = [v for v in np.unique(groups) if counts[groups == v].sum()]
     whole = [np.array([value(p, labels) for p in side]) for side in runs]
     without = [np.array([[value(p[groups != v], labels[groups != v]) for v in videos] for p in side]) for side in runs]
-    baseline, system = map(pseudo_values, whole, without)
-    return analyse(system - baseline, np.array([counts[groups == v].sum() for v in videos], dtype=float))
+    baseline, system = map(compute_pseudo_values, whole, without)
+    return analyse_crossed(system - baseline, np.array([counts[groups == v].sum() for v in videos], dtype=float))
 
 
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if not metric.joint])

@@ -26,14 +26,14 @@ def write_report(overrides: list[str], mixed: bool) -> str:
     Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
     """
     require_extra("matplotlib", "A page with curves")
-    from mdm.report.page import page
-    from mdm.report.provenance import counts
+    from mdm.report.page import render_page
+    from mdm.report.provenance import count_runs
 
     study = read_experiment(overrides, mixed)
     sheet = build_sheet(study.cfg.name, study.table, study.gathered, study.differing)
     folder = study.outputs
-    text = page(sheet, study.gathered, folder, [*overrides, *search_path_as_arguments()])
+    text = render_page(sheet, study.gathered, folder, [*overrides, *search_path_as_arguments()])
     folder.mkdir(parents=True, exist_ok=True)
     records.write_atomically(folder / "report.html", text)
-    done, wanted = counts(sheet)
+    done, wanted = count_runs(sheet)
     return f"{folder / 'report.html'}: {done} of {wanted} runs, {len(text.encode()) / 1000:,.0f} kB"

@@ -45,7 +45,7 @@ def read_curve(run: Run) -> Curve:
     return Curve(run.seed, chosen, frame["epoch"].to_numpy(dtype=np.float64), columns)
 
 
-def quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def list_quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """What the curves can show: quantity → its columns, validation before training.
 
     In order: the task, the first metric, the parts of the loss, the other metrics.
@@ -63,7 +63,7 @@ def quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, tup
     return {name: tuple(c.name for fold in FOLDS for c in found[name] if c.fold == fold) for name in order}
 
 
-def called(name: str, measured: Sequence[str]) -> str:
+def name_quantity(name: str, measured: Sequence[str]) -> str:
     """A quantity in words."""
     if name in measured:
         return f"validation {heading(name)}{metric_of(name).unit}"
@@ -75,7 +75,7 @@ def called(name: str, measured: Sequence[str]) -> str:
     return f"{owner}: {'term of the loss' if part == 'term' else part.replace('_', ' ').replace('/', ' ')}"
 
 
-def over_seeds(curves: Sequence[Curve], column: str) -> dict[str, Float[np.ndarray, " n"]]:
+def summarise_seeds(curves: Sequence[Curve], column: str) -> dict[str, Float[np.ndarray, " n"]]:
     """``epoch``, ``mean``, ``low`` and ``high`` of runs at the epochs that all of them reached.
 
     Beyond, a mean would be of the runs that did not stop early, which are not like the others. Empty if no run has the column.

@@ -35,8 +35,8 @@ class PlannedRun:
 def list_wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of every run that a command line asks for: an experiment's cells, or the product of what is swept.
 
-    Raises ValueError where `mdm.sweeps.experiment.list_cells` and `mdm.sweeps.search.list_search_cells` do, on a sweep that is not a
-    list of values, and on a seed that is not a whole number.
+    Raises ValueError where `mdm.sweeps.experiment.list_cells` and `mdm.sweeps.search.list_search_cells` do, on a sweep that is not
+    a list of values, and on a seed that is not a whole number.
     """
     if "table" in cfg:
         return [run for cell in list_cells(parse_table(cfg), arguments) for run in cell.runs()]

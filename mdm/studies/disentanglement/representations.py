@@ -21,7 +21,7 @@ from mdm.runs.trained import Trained
 from mdm.seeds import derive
 from mdm.statistics import t_interval
 from mdm.studies._fresh import draw_fresh
-from mdm.studies._probe import Pairs, held_out_dependence
+from mdm.studies._probe import Pairs, measure_held_out
 from mdm.types import Batch
 
 SHARED = "shared"
@@ -122,7 +122,7 @@ def measure_dependence(of: Three, seed: int, steps: int) -> list[dict[str, str |
         found = {
             "linear": (there + back) / 2,
             "hsic": float(estimators.hsic(x, y, normalized=True)),
-            "nats": held_out_dependence(fit, stop, measure, seed, steps),
+            "nats": measure_held_out(fit, stop, measure, seed, steps),
         }
         rows += [{"pair": f"{a}–{b}", "measure": name, "value": value} for name, value in found.items()]
     return rows
