@@ -31,7 +31,7 @@ class Missing(Sweeper):
             self.launcher.joblib["initializer"] = die_with_parent
 
     def sweep(self, arguments: list[str]) -> Any:
-        from mdm.compose import search_path_of
+        from mdm.compose import read_search_path
         from mdm.sweeps.sweep import sweep
 
         def compose(overrides: list[str]) -> DictConfig:
@@ -43,5 +43,5 @@ class Missing(Sweeper):
         def launch(jobs: list[list[str]]) -> Any:
             return self.launcher.launch(jobs, initial_job_idx=0)
 
-        path = search_path_of(self.composed_once)
+        path = read_search_path(self.composed_once)
         return sweep(self.composed_once, arguments, compose, launch, self.runs_per_task, self.at_once, path)

@@ -18,15 +18,15 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from mdm.boundary import several
-from mdm.compose import configured, search_path_as_arguments, take_search_path
+from mdm.boundary import join_errors
+from mdm.compose import format_search_path, take_search_path, use_configs
 from mdm.runs import records
 from mdm.runs.config import check, plain
 from mdm.runs.naming import record_folder
 from mdm.runs.progress import quiet
 from mdm.sweeps.experiment import Cell, Row, Table, list_cells, parse_table, read_arguments
 from mdm.tables.gather import CellRuns, Run, find_mixtures, gather_runs, refuse_mixtures, take_mixed
-from mdm.workers import pool
+from mdm.workers import open_pool
 
 MOST_JOBS = 512
 
@@ -71,7 +71,7 @@ def run_with_configs(arguments: list[str], doc: str | None, work: Callable[[list
     quiet()
     given, path = take_search_path(arguments)
     overrides, mixed = take_mixed(given)
-    with configured(path):
+    with use_configs(path):
         work(overrides, mixed)
 
 
@@ -125,9 +125,9 @@ def read_finished(arguments: list[str], mixed: bool, loaded: bool = False) -> Ex
     found = read_experiment(arguments, mixed)
     damaged = [problem for _, run in found.runs if loaded for problem in records.problems(run.folder)]
     if damaged:
-        raise ValueError(several(damaged))
+        raise ValueError(join_errors(damaged))
     if not found.runs:
-        given = " ".join([*arguments, *search_path_as_arguments()])
+        given = " ".join([*arguments, *format_search_path()])
         raise ValueError(f"Finished runs are studied, but of {found.cfg.name} none has finished; run `mdm train -m {given}` first.")
     return found
 
@@ -163,7 +163,7 @@ def call_each(function: Callable[..., Measured], calls: Sequence[tuple[Any, ...]
 
     Each on one thread, so that numbers do not depend on how many.
     """
-    found = pool(jobs, return_as="generator")(joblib.delayed(call_on_one_thread)(function, arguments) for arguments in calls)
+    found = open_pool(jobs, return_as="generator")(joblib.delayed(call_on_one_thread)(function, arguments) for arguments in calls)
     yield from track(found, title, len(calls), console=Console(stderr=True))
 
 

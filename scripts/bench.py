@@ -22,7 +22,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from mdm.boundary import ended
+from mdm.boundary import exit_on_error
 from mdm.data.base import Ragged, Segments
 from mdm.data.splits import Splits
 from mdm.data.store import open_store
@@ -305,5 +305,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with ended():
+    with exit_on_error():
         main(sys.argv[1:])

@@ -28,7 +28,7 @@ import joblib
 import numpy as np
 from scipy.special import stdtr
 
-from mdm.boundary import ended
+from mdm.boundary import exit_on_error
 from mdm.hints import require_known
 from mdm.ownership import own
 from mdm.runs.records import write_table
@@ -46,7 +46,7 @@ from mdm.statistics import (
 from mdm.statistics.crossed import split_variance
 from mdm.statistics.jackknife import compute_pseudo_values
 from mdm.statistics.permutation import sign_flip
-from mdm.workers import pool
+from mdm.workers import open_pool
 
 SETS, SYSTEMS, LEVEL, CHUNK = 4, 6, 0.05, 100
 FAMILY = SETS * SYSTEMS
@@ -251,7 +251,7 @@ def main(arguments: list[str]) -> None:
         done = {(row["scenario"], row["seeds"], row["videos"], row["chunk"]) for row in rows}
         wanted = dict.fromkeys(product(scenarios, numbers["seeds"], numbers["videos"], chunks))
         jobs = (joblib.delayed(simulate)(*cell) for cell in wanted if cell not in done)
-        for row in pool(numbers["jobs"][0], return_as="generator_unordered")(jobs):
+        for row in open_pool(numbers["jobs"][0], return_as="generator_unordered")(jobs):
             rows.append(row)
             write_table(path, rows)
     kept = [row for row in rows if (row["scenario"], row["seeds"], row["videos"], row["chunk"]) in wanted]
@@ -262,5 +262,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with ended():
+    with exit_on_error():
         main(sys.argv[1:])

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from yaml import safe_load
 
 from mdm import boundary
-from mdm.boundary import account, ended, explained, several
+from mdm.boundary import describe_error, exit_on_error, explain_error, join_errors
 from mdm.runs.records import read_record, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def told(work, capsys):
     """Status and stderr."""
-    with pytest.raises(SystemExit) as raised, ended():
+    with pytest.raises(SystemExit) as raised, exit_on_error():
         work()
     return raised.value.code, capsys.readouterr().err
 
@@ -49,7 +49,7 @@ def test_what_nobody_foresaw_is_our_mistake(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("error", [KeyError("a"), AssertionError(), TypeError("b"), RecursionError(), NotImplementedError()])
 def test_mistakes_are_not_hidden(error):
-    text, status = account(error)
+    text, status = describe_error(error)
     assert status == 70
     assert type(error).__name__ in text
 
@@ -63,7 +63,7 @@ def test_an_error_of_a_library_is_no_message_of_ours(capsys):
 
 def test_all_is_shown_if_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(boundary, "FULL", True)
-    with pytest.raises(KeyError), ended():
+    with pytest.raises(KeyError), exit_on_error():
         raise KeyError("a")
 
 
@@ -75,14 +75,14 @@ def test_an_interruption(capsys):
 
 
 def test_a_status_passes():
-    with pytest.raises(SystemExit) as raised, ended():
+    with pytest.raises(SystemExit) as raised, exit_on_error():
         sys.exit(3)
     assert raised.value.code == 3
 
 
 @pytest.mark.parametrize("number", sorted(boundary.SYSTEM))
 def test_errors_of_the_system_name_the_path_and_what_to_do(number):
-    said = explained(OSError(number, os.strerror(number), "/some/file"))
+    said = explain_error(OSError(number, os.strerror(number), "/some/file"))
     assert said.startswith("/some/file ")
     assert said.endswith(", and give the command again.")
 
@@ -101,12 +101,12 @@ def test_a_full_disk_is_named_by_what_was_written(tmp_path, monkeypatch, capsys)
 
 def test_a_checkpoint_on_a_full_disk():
     """torch.save says where it is in the archive, not that the disk is full."""
-    said = explained(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 16704 vs 16592"))
+    said = explain_error(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 16704 vs 16592"))
     assert said.startswith("A checkpoint needs space on its disk, but none is left")
 
 
 def test_memory_and_yaml(capsys):
-    assert "needs more memory than there is; use smaller batches" in explained(MemoryError())
+    assert "needs more memory than there is; use smaller batches" in explain_error(MemoryError())
     status, err = told(lambda: safe_load("a: [1"), capsys)
     assert status == 2
     assert err.startswith("A YAML file must be well formed")
@@ -130,8 +130,8 @@ def test_control_characters_are_spelled_out(capsys):
 
 
 def test_several_are_counted_after_a_few():
-    assert several(["a", "b"]) == "a\nb"
-    assert several(list("abcdefg")).splitlines()[-1] == "… and 2 more like these; `mdm verify` lists them."
+    assert join_errors(["a", "b"]) == "a\nb"
+    assert join_errors(list("abcdefg")).splitlines()[-1] == "… and 2 more like these; `mdm verify` lists them."
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mdm.metrics import evaluate
-from mdm.reference import read
+from mdm.reference import read_rows
 from mdm.runs.build import build_learner, build_splits
 from mdm.runs.members import make
 from mdm.runs.naming import record_folder
@@ -141,7 +141,7 @@ def test_every_table_of_the_papers_has_its_file():
     assert {name for name in files if not name.startswith("search/")} == {*EXPERIMENTS, *OTHERS}
     for name in OTHERS:
         assert "table" not in OmegaConf.load(CONFIGS / "experiment" / f"{name}.yaml")
-    printed = {(row["paper"], row["table"]) for row in read("results")}
+    printed = {(row["paper"], row["table"]) for row in read_rows("results")}
     # What is left prints no result of a model: parameters, cases, a measure of finished models.
     assert printed - set(PRINTED.values()) == {("001", "T5"), ("003", "F9a"), ("004", "T2")}
     assert set(HARDEST) == set(EXPERIMENTS)
@@ -187,7 +187,7 @@ def test_rows_and_columns_are_the_paper_s(name):
     """No printed row is forgotten or there twice, and every column that is declared is printed."""
     table = declared(name)[1]
     paper, number = PRINTED[name]
-    cells_of_paper = [row for row in read("results") if (row["paper"], row["table"]) == (paper, number)]
+    cells_of_paper = [row for row in read_rows("results") if (row["paper"], row["table"]) == (paper, number)]
     if name in TABLES:
         assert set(table.data.values()) == {row["dataset"] for row in cells_of_paper}
     for dataset in table.data.values():

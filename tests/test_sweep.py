@@ -197,7 +197,7 @@ def test_what_another_process_is_at_is_waited_for(composer, tmp_path, monkeypatc
     """A run that another owns is left to it, and finished here when that one dies without having done so."""
     (run,) = plans.plan([["model=lmf", "seed=0"]], composer)
     launched, owned = [], iter(["process 1 on other", "process 1 on other", "process 1 on other", None, None, None, None])
-    monkeypatch.setattr(sweep, "in_use", lambda folder: next(owned))
+    monkeypatch.setattr(sweep, "find_owner", lambda folder: next(owned))
     monkeypatch.setattr(sweep.time, "sleep", lambda seconds: None)
 
     def launch(jobs):

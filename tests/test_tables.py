@@ -16,7 +16,7 @@ from scipy import stats
 from mdm.commands.table import main
 from mdm.metrics import METRICS as ALL_METRICS
 from mdm.metrics import Metric, evaluate, heading
-from mdm.reference import read
+from mdm.reference import read_rows
 from mdm.runs import claims, records
 from mdm.runs.config import plain
 from mdm.runs.naming import record_folder
@@ -387,7 +387,7 @@ def test_systems_that_are_not_built_show_what_was_printed(outputs):
     line = lines_of(sheet)["iccn"]
     printed = {
         r["metric"]: r["value"]
-        for r in read("results")
+        for r in read_rows("results")
         if (r["paper"], r["table"], r["dataset"], r["model"]) == ("001", "T2", "mosi", "ICCN")
     }
     assert re.search(rf"\| \*ICCN\* +\| cited \| {printed['mae']} +\| {printed['acc2_pos']} ", render_markdown(sheet))
@@ -584,7 +584,7 @@ def test_latex_has_whole_rows_and_escapes(outputs):
 
 def test_latex_can_set_whatever_a_table_may_say():
     """Labels and notes of every experiment, and of the reference."""
-    said = "".join(row["note"] + row["provenance"] + row["value"] for row in read("results"))
+    said = "".join(row["note"] + row["provenance"] + row["value"] for row in read_rows("results"))
     said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "configs" / "experiment").rglob("*.yaml"))
     said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mdm" / "tables").glob("*.py") if path.stem != "latex")
     left = {character for character in escape_latex(said) if ord(character) > 0xFF}

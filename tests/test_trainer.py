@@ -56,7 +56,7 @@ def test_what_the_protocol_owns_is_refused_with_a_reason(config, option):
         check(config(f"+trainer.{option}=1"))
     with pytest.raises(HydraException) as hydras:
         config(f"trainer.{option}=1")
-    assert boundary.explained(hydras.value) == str(said.value)
+    assert boundary.explain_error(hydras.value) == str(said.value)
 
 
 def test_owned_options_are_lightnings_own():

@@ -9,7 +9,7 @@ the same files, it is the same to the byte.
 Records of different code, libraries, data or settings are refused; mixed=true shows them, and the page says what is mixed.
 """
 
-from mdm.compose import search_path_as_arguments
+from mdm.compose import format_search_path
 from mdm.extras import require_extra
 from mdm.runs import records
 from mdm.study import read_experiment, run_with_configs
@@ -32,7 +32,7 @@ def write_report(overrides: list[str], mixed: bool) -> str:
     study = read_experiment(overrides, mixed)
     sheet = build_sheet(study.cfg.name, study.table, study.gathered, study.differing)
     folder = study.outputs
-    text = render_page(sheet, study.gathered, folder, [*overrides, *search_path_as_arguments()])
+    text = render_page(sheet, study.gathered, folder, [*overrides, *format_search_path()])
     folder.mkdir(parents=True, exist_ok=True)
     records.write_atomically(folder / "report.html", text)
     done, wanted = count_runs(sheet)

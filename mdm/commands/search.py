@@ -19,8 +19,8 @@ from typing import Any
 
 from hydra import compose
 
-from mdm.boundary import message, several
-from mdm.compose import configured, find_configs, in_repository, take_search_path
+from mdm.boundary import format_error, join_errors
+from mdm.compose import find_configs, is_in_repository, take_search_path, use_configs
 from mdm.runs.config import check, plain
 from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Cell, read_arguments
@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> None:
     overwrite, arguments = said == ["overwrite=true"], [argument for argument in arguments if argument not in said]
     arguments, path = take_search_path(arguments)
     given = read_arguments(arguments)
-    folder = own_folder(path)
-    with configured(path):
+    folder = find_own_folder(path)
+    with use_configs(path):
         # The declaration alone: what is set for the runs may belong to their models.
         cfg = compose("train", [*given.experiment, *(other for other in given.others if other.startswith("search."))])
         search = parse_search(cfg)
@@ -56,9 +56,9 @@ def main(arguments: list[str]) -> None:
             try:
                 found.setdefault((cell.data, trial.run), []).append(read_trial(trial, folders, configs[cell], search.select))
             except (ValueError, OSError) as error:
-                damaged.append(message(error))
+                damaged.append(format_error(error))
     if damaged:
-        raise ValueError(several(damaged))
+        raise ValueError(join_errors(damaged))
     problems = []
     for (data, name), of_run in found.items():
         print(render_ranking(search, of_run))
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
         sys.exit("\n".join(problems))
 
 
-def own_folder(path: Sequence[str]) -> Path:
+def find_own_folder(path: Sequence[str]) -> Path:
     """Where a person keeps configs: the first folder of the search path, the repository's, or configs/ here."""
     folders = [Path(url.removeprefix("file://")) for url in path if url.startswith("file://")]
-    return folders[0] if folders else find_configs() if in_repository() else Path("configs")
+    return folders[0] if folders else find_configs() if is_in_repository() else Path("configs")

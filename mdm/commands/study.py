@@ -24,10 +24,10 @@ def main(arguments: list[str]) -> None:
 
     Raises ValueError where the command line, the declaration or the records break a contract; nothing is written then.
     """
-    run_with_configs(arguments, __doc__, make)
+    run_with_configs(arguments, __doc__, write_study)
 
 
-def make(arguments: list[str], mixed: bool) -> None:
+def write_study(arguments: list[str], mixed: bool) -> None:
     require_extra("matplotlib", "A study, which ends in a figure,")
     from mdm.studies._conduct import make_study
 

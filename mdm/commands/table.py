@@ -21,10 +21,10 @@ from mdm.tables.rows import build_cell_rows, build_seed_rows
 
 
 def main(arguments: list[str]) -> None:
-    run_with_configs(arguments, __doc__, tabulate)
+    run_with_configs(arguments, __doc__, write_table_files)
 
 
-def tabulate(overrides: list[str], mixed: bool) -> None:
+def write_table_files(overrides: list[str], mixed: bool) -> None:
     """Read, build, write, print.
 
     Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.

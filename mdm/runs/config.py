@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
+from mdm.hints import Count, Positive, Range, Size, format_value, is_plain, require, require_known
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
 from mdm.runs.kinds import arguments_of
@@ -249,7 +249,7 @@ def check_parts(values: Mapping[str, Any]) -> None:
         )
     for key in ("outputs", "data"):
         if not values["paths"][key] or "\0" in values["paths"][key]:
-            raise ValueError(f"paths.{key} must be a folder, but is {shown(values['paths'][key])}; set paths.{key}.")
+            raise ValueError(f"paths.{key} must be a folder, but is {format_value(values['paths'][key])}; set paths.{key}.")
 
 
 def check_penalty(cfg: DictConfig) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mdm.ownership import LOCK, InUse, half_written, own
+from mdm.ownership import LOCK, InUse, find_half_written, own
 from mdm.runs import claims, records
 from mdm.runs.config import plain
 from mdm.runs.naming import record_folder
@@ -41,6 +41,6 @@ def reuse_record(folder: Path) -> dict[str, Any]:
 
 def tidy(folder: Path) -> None:
     """Remove what a process left that was killed right after its record was complete; where nothing may be written it stays."""
-    if (folder / LAST).exists() or (folder / LOCK).exists() or half_written(folder):
+    if (folder / LAST).exists() or (folder / LOCK).exists() or find_half_written(folder):
         with contextlib.suppress(OSError, InUse), own(folder):
             (folder / LAST).unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm.hints import require, require_known, shown
+from mdm.hints import format_value, require, require_known
 from mdm.runs.kinds import KINDS, MAPPINGS, Kind, arguments_of
 
 GROUP = "mdm.members"
@@ -50,7 +50,7 @@ def build(node: DictConfig, check: Check, /, **arguments: Any) -> Any:
         if isinstance(error, ValueError):
             raise ValueError(said if key in said else f"{key}: {said}") from error
         raise ValueError(
-            f"{key} must have values of which {node._target_} can be built, but has {shown(values)} "
+            f"{key} must have values of which {node._target_} can be built, but has {format_value(values)} "
             f"({type(error).__name__}: {said}); correct them."
         ) from error
 
@@ -67,7 +67,7 @@ def checked_member(key: str, node: Any, check: Check = require) -> tuple[Callabl
     except OmegaConfBaseException as error:
         raise ValueError(f"{key} must have values, but {str(error).partition(chr(10))[0]}; correct it.") from None
     if not isinstance(whole, dict) or "_target_" not in whole:
-        raise ValueError(f"{key} must be {kind.what}, by its _target_, but is {shown(whole)}; set {key}._target_.")
+        raise ValueError(f"{key} must be {kind.what}, by its _target_, but is {format_value(whole)}; set {key}._target_.")
     target = whole["_target_"]
     values = {name: value for name, value in whole.items() if name != "_target_"}
     member = resolve(target, key)
@@ -109,7 +109,7 @@ def resolve(target: Any, key: str) -> Callable[..., Any]:
     if found is None or not kind.admits(found):
         raise ValueError(
             f"{key} must be {kind.what} (or one that an installed package declares as an entry point of {GROUP}), but its _target_ "
-            f"is {shown(target)}; only these are built."
+            f"is {format_value(target)}; only these are built."
         )
     return found
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm.hints import Count, require, shown
+from mdm.hints import Count, format_value, require
 from mdm.runs import claims
 from mdm.runs.options import DEBUG, reasons_for_debug
 
@@ -89,7 +89,7 @@ def check_name(key: str, part: Any) -> None:
     if not usual or set(part) & set(FORBIDDEN) or len(part.encode()) > 100:
         raise ValueError(
             f"{key} names a folder of the record, so it must have 1 to 100 characters, none of them one of {FORBIDDEN}, and no dot "
-            f"or blank at its ends, but {shown(part)} came; choose another."
+            f"or blank at its ends, but {format_value(part)} came; choose another."
         )
 
 
@@ -104,7 +104,9 @@ def other_overrides(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]
             try:
                 found[key] = spelled(OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2])
             except OmegaConfBaseException as error:
-                raise ValueError(f"An override sets a key to a value, but {shown(override)} came ({error}); correct it.") from None
+                raise ValueError(
+                    f"An override sets a key to a value, but {format_value(override)} came ({error}); correct it."
+                ) from None
     return found
 
 

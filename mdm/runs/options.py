@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from mdm.hints import Positive, Range, Share, Size, shown
+from mdm.hints import Positive, Range, Share, Size, format_value
 from mdm.owned import refuse_owned
 
 DEBUG = "debug"
@@ -90,7 +90,9 @@ def check_options(values: Mapping[str, Any]) -> None:
             )
     given = values.get("max_time")
     if given is not None and (not isinstance(given, str) or not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", given)):
-        raise ValueError(f"trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but {shown(given)} came; write it so.")
+        raise ValueError(
+            f"trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but {format_value(given)} came; write it so."
+        )
 
 
 def check_limits(options: Trainer, batches: Mapping[str, int]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mdm.hints import require, require_known, shown
+from mdm.hints import format_value, require, require_known
 from mdm.runs.kinds import Argument
 from mdm.runs.members import checked_member
 
@@ -40,7 +40,7 @@ def try_loss(key: str, values: Mapping[str, Any]) -> None:
     def measured() -> None:
         found = loss(**arguments)(prediction, label)
         if found.shape != () or not bool(found.isfinite()):
-            raise ValueError(f"it gives {shown(found.tolist())} for a batch and no finite number")
+            raise ValueError(f"it gives {format_value(found.tolist())} for a batch and no finite number")
 
     on_trial(key, values, measured)
 
@@ -52,6 +52,6 @@ def on_trial(key: str, values: Mapping[str, Any], work: Callable[[], Any]) -> No
     except Exception as error:  # torch says no in many ways: ValueError, RuntimeError, AssertionError, TypeError
         said = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{key} must be what {values['_target_']} can work with, but {shown(dict(values))} came "
+            f"{key} must be what {values['_target_']} can work with, but {format_value(dict(values))} came "
             f"({type(error).__name__}: {said}); correct {key}."
         ) from error

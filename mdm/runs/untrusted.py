@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from mdm.hints import shown
+from mdm.hints import format_value
 
 MOST_BYTES, MOST_EVENTS, MOST_DEPTH, MOST_SCALAR = 1_000_000, 50_000, 50, 20_000
 """Of a YAML file: bytes, values and brackets, brackets within brackets, characters of one value. A run's config has 8 kB."""
@@ -118,13 +118,15 @@ def replaced(value: Any, config: Mapping[str, Any], key: str, depth: int) -> Any
     if match is None or "${" in rest or depth > 8 or (match[3] is not None and match[1] is None):
         raise ValueError(
             f"{key} may refer to one other key of the record, as ${{paths.data}} or ${{oc.select:model.select,mae}}, but is "
-            f"{shown(value)}; a record does not look up anything else."
+            f"{format_value(value)}; a record does not look up anything else."
         )
     found = looked_up(config, match[2])
     if match[1] and (found is NOTHING or found is None):
         found = match[3]
     if found is NOTHING or isinstance(found, dict | list) or (found is None and rest):
-        raise ValueError(f"{key} must refer to a plain value, but {shown(value)} does not; restore the file, or train again.")
+        raise ValueError(
+            f"{key} must refer to a plain value, but {format_value(value)} does not; restore the file, or train again."
+        )
     found = replaced(found, config, key, depth + 1)
     return found if not rest else f"{value[: match.start()]}{found}{value[match.end() :]}"
 

@@ -27,12 +27,12 @@ from filelock import FileLock, Timeout
 from hydra import compose
 from omegaconf import DictConfig
 
-from mdm.compose import configured
+from mdm.compose import use_configs
 from mdm.ownership import InUse, own
 from mdm.runs import records
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
-from mdm.workers import in_pool, pool
+from mdm.workers import is_in_pool, open_pool
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def log_to(path: Path) -> Iterator[None]:
 def choose_devices(accelerator: str, asked: Any) -> Any:
     """A GPU for each worker of a pool, the one that fewest living workers of this machine have; what was asked for otherwise."""
     count = torch.cuda.device_count()
-    if accelerator not in ("auto", "gpu", "cuda") or asked != 1 or not count or not in_pool():
+    if accelerator not in ("auto", "gpu", "cuda") or asked != 1 or not count or not is_in_pool():
         return asked
     return [reserve_gpu(count, Path(tempfile.gettempdir()) / f"mdm-gpus-{os.getuid()}")]
 
@@ -133,15 +133,15 @@ def run_task(packed: str) -> None:
         for overrides in task["runs"]:
             compose_and_attempt(overrides, task["path"])
         return
-    pool(task["at_once"])(joblib.delayed(compose_and_attempt)(overrides, task["path"]) for overrides in task["runs"])
+    open_pool(task["at_once"])(joblib.delayed(compose_and_attempt)(overrides, task["path"]) for overrides in task["runs"])
 
 
 def compose_and_attempt(overrides: list[str], path: Sequence[str]) -> None:
-    if in_pool():
+    if is_in_pool():
         # The scheduler signals every process of a task; the first one answers for all, and they end with it.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with configured(path):
+    with use_configs(path):
         cfg = compose("train", overrides)
     attempt(cfg, overrides)
 

@@ -17,14 +17,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mdm.boundary import explained, in_line
-from mdm.ownership import in_use
+from mdm.boundary import explain_error, join_lines
+from mdm.ownership import find_owner
 from mdm.runs import records
 from mdm.runs.folder import tidy
 from mdm.sweeps.attempt import pack_task
 from mdm.sweeps.plan import Composer, PlannedRun, list_wanted, plan
 from mdm.sweeps.progress import read_state, show_progress
-from mdm.workers import as_parent
+from mdm.workers import announce_parent
 
 log = logging.getLogger("sweep")
 """Not below the package's, whose messages are those of a run and go into its folder."""
@@ -84,7 +84,7 @@ def run_all(todo: Sequence[PlannedRun], launch: Launch, pack: Callable[[list[lis
     tries = Counter[Path]()
     open_runs = list(todo)
     while open_runs:
-        busy = [run for run in open_runs if in_use(run.folder)]
+        busy = [run for run in open_runs if find_owner(run.folder)]
         free = [run for run in open_runs if run not in busy]
         again = False
         if free:
@@ -92,21 +92,21 @@ def run_all(todo: Sequence[PlannedRun], launch: Launch, pack: Callable[[list[lis
             again = launch_jobs(launch, pack([run.overrides for run in free]))
             tries.update(run.folder for run in free if read_state(run.folder, now) == "running")
         left = [run for run in open_runs if read_state(run.folder) not in ("finished", "failed")]
-        waiting = [run for run in left if in_use(run.folder)]
+        waiting = [run for run in left if find_owner(run.folder)]
         rest = [run for run in left if run not in waiting and (run in busy or (again and tries[run.folder] < TRIES))]
         if waiting and not rest:
-            log.info("waiting for %d runs of others, first %s (%s)", len(waiting), waiting[0].folder, in_use(waiting[0].folder))
+            log.info("waiting for %d runs of others, first %s (%s)", len(waiting), waiting[0].folder, find_owner(waiting[0].folder))
             while not rest and waiting:
                 time.sleep(1)
                 waiting = [run for run in waiting if read_state(run.folder) not in ("finished", "failed")]
-                rest = [run for run in waiting if in_use(run.folder) is None]
+                rest = [run for run in waiting if find_owner(run.folder) is None]
                 rest = [run for run in rest if read_state(run.folder) not in ("finished", "failed")]
         open_runs = [*rest, *(run for run in waiting if run not in rest)]
 
 
 def launch_jobs(launch: Launch, jobs: list[list[str]]) -> bool:
     """Whether the launcher's pool broke and is worth another try. What failed outside of a run is said."""
-    as_parent()
+    announce_parent()
     try:
         returns = launch(jobs) or ()
     except BrokenProcessPool as error:
@@ -127,7 +127,7 @@ def launch_jobs(launch: Launch, jobs: list[list[str]]) -> bool:
 
 def explain_foreign(error: BaseException) -> str:
     """What a launcher raised, which need be no mistake of ours."""
-    return explained(error) or f"{type(error).__name__}: {in_line(str(error))}"
+    return explain_error(error) or f"{type(error).__name__}: {join_lines(str(error))}"
 
 
 def pack_tasks(jobs: Sequence[list[str]], runs_per_task: int, at_once: int, path: Sequence[str] = ()) -> list[list[str]]:
@@ -147,7 +147,7 @@ def report(planned: Sequence[PlannedRun], since: float) -> None:
     for run in missing:
         error = run.folder / records.ERROR
         failed = states[run.folder] == "failed"
-        owner = None if failed else in_use(run.folder)
+        owner = None if failed else find_owner(run.folder)
         begun = "began and ended without a word, as a killed process does" if states[run.folder] == "running" else "did not begin"
         why = records.read_error(run.folder) if failed else f"goes on in {owner}" if owner else begun
         log.error("%s\n    %s", error if failed else run.folder, why)

@@ -105,7 +105,7 @@ def find_printed(table: Table, row: Row, stands_for: str, printed: str) -> Print
             f"{'lack ' + ', '.join(sorted(missing)) if missing else 'have also ' + ', '.join(sorted(unknown))}; correct them."
         )
     try:
-        return reference.value(**key)
+        return reference.find_value(**key)
     except ValueError as error:
         raise ValueError(f"table.rows.{row.name}.paper: {error}") from None
 

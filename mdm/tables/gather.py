@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from mdm.boundary import message, several
+from mdm.boundary import format_error, join_errors
 from mdm.runs import claims, records
 from mdm.runs.untrusted import parse_yaml
 from mdm.sweeps.experiment import Cell
@@ -62,10 +62,10 @@ def gather_runs(cells: Iterable[Cell], place: Placer) -> list[CellRuns]:
             try:
                 runs.append(read_run(folder.parent / f"seed={seed}", seed, declared, seen))
             except (ValueError, OSError) as error:
-                damaged.append(message(error))
+                damaged.append(format_error(error))
         found.append(CellRuns(cell, tuple(runs)))
     if damaged:
-        raise ValueError(several(damaged))
+        raise ValueError(join_errors(damaged))
     return found
 
 
