@@ -18,7 +18,7 @@ MAPPED_AT_MOST = 64 * 2**20
 up to 2 MiB around each row that is read, so that even counting what was read would let a large store fill the memory."""
 
 
-class View:
+class ModalityReader:
     """One modality as a run reads it: scaled and cut to its last steps."""
 
     def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
@@ -29,7 +29,7 @@ class View:
         if not ragged.tokens:
             self.shift, self.factor = scaling(ragged, train, scale)
 
-    def of(self, ragged: Ragged) -> View:
+    def of(self, ragged: Ragged) -> ModalityReader:
         """Other sequences read in the same way."""
         other = copy.copy(self)
         other.ragged = ragged

@@ -21,7 +21,7 @@ import numpy as np
 from mdm.data.base import Segments
 from mdm.data.checks import check_names
 from mdm.formats.alignment import Cut, Track
-from mdm.formats.base import TEXT, Row, assemble, by_fold, folder, refuse_nothing_finite, regular_file
+from mdm.formats.base import TEXT, RawSegment, assemble, refuse_nothing_finite, require_file, require_folder, split_by_fold
 from mdm.formats.sequences import ComputationalSequence, hdf5_process
 
 PAUSE = "sp"
@@ -65,7 +65,7 @@ def read_csd(
     Raises ValueError if a file is missing, ambiguous or damaged, if a fold is missing, names a video
     without labels or shares one with another fold, or if an option has another value.
     """
-    source = folder(Path(source), "format=csd")
+    source = require_folder(Path(source), "format=csd")
     targets = dict(targets or {"sentiment": 0})
     _check_options(align, side, max_steps, targets, others)
     roles = {"labels": labels, "words": words, "vectors": vectors, "audio": audio, "video": video, **others}
@@ -73,7 +73,7 @@ def read_csd(
     found = {role: path for role, path in paths.items() if path is not None}
     if not {"words", "vectors"} & set(found) and align == "words":
         raise ValueError("format=csd: align=words needs words or vectors, but neither came; add one or pass options.align=none.")
-    rows: list[Row] = []
+    rows: list[RawSegment] = []
     dropped: list[str] = []
     bad: Counter[str] = Counter()
     seen: Counter[str] = Counter()
@@ -118,7 +118,7 @@ def read_csd(
     )
 
 
-def _rows(video: str, fold: str, labels: ComputationalSequence, targets: Mapping[str, int], cut: Cut) -> list[Row]:
+def _rows(video: str, fold: str, labels: ComputationalSequence, targets: Mapping[str, int], cut: Cut) -> list[RawSegment]:
     """The labelled segments of one video, in the file's order, with whatever features reach them."""
     label = labels.track(video)
     assert label is not None
@@ -132,7 +132,7 @@ def _rows(video: str, fold: str, labels: ComputationalSequence, targets: Mapping
     # a file that was aligned before has the segments' names already
     names = [entry if "[" in entry else f"{video}[{k}]" for k, entry in enumerate(label.entries)]
     return [
-        Row(segment, fold, video, values[columns], cut.segment(*interval))
+        RawSegment(segment, fold, video, values[columns], cut.segment(*interval))
         for segment, interval, values in zip(names, label.intervals, label.features, strict=True)
     ]
 
@@ -173,7 +173,7 @@ def _find(source: Path, role: str, pattern: Any) -> Path | None:
             f"format=csd needs a file for {role}, but nothing in {source} matches {pattern!r:.80}; pass options.{role}=<file> "
             "(or correct the option's name: unknown options are modalities)."
         )
-    return regular_file(matches[0], f"format=csd: {role}") if matches else None
+    return require_file(matches[0], f"format=csd: {role}") if matches else None
 
 
 def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
@@ -184,7 +184,7 @@ def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
         raise ValueError(
             f"{path.name} must be JSON, but is not ({error}); it maps train, valid and test to lists of videos."
         ) from None
-    folds = by_fold(content, path.name)
+    folds = split_by_fold(content, path.name)
     fold_of: dict[str, str] = {}
     for fold, members in folds.items():
         if not isinstance(members, list) or not all(isinstance(video, str) for video in members):

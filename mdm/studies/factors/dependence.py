@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdm import estimators
-from mdm.estimators.kernels import centred_gram, constant
+from mdm.estimators.kernels import centred_gram, is_constant
 from mdm.runs.trained import Trained
 from mdm.seeds import derive
 from mdm.studies.factors.inference import Inferred, Row, average_generated, require_mfm
@@ -45,7 +45,7 @@ def measure_depen(
 
 def normalise_gram(z: Float[Tensor, "n d"], scale: float | None, unbiased: bool) -> Float[Tensor, "n n"]:
     """The centred kernel matrix over its Frobenius norm: HSIC_norm is the product of two. Zeros if rows differ by rounding only."""
-    if constant(z):
+    if is_constant(z):
         return torch.zeros(len(z), len(z), dtype=torch.float64)
     z = z.double()
     s = estimators.median_scale(z) if scale is None else scale
