@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits
 from mdm.boundary import join_errors
 from mdm.compose import format_search_path, take_search_path, use_configs
 from mdm.runs import records
-from mdm.runs.config import check, plain
+from mdm.runs.config import check, to_plain
 from mdm.runs.naming import record_folder
-from mdm.runs.progress import quiet
+from mdm.runs.progress import silence_remarks
 from mdm.sweeps.experiment import Cell, Row, Table, list_cells, parse_table, read_arguments
 from mdm.tables.gather import CellRuns, Run, find_mixtures, gather_runs, refuse_mixtures, take_mixed
 from mdm.workers import open_pool
@@ -68,7 +68,7 @@ def run_with_configs(arguments: list[str], doc: str | None, work: Callable[[list
     if {"-h", "--help"} & set(arguments):
         print(doc)
         return
-    quiet()
+    silence_remarks()
     given, path = take_search_path(arguments)
     overrides, mixed = take_mixed(given)
     with use_configs(path):
@@ -107,7 +107,7 @@ def read_experiment(arguments: list[str], mixed: bool) -> Experiment:
 def locate_run(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
     """A run's folder and config by its overrides; raises ValueError where `mdm.runs.config.check` does."""
     cfg = compose_run(overrides)
-    return record_folder(cfg, overrides), plain(cfg, resolve=False)
+    return record_folder(cfg, overrides), to_plain(cfg, resolve=False)
 
 
 def compose_run(overrides: list[str]) -> DictConfig:
@@ -123,7 +123,7 @@ def read_finished(arguments: list[str], mixed: bool, loaded: bool = False) -> Ex
     loaded: whether their models will be, so that every file of every run is verified first, and all that are damaged are named
     """
     found = read_experiment(arguments, mixed)
-    damaged = [problem for _, run in found.runs if loaded for problem in records.problems(run.folder)]
+    damaged = [problem for _, run in found.runs if loaded for problem in records.find_problems(run.folder)]
     if damaged:
         raise ValueError(join_errors(damaged))
     if not found.runs:

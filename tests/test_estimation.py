@@ -15,7 +15,7 @@ from mdm.commands.study import main
 from mdm.data.gaussian import total_correlation
 from mdm.estimators import DIVERGENCES
 from mdm.penalties.dependency import Dependency
-from mdm.runs.config import plain
+from mdm.runs.config import to_plain
 from mdm.runs.protocol import run
 from mdm.seeds import generator
 from mdm.studies import Frames
@@ -417,7 +417,7 @@ def test_what_is_killed_leaves_what_it_measured(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["figure1", "critics", "lipschitz"])
 def test_every_cell_of_the_experiments_can_be_built(config, name):
-    options = plain(config(f"experiment=mdm/{name}", small=False).study)
+    options = to_plain(config(f"experiment=mdm/{name}", small=False).study)
     cells = plan_cells(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
     for keys in {(c.measure, c.modalities * c.dim, tuple(sorted(c.penalty.items()))) for c in cells}:
         measure, width, penalty = keys

@@ -22,7 +22,7 @@ from mdm.runs import records
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
 from mdm.runs.records import BEST
-from mdm.runs.untrusted import replaced
+from mdm.runs.untrusted import replace_references
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -426,7 +426,7 @@ def test_files_are_files(record, good, file, name):
 def test_a_record_looks_nothing_up_but_its_own_values(value):
     config = {"name": "x", "data": {"a": 1}, "me": value}
     with pytest.raises(ValueError, match=r"me (may refer to one other key|must refer to a plain value)") as raised:
-        replaced(config, config, "", 0)
+        replace_references(config, config, "", 0)
     assert "\n" not in str(raised.value)
 
 
@@ -439,4 +439,4 @@ def test_what_a_record_may_refer_to():
         "lr": 0.1,
         "e": ["${lr}"],
     }
-    assert replaced(config, config, "", 0) == {**config, "a": "d/mosi", "b": "mae", "c": "d/mosi", "e": [0.1]}
+    assert replace_references(config, config, "", 0) == {**config, "a": "d/mosi", "b": "mae", "c": "d/mosi", "e": [0.1]}

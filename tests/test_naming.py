@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mdm.runs.config import check
-from mdm.runs.naming import record_folder, spelled
+from mdm.runs.naming import record_folder, spell_value
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -66,7 +66,7 @@ VALUES = [
 def test_a_folder_tells_every_value_apart():
     found = {}
     for value in VALUES:
-        name = spelled(value)
+        name = spell_value(value)
         assert name not in found, f"{value!r} and {found.get(name)!r} are both {name}"
         assert re.fullmatch(r"[\w.+@%'\[\]{},:~-]*", name, re.ASCII), name
         found[name] = value
@@ -78,7 +78,7 @@ def test_usual_values_are_as_they_are_written():
     assert record_folder(cfg, overrides).parts[-2] == (
         "model.optimizer.lr=0.001,trainer.patience=None,trainer.precision=32-true,tuned=mmsa--mosi--mfn"
     )
-    assert [spelled(v) for v in (1, 1.0, 5e-5, 0.5, True, "gradient_penalty", "bf16-mixed", ["audio", "video"])] == [
+    assert [spell_value(v) for v in (1, 1.0, 5e-5, 0.5, True, "gradient_penalty", "bf16-mixed", ["audio", "video"])] == [
         *("1", "1", "5e-05", "0.5", "True", "gradient_penalty", "bf16-mixed", "[audio,video]")
     ]
 

@@ -168,7 +168,7 @@ def test_two_processes_train_a_run_once(config, tmp_path):
 
     assert [status_of(pid) for pid in [begun(work), begun(work)]] == [0, 0]
     assert trained.read_text() == "x"
-    assert records.problems(folder) == []
+    assert records.find_problems(folder) == []
 
 
 def test_a_place_where_no_folder_can_be_made_is_refused():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdm.metrics import METRICS, evaluate, metric_of
+from mdm.metrics import METRICS, evaluate, find_metric
 from mdm.runs import claims, records
 from mdm.statistics import analyse_crossed, signed_rank
 from mdm.statistics.jackknife import compute_pseudo_values
@@ -200,7 +200,7 @@ def test_the_two_way_t_is_of_the_metric_without_each_video(made, name):
     for row, of_row in zip(("none", "kl"), runs, strict=True):
         for seed, prediction in enumerate(of_row):
             made.write(row, seed, prediction, labels, groups)
-    what, found = metric_of(name), contrast_of(made.sheet(declared(name))).found.crossed
+    what, found = find_metric(name), contrast_of(made.sheet(declared(name))).found.crossed
     counts = (labels[:, 0] != 0 if what.keeps is not None else np.ones(len(labels))).astype(int)
     expected = by_force(lambda p, y: what.scale * what.value(p, y), runs[..., 0], labels[:, 0], groups, counts)
     assert expected.p < 1
@@ -221,7 +221,7 @@ def test_several_targets(made, name):
             made.write(row, seed, prediction, labels, groups, targets)
     found = contrast_of(made.sheet(declared(name))).found.crossed
     kept = {"acc2_pos": (labels != 0).sum(1), "sad/acc2_pos": (labels[:, 1] != 0).astype(int)}
-    counts, scale = kept.get(name, np.ones(len(labels), dtype=int)), metric_of(name).scale
+    counts, scale = kept.get(name, np.ones(len(labels), dtype=int)), find_metric(name).scale
     expected = by_force(lambda p, y: scale * evaluate(p, y, (low, high), targets)[name], runs, labels, groups, counts)
     assert (found.p, found.difference, found.videos) == pytest.approx((expected.p, expected.difference, expected.videos))
 

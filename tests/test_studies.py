@@ -148,7 +148,7 @@ def length(monkeypatch):
     module.Length = names["Length"]
     monkeypatch.setitem(sys.modules, "magpie", module)
     entry = EntryPoint("length", "magpie:Length", members.GROUP)
-    monkeypatch.setattr(members, "declared", lambda: {"magpie.Length": entry})
+    monkeypatch.setattr(members, "find_declared", lambda: {"magpie.Length": entry})
     return module.Length
 
 

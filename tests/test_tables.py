@@ -15,10 +15,10 @@ from scipy import stats
 
 from mdm.commands.table import main
 from mdm.metrics import METRICS as ALL_METRICS
-from mdm.metrics import Metric, evaluate, heading
+from mdm.metrics import Metric, evaluate, format_heading
 from mdm.reference import read_rows
 from mdm.runs import claims, records
-from mdm.runs.config import plain
+from mdm.runs.config import to_plain
 from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Row, Table, list_cells, parse_table
 from mdm.tables.build import build_sheet, find_columns
@@ -483,7 +483,7 @@ def test_numbers_read_as_they_should():
     assert format_ranges([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
     names = ("mae", "acc2_pos", "acc7_unclipped", "happy/f1_nonneg", "voice_pleasant/corr", "accuracy")
     words = ["MAE", "Acc-2 (pos)", "Acc-7 (unclipped)", "happy F1 (nonneg)", "voice pleasant Corr", "Accuracy"]
-    assert [heading(n) for n in names] == words
+    assert [format_heading(n) for n in names] == words
 
 
 @pytest.mark.parametrize("name", [name for name in ALL_METRICS if name != "accuracy"])
@@ -645,7 +645,7 @@ def swept(tmp_path):
             composed = compose("train", cell.runs()[0])
             folder = record_folder(composed, cell.runs()[0]).parent
             for seed in cell.seeds:
-                made = outputs.write(cell.row, seed, 0.5 + 0.1 * seed, config={**plain(composed, resolve=False), "seed": seed})
+                made = outputs.write(cell.row, seed, 0.5 + 0.1 * seed, config={**to_plain(composed, resolve=False), "seed": seed})
                 (folder / f"seed={seed}").parent.mkdir(parents=True, exist_ok=True)
                 made.rename(folder / f"seed={seed}")
     return root

@@ -21,7 +21,7 @@ from hydra import compose
 
 from mdm.boundary import format_error, join_errors
 from mdm.compose import find_configs, is_in_repository, take_search_path, use_configs
-from mdm.runs.config import check, plain
+from mdm.runs.config import check, to_plain
 from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Cell, read_arguments
 from mdm.sweeps.found import TrialResult, choose_point, read_trial, render_ranking, render_tuned, write_tuned
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
             check(run)
             first = record_folder(run, cell.runs()[0])
             folders = [first.with_name(f"seed={seed}") for seed in cell.seeds]
-            configs[cell] = plain(run, resolve=False)
+            configs[cell] = to_plain(run, resolve=False)
             try:
                 found.setdefault((cell.data, trial.run), []).append(read_trial(trial, folders, configs[cell], search.select))
             except (ValueError, OSError) as error:

@@ -92,7 +92,7 @@ def find_problems(found: Artifact) -> list[str]:
         return [f"{path} began and {why}; the same command again resumes it."]
     try:
         if found.kind == "record":
-            return records.problems(path)
+            return records.find_problems(path)
         verify_store(path)
     except (ValueError, OSError) as error:
         return [format_error(error)]

@@ -79,7 +79,8 @@ def read_steps(value: Any, steps: int, where: str) -> int:
     given = array.reshape(-1)[0] if array.size == 1 and array.dtype.kind in "iuf" else np.nan
     if not (0 <= given <= steps and given == int(given)):
         raise ValueError(
-            f"{where} must be a whole number from 0 to the number of steps ({steps}), but is {format_value(value)}; the file is damaged."
+            f"{where} must be a whole number from 0 to the number of steps ({steps}), but is {format_value(value)}; "
+            "the file is damaged."
         )
     return int(given)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import find_metric, format_heading
 from mdm.runs import records
 from mdm.tables.gather import Run
-from mdm.training.curve import FOLDS, Column, describe_columns
+from mdm.training.curve import FOLDS, CurveColumn, describe_columns
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_curve(run: Run) -> Curve:
     for name in frame.columns.drop("epoch"):
         values = frame[name].to_numpy(dtype=np.float64)
         column = described[name]
-        scale = metric_of(column.quantity).scale if column.kind == "metric" else 1.0
+        scale = find_metric(column.quantity).scale if column.kind == "metric" else 1.0
         columns[name] = np.where(np.isfinite(values), scale * values, np.nan)
     return Curve(run.seed, chosen, frame["epoch"].to_numpy(dtype=np.float64), columns)
 
@@ -53,7 +53,7 @@ def list_quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str
     metrics: those to show, of all metrics of predictions
     Whatever else a curve has is a part of the loss: terms of the model and of penalties, and what these estimate.
     """
-    found = dict[str, list[Column]]()
+    found = dict[str, list[CurveColumn]]()
     for column in describe_columns(dict.fromkeys(name for curve in curves for name in curve.columns)).values():
         if column.fold is not None and (column.kind != "metric" or column.quantity in metrics):
             found.setdefault(column.quantity, []).append(column)
@@ -66,7 +66,7 @@ def list_quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str
 def name_quantity(name: str, measured: Sequence[str]) -> str:
     """A quantity in words."""
     if name in measured:
-        return f"validation {heading(name)}{metric_of(name).unit}"
+        return f"validation {format_heading(name)}{find_metric(name).unit}"
     owner, _, part = name.partition("/")
     if name == "task":
         return "task loss on training batches"

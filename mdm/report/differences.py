@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import find_metric, format_heading
 from mdm.report.charts import PLACEHOLDERS, find_colour, open_drawing, render_svg, style_axes
 from mdm.tables.cells import NAMES, STARS, find_contrasts
 from mdm.tables.numbers import LEVEL, Block, Contrast, Evidence, Line, Sheet
@@ -23,10 +23,9 @@ def draw_forest(block: Block, sheet: Sheet) -> str:
     rows, metric, star = find_comparisons(block), block.primary.metric, STARS[sheet.declared.test]
     if not rows:
         return ""
-    unit = ", points" if metric_of(metric).percent else ""
-    title = (
-        f"{heading(metric)}{unit}, row − baseline: {'left' if metric_of(metric).lower_is_better else 'right'} of the line is better"
-    )
+    unit = ", points" if find_metric(metric).percent else ""
+    better = "left" if find_metric(metric).lower_is_better else "right"
+    title = f"{format_heading(metric)}{unit}, row − baseline: {better} of the line is better"
     with open_drawing(title, 400, 62 + 30 * len(rows)) as drawn:
         axes = drawn.figure.subplots()
         axes.axvline(0, color=PLACEHOLDERS["ink"], lw=1, ls=(0, (3, 3)))
@@ -63,10 +62,10 @@ def describe_block(block: Block, sheet: Sheet) -> str:
     where = {"crossed": "for new seeds and new videos"}.get(test, f"on this very test set ({NAMES[test]})")
     parts = []
     if starred:
-        parts.append(f"{STARS[test]} in {heading(column.metric)}, {where}: {join_names(starred)}.")
+        parts.append(f"{STARS[test]} in {format_heading(column.metric)}, {where}: {join_names(starred)}.")
     if unclear:
         verb = "differs" if len(unclear) == 1 else "differ"
-        parts.append(f"No evidence in {heading(column.metric)} that {join_names(unclear)} {verb} from the baseline.")
+        parts.append(f"No evidence in {format_heading(column.metric)} that {join_names(unclear)} {verb} from the baseline.")
     for reason in dict.fromkeys(silent.values()):
         labels = [line.row.label for line, _ in rows if silent.get(line.row.name) == reason]
         parts.append(f"Whether {join_names(labels)} {'differs' if len(labels) == 1 else 'differ'} cannot be told: {reason}.")
@@ -86,7 +85,7 @@ def describe_difference(line: Line, block: Block, sheet: Sheet) -> str:
         difference, ends, kind = found.seeds.difference, found.seeds.interval, "95 % over seeds"
     if math.isnan(difference):
         return f"{line.row.label} differs from its baseline (runs diverged, and the difference has no size)"
-    better = (difference < 0) == metric_of(block.primary.metric).lower_is_better
+    better = (difference < 0) == find_metric(block.primary.metric).lower_is_better
     size = f"{format_signed(difference, digits)}, {kind} {format_interval(ends, digits)}"
     return f"{line.row.label} is {'better' if better else 'worse'} than its baseline ({size})"
 

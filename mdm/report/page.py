@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.report import charts, curves, provenance
 from mdm.report.differences import describe_block, draw_forest, find_comparisons
 from mdm.report.pictures import read_studies
@@ -117,7 +117,7 @@ def build_training(i: int, block: Block, series: dict[str, int]) -> dict[str, An
         ]
         rows.append({"id": f"curves-{i}-{series[line.row.name]}", "label": line.row.label, "charts": own})
     legend = [{"label": line.row.label, "series": series[line.row.name]} for line in lines]
-    percent = any(metric_of(metric).percent for metric in metrics)
+    percent = any(find_metric(metric).percent for metric in metrics)
     return {
         "id": f"curves-{i}",
         "title": format_title(block),

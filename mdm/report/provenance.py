@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import find_metric, format_heading
 from mdm.runs import claims, records
 from mdm.tables.caption import format_ranges, format_title
 from mdm.tables.gather import CellRuns, Run
@@ -72,7 +72,7 @@ def describe_data(block: Block) -> Facts:
     floor = record.get("test_of_train_mean") or {}
     shown = [column.metric for column in block.columns if column.metric in floor]
     if shown:
-        said = (f"{heading(metric)} {format_metric(floor[metric], metric)}" for metric in shown)
+        said = (f"{format_heading(metric)} {format_metric(floor[metric], metric)}" for metric in shown)
         facts.append(("floor: always the training mean", ", ".join(said)))
     return [*facts, ("card (hash)", join_values(run.record["data_card"][:12] for run in runs))]
 
@@ -85,7 +85,7 @@ def format_truth(value: Any) -> str:
 def format_metric(value: float | None, metric: str) -> str:
     if value is None:
         return "not defined"
-    return f"{format_number(100 * value, 1)} %" if metric_of(metric).percent else format_number(value, 3)
+    return f"{format_number(100 * value, 1)} %" if find_metric(metric).percent else format_number(value, 3)
 
 
 # ---- protocol, code
@@ -177,10 +177,10 @@ def compare_settings(block: Block, gathered: Sequence[CellRuns]) -> dict[str, An
     here = [found for found in gathered if found.cell.data == block.data and found.finished]
     if not here:
         return {}
-    whole = claims.compared(read_first_config(here[0]))
+    whole = claims.select_compared(read_first_config(here[0]))
     others = []
     for found in here[1:]:
-        own = claims.compared(read_first_config(found))
-        lines = [line for line in claims.differences(whole, own) if not line.startswith("seed: ")]
+        own = claims.select_compared(read_first_config(found))
+        lines = [line for line in claims.list_differences(whole, own) if not line.startswith("seed: ")]
         others.append((labels[found.cell.row], lines))
     return {"first": labels[here[0].cell.row], "whole": claims.dump(whole), "others": others}

@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mdm.hints import Count, Positive, Range, Size, format_value, is_plain, require, require_known
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
-from mdm.runs.kinds import arguments_of
-from mdm.runs.members import checked_member
-from mdm.runs.naming import penalties, penalty_name, record_folder
-from mdm.runs.options import Trainer, check_options
+from mdm.runs.kinds import list_arguments
+from mdm.runs.members import check_member
+from mdm.runs.naming import list_penalties, name_penalty, record_folder
+from mdm.runs.options import TrainerOptions, check_options
 from mdm.runs.trials import check_group_options, try_loss, try_step
 
 
@@ -146,7 +146,7 @@ class Config:
     data: Data
     model: Model | Floor
     penalty: Objective | NoObjective | Sum
-    trainer: Trainer
+    trainer: TrainerOptions
     machine: Machine
     logger: Loggers
     paths: Paths
@@ -165,11 +165,11 @@ def check(cfg: DictConfig) -> None:
     """
     keys = [str(key) for key in cfg if key not in claims.DECLARED]
     try:
-        values: dict[str, Any] = {key: resolved(cfg[key]) for key in keys}
+        values: dict[str, Any] = {key: resolve_node(cfg[key]) for key in keys}
     except (OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"Every value of a config must be known, but {' '.join(str(error).split())}; correct it.") from None
     if "sum" in cfg.get("penalty", {}):
-        penalties(cfg)
+        list_penalties(cfg)
     if isinstance(values.get("trainer"), Mapping):
         check_options(values["trainer"])
     check_group("", values, Config)
@@ -180,13 +180,13 @@ def check(cfg: DictConfig) -> None:
     record_folder(cfg, ())
 
 
-def plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
+def to_plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """A config node as plain dictionaries and lists."""
     container = OmegaConf.to_container(node, resolve=resolve)
     return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
 
 
-def resolved(node: Any) -> Any:
+def resolve_node(node: Any) -> Any:
     """A node as plain values.
 
     Raises OmegaConf's errors where a value is missing or refers to nothing.
@@ -195,14 +195,14 @@ def resolved(node: Any) -> Any:
 
 
 @cache
-def hints(group: type) -> dict[str, Any]:
+def read_hints(group: type) -> dict[str, Any]:
     """The annotations of a group."""
     return get_type_hints(group, include_extras=True)
 
 
 def check_group(prefix: str, values: Mapping[str, Any], group: type) -> None:
     """The part of `check` that concerns one group and those in it; ``prefix``: its key and a dot."""
-    known = hints(group)
+    known = read_hints(group)
     require_known(prefix, values, known, prefix.rstrip(".") or "A config")
     for field in fields(group):
         if field.name in values:
@@ -218,10 +218,10 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     if value is None and type(None) in options:
         return
     if Member in options:
-        checked_member(key, value)
+        check_member(key, value)
     elif groups:
         require(key, value, Mapping)
-        check_group(f"{key}.", value, chosen_group(value, groups))
+        check_group(f"{key}.", value, choose_group(value, groups))
     elif get_origin(hint) is Mapping and not is_plain(hint):
         require(key, value, Mapping)
         for name, inner in value.items():
@@ -230,7 +230,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         require(key, value, hint)
 
 
-def chosen_group(values: Mapping[str, Any], groups: Sequence[type]) -> type:
+def choose_group(values: Mapping[str, Any], groups: Sequence[type]) -> type:
     """Which of several groups a mapping is meant to be: the first one with a key that only it has, and a value there."""
     apart = {Sum: "sum", Floor: "baseline", NoObjective: "objective"}
     for group in groups:
@@ -254,10 +254,10 @@ def check_parts(values: Mapping[str, Any]) -> None:
 
 def check_penalty(cfg: DictConfig) -> None:
     """The part of `check` that concerns what penalties there are, and how their critics train."""
-    chosen = penalties(cfg)
+    chosen = list_penalties(cfg)
     if "baseline" in cfg.model and chosen:
         raise ValueError(
-            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={penalty_name(cfg)} came; "
+            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={name_penalty(cfg)} came; "
             "use penalty=none, or another model."
         )
     for name, node in chosen.items():
@@ -279,7 +279,7 @@ def check_steps(prefix: str, values: Mapping[str, Any]) -> None:
         elif name == "loss":
             try_loss(key, value)
         elif key == "model.groups":
-            known = arguments_of(checked_member("model.optimizer", dict(values["optimizer"]))[0])
+            known = list_arguments(check_member("model.optimizer", dict(values["optimizer"]))[0])
             for module, options in value.items():
                 check_group_options(f"{key}.{module}.", options, known)
                 try_step(f"{key}.{module}", values["optimizer"], options)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.runs import claims, records
 from mdm.sweeps.search import Search, Trial
 
@@ -76,8 +76,10 @@ def read_trial(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any],
             failed, missing = failed + error, missing + (not error)
             continue
         written = records.read_config(folder)
-        old, new = ({k: v for k, v in claims.compared(c).items() if k != "data_card"} for c in (written, {**config, "seed": seed}))
-        differing = claims.differences(old, claims.without_tuples(new))
+        old, new = (
+            {k: v for k, v in claims.select_compared(c).items() if k != "data_card"} for c in (written, {**config, "seed": seed})
+        )
+        differing = claims.list_differences(old, claims.replace_tuples(new))
         if differing:
             raise ValueError(f"{folder} was made with other settings than this search has now:\n  " + "\n  ".join(differing))
         if metric not in record["valid"]:
@@ -92,7 +94,7 @@ def read_trial(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any],
 
 def rank_points(found: Sequence[TrialResult], metric: str) -> list[TrialResult]:
     """Best first; ties keep the grid's order, and what has no mean comes last."""
-    sign = 1 if metric_of(metric).lower_is_better else -1
+    sign = 1 if find_metric(metric).lower_is_better else -1
     return sorted(found, key=lambda f: (math.isnan(f.mean), sign * f.mean if not math.isnan(f.mean) else 0.0))
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mdm.runs.build import build_loggers, build_splits
 from mdm.runs.config import check
-from mdm.runs.folder import place
+from mdm.runs.folder import locate_run
 from mdm.runs.selection import check_select
 from mdm.sweeps.experiment import list_cells, parse_table
 from mdm.sweeps.search import list_search_cells
@@ -25,7 +25,7 @@ Composer = Callable[[list[str]], DictConfig]
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.records.examine`)."""
+    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.claims.examine`)."""
 
     overrides: list[str]
     folder: Path
@@ -86,7 +86,7 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[PlannedRun]:
             sets[of_data] = splits.segments.card_hash, splits.spec
         card, spec = sets[of_data]
         check_select(cfg.trainer.select, spec)
-        folder, _, found = place(cfg, overrides, card)
+        folder, _, found = locate_run(cfg, overrides, card)
         if folder in planned:
             raise ValueError(
                 f"Every run of a sweep has a folder of its own, but two have {folder}: {' '.join(planned[folder].overrides)} and "

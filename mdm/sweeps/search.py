@@ -13,7 +13,7 @@ experiment=search/…` ranks what it found and writes the best of each run as a 
       select: mae                                metric of the validation fold, the mean over seeds
       draws: null                                so many points of a large grid, at random; null: all
 
-Every run ends as all runs do, with one look at its test fold, and its record says what it saw. Nothing here does: `validation` is
+Every run ends as all runs do, with one look at its test fold, and its record says what it saw. Nothing here does: `mdm.sweeps.found.read_validation` is
 all that is read of a record, and it returns no number of the test fold.
 """
 
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.sweeps.experiment import Cell, read_arguments
 
 
@@ -96,7 +96,7 @@ def parse_search(cfg: DictConfig) -> Search:
             "set search.grid, as {model.optimizer.lr: [0.001, 0.0005]}."
         )
     try:
-        metric_of(str(select))
+        find_metric(str(select))
     except ValueError as error:
         raise ValueError(f"search.select: {error}") from None
     if draws is not None and not (isinstance(draws, int) and 1 <= draws <= size):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mdm import reference
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.reference import Printed
 from mdm.sweeps.experiment import Row, Table
 from mdm.tables.contrast import compare_lines, judge_blocks
@@ -57,7 +57,7 @@ def find_columns(table: Table, data: str) -> tuple[str, list[Column]]:
     for metric, printed in table.metrics[sets[0]].items():
         columns.append(
             Column(
-                metric, (printed or "") if known else "", 1 if metric_of(metric).percent else 3, metric == table.primary[sets[0]]
+                metric, (printed or "") if known else "", 1 if find_metric(metric).percent else 3, metric == table.primary[sets[0]]
             )
         )
     return stands_for, columns
@@ -138,7 +138,7 @@ def read_value(run: Run, metric: str) -> float:
             "range: set table.metrics."
         )
     value = run.record["test"][metric]
-    return math.nan if value is None else metric_of(metric).scale * value
+    return math.nan if value is None else find_metric(metric).scale * value
 
 
 def list_decimals(lines: Sequence[Line], column: Column) -> list[int]:
@@ -158,7 +158,7 @@ def mark_best(lines: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
         }
         if len(set(whole.values())) < 2:
             continue
-        best = (min if metric_of(metric).lower_is_better else max)(whole.values())
+        best = (min if find_metric(metric).lower_is_better else max)(whole.values())
         for i in (i for i, mean in whole.items() if mean == best):
             entries = {**marked[i].entries, metric: replace(marked[i].entries[metric], best=True)}
             marked[i] = replace(marked[i], entries=entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.tables.numbers import Block, Line, Sheet
 from mdm.tables.stars import explain_stars
 from mdm.tables.wording import DATASETS, format_runs, join_names
@@ -88,10 +88,10 @@ def explain_conventions(blocks: Sequence[Block]) -> list[str]:
     """What each column is, and what the paper leaves open about its own."""
     columns = {column.metric: column for block in blocks for column in block.columns}
     said = dict.fromkeys(
-        f"{metric_of(name).heading} is {name.rpartition('/')[2]}: {metric_of(name).convention}" for name in columns
+        f"{find_metric(name).heading} is {name.rpartition('/')[2]}: {find_metric(name).convention}" for name in columns
     )
     text = [f"{'; '.join(said)}."]
-    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and metric_of(c.metric).signed]
+    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and find_metric(c.metric).signed]
     if open_:
         names = join_names(list(dict.fromkeys(c.printed.rpartition("/")[2] for c in open_)))
         text.append(f"The paper does not say what becomes of zeros in its {names}.")

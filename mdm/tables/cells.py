@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import find_metric, format_heading
 from mdm.sweeps.experiment import StarTest, Table
 from mdm.tables.numbers import LEVEL, Block, Column, Entry, Evidence, Line
 from mdm.tables.wording import format_interval, format_number, format_p, format_shares, format_signed
@@ -116,4 +116,4 @@ def find_contrasts(block: Block) -> list[Line]:
 
 
 def list_heads(block: Block) -> list[str]:
-    return ["", "n", *(f"{heading(c.metric)}{metric_of(c.metric).unit}" for c in block.columns)]
+    return ["", "n", *(f"{format_heading(c.metric)}{find_metric(c.metric).unit}" for c in block.columns)]

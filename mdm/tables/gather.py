@@ -86,13 +86,13 @@ def read_run(folder: Path, seed: int, declared: Mapping[str, Any], seen: dict[st
     others = "\n".join(line for line in text.splitlines() if not line.startswith("seed: "))
     if others not in seen:
         recorded = parse_yaml(others.encode(), folder / records.CONFIG)
-        seen[others] = tuple(claims.differences(select_decisive(recorded), declared))
+        seen[others] = tuple(claims.list_differences(select_decisive(recorded), declared))
     return Run(seed, folder, "finished", record, seen[others])
 
 
 def select_decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a config decides a cell's numbers: neither the seed nor the data's hash, which is compared between records."""
-    return {key: value for key, value in claims.compared(config).items() if key not in ("seed", "data_card")}
+    return {key: value for key, value in claims.select_compared(config).items() if key not in ("seed", "data_card")}
 
 
 def find_mixtures(gathered: Sequence[CellRuns]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdm.metrics import heading
+from mdm.metrics import format_heading
 from mdm.sweeps.experiment import StarTest
 from mdm.tables.cells import NAMES, STARS, find_contrasts
 from mdm.tables.numbers import Evidence, Sheet
@@ -30,7 +30,7 @@ def explain_stars(sheet: Sheet) -> list[str]:
     found = [
         line.contrast.found for block in sheet.blocks for line in find_contrasts(block) if line.contrast and line.contrast.found
     ]
-    names = join_names([heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
+    names = join_names([format_heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
     absent = sheet.family - len(found)
     count = f"k = {sheet.family} comparison{'s' if sheet.family > 1 else ''} of this table"
     if absent:
