@@ -114,7 +114,7 @@ def build_callbacks(cfg: DictConfig) -> list[Callback]:
 
 
 def describe_run(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What dashboards are told (`mdm.runs.loggers.start_loggers`): a run's experiment is its group, the rest of its path its name."""
+    """What `mdm.runs.loggers.start_loggers` tells dashboards: a run's experiment is its group, the rest of its path its name."""
     tags = [cfg.model.name, name_penalty(cfg), cfg.data.name, f"seed={cfg.seed}"]
     group = f"{DEBUG}/{cfg.name}" if list_debug_reasons(cfg.trainer) else cfg.name
     name = folder.relative_to(Path(cfg.paths.outputs) / group).as_posix()

@@ -13,8 +13,8 @@ experiment=search/…` ranks what it found and writes the best of each run as a 
       select: mae                                metric of the validation fold, the mean over seeds
       draws: null                                so many points of a large grid, at random; null: all
 
-Every run ends as all runs do, with one look at its test fold, and its record says what it saw. Nothing here does: `mdm.sweeps.found.read_validation` is
-all that is read of a record, and it returns no number of the test fold.
+Every run ends as all runs do: it reads its test fold once and records what it found. A search never sees those numbers. It reads
+records by `mdm.sweeps.found.read_validation` alone, which returns no number of the test fold.
 """
 
 from __future__ import annotations
