@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = ["search/mdm", "search/mmim", "search/synergy"]
 
 
-def declared(**changes):
+def declare_search(**changes):
     """A config with a small search."""
     search = {
         "title": "A title",
@@ -119,7 +119,7 @@ def test_the_last_run_of_a_file_trains(config, file):
 
 
 def test_the_command_line_chooses():
-    cfg = declared()
+    cfg = declare_search()
     cells = list_search_cells(
         cfg, ["experiment=search/it", "penalty=kl", "data=synthetic,gaussian", "seed=5,7", "trainer.max_epochs=1"]
     )
@@ -143,11 +143,11 @@ def test_the_command_line_chooses():
 
 def test_draws_are_distinct_points_and_more_of_them_contain_fewer():
     grid = {"a.b": list(range(10)), "a.c": list(range(7))}
-    drawn = [parse_search(declared(grid=grid, draws=draws)).points() for draws in (5, 20, 70)]
+    drawn = [parse_search(declare_search(grid=grid, draws=draws)).points() for draws in (5, 20, 70)]
     as_sets = [{tuple(point.values()) for point in points} for points in drawn]
     assert [len(points) for points in as_sets] == [5, 20, 70]
     assert as_sets[0] < as_sets[1] < as_sets[2]
-    whole = parse_search(declared(grid=grid)).points()
+    whole = parse_search(declare_search(grid=grid)).points()
     assert drawn[2] == whole
     assert drawn[1] == [point for point in whole if point in drawn[1]], "in the grid's order"
     assert drawn[1] != whole[:20]
@@ -179,13 +179,13 @@ def test_draws_are_distinct_points_and_more_of_them_contain_fewer():
 )
 def test_a_file_that_does_not_fit_together_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        parse_search(declared(**changes))
+        parse_search(declare_search(**changes))
 
 
 def test_other_refusals(config):
     with pytest.raises(ValueError, match=r"declared by an experiment, but single has none; choose one"):
         parse_search(config())
-    search = parse_search(declared())
+    search = parse_search(declare_search())
     with pytest.raises(ValueError, match=r"model\.optimizer\.lr is searched, but model\.optimizer\.lr=3 came"):
         list_trials(search, ["model.optimizer.lr=3"])
     with pytest.raises(
@@ -214,7 +214,7 @@ def test_the_order_by_hand():
 def test_a_point_where_a_seed_failed_is_not_chosen():
     good, bad = found(POINTS[0], values=[(2.0, 2.0)]), found(POINTS[1], values=[(0.0,)], failed=1)
     assert choose_point(good + bad, "mae") is good[0]
-    lines = render_ranking(parse_search(declared()), bad + good).splitlines()
+    lines = render_ranking(parse_search(declare_search()), bad + good).splitlines()
     assert lines[4:] == ["| 0.1 | 2.0000 ± 0.0000 | 2 |  |", "| 0.2 | 0.0000 | 1 | 1 failed |"]
     with pytest.raises(
         ValueError, match=r"At no point of the grid did all seeds of lmf_none finish with a number; widen search\.grid"
@@ -283,7 +283,7 @@ def test_another_file_is_not_overwritten_silently(tmp_path):
     assert path.read_text() == "a: 2\n"
 
 
-def composed(folder, *overrides):
+def compose_run(folder, *overrides):
     """A config that also finds options below a folder."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", [f"hydra.searchpath=[file://{folder}]", *overrides])
@@ -299,8 +299,8 @@ def test_a_file_may_begin_with_published_settings(tmp_path):
         render_tuned(search, "search/it", [outcome], outcome, {"penalty": {"weight": 0.5}}),
         False,
     )
-    cfg = composed(tmp_path, "tuned=search/synthetic/a")
-    theirs = composed(tmp_path, "tuned=mmsa/mosi/lmf", "penalty=kl", "penalty.weight=0.5")
+    cfg = compose_run(tmp_path, "tuned=search/synthetic/a")
+    theirs = compose_run(tmp_path, "tuned=mmsa/mosi/lmf", "penalty=kl", "penalty.weight=0.5")
     assert cfg == theirs
     assert cfg.model.name == "lmf"
 
@@ -319,7 +319,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     valid = {}
     for cell in list_search_cells(config("experiment=search/mdm", small=False), arguments):
         for overrides in cell.runs():
-            cfg = composed(tmp_path, *overrides)
+            cfg = compose_run(tmp_path, *overrides)
             valid.setdefault(cfg.model.optimizer.lr, []).append(run(cfg, overrides)["valid"]["mae"])
     assert {len(values) for values in valid.values()} == {2}
     capsys.readouterr()
@@ -348,7 +348,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
         "model": {"optimizer": {"lr": chosen}},
     }
 
-    cfg = composed(found, "tuned=search/synthetic/lmf_none", "seed=1", f"paths.outputs={tmp_path}/outputs", *small)
+    cfg = compose_run(found, "tuned=search/synthetic/lmf_none", "seed=1", f"paths.outputs={tmp_path}/outputs", *small)
     assert run(cfg)["valid"]["mae"] == valid[chosen][1], "the chosen run, bit for bit"
 
     for file in (tmp_path / "outputs" / "search").rglob(records.METRICS):

@@ -66,7 +66,7 @@ def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: str 
     check_split(split)
     fold = folds(train, valid, test)
     n = len(fold)
-    instances, labels = handwritten()
+    instances, labels = load_handwritten()
     pool = divide(labels, draw(seed, "division"))
     digit = draw(seed, "digits").integers(0, len(DIGITS), n)
     drawn = {style: np.empty(n, dtype=np.int64) for style in STYLES}
@@ -106,7 +106,7 @@ def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: str 
     )
 
 
-def handwritten() -> tuple[Float[np.ndarray, "instances height width"], Int[np.ndarray, " instances"]]:
+def load_handwritten() -> tuple[Float[np.ndarray, "instances height width"], Int[np.ndarray, " instances"]]:
     """All instances with a margin, interpolated to a finer grid; values of about [0, 1]. And their digits."""
     from sklearn.datasets import load_digits  # a second to import
 

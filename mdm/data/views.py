@@ -27,7 +27,7 @@ class ModalityReader:
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
-            self.shift, self.factor = scaling(ragged, train, scale)
+            self.shift, self.factor = measure_scaling(ragged, train, scale)
 
     def of(self, ragged: Ragged) -> ModalityReader:
         """Other sequences read in the same way."""
@@ -52,7 +52,7 @@ class ModalityReader:
         return Sequence(torch.from_numpy(values), torch.from_numpy(mask))
 
 
-def scaling(
+def measure_scaling(
     ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str
 ) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]] | tuple[None, None]:
     """What to subtract from each feature and what to multiply it with, from these rows; None and None to leave it as it is."""

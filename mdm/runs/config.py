@@ -31,7 +31,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataGroup:
     name: str
     segments: Member
     text: str | None
@@ -54,7 +54,7 @@ Weight = Annotated[
 
 
 @dataclass(frozen=True)
-class Critic:
+class CriticGroup:
     """How a penalty's critic is trained."""
 
     steps: Size
@@ -65,16 +65,16 @@ class Critic:
 
 
 @dataclass(frozen=True)
-class Objective:
+class PenaltyGroup:
     name: str
     weight: Weight
     measure_only: bool
     objective: Member
-    critic: Critic | None
+    critic: CriticGroup | None
 
 
 @dataclass(frozen=True)
-class NoObjective:
+class NoPenaltyGroup:
     """``penalty=none``; its weight is read by nobody, and there so that a grid may vary it."""
 
     name: str
@@ -84,16 +84,16 @@ class NoObjective:
 
 
 @dataclass(frozen=True)
-class Sum:
+class SumGroup:
     name: str
-    sum: Mapping[str, Objective | NoObjective]
+    sum: Mapping[str, PenaltyGroup | NoPenaltyGroup]
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelGroup:
     name: str
     backbone: Member
-    own_penalty: Objective | None
+    own_penalty: PenaltyGroup | None
     loss: Member
     optimizer: Member
     groups: Mapping[str, Mapping[str, Any]]
@@ -104,7 +104,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Floor:
+class BaselineGroup:
     """``model=baseline``."""
 
     name: str
@@ -114,7 +114,7 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineGroup:
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: int | Sequence[Count]
     strategy: str
@@ -124,17 +124,17 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Loggers:
+class LoggersGroup:
     loggers: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
-class Callbacks:
+class CallbacksGroup:
     callbacks: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
-class Paths:
+class PathsGroup:
     outputs: str
     data: str
 
@@ -143,14 +143,14 @@ class Paths:
 class Config:
     name: str
     seed: Count
-    data: Data
-    model: Model | Floor
-    penalty: Objective | NoObjective | Sum
+    data: DataGroup
+    model: ModelGroup | BaselineGroup
+    penalty: PenaltyGroup | NoPenaltyGroup | SumGroup
     trainer: TrainerOptions
-    machine: Machine
-    logger: Loggers
-    paths: Paths
-    callbacks: Callbacks | None = None
+    machine: MachineGroup
+    logger: LoggersGroup
+    paths: PathsGroup
+    callbacks: CallbacksGroup | None = None
 
 
 # ---- check
@@ -232,9 +232,9 @@ def check_value(key: str, value: Any, hint: Any) -> None:
 
 def choose_group(values: Mapping[str, Any], groups: Sequence[type]) -> type:
     """Which of several groups a mapping is meant to be: the first one with a key that only it has, and a value there."""
-    apart = {Sum: "sum", Floor: "baseline", NoObjective: "objective"}
+    apart = {SumGroup: "sum", BaselineGroup: "baseline", NoPenaltyGroup: "objective"}
     for group in groups:
-        if group in apart and apart[group] in values and (values[apart[group]] is None) == (group is NoObjective):
+        if group in apart and apart[group] in values and (values[apart[group]] is None) == (group is NoPenaltyGroup):
             return group
     return groups[0]
 

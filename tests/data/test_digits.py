@@ -7,7 +7,18 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 from mdm.data.base import FOLDS
-from mdm.data.digits import BRIGHTNESS, CANVAS, CONTRAST, SHARES, colour_pairs, digits, divide, handwritten, sample_images, stroke
+from mdm.data.digits import (
+    BRIGHTNESS,
+    CANVAS,
+    CONTRAST,
+    SHARES,
+    colour_pairs,
+    digits,
+    divide,
+    load_handwritten,
+    sample_images,
+    stroke,
+)
 from mdm.data.pairing import SHAPES, STYLES
 from mdm.runs.build import build_splits
 from mdm.runs.protocol import run
@@ -70,7 +81,7 @@ def test_pairs_that_are_divided_afterwards_share_instances():
 def test_a_pair_shows_the_instances_that_it_names_and_their_digit(split):
     """Held against every instance of the digit, upright and of middling size: the own one is among the likest (half, by chance)."""
     segments = digits(**SIZES, split=split)
-    finer, labels = handwritten()
+    finer, labels = load_handwritten()
     digit, n = segments.label.argmax(1), len(labels)
     for style, instance in instances_of(segments).items():
         assert (load_digits().target[instance] == digit).all()
@@ -145,7 +156,7 @@ def test_a_fold_has_its_share_of_every_digits_instances():
 
 def test_finer_instances_are_the_same_pictures():
     """A finer grid's pixels, averaged over a pixel of the original, are about the original, and its margin is about empty."""
-    finer, labels = handwritten()
+    finer, labels = load_handwritten()
     found = load_digits()
     assert (labels == found.target).all()
     assert finer.shape == (1797, CANVAS, CANVAS)

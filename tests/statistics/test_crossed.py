@@ -364,13 +364,15 @@ def test_videos_without_a_segment_that_counts_are_no_videos():
 # ---- families
 
 
-def told(p: float) -> Crossed:
+def build_crossed(p: float) -> Crossed:
     return Crossed(10, 0, 31.0, 0.1, (1.0, 1.0, 0.0), p)
 
 
 def test_stars_of_a_family():
     """Holm over .01, .02, 1 and 1: .04, .06, 1, 1. Up to the level, not below it."""
-    verdicts = judge_crossed([told(0.02), told(0.01), cannot_tell("no predictions of the baseline"), told(1)])
+    verdicts = judge_crossed(
+        [build_crossed(0.02), build_crossed(0.01), cannot_tell("no predictions of the baseline"), build_crossed(1)]
+    )
     assert [v.adjusted for v in verdicts] == pytest.approx([0.06, 0.04, 1, 1])
     assert [v.reason for v in verdicts] == [
         "no evidence at n=10",
@@ -379,7 +381,7 @@ def test_stars_of_a_family():
         "no evidence at n=10",
     ]
     assert [v.star for v in verdicts] == [False, True, False, False]
-    assert judge_crossed([told(0.05)])[0].star
+    assert judge_crossed([build_crossed(0.05)])[0].star
     assert judge_crossed([]) == []
 
 
@@ -398,6 +400,6 @@ def test_what_is_not_crossed_is_refused():
             compare_crossed(system, other)
     for level in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="Expected a level between 0 and 1, got"):
-            told(0.1).interval(level)
+            build_crossed(0.1).interval(level)
         with pytest.raises(ValueError, match="Expected a level between 0 and 1, got"):
             judge_crossed([], alpha=level)

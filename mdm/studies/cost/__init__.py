@@ -29,7 +29,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Model:
+class CostedModel:
     """A row: options of train.py, and the paper's numbers, in millions and 10⁹."""
 
     model: str
@@ -59,7 +59,7 @@ class Cost(Study):
     """
 
     segment: Annotated[Mapping[str, Any], Keeps(Mapping[str, Shape])]
-    rows: Annotated[Mapping[str, Any], Keeps(Mapping[str, Model])]
+    rows: Annotated[Mapping[str, Any], Keeps(Mapping[str, CostedModel])]
     notes: str
     title: str | None = None
 

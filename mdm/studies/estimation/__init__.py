@@ -27,7 +27,7 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RowSource:
     """How a critic gets its rows; every key but the first three is one of `Shared` and replaces it."""
 
     label: str
@@ -58,7 +58,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Critic:
+class CriticOptions:
     """penalty: arguments of `mdm.penalties.dependency.Dependency`; colour: number of a colour; show: whether the figure has it."""
 
     label: str
@@ -103,8 +103,8 @@ class Estimation(Study):
     seeds: Size
     laws: Annotated[Mapping[str, Any], Keeps(Mapping[str, Law])]
     cell: Annotated[Mapping[str, Any], Keeps(Shared)]
-    settings: Annotated[Mapping[str, Any], Keeps(Mapping[str, Setting])]
-    critics: Annotated[Mapping[str, Any], Keeps(Mapping[str, Critic])]
+    settings: Annotated[Mapping[str, Any], Keeps(Mapping[str, RowSource])]
+    critics: Annotated[Mapping[str, Any], Keeps(Mapping[str, CriticOptions])]
     layout: Annotated[Mapping[str, Any], Keeps(Layout)]
     title: str | None = None
 
