@@ -15,7 +15,7 @@ from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
 
 
-def begin(work):
+def start_process(work):
     """The process that does this."""
     pid = os.fork()
     if pid == 0:
@@ -34,7 +34,7 @@ def status_of(pid):
 
 
 def in_child(work):
-    return status_of(begin(work))
+    return status_of(start_process(work))
 
 
 def test_a_folder_has_one_owner_who_may_take_it_twice(tmp_path):
@@ -166,7 +166,7 @@ def test_two_processes_train_a_run_once(config, tmp_path):
         except InUse as error:
             Path(tmp_path / "refused").write_text(str(error))
 
-    assert [status_of(pid) for pid in [begin(work), begin(work)]] == [0, 0]
+    assert [status_of(pid) for pid in [start_process(work), start_process(work)]] == [0, 0]
     assert trained.read_text() == "x"
     assert records.find_problems(folder) == []
 
