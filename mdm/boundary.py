@@ -165,7 +165,7 @@ HYDRA = (
     (r" expecting \{.*\}", ""),
     (r"LexerNoViableAltException: ", "this is none: "),
     (r"no viable alternative at input", "a value ends too early after"),
-    (r"ConfigLoader is not set", "glob(…) came, which is read by no command; name the options, as penalty=kl,f"),
+    (r"ConfigLoader is not set", "got glob(…), which no command reads; name the options, as penalty=kl,f"),
     (r"requires --multirun", "are many runs, which need mdm train -m"),
 )
 """What Hydra says, and what is left of it."""

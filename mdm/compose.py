@@ -97,7 +97,7 @@ def take_search_path(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             rest.append(word)
     if len(folders) > 1 or len(lists) > 1:
         raise ValueError(
-            f"--config-dir and {KEY} are given once each, but {' '.join(arguments):.300} came; name all folders in one {KEY}=[…]."
+            f"--config-dir and {KEY} are given once each, got {' '.join(arguments):.300}; name all folders in one {KEY}=[…]."
         )
     return rest, [*folders, *(url for urls in lists for url in urls)]
 
@@ -121,7 +121,7 @@ def read_list(override: str) -> list[str]:
 
     values = OverridesParser.create().parse_override(override).value()
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{KEY} is a list of folders, but {override} came; write {KEY}=[file:///the/folder].")
+        raise ValueError(f"{KEY} is a list of folders, got {override}; write {KEY}=[file:///the/folder].")
     return [value if is_elsewhere(value) else format_folder_url(value.removeprefix("file://"), KEY) for value in map(str, values)]
 
 

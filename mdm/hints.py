@@ -167,4 +167,4 @@ def require_known(key: str, given: Iterable[Any], known: Iterable[str], of: str)
                 if close
                 else f"known are {', '.join(names) or 'none'}."
             )
-            raise ValueError(f"{of} has no key {said}, but {key}{said} came, which nothing would read; {other}")
+            raise ValueError(f"{of} has no key {said}, got {key}{said}, which nothing would read; {other}")

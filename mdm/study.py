@@ -140,7 +140,7 @@ def take_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
     said = [argument for argument in arguments if argument.startswith("jobs=")]
     jobs = said[-1].removeprefix("jobs=") if said else "1"
     if not (jobs.isascii() and jobs.isdecimal() and 1 <= int(jobs[:6]) <= MOST_JOBS):
-        raise ValueError(f"jobs is a number of processes, 1 to {MOST_JOBS}, but jobs={jobs} came; correct it.")
+        raise ValueError(f"jobs is a number of processes, 1 to {MOST_JOBS}, got jobs={jobs}; correct it.")
     return [argument for argument in arguments if argument not in said], int(jobs)
 
 

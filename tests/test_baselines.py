@@ -174,8 +174,8 @@ def candidates(config):
 def test_bad_input_is_refused(config, tmp_path):
     with pytest.raises(ValueError, match=r"A baseline is one of mean, .*'lasso' came; set model.baseline.kind"):
         Baseline(AUDIO, "lasso")
-    with pytest.raises(ValueError, match="penalty=kl came; use penalty=none"):
+    with pytest.raises(ValueError, match="penalty=kl; use penalty=none"):
         run(config("model=baseline", "penalty=kl"))
-    with pytest.raises(ValueError, match=r"A checkpoint is chosen by one of mae, .*, but minimum came; set trainer\.select"):
+    with pytest.raises(ValueError, match=r"A checkpoint is chosen by one of mae, .*, got minimum; set trainer\.select"):
         run(config("model=baseline", "trainer.select=minimum"))
     assert not (tmp_path / "outputs").exists()

@@ -167,7 +167,7 @@ def test_a_search_path_is_taken_from_a_command_line(mine, monkeypatch):
         (["--config-dir", "nothing"], "--config-dir names a folder of configs, but nothing is none"),
         (["--config-dir"], "--config-dir names a folder of configs, but nothing is none"),
         (["hydra.searchpath=[file://gone]"], "hydra.searchpath names a folder of configs, but gone is none"),
-        (["hydra.searchpath=mine"], "hydra.searchpath is a list of folders, but hydra.searchpath=mine came"),
+        (["hydra.searchpath=mine"], "hydra.searchpath is a list of folders, got hydra.searchpath=mine"),
         (["hydra.searchpath=[1]"], "hydra.searchpath is a list of folders"),
         (["--config-dir", "mine", "-cd", "mine"], "are given once each"),
         (["hydra.searchpath=[mine]", "hydra.searchpath=[mine]"], r"name all folders in one hydra.searchpath=[…]"),

@@ -254,7 +254,7 @@ def test_examples_are_the_extremes():
     rows = [{"id": str(i), "T": float(t)} for i, t in enumerate([3, 0, 5, 1, 4, 2])]
     assert [(row["end"], row["T"]) for row in pick_examples(rows, "T", 2)] == [("L", 0), ("L", 1), ("H", 5), ("H", 4)]
     for k in (0, 4):
-        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, but examples={k} came; use 1 to 3"):
+        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, got examples={k}; use 1 to 3"):
             pick_examples(rows, "T", k)
 
 

@@ -380,7 +380,7 @@ def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
 
 
 def test_too_few_permutations_are_refused(fresh):
-    with pytest.raises(ValueError, match=r"p <= 0\.05, which takes 19 permutations, but 18 came; set study\.permutations"):
+    with pytest.raises(ValueError, match=r"p <= 0\.05, which takes 19 permutations, got 18; set study\.permutations"):
         measure_ratios(fresh, infer(fresh, "valid"), 18)
 
 
@@ -404,7 +404,7 @@ def test_other_models_are_refused(fresh, config):
 def test_the_study_says_what_it_needs(tmp_path, outputs):
     with pytest.raises(ValueError, match=r"none has finished; run `mdm train -m"):
         main(["experiment=mfm/figure9", f"paths.outputs={tmp_path}"])
-    with pytest.raises(ValueError, match=r"or one of folder=…, but folder=x seed=0 came"):
+    with pytest.raises(ValueError, match=r"or one of folder=…, got folder=x seed=0"):
         main(["study=factors", "folder=x", "seed=0"])
-    with pytest.raises(ValueError, match=r"jobs is a number of processes, 1 to 512, but jobs=two came"):
+    with pytest.raises(ValueError, match=r"jobs is a number of processes, 1 to 512, got jobs=two"):
         main(["experiment=mfm/figure9", "jobs=two"])

@@ -676,9 +676,7 @@ def test_the_command_line_says_which_test_stars(swept, capsys):
     assert "n=3, 3 of them equal, cannot reach .05 in a family of" in printed  # made of the same errors
     with pytest.raises(ValueError, match=r"table\.test .*crossed, wilcoxon, sign_flip or mann_whitney.*welch"):
         main([*arguments, "table.test=welch"])
-    with pytest.raises(
-        ValueError, match=r"only data, seed, model and penalty choose among them, but table\.test=wilcoxon,crossed came"
-    ):
+    with pytest.raises(ValueError, match=r"only data, seed, model and penalty choose among them, got table\.test=wilcoxon,crossed"):
         main([*arguments, "table.test=wilcoxon,crossed"])
 
 
@@ -696,7 +694,7 @@ def test_the_command_refuses_records_of_other_settings(swept, capsys):
 
 
 def test_what_the_script_does_not_know(capsys):
-    with pytest.raises(ValueError, match="mixed is true or false, but mixed=maybe came"):
+    with pytest.raises(ValueError, match="mixed is true or false, got mixed=maybe"):
         main(["experiment=mdm/table1", "mixed=maybe"])
     with pytest.raises(ValueError, match="single has no table"):
         main([])

@@ -67,13 +67,13 @@ class InfoNCE(Penalty):
         super().__init__(weight)
         if scores not in ("inner", "cosine") or direction not in DIRECTIONS:
             raise ValueError(
-                f"InfoNCE's scores are inner or cosine and its direction {', '.join(DIRECTIONS)}, but {scores!r} and "
-                f"{direction!r} came; set penalty.objective.scores and penalty.objective.direction."
+                f"InfoNCE's scores are inner or cosine and its direction {', '.join(DIRECTIONS)}, got {scores!r} and "
+                f"{direction!r}; set penalty.objective.scores and penalty.objective.direction."
             )
         if not 0 < temperature < math.inf or dim < 1 or (hidden is not None and hidden < 1) or (block is not None and block < 2):
             raise ValueError(
-                "InfoNCE needs temperature > 0, dim >= 1, hidden >= 1 or null, and block >= 2 or null, but "
-                f"temperature={temperature}, dim={dim}, hidden={hidden}, block={block} came; set penalty.objective.*."
+                "InfoNCE needs temperature > 0, dim >= 1, hidden >= 1 or null, and block >= 2 or null, got "
+                f"temperature={temperature}, dim={dim}, hidden={hidden}, block={block}; set penalty.objective.*."
             )
         part_dims = part_dims or {}
         self.pairs = pairs_of(unimodal_dims, part_dims, pairs)

@@ -76,7 +76,7 @@ class Trained:
         wanted = self.splits.spec.features
         if set(counts) != set(wanted) or len(set(counts.values())) != 1 or 0 in counts.values():
             raise ValueError(
-                f"Each segment needs a sequence of {', '.join(wanted)}, but {counts} came; give every modality for every segment, "
+                f"Each segment needs a sequence of {', '.join(wanted)}, got {counts}; give every modality for every segment, "
                 "an empty sequence where it is missing."
             )
         text, modalities = {}, {}

@@ -107,8 +107,8 @@ def judge(comparisons: Sequence[Comparison], *, test: Test = "sign_flip", alpha:
     """
     if test not in get_args(Test) or not 0 < alpha < 1:
         raise ValueError(
-            f"Stars are given by one of {', '.join(get_args(Test))} at a level between 0 and 1, but test={test!r} and "
-            f"alpha={alpha} came; use test='sign_flip' and alpha=0.05."
+            f"Stars are given by one of {', '.join(get_args(Test))} at a level between 0 and 1, got test={test!r} and "
+            f"alpha={alpha}; use test='sign_flip' and alpha=0.05."
         )
     p = np.array([getattr(c, test) for c in comparisons], dtype=np.float64)
     # Holm's p grows with every p of the family, so with the smallest of all it is the least that it can be.

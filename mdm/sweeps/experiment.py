@@ -158,7 +158,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         if key in ("data", "seed", *CHOOSE):
             swept = given.is_sweep_override()
             if swept and (not given.is_discrete_sweep() or isinstance(given.value(), Glob)):
-                raise ValueError(f"Runs are chosen by lists of values, but {given.input_line} came; use {key}=a,b or range(…).")
+                raise ValueError(f"Runs are chosen by lists of values, got {given.input_line}; use {key}=a,b or range(…).")
             values[key] = tuple(given.sweep_string_iterator()) if swept else (given.get_value_element_as_str(),)
             if not values[key]:
                 raise ValueError(f"At least one value chooses runs, but {given.input_line} has none; use seed='range(10)', say.")
@@ -166,17 +166,17 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
             judged[key] = given.get_value_element_as_str()
         elif given.is_sweep_override():
             raise ValueError(
-                f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, but "
-                f"{given.input_line} came; give {key} one value, or sweep without experiment=."
+                f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, got "
+                f"{given.input_line}; give {key} one value, or sweep without experiment=."
             )
         else:
             (experiment if key == "experiment" else others).append(str(given.input_line))
     if len(experiment) > 1:
-        raise ValueError(f"One experiment is read at a time, but {' '.join(experiment)} came; leave one.")
+        raise ValueError(f"One experiment is read at a time, got {' '.join(experiment)}; leave one.")
     try:
         seeds = tuple(int(seed) for seed in values["seed"]) if "seed" in values else None
     except ValueError:
-        raise ValueError(f"Seeds are whole numbers, but seed={','.join(values['seed'])} came; use seed='range(10)', say.") from None
+        raise ValueError(f"Seeds are whole numbers, got seed={','.join(values['seed'])}; use seed='range(10)', say.") from None
     chosen = {key: values[key] for key in CHOOSE if key in values}
     return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others), judged)
 

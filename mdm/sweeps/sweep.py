@@ -54,8 +54,8 @@ def sweep(
     whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (runs_per_task, at_once))
     if not whole or runs_per_task < 1 or not 1 <= at_once <= runs_per_task:
         raise ValueError(
-            f"A task does at least one run, and at most all of its runs at once, but runs_per_task={runs_per_task} and "
-            f"at_once={at_once} came; set hydra.sweeper."
+            f"A task does at least one run, and at most all of its runs at once, got runs_per_task={runs_per_task} and "
+            f"at_once={at_once}; set hydra.sweeper."
         )
     planned = plan(list_wanted(cfg, arguments), composer)
     began = time.time()

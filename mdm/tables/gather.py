@@ -135,7 +135,7 @@ def take_mixed(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """
     said = [argument for argument in arguments if argument.startswith("mixed=")]
     if set(said) - {"mixed=true", "mixed=false"}:
-        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+        raise ValueError(f"mixed is true or false, got {' '.join(said)}.")
     return [argument for argument in arguments if argument not in said], said[-1:] == ["mixed=true"]
 
 

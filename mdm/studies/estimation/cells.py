@@ -91,15 +91,15 @@ class CriticCell:
             )
         if not self.marks or list(self.marks) != sorted(set(self.marks)) or self.marks[0] < 1 or not self.lr > 0:
             raise ValueError(
-                "A critic takes at least one step, of positive size, and is measured after increasing numbers of them, but "
-                f"marks={list(self.marks)} and lr={self.lr} came; set study.cell.marks and study.cell.lr."
+                "A critic takes at least one step, of positive size, and is measured after increasing numbers of them, got "
+                f"marks={list(self.marks)} and lr={self.lr}; set study.cell.marks and study.cell.lr."
             )
         least = min(self.batch_size, self.held_out, self.batch_size if self.rows is None else self.rows)
         if least < max(2, self.modalities) or (self.rows is not None and self.rows < self.batch_size) or self.products < 1:
             raise ValueError(
                 "Modalities are re-paired among at least as many rows as there are modalities, in batches no larger than the "
-                f"training set, but batch_size={self.batch_size}, rows={self.rows}, held_out={self.held_out} and "
-                f"products={self.products} came with {self.modalities} modalities; set study.cell or study.settings."
+                f"training set, got batch_size={self.batch_size}, rows={self.rows}, held_out={self.held_out} and "
+                f"products={self.products} with {self.modalities} modalities; set study.cell or study.settings."
             )
 
 

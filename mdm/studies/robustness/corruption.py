@@ -97,8 +97,8 @@ def corrupt(batch: Batch, setting: Corruption, *, means: Mapping[str, Float[Tens
     missing = [m for m in setting.kept if m not in batch.sequences]
     if missing or set(setting.kept) == set(batch.sequences):
         raise ValueError(
-            f"Some modalities of {', '.join(batch.sequences)} are kept and at least one is removed, but "
-            f"{', '.join(setting.kept) or 'none'} came; correct study.kept."
+            f"Some modalities of {', '.join(batch.sequences)} are kept and at least one is removed, got "
+            f"{', '.join(setting.kept) or 'none'}; correct study.kept."
         )
     sequences = dict(batch.sequences)
     for m, steps in batch.sequences.items():
