@@ -204,7 +204,7 @@ def test_a_folder_that_is_no_run(refused, tmp_path, monkeypatch, name, said):
         ("bench", "job=2", "bench.py has no key job"),
         ("bench", "nothing", "but nothing was asked for"),
         ("bench", "models=nothing", "bench.py knows the models"),
-        ("verify", "nothing", "Folders are verified"),
+        ("verify", "nothing", "mdm verify reads folders"),
     ],
 )
 def test_options_of_one_script(refused, name, said, message):

@@ -328,9 +328,7 @@ def test_a_ranking_is_said_with_its_interval_over_seeds():
 
 
 def test_what_cannot_be_explained(outputs):
-    with pytest.raises(
-        ValueError, match=r"Finished runs are studied, but of mdm/table5 none has finished; run `mdm train -m experiment"
-    ):
+    with pytest.raises(ValueError, match=r"A study needs finished runs, but mdm/table5 has none; run `mdm train -m experiment"):
         main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
     with pytest.raises(ValueError, match=r"study\.new must be a whole number of at least 0, but is 'few'"):
         main(["experiment=mdm/table3_lmf", "study.new=few"])

@@ -183,7 +183,7 @@ def test_a_file_that_does_not_fit_together_is_refused(changes, message):
 
 
 def test_other_refusals(config):
-    with pytest.raises(ValueError, match=r"declared by an experiment, but single has none; choose one"):
+    with pytest.raises(ValueError, match=r"declares its search in a section, but single has none; choose one"):
         parse_search(config())
     search = parse_search(declare_search())
     with pytest.raises(ValueError, match=r"model\.optimizer\.lr is searched, got model\.optimizer\.lr=3"):
@@ -276,7 +276,7 @@ def test_another_file_is_not_overwritten_silently(tmp_path):
     path = tmp_path / "search" / "synthetic" / "lmf.yaml"
     for _ in range(2):
         write_tuned(path, "a: 1\n", overwrite=False)
-    with pytest.raises(ValueError, match=r"lmf\.yaml is another file than this search would write; add overwrite=true"):
+    with pytest.raises(ValueError, match=r"lmf\.yaml differs from what this search would write; add overwrite=true"):
         write_tuned(path, "a: 2\n", overwrite=False)
     assert path.read_text() == "a: 1\n"
     write_tuned(path, "a: 2\n", overwrite=True)

@@ -32,7 +32,7 @@ TEXTS = ("format", "source", "out", "name", "download")
 
 
 def read_settings(arguments: list[str]) -> dict[str, Any]:
-    """configs/prepare.yaml with the command line's ``key=value`` over it. Raises ValueError on what it has not got."""
+    """configs/prepare.yaml with the command line's ``key=value`` over it. Raises ValueError on an unknown key."""
     base: Any = OmegaConf.load(find_configs() / "prepare.yaml")
     OmegaConf.set_struct(base, True)
     OmegaConf.set_struct(base.options, False)

@@ -67,7 +67,7 @@ class Dependency(Penalty):
     its values saturate below 1; trained logistically and ended by tanh.
     ``configs/penalty/wasserstein.yaml`` has those of the distance: trained on its bound, linear, under the gradient penalty.
 
-    Raises ValueError on an unknown name, a number out of its range, a training or a divergence that the measure has not, or
+    Raises ValueError on an unknown name, a number out of its range, a training or a divergence that the measure does not offer, or
     Pearson's divergence of an unbounded log p/q.
     """
 

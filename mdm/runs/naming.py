@@ -61,7 +61,7 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
 
     Values that differ give folders that differ, whatever their spelling: 1 and 1.0 are one value, true and 'true' are two.
 
-    Raises ValueError on a name that is no folder's or leads elsewhere, and a seed that is no whole number.
+    Raises ValueError on a name that cannot name a folder or leads elsewhere, and on a seed that is not a whole number.
     """
     require("seed", cfg.seed, Count)
     names = {"name": cfg.name, "data.name": cfg.data.name, "model.name": cfg.model.name, "penalty.name": name_penalty(cfg)}

@@ -105,7 +105,7 @@ class Trained:
 
 
 def look_up_ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
-    """Words as ids; those that the vocabulary has not are one unknown word."""
+    """Words as ids; words outside the vocabulary become the unknown word."""
     index = {word: i for i, word in enumerate(vocabulary)}
     return [index.get(word, UNKNOWN) for word in words]
 

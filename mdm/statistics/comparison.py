@@ -100,8 +100,8 @@ def compare(
 def judge(comparisons: Sequence[Comparison], *, test: Test = "sign_flip", alpha: float = 0.05) -> list[Verdict]:
     """Stars for one family: all comparisons that a table declares.
 
-    A star needs Holm's p < alpha. There is none where not even the smallest p's that the numbers of runs and their zeros allow, in
-    the whole family, would do.
+    A star needs Holm's p < alpha. Some families cannot have one: with few runs, or many pairs that do not differ, even the smallest
+    possible p's stay above alpha after Holm's correction. Such a comparison says so.
 
     Raises ValueError on another test, and unless 0 < alpha < 1.
     """

@@ -1,7 +1,7 @@
 """Exact tests, whatever the ties: what would the statistic have been, had signs or labels fallen otherwise?
 
 Libraries go over to normal approximations at n = 10 or where values tie, and then call significant at n = 5 what cannot be.
-All p are two-sided. ±inf is a value like any other, beyond all the rest; NaN is none.
+All p are two-sided. ±inf counts as a value beyond all others; NaN is refused.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def make_study(arguments: list[str], mixed: bool) -> None:
 
 
 def take_folder(arguments: Sequence[str]) -> Path | None:
-    """The run that is read by itself, as ``folder=…`` says; None if it is an experiment that is read.
+    """The single run that ``folder=…`` names; None if an experiment is read.
 
     Raises ValueError if it is named beside anything else, and if there is no such folder.
     """
@@ -50,8 +50,8 @@ def take_folder(arguments: Sequence[str]) -> Path | None:
         return None
     if len(arguments) > 1 or not Path(named[0]).is_dir() or not named[0]:
         raise ValueError(
-            f"Runs of an experiment are studied, or one of folder=…, got {' '.join(arguments)}; name one experiment, or one "
-            "folder that is there."
+            f"A study reads the runs of an experiment, or one of folder=…, got {' '.join(arguments)}; name one experiment, or one "
+            "folder that exists."
         )
     return Path(named[0])
 
@@ -123,7 +123,7 @@ def conduct(study: Study, experiment: Experiment, jobs: int = 1) -> None:
 
 
 def name_study(study: Study) -> str:
-    """What its folder is called."""
+    """The name of a study's folder."""
     return type(study).__name__.lower()
 
 

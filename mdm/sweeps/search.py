@@ -47,7 +47,7 @@ class Search:
     draws: int | None = None
 
     def points(self) -> list[dict[str, Any]]:
-        """The grid's points in its order. More draws contain fewer ones, so that what has been run stays of use."""
+        """The grid's points in its order. More draws contain fewer ones, so runs that are done stay useful."""
         points = [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
         if self.draws is None:
             return points
@@ -70,7 +70,9 @@ def parse_search(cfg: DictConfig) -> Search:
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
     """
     if "search" not in cfg:
-        raise ValueError(f"A search is declared by an experiment, but {cfg.name} has none; choose one, as experiment=search/mdm.")
+        raise ValueError(
+            f"An experiment declares its search in a section, but {cfg.name} has none; choose one, as experiment=search/mdm."
+        )
     # As written: an interpolation in a run's overrides is resolved in that run.
     raw: Any = OmegaConf.to_container(cfg.search, resolve=False)
     needed = {"title", "source", "data", "seeds", "runs", "grid", "select"}

@@ -62,7 +62,7 @@ class CriticCell:
         log(held_out·products) nats cannot be trusted, by whichever critic
     lr: of Adam
 
-    Raises ValueError on numbers out of their range, unknown arguments of the penalty, or a law that is none.
+    Raises ValueError on numbers out of their range, on unknown arguments of the penalty, and on a law that does not exist.
     """
 
     name: str
@@ -242,7 +242,7 @@ def plan_cells(
     critics: name → ``measures``, ``penalty``; how they are drawn
     cell: keys that all share
 
-    Raises ValueError if there is no cell, on a name that is none, and where `CriticCell` does.
+    Raises ValueError if there is no cell, on an unknown name, and where `CriticCell` does.
     """
     cells = []
     for setting, own in settings.items():

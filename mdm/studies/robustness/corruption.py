@@ -66,7 +66,7 @@ def list_settings(
 
     kept: lists of modalities; an empty one removes all; corruptions: names; levels: those of noise
 
-    Raises ValueError, naming the key, if there are none of them, a corruption is unknown or a level is outside [0, 1].
+    Raises ValueError, naming the key, if a list is empty, a corruption is unknown or a level is outside [0, 1].
     """
     kept, corruptions, levels = list(kept), list(corruptions), list(levels or [])
     if not kept or not corruptions or not set(corruptions) <= set(CORRUPTIONS):
