@@ -172,6 +172,21 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_pre
     assert prediction[:, 0].tolist() == stored
 
 
+def test_the_record_has_the_metrics_of_the_chosen_epoch(config, monkeypatch):
+    """Errors on validation that are made to rise: the first epoch is chosen, and no number of a later one stands beside it."""
+    measure = Learner.on_validation_epoch_end
+
+    def worsen(learner):
+        measure(learner)
+        learner.curve[-1] |= {name: 1.0 + learner.current_epoch for name in learner.curve[-1] if name.startswith("valid/")}
+
+    monkeypatch.setattr(Learner, "on_validation_epoch_end", worsen)
+    record = run(config("penalty=kl", "trainer.max_epochs=3"))
+    assert record["selected"] == {"by": "valid/mae", "epoch": 0, "epochs": 3}
+    assert {"mae", "kl/estimate"} <= set(record["valid"])
+    assert set(record["valid"].values()) == {1.0}
+
+
 def test_early_stopping_waits_for_patience(config):
     record = run(config("trainer.max_epochs=30", "trainer.patience=2", "model.optimizer.lr=0.1"))
     assert record["selected"]["epochs"] == min(30, record["selected"]["epoch"] + 3)
