@@ -15,7 +15,7 @@ from mdm.data.base import FOLDS, Segments
 from mdm.data.gaussian import folds, stream
 from mdm.data.pairing import SHAPES, STYLES, check_split, same_digit, table
 from mdm.formats import matlab
-from mdm.formats.base import folder, regular_file, sha256
+from mdm.formats.base import file_hash, folder, regular_file
 from mdm.formats.confined import Confined, Unreadable
 
 IMAGES, LABELS = 0x803, 0x801
@@ -78,7 +78,7 @@ def read_svhn_mnist(
         truth={},
         source={
             "format": "svhn_mnist",
-            "files": {path.name: sha256(path) for path in files},
+            "files": {path.name: file_hash(path) for path in files},
             "options": {"split": split, "pairs": pairs, "train": train, "valid": valid, "seed": seed},
             "cleaned": {},
         },
