@@ -1,8 +1,8 @@
 """Stage one, data: what opens the test fold.
 
-While a run trains, the rows of its test fold are nowhere in what it is handed. Where the data are those of a config, they are not even
-in memory: the data set is made, or its store opened, again when the fold is opened. That is done once, for a `Selection`: which
-checkpoint was chosen, by which value of the curve. All of it is held against what lies on disk.
+While a run trains, the rows of its test fold are nowhere in what it is handed. Where the data are those of a config, they are not
+even in memory: the data set is made, or its store opened, again when the fold is opened. That is done once, for a `Selection`:
+which checkpoint was chosen, by which value of the curve. All of it is held against what lies on disk.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from mdm.types import Batch, DataSpec, Feature
 class Splits:
     """Batches of one data set for one run.
 
-    data: the table of segments, or what makes it, always the same. Of what is made the test fold is dropped, and made again when it is
-        opened; a table that is passed is held until then
+    data: the table of segments, or what makes it, always the same. Of what is made the test fold is dropped, and made again when
+        it is opened; a table that is passed is held until then
     batch_size: rows per batch
     seed: the run's seed; the batch order of epoch e is a function of (seed, e) alone
     text: which kind of text is the language modality (a key of ``segments.text``), or None for no language
@@ -196,8 +196,8 @@ class Splits:
         if known:
             raise ValueError(
                 f"The test fold opens only after a checkpoint was chosen on validation, but {len(known)} of {segments.name}'s "
-                f"segments are of it ({', '.join(segments.ids[i] for i in known[:3])}), whatever they are called; read a run's own data "
-                "fold by fold, with batches(fold)."
+                f"segments are of it ({', '.join(segments.ids[i] for i in known[:3])}), whatever they are called; a run's own data "
+                "are read fold by fold; use batches(fold)."
             )
 
     def _loader(self, fold: Fold, order: Sampler[list[int]]) -> DataLoader[Batch]:

@@ -62,8 +62,10 @@ class Trained:
 
     @cached_property
     def data(self) -> Segments:
-        """The run's whole data set, for people to read of."""
-        return make(self.cfg.data.segments)
+        """The run's whole data set, its test fold too."""
+        segments = make(self.cfg.data.segments)
+        expect_card(self.splits.card_hash, segments.card_hash, segments.name)
+        return segments
 
     def predict(self, segments: Segments) -> Float[np.ndarray, "n targets"]:
         """Predictions for new segments, in their order, in the units of the labels.
@@ -113,6 +115,15 @@ class Trained:
         )
 
 
+def expect_card(trained_on: str, came: str, name: str) -> None:
+    """Raise ValueError unless data are those that a run was trained on."""
+    if came != trained_on:
+        raise ValueError(
+            f"A run is read with the data that it was trained on, whose card is {trained_on[:12]}, but {name} is now {came[:12]}; "
+            "restore that store, or train again."
+        )
+
+
 def ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
     """Words as ids; those that the vocabulary has not are one unknown word."""
     index = {word: i for i, word in enumerate(vocabulary)}
@@ -140,11 +151,7 @@ def load(folder: str | Path) -> Trained:
         raise ValueError(f"{folder} is a baseline, which has no weights; load a run of another model.")
     quiet()
     splits = build_splits(cfg)
-    if splits.card_hash != card:
-        raise ValueError(
-            f"A run is read with the data that it was trained on, whose card is {card[:12]}, but {cfg.data.name} is now "
-            f"{splits.card_hash[:12]}; restore that store, or train again."
-        )
+    expect_card(card, splits.card_hash, cfg.data.name)
     learner = build_learner(cfg, splits)
     restore(learner, folder / BEST, cfg.trainer.precision)
     altered = records.problems(folder)
