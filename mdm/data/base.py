@@ -208,7 +208,7 @@ class Segments:
         return hashlib.sha256((json.dumps(self.card, sort_keys=True) + rest).encode()).hexdigest()
 
 
-def file_hash(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

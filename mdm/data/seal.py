@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from mdm.data.base import Segments, file_hash
+from mdm.data.base import Segments, hash_file
 from mdm.metrics import pick_best
 
 
@@ -44,7 +44,7 @@ def select(checkpoint: Path, curve: Path, epoch: int, metric: str, value: float)
     """
     if not checkpoint.is_file():
         raise ValueError(f"{SHUT}, but {checkpoint} does not exist; train first.")
-    return Selection(checkpoint, curve, epoch, metric, value, file_hash(checkpoint))
+    return Selection(checkpoint, curve, epoch, metric, value, hash_file(checkpoint))
 
 
 SHUT = "The test fold opens only after a checkpoint was chosen on validation"
@@ -70,7 +70,7 @@ def check_selection(selection: object) -> None:
             f"{SHUT}, but epoch {selection.epoch} came and {selection.metric} is best in epoch {best} of {selection.curve}; choose "
             "again, or remove the folder and run again."
         )
-    if file_hash(selection.checkpoint) != selection.sha256:
+    if hash_file(selection.checkpoint) != selection.sha256:
         raise ValueError(
             f"{SHUT}, but {selection.checkpoint} has changed since it was chosen; choose again, or remove the folder and run again."
         )

@@ -16,12 +16,12 @@ from jaxtyping import Int, Shaped
 from torch.utils.data import DataLoader, Sampler
 
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
-from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, as_is
+from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, return_batch
 from mdm.data.checks import check
 from mdm.data.copies import hash_labelled
 from mdm.data.rows import take
 from mdm.data.seal import Sealed, Selection
-from mdm.data.views import View
+from mdm.data.views import ModalityReader
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec, Feature
 
@@ -67,9 +67,9 @@ class Splits:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
         if max_steps is not None and max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, but is {max_steps}; leave it null to keep all steps.")
-        again = made_again(data)
+        again = make_again(data)
         segments = check(again())
-        fold = segments.fold if folds is None else divided(segments, folds)
+        fold = segments.fold if folds is None else divide(segments, folds)
         rows = {name: np.flatnonzero(fold == name) for name in FOLDS}
         empty = [name for name in FOLDS if len(rows[name]) == 0]
         if empty:
@@ -94,7 +94,7 @@ class Splits:
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self._text, self._unlabeled, self._overfit = text, unlabeled, overfit
         train = rows["train"]
-        self._views = {name: View(ragged, train, scale, max_steps) for name, ragged in chosen.items()}
+        self._views = {name: ModalityReader(ragged, train, scale, max_steps) for name, ragged in chosen.items()}
         kinds = {text if name == "language" else name for name in chosen}
         self.spec = DataSpec(
             features={name: view.feature for name, view in self._views.items()},
@@ -240,7 +240,7 @@ def load_batches(fold: Fold, order: Sampler[list[int]], workers: int) -> DataLoa
     return DataLoader(
         fold,
         batch_sampler=order,
-        collate_fn=as_is,
+        collate_fn=return_batch,
         num_workers=workers,
         persistent_workers=workers > 0,
         # Without a generator of its own a loader draws a seed from the global one at every epoch.
@@ -248,7 +248,7 @@ def load_batches(fold: Fold, order: Sampler[list[int]], workers: int) -> DataLoa
     )
 
 
-def made_again(data: Segments | Callable[[], Segments]) -> Callable[[], Segments]:
+def make_again(data: Segments | Callable[[], Segments]) -> Callable[[], Segments]:
     """What gives the data set whenever it is called."""
     return (lambda: data) if isinstance(data, Segments) else data
 
@@ -280,7 +280,7 @@ def choose(segments: Segments, text: str | None, modalities: list[str] | None) -
     return features
 
 
-def divided(segments: Segments, folds: Callable[[Segments], Shaped[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
+def divide(segments: Segments, folds: Callable[[Segments], Shaped[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
     """A division of the labelled segments; the unlabelled stay so, but for those of tested and validated videos, which are left
     out: they would carry their speakers into training."""
     labelled = segments.fold != UNLABELED
