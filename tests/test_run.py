@@ -15,7 +15,8 @@ import pytest
 import torch
 import yaml
 
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import select
+from mdm.data.splits import Splits
 from mdm.data.writing import write_store
 from mdm.formats.prepare import prepare
 from mdm.runs import build, precision, protocol, records
@@ -165,9 +166,8 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_pre
     splits = build_splits(cfg)
     learner = build_learner(cfg, splits)
     learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"])
-    prediction, _ = predict(
-        learner.backbone, splits.open_test(Selection(folder / "best.ckpt", best, "valid/mae", record["valid"]["mae"]))
-    )
+    selection = select(folder / "best.ckpt", folder / "curve.csv", best, "valid/mae", record["valid"]["mae"])
+    prediction, _ = predict(learner.backbone, splits.open_test(selection))
     stored = [float(row["prediction"]) for row in table(folder / "predictions.csv")]
     assert prediction[:, 0].tolist() == stored
 
