@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 
 from mdm.data.base import PADDING, UNKNOWN, Ragged
+from mdm.data.rows import Rows, take
 from mdm.types import Feature, Sequence
 
 MAPPED_AT_MOST = 64 * 2**20
@@ -19,34 +20,36 @@ up to 2 MiB around each row that is read, so that even counting what was read wo
 
 
 class ModalityReader:
-    """One modality as a run reads it: scaled and cut to its last steps."""
+    """One modality of a fold as a run reads it: scaled and cut to its last steps.
+
+    What is learned of it, and the rows that it has, are those of ``train``.
+    """
 
     def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
-        self.ragged, self.max_steps = ragged, max_steps
+        self.max_steps, self.rows = max_steps, take(ragged, train)
         self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary, unseen_tokens(ragged, train))
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
             self.shift, self.factor = measure_scaling(ragged, train, scale)
 
-    def of(self, ragged: Ragged) -> ModalityReader:
+    def of(self, rows: Rows) -> ModalityReader:
         """Other sequences read in the same way."""
         other = copy.copy(self)
-        other.ragged = ragged
+        other.rows = rows
         return other
 
     def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
         """Padded behind, to the longest of these rows."""
-        ends, lengths = self.ragged.offsets[rows + 1], self.ragged.lengths_of(rows)
+        lengths = self.rows.lengths_of(rows)
         if self.max_steps is not None:
             lengths = np.minimum(lengths, self.max_steps)
-        steps = np.arange(max(int(lengths.max(initial=0)), 1))
-        mask = steps < lengths[:, None]
-        values = self.ragged.values[np.where(mask, (ends - lengths)[:, None] + steps, 0)]
-        release(self.ragged.values)
+        time = max(int(lengths.max(initial=0)), 1)
+        mask = np.arange(time) < lengths[:, None]
+        values = self.rows.read_last(rows, lengths, time)
         if self.shift is not None and self.factor is not None:
             values = (values - self.shift) * self.factor
-        if self.ragged.tokens:
+        if self.rows.tokens:
             values = values.astype(np.int64)
         values[~mask] = PADDING
         return Sequence(torch.from_numpy(values), torch.from_numpy(mask))

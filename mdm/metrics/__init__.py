@@ -180,6 +180,19 @@ def find_metric(name: str) -> Metric:
     return known[plain]
 
 
+def pick_best(values: Sequence[float], metric: str) -> int:
+    """Index of the best value of a metric; ties go to the earlier one, and NaN is worse than any number.
+
+    Compared in single precision, so that differences in the last bit of a mean decide nothing.
+
+    >>> pick_best([0.9, float("nan"), 0.7, 0.7], "mae")
+    2
+    """
+    sign = 1 if find_metric(metric).lower_is_better else -1
+    rounded = [np.float32(value) for value in values]
+    return min(range(len(rounded)), key=lambda i: (bool(np.isnan(rounded[i])), sign * rounded[i]))
+
+
 def format_heading(name: str) -> str:
     """``acc2_pos`` → Acc-2 (pos), ``happy/f1_nonneg`` → happy F1 (nonneg).
 

@@ -83,7 +83,7 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[PlannedRun]:
         of_data = OmegaConf.to_yaml(cfg.data, resolve=True)
         if of_data not in sets:
             splits = build_splits(cfg)
-            sets[of_data] = splits.segments.card_hash, splits.spec
+            sets[of_data] = splits.card_hash, splits.spec
         card, spec = sets[of_data]
         check_select(cfg.trainer.select, spec)
         folder, _, found = locate_run(cfg, overrides, card)
