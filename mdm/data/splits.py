@@ -23,7 +23,7 @@ from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, as_is
 from mdm.data.checks import check
 from mdm.data.views import View
 from mdm.seeds import derive
-from mdm.types import Batch, DataSpec, Feature
+from mdm.types import Batch, DataSpec
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ class Splits:
     def like(self, segments: Segments) -> Splits:
         """Other segments read as these are: the same modalities, scaling and known words, all from this training fold.
 
-        Raises ValueError if the other segments lack a modality or have other features.
+        Words are read by what they are, whatever ids the other segments give them; words that the data have not are unknown.
+
+        Raises ValueError if the other segments lack a modality, or it is of another kind or width.
         """
         other = copy.copy(self)
         check(segments)
@@ -150,10 +152,10 @@ class Splits:
         for name, view in self._views.items():
             kind = str(self._text) if name == "language" else name
             ragged = features.get(kind)
-            if ragged is None or Feature(ragged.dim, ragged.tokens, ragged.vocabulary, view.feature.unseen) != view.feature:
+            if ragged is None or not view.fits(ragged):
                 raise ValueError(
                     f"New segments must have the features of the training data, but {segments.name}'s {kind} is "
-                    f"{'missing' if ragged is None else 'of another width or vocabulary'}; prepare them in the same way."
+                    f"{'missing' if ragged is None else 'of another kind or width'}; prepare them in the same way."
                 )
             other._views[name] = view.of(ragged)
         other.segments, other._sealed = segments, segments.card_hash == self.segments.card_hash
