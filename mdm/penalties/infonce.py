@@ -48,6 +48,7 @@ class InfoNCE(Penalty):
     """
 
     lowers = False
+    bound_from = "below"
 
     def __init__(
         self,
