@@ -31,10 +31,10 @@ class Steps(nn.Module):
     def forward(self, sequence: Sequence) -> Sequence:
         if self.embedding is None:
             return sequence
-        return Sequence(self.embedding(known_ids(sequence.values, self.embedding.num_embeddings)), sequence.mask)
+        return Sequence(self.embedding(replace_unknown(sequence.values, self.embedding.num_embeddings)), sequence.mask)
 
 
-def known_ids(ids: Int[Tensor, "*shape"], dim: int) -> Int[Tensor, "*shape"]:
+def replace_unknown(ids: Int[Tensor, "*shape"], dim: int) -> Int[Tensor, "*shape"]:
     """Ids as a learned table of ``dim`` rows reads them: what the training fold has not (`Feature`) is the unknown word."""
     return torch.where(ids < dim, ids, UNKNOWN)
 
@@ -120,7 +120,7 @@ class PooledEncoder(nn.Module):
 Number = TypeVar("Number", int, float)
 
 
-def each(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
+def expand_option(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
     """An option that is a number for all names, or a mapping that has each of them; in the order of the names.
 
     Raises ValueError if the mapping has others.

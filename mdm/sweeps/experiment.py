@@ -181,7 +181,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others), judged)
 
 
-def table_of(cfg: DictConfig) -> Table:
+def parse_table(cfg: DictConfig) -> Table:
     """The table that a composed experiment declares.
 
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
@@ -207,7 +207,7 @@ def table_of(cfg: DictConfig) -> Table:
                 f"A table's tests are about one of its columns, but of {name} it has {', '.join(metrics[name]) or 'none'} and "
                 f"primary={primary[name]}; set table.metrics and table.primary."
             )
-    rows = {name: row_of(name, keys) for name, keys in raw["rows"].items()}
+    rows = {name: parse_row(name, keys) for name, keys in raw["rows"].items()}
     for row in rows.values():
         if row.baseline is not None and (row.baseline == row.name or row.baseline not in rows or rows[row.baseline].run is None):
             raise ValueError(
@@ -232,7 +232,7 @@ def read_section(cfg: DictConfig, name: str, group: type) -> dict[str, Any]:
     return {str(key): value for key, value in raw.items()}
 
 
-def row_of(name: str, keys: Mapping[str, Any]) -> Row:
+def parse_row(name: str, keys: Mapping[str, Any]) -> Row:
     """One row of ``table.rows``."""
     if keys.get("run") is None and keys.get("paper") is None:
         raise ValueError(
@@ -242,7 +242,7 @@ def row_of(name: str, keys: Mapping[str, Any]) -> Row:
     return Row(name=name, **{**{key: value for key, value in keys.items() if value is not None}, **lists})
 
 
-def cells(table: Table, arguments: Sequence[str]) -> list[Cell]:
+def list_cells(table: Table, arguments: Sequence[str]) -> list[Cell]:
     """The cells of a table that the command line leaves, data set by data set in the order of the rows.
 
     Raises ValueError where `read_arguments` does, and if none is left.

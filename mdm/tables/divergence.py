@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.tables.gather import Run
 
 STOPPED = ("Every loss term must be finite", "A critic's loss must be finite")
@@ -28,7 +28,7 @@ def find_diverged(runs: Sequence[Run]) -> tuple[int, ...]:
     nothing: they predict a constant, or their value of that metric is no better than that of the mean of the training labels. A row
     of which no run has learned anything is meant so (a floor), or is as bad as that, and is compared as it is.
     """
-    lost = [score_of_choice(run.record, "valid") is None for run in runs]
+    lost = [find_chosen_score(run.record, "valid") is None for run in runs]
     idle = [learned_nothing(run.record) for run in runs]
     some = not all(a or b for a, b in zip(lost, idle, strict=True))
     return tuple(run.seed for run, gone, flat in zip(runs, lost, idle, strict=True) if gone or (flat and some))
@@ -36,17 +36,17 @@ def find_diverged(runs: Sequence[Run]) -> tuple[int, ...]:
 
 def learned_nothing(record: Mapping[str, Any]) -> bool:
     """Whether a run's predictions for validation are a constant, or no better than the mean of the training labels."""
-    own, floor = score_of_choice(record, "valid"), score_of_choice(record, "valid_of_train_mean")
+    own, floor = find_chosen_score(record, "valid"), find_chosen_score(record, "valid_of_train_mean")
     if predicts_constant(record["valid"]):
         return True
     # A constant has no correlation: what is chosen by one cannot be held against it.
     if own is None or floor is None:
         return False
-    lower = metric_of(record["selected"]["by"]).lower_is_better
+    lower = find_metric(record["selected"]["by"]).lower_is_better
     return own >= floor if lower else own <= floor
 
 
-def score_of_choice(record: Mapping[str, Any], part: str) -> float | None:
+def find_chosen_score(record: Mapping[str, Any], part: str) -> float | None:
     """Of the metric that chose the checkpoint; None if it is not defined there."""
     value: float | None = record[part][record["selected"]["by"].removeprefix("valid/")]
     return value

@@ -163,7 +163,7 @@ def test_spectral_norm_makes_the_critic_one_lipschitz(architecture, output):
                 assert float(torch.linalg.matrix_norm(layer.weight, 2)) == pytest.approx(1, rel=1e-3)
 
 
-def product_of_norms(critic):
+def multiply_norms(critic):
     return math.prod(float(torch.linalg.matrix_norm(m.weight.detach(), 2)) for m in critic.layers if isinstance(m, nn.Linear))
 
 
@@ -180,9 +180,9 @@ def test_no_critic_in_the_middle_of_training_is_steeper_than_one(architecture):
             optimizer.zero_grad()
             (critic(rows(20, seed=step)).mean() - critic(rows(20, seed=50 + step)).mean()).backward()
             optimizer.step()
-        training.append(product_of_norms(critic))
+        training.append(multiply_norms(critic))
         critic.eval()
-        evaluated.append(product_of_norms(critic))
+        evaluated.append(multiply_norms(critic))
         x, y = critic.prepare(rows(200, seed=1)), critic.prepare(rows(200, seed=2))
         assert ((critic.score(x) - critic.score(y)).abs() <= (1 + 1e-5) * (x - y).norm(dim=1) + 1e-6).all()
     assert max(training) > 1.01

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mdm.backbones.layers import known_ids, masked_mean
+from mdm.backbones.layers import masked_mean, replace_unknown
 from mdm.backbones.mfm import MFM
 from mdm.data import lexicon
 from mdm.runs.trained import Trained
@@ -81,7 +81,7 @@ def average_real(sequence: Sequence, dim: int) -> Float[Tensor, "batch dim"]:
     if sequence.values.ndim == 3:
         return masked_mean(sequence)
     counts = torch.zeros(len(sequence.values), dim)
-    counts.scatter_add_(1, known_ids(sequence.values, dim), sequence.mask.float())
+    counts.scatter_add_(1, replace_unknown(sequence.values, dim), sequence.mask.float())
     return counts / sequence.lengths.clamp(min=1)[:, None]
 
 
