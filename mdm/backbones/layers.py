@@ -20,7 +20,7 @@ from mdm.types import DataSpec, Feature, Sequence
 class Steps(nn.Module):
     """The steps of one modality as vectors: given vectors as they are, tokens through a trainable embedding.
 
-    Words that the training fold has not share the embedding of the unknown word. ``dim`` is the width that comes out.
+    Words outside the training fold share the embedding of the unknown word. ``dim`` is the output width.
     """
 
     def __init__(self, feature: Feature, embedding_dim: int):

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 
 from mdm.data.base import PADDING, UNKNOWN, Ragged
+from mdm.data.rows import Rows, take
 from mdm.types import Feature, Sequence
 
 MAPPED_AT_MOST = 64 * 2**20
@@ -20,12 +21,15 @@ up to 2 MiB around each row that is read, so that even counting what was read wo
 
 
 class ModalityReader:
-    """One modality as a run reads it: scaled and cut to its last steps."""
+    """One modality of a fold as a run reads it: scaled and cut to its last steps.
+
+    What is learned of it, and the rows that it has, are those of ``train``.
+    """
 
     def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
         self.max_steps = max_steps
         self.feature = describe_feature(ragged, train)
-        self._take(ragged)
+        self._hold(take(ragged, train))
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
@@ -38,28 +42,27 @@ class ModalityReader:
             return False
         return bool(own.vocabulary) or (ragged.dim <= own.dim + own.others if own.tokens else ragged.dim == own.dim)
 
-    def of(self, ragged: Ragged) -> ModalityReader:
+    def of(self, rows: Rows) -> ModalityReader:
         """Other sequences (that `fits`) read in the same way."""
         other = copy.copy(self)
-        other._take(ragged)
+        other._hold(rows)
         return other
 
-    def _take(self, ragged: Ragged) -> None:
-        self.ragged = ragged
-        self.codes = code_words(ragged.vocabulary, self.feature.vocabulary) if ragged.vocabulary else None
+    def _hold(self, rows: Rows) -> None:
+        self.rows = rows
+        self.codes = code_words(rows.vocabulary, self.feature.vocabulary) if rows.vocabulary else None
 
     def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
         """Padded behind, to the longest of these rows."""
-        ends, lengths = self.ragged.offsets[rows + 1], self.ragged.lengths_of(rows)
+        lengths = self.rows.lengths_of(rows)
         if self.max_steps is not None:
             lengths = np.minimum(lengths, self.max_steps)
-        steps = np.arange(max(int(lengths.max(initial=0)), 1))
-        mask = steps < lengths[:, None]
-        values = self.ragged.values[np.where(mask, (ends - lengths)[:, None] + steps, 0)]
-        release(self.ragged.values)
+        time = max(int(lengths.max(initial=0)), 1)
+        mask = np.arange(time) < lengths[:, None]
+        values = self.rows.read_last(rows, lengths, time)
         if self.shift is not None and self.factor is not None:
             values = (values - self.shift) * self.factor
-        if self.ragged.tokens:
+        if self.rows.tokens:
             values = values.astype(np.int64) if self.codes is None else self.codes[values]
         values[~mask] = PADDING
         return Sequence(torch.from_numpy(values), torch.from_numpy(mask))

@@ -20,8 +20,8 @@ def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"],
     x, y = require_matrices(x=x, y=y)
     if x.shape[1] != y.shape[1] or moments < 1:
         raise ValueError(
-            f"CMD compares at least one moment of samples [n, d] and [m, d], but {moments} moments of {list(x.shape)} and "
-            f"{list(y.shape)} came; use one width."
+            f"CMD compares at least one moment of samples [n, d] and [m, d], got {moments} moments of {list(x.shape)} and "
+            f"{list(y.shape)}; use one width."
         )
     means = x.mean(0), y.mean(0)
     value = torch.linalg.vector_norm(means[0] - means[1])
@@ -45,8 +45,8 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
     a, b = require_matrices(a=a, b=b)
     if form not in ("features", "gram") or len(a) != len(b) or (form == "gram" and a.shape[1] != b.shape[1]):
         raise ValueError(
-            "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], but "
-            f"form={form!r}, {list(a.shape)} and {list(b.shape)} came; give the same rows of both."
+            "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], got "
+            f"form={form!r}, {list(a.shape)} and {list(b.shape)}; give the same rows of both."
         )
     with torch.autocast(a.device.type, enabled=False):
         if form == "gram":
@@ -79,8 +79,8 @@ def mardia_kurtosis(
     centre = double.mean(0) if mean is None else mean.double()
     if centre.shape != (p,) or (covariance is not None and covariance.shape != (p, p)) or not ridge >= 0:
         raise ValueError(
-            f"A kurtosis of rows [n, {p}] takes a mean [{p}], a covariance [{p}, {p}] and a ridge >= 0, but {list(centre.shape)}, "
-            f"{None if covariance is None else list(covariance.shape)} and {ridge} came; give moments of the same columns."
+            f"A kurtosis of rows [n, {p}] takes a mean [{p}], a covariance [{p}, {p}] and a ridge >= 0, got {list(centre.shape)}, "
+            f"{None if covariance is None else list(covariance.shape)} and {ridge}; give moments of the same columns."
         )
     centred = double - centre
     s = centred.T @ centred / len(z) if covariance is None else covariance.double()

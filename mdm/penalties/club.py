@@ -57,7 +57,7 @@ class Club(Penalty):
         super().__init__(weight)
         if hidden < 1 or not bound > 0:
             raise ValueError(
-                f"CLUB needs hidden >= 1 and bound > 0, but hidden={hidden} and bound={bound} came; set the objective's hidden and "
+                f"CLUB needs hidden >= 1 and bound > 0, got hidden={hidden} and bound={bound}; set the objective's hidden and "
                 "bound."
             )
         part_dims = part_dims or {}

@@ -57,7 +57,7 @@ class Hsic(Penalty):
         super().__init__(weight)
         if bandwidth != "median" and (isinstance(bandwidth, str) or not 0 < bandwidth < float("inf")):
             raise ValueError(
-                f"HSIC's bandwidth is median or a positive number, but {bandwidth!r} came; set penalty.objective.bandwidth."
+                f"HSIC's bandwidth is median or a positive number, got {bandwidth!r}; set penalty.objective.bandwidth."
             )
         self.pairs = pairs_of(unimodal_dims, part_dims or {}, pairs)
         self.scale = None if isinstance(bandwidth, str) else 2 * bandwidth**2

@@ -44,7 +44,7 @@ class Orthogonal(Penalty):
     ):
         super().__init__(weight)
         if form not in ("features", "gram"):
-            raise ValueError(f"Orthogonality is of features or a gram matrix, but {form!r} came; set the objective's form.")
+            raise ValueError(f"Orthogonality is of features or a gram matrix, got {form!r}; set the objective's form.")
         widths = {"z": z_dim, **(part_dims or {}), **unimodal_dims}
         self.pairs = pairs_of(unimodal_dims, part_dims or {}, pairs, shared)
         unequal = [f"{a} ({widths[a]}) and {b} ({widths[b]})" for a, b in self.pairs if widths[a] != widths[b]]

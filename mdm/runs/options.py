@@ -91,7 +91,7 @@ def check_options(values: Mapping[str, Any]) -> None:
     given = values.get("max_time")
     if given is not None and (not isinstance(given, str) or not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", given)):
         raise ValueError(
-            f"trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but {format_value(given)} came; write it so."
+            f"trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got {format_value(given)}; write it so."
         )
 
 

@@ -88,9 +88,9 @@ def announce(splits: Splits) -> None:
     """What the run reads, and whether it is real."""
     spec, sizes = splits.spec, splits.sizes
     widths = ", ".join(f"{m} {f.dim}{' words' if f.tokens else ''}" for m, f in spec.features.items())
-    log.info("data %s: %s; segments %s", splits.segments.name, widths, ", ".join(f"{k} {v}" for k, v in sizes.items()))
-    if splits.segments.truth:
-        known = ", ".join(f"{k} {v:.3f}" for k, v in splits.segments.truth.items())
+    log.info("data %s: %s; segments %s", splits.name, widths, ", ".join(f"{k} {v}" for k, v in sizes.items()))
+    if splits.truth:
+        known = ", ".join(f"{k} {v:.3f}" for k, v in splits.truth.items())
         log.info("these data are SYNTHETIC (%s); a number from them says nothing about people", known)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import Selection, select
+from mdm.data.splits import Splits
 from mdm.metrics import evaluate
 from mdm.ownership import Owner, own
 from mdm.runs import claims, records
@@ -55,7 +56,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     check(cfg)
     silence_remarks()
     splits = build_splits(cfg)
-    folder, config, found = locate_run(cfg, overrides, splits.segments.card_hash)
+    folder, config, found = locate_run(cfg, overrides, splits.card_hash)
     if found == "finished":
         return reuse_record(folder)
     with own(folder) as owner:
@@ -108,7 +109,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     best, metric = find_best_row(curve, read_options(cfg.trainer)), name_metric(cfg.trainer.select)
     curve[-1]["seconds"] = time.monotonic() - began
     records.write_atomically(folder / BEST, json.dumps(baseline.settings(best)) + "\n")
-    selection = Selection(folder / BEST, best, metric, curve[best][metric])
+    selection = select(folder / BEST, folder / records.CURVE, best, metric, curve[best][metric])
     predictor, parameters = partial(baseline.predict, best), {"backbone": 0, "critics": 0}
     owner.check()
     with start_loggers(loggers, **describe_run(cfg, folder, config), curve=curve):
@@ -133,8 +134,9 @@ def conclude(
     parameters: dict[str, int],
     loggers: Sequence[Logger],
 ) -> dict[str, Any]:
-    """Read the test fold once with the chosen predictor, write the record, and say what came out."""
+    """Open the test fold, once, read it with the chosen predictor, write the record, and say what came out."""
     spec = splits.spec
+    records.write_table(folder / records.CURVE, curve)
     prediction, label = predictor(splits.open_test(selection))
     row = next(r for r in curve if int(r["epoch"]) == selection.epoch)
     record = {
@@ -153,14 +155,13 @@ def conclude(
         "folds": splits.sizes,
         "label_range": list(spec.label_range),
         "modalities": list(spec.modalities),
-        "data_card": splits.segments.card_hash,
-        "synthetic": bool(splits.segments.truth),
-        "truth": splits.segments.truth,
+        "data_card": splits.card_hash,
+        "synthetic": bool(splits.truth),
+        "truth": splits.truth,
         **describe_origin(),
     }
     if list_debug_reasons(cfg.trainer):
         record["debug"] = list_debug_reasons(cfg.trainer)
-    records.write_table(folder / records.CURVE, curve)
     predictions = build_prediction_rows(splits, prediction, label)
     records.finish(folder, record, predictions)
     summarize(record, folder)
