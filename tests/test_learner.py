@@ -309,7 +309,9 @@ def test_fresh_batches_come_in_another_order_in_each_pass_and_epoch(config):
     passes = sum(orders, [])
     assert len({tuple(sorted(one)) for one in passes}) == 1
     assert len(set(passes)) == 6
-    assert passes[0] != tuple(name for batch in build_splits(config("model=lmf")).train() for name in batch.ids), "the backbone's own"
+    assert passes[0] != tuple(name for batch in build_splits(config("model=lmf")).train() for name in batch.ids), (
+        "the backbone's own"
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 3])
