@@ -20,7 +20,7 @@ from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, return_b
 from mdm.data.checks import check
 from mdm.data.copies import hash_labelled
 from mdm.data.rows import take
-from mdm.data.seal import Sealed, Selection
+from mdm.data.seal import Sealed
 from mdm.data.views import ModalityReader
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec
@@ -138,8 +138,10 @@ class Splits:
         """The validation fold, in order."""
         return self.in_order("valid")
 
-    def open_test(self, selection: Selection) -> DataLoader[Batch]:
+    def open_test(self, selection: object) -> DataLoader[Batch]:
         """The test fold, in order, once a checkpoint has been chosen on validation; once.
+
+        selection: a `mdm.data.seal.Selection`; anything else opens nothing
 
         Raises ValueError where `mdm.data.seal.Sealed.open` does.
         """

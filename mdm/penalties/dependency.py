@@ -70,6 +70,16 @@ class Dependency(Penalty):
 
     Raises ValueError on an unknown name, a number out of its range, a training or a divergence that the measure does not offer, or
     Pearson's divergence of an unbounded log p/q.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, product=joint[torch.randperm(64)], label=torch.zeros(64, 1))
+    >>> kl = Dependency(z_dim=3, weight=0.1, shifts=1)
+    >>> list(kl.estimate(view)), kl.critic_loss(view).shape
+    (['estimate'], torch.Size([]))
     """
 
     lowers = False

@@ -139,7 +139,11 @@ def list_records(block: Block) -> list[dict[str, str]]:
 
 
 def format_ranges(seeds: Iterable[int]) -> str:
-    """0 to 9, or 0, 1 and 5 to 7."""
+    """0 to 9, or 0, 1 and 5 to 7.
+
+    >>> format_ranges([0, 1, 5, 6, 7])
+    '0, 1, 5 to 7'
+    """
     parts = []
     for _, group in groupby(enumerate(sorted(seeds)), lambda pair: pair[1] - pair[0]):
         run = [seed for _, seed in group]
