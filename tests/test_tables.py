@@ -75,7 +75,8 @@ class Outputs:
         prediction = (label + error)[:, None]
         metrics = evaluate(prediction, label[:, None], (-3.0, 3.0), ("sentiment",)) | (test or {})
         base = {"data": data, "seed": seed, "valid": metrics, "test": metrics, "label_range": [-3.0, 3.0], "synthetic": True}
-        base |= {"selected": {"by": "valid/mae"}, "data_card": f"{data}-card", "commit": "0123456789"}
+        base |= {"valid_of_train_mean": {"mae": 99.0, "corr": None}, "selected": {"by": "valid/mae"}}
+        base |= {"data_card": f"{data}-card", "commit": "0123456789"}
         base |= {"uncommitted_changes": False, "versions": {"python": "3.11", "torch": "2.9"}}
         folder.mkdir(parents=True)
         records.write_atomically(folder / records.CONFIG, claims.dump({**own, "data_card": f"{data}-card", **(config or {})}))
