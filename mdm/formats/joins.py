@@ -110,12 +110,14 @@ class JoinMeter:
             return
         self.frames[role].append(track.features[one])
         self.spoken[role].append(np.stack([is_spoken(middle + shift, spoken) for shift in shifts()], 1))
-        if track.intervals.shape == words.intervals.shape and np.abs(track.intervals - words.intervals).max() < TOUCH:
+        row = np.searchsorted(words.intervals[:, 0], track.intervals[:, 0] + TOUCH, side="right") - 1
+        same = (row >= 0) & (np.abs(words.intervals[row] - track.intervals) < TOUCH).all(1)
+        if same.mean() > 0.9:
             of_role = self.rows.setdefault(role, {offset: ([], []) for offset in ROWS})
             for offset in ROWS:
-                frame, word = displaced(len(words.features), offset)
-                of_role[offset][0].append(track.features[frame])
-                of_role[offset][1].append((words.features != PAUSE)[word])
+                frames, times = displaced(len(row), offset)
+                of_role[offset][0].append(track.features[frames])
+                of_role[offset][1].append((words.features != PAUSE)[row[times]])
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """role → what was measured, for the data card; nothing where there are no words."""
@@ -168,6 +170,8 @@ def correlate(a: Shaped[np.ndarray, " n"], b: Shaped[np.ndarray, " n"]) -> float
 
 def strongest(values: Float[np.ndarray, "n dim"], spoken: Bool[np.ndarray, "n shifts"]) -> list[float]:
     """For each shift the largest rank correlation, whatever its sign, of a column with speech."""
+    if len(values) < 3:
+        return [0.0] * spoken.shape[1]
     ranks = rankdata(values, axis=0)
     ranks -= ranks.mean(0)
     told = spoken - spoken.mean(0)
@@ -178,7 +182,7 @@ def strongest(values: Float[np.ndarray, "n dim"], spoken: Bool[np.ndarray, "n sh
 
 def summarise(scores: Mapping[Any, float], n: int, used: Any, option: str) -> dict[str, Any]:
     """Correlation at the offset used and at the best, and whether that is clearly better; n: pairs behind each."""
-    best = max(scores, key=lambda offset: scores[offset])
+    best = max(scores, key=lambda offset: (scores[offset], offset == used))
     return {
         "correlation": round(scores[used], 3),
         f"best_{option}": best,
@@ -224,7 +228,7 @@ def summarise_sentences(agreement: Mapping[int, Bool[np.ndarray, " segments"]]) 
 
     Rows are clearly better where they are so by 3 standard errors among the sentences on which the two differ (McNemar's test).
     """
-    best = max(agreement, key=lambda offset: agreement[offset].sum())
+    best = max(agreement, key=lambda offset: (agreement[offset].sum(), offset == 0))
     gained = int((agreement[best] & ~agreement[0]).sum())
     lost = int((~agreement[best] & agreement[0]).sum())
     return {
