@@ -25,7 +25,7 @@ from mdm.runs.config import check, plain
 from mdm.runs.naming import record_folder
 from mdm.runs.progress import quiet
 from mdm.sweeps.experiment import Cell, Row, Table, cells, read_arguments, table_of
-from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
+from mdm.tables.gather import CellRuns, Run, find_mixtures, gather_runs, refuse_mixtures, take_mixed
 from mdm.workers import pool
 
 MOST_JOBS = 512
@@ -43,7 +43,7 @@ class Experiment:
 
     cfg: DictConfig
     table: Table
-    gathered: list[Gathered]
+    gathered: list[CellRuns]
     differing: list[str]
 
     @property
@@ -70,7 +70,7 @@ def command(arguments: list[str], doc: str | None, work: Callable[[list[str], bo
         return
     quiet()
     given, path = take_search_path(arguments)
-    overrides, mixed = without_mixed(given)
+    overrides, mixed = take_mixed(given)
     with configured(path):
         work(overrides, mixed)
 
@@ -97,10 +97,10 @@ def declared(arguments: list[str], mixed: bool) -> Experiment:
     """
     cfg = composed(arguments)
     table = table_of(cfg)
-    gathered = gather(cells(table, arguments), placed)
-    differing = mixtures(gathered)
+    gathered = gather_runs(cells(table, arguments), placed)
+    differing = find_mixtures(gathered)
     if not mixed:
-        refuse(differing, gathered)
+        refuse_mixtures(differing, gathered)
     return Experiment(cfg, table, gathered, differing)
 
 
@@ -155,7 +155,7 @@ def read_folder(folder: Path) -> Experiment:
     table = Table(f"{label} on {data}", 1, {data: data}, {data: {}}, {}, {row: Row(row, label, run=())})
     cfg = OmegaConf.create({"name": folder.name, "paths": {"outputs": str(folder.parent)}})
     run = Run(seed, folder, "finished", record)
-    return Experiment(cfg, table, [Gathered(Cell(row, data, (), (seed,)), (run,))], [])
+    return Experiment(cfg, table, [CellRuns(Cell(row, data, (), (seed,)), (run,))], [])
 
 
 def call_each(function: Callable[..., Measured], calls: Sequence[tuple[Any, ...]], jobs: int, title: str) -> Iterator[Measured]:

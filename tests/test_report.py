@@ -29,8 +29,8 @@ from mdm.studies._write import write_figure
 from mdm.studies.robustness import Robustness
 from mdm.study import Experiment
 from mdm.sweeps.experiment import Row, Table, cells
-from mdm.tables.build import build
-from mdm.tables.gather import Run, gather
+from mdm.tables.build import build_sheet
+from mdm.tables.gather import Run, gather_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 6
@@ -99,8 +99,8 @@ class Outputs:
     def read(self, seeds=SEEDS, rows=ROWS, **judged):
         columns = {"mosi": {"mae": "mae", "acc2_pos": ""}}
         declared = Table("A <title>", seeds, {"synthetic": "mosi"}, columns, {"mosi": "mae"}, rows, **judged)
-        gathered = gather(cells(declared, ()), self.place)
-        return build("t", declared, gathered), gathered
+        gathered = gather_runs(cells(declared, ()), self.place)
+        return build_sheet("t", declared, gathered), gathered
 
     def page(self):
         return page(*self.read(), self.root / "t", ["experiment=t", "seed=range(6)", "paths.outputs=/some/where"])

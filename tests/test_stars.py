@@ -13,15 +13,15 @@ from mdm.runs import claims, records
 from mdm.statistics import analyse, signed_rank
 from mdm.statistics.jackknife import pseudo_values
 from mdm.sweeps.experiment import Row, Table, cells
-from mdm.tables.build import build
-from mdm.tables.caption import caption
+from mdm.tables.build import build_sheet
+from mdm.tables.caption import render_caption
 from mdm.tables.divergence import STOPPED
-from mdm.tables.gather import gather
-from mdm.tables.latex import latex
-from mdm.tables.markdown import markdown
-from mdm.tables.page import page
-from mdm.tables.rows import long_rows
-from mdm.tables.wording import format_shares, interval
+from mdm.tables.gather import gather_runs
+from mdm.tables.latex import render_latex
+from mdm.tables.markdown import render_markdown
+from mdm.tables.page import render_page
+from mdm.tables.rows import build_cell_rows
+from mdm.tables.wording import format_interval, format_shares
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 8
@@ -75,7 +75,7 @@ class Made:
                 self.write(row, seed, label + error, label, groups)
 
     def sheet(self, table, *arguments):
-        return build("t", table, gather(cells(table, arguments), self.place))
+        return build_sheet("t", table, gather_runs(cells(table, arguments), self.place))
 
 
 @pytest.fixture
@@ -127,9 +127,9 @@ def test_runs_that_diverged_on_validation_are_lost_and_counted(made):
     assert (found.crossed.pairs, found.crossed.lost) == (6, 2)
     assert found.crossed.p == pytest.approx(reference.pvalue)
     assert (found.seeds.n, found.ranks.n) == (8, 6)
-    assert "| 6, 2 lost |" in markdown(sheet)
-    assert "Lost: pairs that are left out, because a run has no test metric or diverged." in " ".join(caption(sheet))
-    (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+    assert "| 6, 2 lost |" in render_markdown(sheet)
+    assert "Lost: pairs that are left out, because a run has no test metric or diverged." in " ".join(render_caption(sheet))
+    (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
     assert (row["pairs"], row["lost"], row["seeds"]) == (6, 2, 8)
 
 
@@ -150,7 +150,7 @@ def test_a_run_whose_loss_was_not_finite_is_lost_and_another_failure_is_not(made
         contrast = contrast_of(sheet)
         assert (contrast.found.crossed.pairs, contrast.found.crossed.lost) == (SEEDS - 1, 0 if reason else 1)
         assert (contrast.reason, contrast.star) == (reason, not reason)
-        assert ("| 7, 1 lost |" in markdown(sheet)) == (not reason)
+        assert ("| 7, 1 lost |" in render_markdown(sheet)) == (not reason)
         assert contrast_of(made.sheet(declared(test="sign_flip"))).reason == f"incomplete: {SEEDS - 1} of {SEEDS} seeds in both"
 
 
@@ -240,11 +240,11 @@ def test_few_videos_cannot_tell(made):
     sheet = made.sheet(declared())
     contrast, why = contrast_of(sheet), "cannot be told: the test set counts as 8.0 videos of equal size, 10 are needed"
     assert contrast.reason == why
-    for text in (markdown(sheet), page(sheet), latex(sheet)):
+    for text in (render_markdown(sheet), render_page(sheet), render_latex(sheet)):
         assert why in text
-    (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+    (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
     assert (row["p_crossed"], row["p_holm"], row["star"], row["reason"]) == ("", 1, False, why)
-    assert re.search(r"\| –  +\| –  +\| –  +\| 1\.000 \|", markdown(sheet))  # interval, shares and p; Holm's
+    assert re.search(r"\| –  +\| –  +\| –  +\| 1\.000 \|", render_markdown(sheet))  # interval, shares and p; Holm's
 
 
 def test_other_labels_are_refused(made):
@@ -278,14 +278,14 @@ def test_a_star_is_holms_p_and_nothing_else(made):
     assert (kl.star, f.star, sheet.family) == (True, True, 2)
     low, high = stats.ttest_rel(errors["f"], none).confidence_interval(1 - 0.05 / 2)
     assert low < 0 < high
-    assert interval((low, high), 3) in markdown(sheet)
-    assert "each at 1 − .05/2 (Bonferroni)" in " ".join(caption(sheet))
-    assert "One may reach 0 where a later step of Holm's gave a ★" in " ".join(caption(sheet))
+    assert format_interval((low, high), 3) in render_markdown(sheet)
+    assert "each at 1 − .05/2 (Bonferroni)" in " ".join(render_caption(sheet))
+    assert "One may reach 0 where a later step of Holm's gave a ★" in " ".join(render_caption(sheet))
     three = {**ROWS, "g": Row("g", "g", ("penalty=g",), baseline="none")}
     more = made.sheet(replace(declared(), rows=three))
     assert contrast_of(more, "f").verdict.adjusted == pytest.approx(0.08)
     assert (contrast_of(more).star, contrast_of(more, "f").star, more.family) == (True, False, 3)
-    assert "k = 3 comparisons of this table, 1 of which is not there and counts with p = 1" in " ".join(caption(more))
+    assert "k = 3 comparisons of this table, 1 of which is not there and counts with p = 1" in " ".join(render_caption(more))
 
 
 # Tests over seeds ---------------------------------------------------------------------------------------
@@ -305,12 +305,14 @@ def test_tests_over_seeds_have_a_star_of_their_own(made):
         contrast = contrast_of(sheet)
         assert contrast.star
         assert contrast.verdict.p == getattr(contrast.found.seeds, test) <= 2 / 2**8
-        assert re.search(r"\*{0,2}0\.95\d ± 0\.\d+\*{0,2} ☆ \|", markdown(sheet))
-        assert r"$^{\circ}$" in latex(sheet)
-        assert "★" not in markdown(sheet) + page(sheet)
-        assert '<span class="star">☆</span>' in page(sheet)
-        assert f"on this very test set, by the exact {name} test over seeds; another test set may not show it" in markdown(sheet)
-        (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+        assert re.search(r"\*{0,2}0\.95\d ± 0\.\d+\*{0,2} ☆ \|", render_markdown(sheet))
+        assert r"$^{\circ}$" in render_latex(sheet)
+        assert "★" not in render_markdown(sheet) + render_page(sheet)
+        assert '<span class="star">☆</span>' in render_page(sheet)
+        assert f"on this very test set, by the exact {name} test over seeds; another test set may not show it" in render_markdown(
+            sheet
+        )
+        (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
         assert (row["test"], row["star"]) == (test, True)
 
 
@@ -326,8 +328,8 @@ def test_wilcoxon_shows_its_shift_and_interval(made):
         assert (found.zeros, found.p, found.smallest_p) == (2, reference.p, reference.smallest_p)
         assert contrast.verdict.p == reference.p
         assert (found.shift, *found.interval) == pytest.approx((reference.shift, *reference.interval))
-        text = markdown(sheet)
-        assert f"{interval(reference.interval, 3)} ({100 * reference.level:.1f} %)" in text
+        text = render_markdown(sheet)
+        assert f"{format_interval(reference.interval, 3)} ({100 * reference.level:.1f} %)" in text
         assert f"| {reference.rank_biserial:.2f}".replace("-", "−") in text
     assert contrast_of(made.sheet(declared(test="wilcoxon"))).verdict.p == 2 / 2**6
     assert signed_rank(none + d, none, zeros="split").p != 2 / 2**6
@@ -347,10 +349,10 @@ def test_skewed_differences_are_remarked(made):
     made.write_errors({"none": none, "kl": none - np.array([1, 1.1, 1.2, 1.4, 1.7, 2.4, 4, 7]) / 10})
     sheet = made.sheet(declared())
     assert "the differences of the 8 runs are skewed downwards" in contrast_of(sheet).found.skew
-    assert re.search(r"(★|no evidence at n=8); the differences of the 8 runs are skewed downwards", markdown(sheet))
-    assert "skewed downwards" in page(sheet)
-    assert "skewed downwards" in latex(sheet)
-    (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+    assert re.search(r"(★|no evidence at n=8); the differences of the 8 runs are skewed downwards", render_markdown(sheet))
+    assert "skewed downwards" in render_page(sheet)
+    assert "skewed downwards" in render_latex(sheet)
+    (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
     assert "skewed downwards" in row["note"]
 
 
@@ -367,12 +369,12 @@ def test_shares_of_variance_add_up():
 def test_every_format_says_what_a_star_means(made):
     made.write_errors({"none": [0.8 + 0.01 * s for s in range(SEEDS)], "kl": [0.4 + 0.02 * s for s in range(SEEDS)]})
     sheet = made.sheet(declared())
-    for text in (markdown(sheet), page(sheet), latex(sheet).replace("$^{\\star}$", "★").replace("\\%", "%")):
+    for text in (render_markdown(sheet), render_page(sheet), render_latex(sheet).replace("$^{\\star}$", "★").replace("\\%", "%")):
         plain = text.replace("&#39;", "'")
         assert "by more than the luck of these seeds and of this test set explains: so would new runs on new videos" in plain
         assert "simultaneous 95 %" in plain
         assert "variance: runs/videos/both" in plain
         assert "100/0/0" in plain
         assert "one side's runs are strongly skewed and the other's all alike" in plain
-    (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+    (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
     assert (row["share_runs"], row["share_videos"], row["share_both"], row["star"]) == (1, 0, 0, True)

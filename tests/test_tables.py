@@ -21,14 +21,14 @@ from mdm.runs import claims, records
 from mdm.runs.config import plain
 from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Row, Table, cells, table_of
-from mdm.tables.build import build, columns_of
-from mdm.tables.caption import caption, ranges
-from mdm.tables.gather import gather, mixtures, refuse
-from mdm.tables.latex import escaped, latex
-from mdm.tables.markdown import markdown
-from mdm.tables.page import Axis, axis_of, page
-from mdm.tables.rows import long_rows, seed_rows
-from mdm.tables.wording import chance, interval, number, signed
+from mdm.tables.build import build_sheet, find_columns
+from mdm.tables.caption import format_ranges, render_caption
+from mdm.tables.gather import find_mixtures, gather_runs, refuse_mixtures
+from mdm.tables.latex import escape_latex, render_latex
+from mdm.tables.markdown import render_markdown
+from mdm.tables.page import Axis, find_axis, render_page
+from mdm.tables.rows import build_cell_rows, build_seed_rows
+from mdm.tables.wording import format_interval, format_number, format_p, format_signed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,10 +91,10 @@ class Outputs:
                 self.write(penalty, seed, error, **more)
 
     def gathered(self, table, *arguments):
-        return gather(cells(table, arguments), self.place)
+        return gather_runs(cells(table, arguments), self.place)
 
     def sheet(self, table, *arguments):
-        return build("t", table, self.gathered(table, *arguments))
+        return build_sheet("t", table, self.gathered(table, *arguments))
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_no_difference_is_not_starred_and_says_why(outputs):
     sheet = outputs.sheet(declared())
     assert not lines_of(sheet)["kl"].star
     assert lines_of(sheet)["kl"].contrast.reason == "no evidence at n=10"
-    assert "| no evidence at n=10 |" in markdown(sheet)
+    assert "| no evidence at n=10 |" in render_markdown(sheet)
 
 
 def test_a_difference_of_one_video_is_not_starred(outputs):
@@ -167,7 +167,7 @@ def test_a_difference_of_one_video_is_not_starred(outputs):
     assert contrast.found.crossed.p == pytest.approx(stats.ttest_1samp([-3.0] + [0.1] * 11, 0).pvalue)
     assert contrast.found.crossed.shares == (0, 1, 0)
     assert contrast.reason == "no evidence at n=10"
-    assert "no evidence at n=10; runs identical" in markdown(outputs.sheet(declared()))
+    assert "no evidence at n=10; runs identical" in render_markdown(outputs.sheet(declared()))
 
 
 def test_accuracies_are_compared_on_their_side(outputs):
@@ -180,7 +180,7 @@ def test_accuracies_are_compared_on_their_side(outputs):
     assert (found.crossed.difference, found.seeds.difference, found.seeds.a12) == (pytest.approx(25.0), pytest.approx(25.0), 1.0)
     assert found.crossed.interval()[0] > 0
     assert line.star
-    assert "Acc-2 (pos), points:" in markdown(outputs.sheet(table))
+    assert "Acc-2 (pos), points:" in render_markdown(outputs.sheet(table))
 
 
 def test_the_best_is_the_lowest_error_and_the_highest_accuracy(outputs):
@@ -204,11 +204,11 @@ def test_the_family_is_what_is_declared(outputs):
         assert sheet.family == 4
         contrast = lines_of(sheet)["kl"].contrast
         assert contrast.verdict.adjusted == pytest.approx(4 * contrast.found.crossed.p)
-        (row,) = [row for row in long_rows(sheet) if row["row"] == "kl" and row["metric"] == "mae"]
+        (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl" and row["metric"] == "mae"]
         reference = stats.ttest_rel(BETTER, NONE).confidence_interval(1 - 0.05 / 4)
         assert (row["low"], row["high"], row["level"]) == pytest.approx((*reference, 0.05 / 4))
-        assert interval(tuple(reference), 3) in markdown(sheet)
-        assert any("k = 4 comparisons of this table, 3 of which are not there" in said for said in caption(sheet))
+        assert format_interval(tuple(reference), 3) in render_markdown(sheet)
+        assert any("k = 4 comparisons of this table, 3 of which are not there" in said for said in render_caption(sheet))
 
 
 def test_four_seeds_cannot_tell(outputs):
@@ -218,7 +218,7 @@ def test_four_seeds_cannot_tell(outputs):
     assert contrast.reason == "cannot be told: 4 paired runs, 5 are needed"
     assert contrast.verdict.adjusted == 1
     assert not contrast.star
-    assert "A comparison that cannot be told has no p and no star" in " ".join(caption(sheet))
+    assert "A comparison that cannot be told has no p and no star" in " ".join(render_caption(sheet))
 
 
 # What is missing ----------------------------------------------------------------------------------------
@@ -234,8 +234,8 @@ def test_missing_runs_are_shown_and_cost_the_star(outputs):
     assert found.crossed.p == pytest.approx(stats.ttest_rel(BETTER[:7], NONE[:7]).pvalue)
     assert line.contrast.reason == "incomplete: 7 of 10 seeds in both"
     assert not line.star
-    assert "| 7/10 |" in markdown(sheet)
-    assert "Not run: + KL on synthetic, seed 7 to 9." in caption(sheet)
+    assert "| 7/10 |" in render_markdown(sheet)
+    assert "Not run: + KL on synthetic, seed 7 to 9." in render_caption(sheet)
     assert not any(entry.best for line in lines_of(sheet).values() for entry in line.entries.values())
 
 
@@ -244,14 +244,14 @@ def test_a_row_without_runs_shows_dashes(outputs):
     sheet = outputs.sheet(declared())
     contrast = lines_of(sheet)["kl"].contrast
     assert (contrast.found, contrast.reason) == (None, "0 of 10 seeds in both")
-    assert re.search(r"\| \+ KL +\| 0/10 +\| – ", markdown(sheet))
-    assert re.search(r"\| \+ KL +\| EF-LSTM +\| – .*\| 0 of 10 seeds in both +\|", markdown(sheet))
+    assert re.search(r"\| \+ KL +\| 0/10 +\| – ", render_markdown(sheet))
+    assert re.search(r"\| \+ KL +\| EF-LSTM +\| – .*\| 0 of 10 seeds in both +\|", render_markdown(sheet))
 
 
 def test_nothing_has_run(outputs):
     sheet = outputs.sheet(declared())
-    assert "No run has finished." in caption(sheet)
-    assert all("–" in text or "0/10" in text for text in (markdown(sheet), latex(sheet), page(sheet)))
+    assert "No run has finished." in render_caption(sheet)
+    assert all("–" in text or "0/10" in text for text in (render_markdown(sheet), render_latex(sheet), render_page(sheet)))
 
 
 def test_a_baseline_that_was_not_chosen(outputs):
@@ -267,8 +267,8 @@ def test_failed_and_broken_runs_are_listed(outputs):
         folder.mkdir(parents=True)
         (folder / name).write_text(text)
     sheet = outputs.sheet(declared())
-    assert "Failed: + KL on synthetic, seed 8 (ValueError: loss nan)." in caption(sheet)
-    assert "Begun and not finished: + KL on synthetic, seed 9." in caption(sheet)
+    assert "Failed: + KL on synthetic, seed 8 (ValueError: loss nan)." in render_caption(sheet)
+    assert "Begun and not finished: + KL on synthetic, seed 9." in render_caption(sheet)
     assert [run.state for run in lines_of(sheet)["kl"].runs][7:] == ["finished", "failed", "broken"]
     assert not lines_of(sheet)["kl"].star
 
@@ -289,9 +289,9 @@ def test_an_undefined_metric_is_lost_and_said(outputs):
     assert math.isnan(found.seeds.difference)
     assert found.seeds.sign_flip > 2 / 2**10
     assert found.seeds.a12 == pytest.approx(0.9)
-    assert "‡" in markdown(sheet)
-    assert "| 9, 1 lost |" in markdown(sheet)
-    said = " ".join(caption(sheet))
+    assert "‡" in render_markdown(sheet)
+    assert "| 9, 1 lost |" in render_markdown(sheet)
+    said = " ".join(render_caption(sheet))
     assert "‡: not defined in some runs" in said
     assert "Lost: pairs that are left out" in said
 
@@ -318,24 +318,24 @@ def test_an_undefined_metric_is_lost_and_said(outputs):
 )
 def test_other_code_data_or_settings_are_refused_unless_told(outputs, change, named):
     outputs.fill({"none": NONE, "kl": BETTER[:9]})
-    assert mixtures(outputs.gathered(declared())) == []
+    assert find_mixtures(outputs.gathered(declared())) == []
     outputs.write("kl", 9, BETTER[9], **change)
     gathered = outputs.gathered(declared())
-    found = mixtures(gathered)
+    found = find_mixtures(gathered)
     assert len(found) == 1
     assert found[0].startswith(named)
     with pytest.raises(ValueError, match=f"but these differ:\n  {re.escape(named)}(?s:.)*or say mixed=true"):
-        refuse(found, gathered)
-    sheet = build("t", declared(), gathered, found)
-    assert caption(sheet)[0].startswith(f"MIXED, as asked for. Records differ in {named}")
-    assert "MIXED" in latex(sheet)
-    assert 'class="mixed"' in page(sheet)
+        refuse_mixtures(found, gathered)
+    sheet = build_sheet("t", declared(), gathered, found)
+    assert render_caption(sheet)[0].startswith(f"MIXED, as asked for. Records differ in {named}")
+    assert "MIXED" in render_latex(sheet)
+    assert 'class="mixed"' in render_page(sheet)
 
 
 def test_nothing_is_refused_of_records_that_agree(outputs):
     outputs.fill({"none": NONE})
     gathered = outputs.gathered(declared())
-    refuse(mixtures(gathered), gathered)
+    refuse_mixtures(find_mixtures(gathered), gathered)
 
 
 def test_other_test_segments_are_refused(outputs):
@@ -390,11 +390,11 @@ def test_systems_that_are_not_built_show_what_was_printed(outputs):
         for r in read("results")
         if (r["paper"], r["table"], r["dataset"], r["model"]) == ("001", "T2", "mosi", "ICCN")
     }
-    assert re.search(rf"\| \*ICCN\* +\| cited \| {printed['mae']} +\| {printed['acc2_pos']} ", markdown(sheet))
+    assert re.search(rf"\| \*ICCN\* +\| cited \| {printed['mae']} +\| {printed['acc2_pos']} ", render_markdown(sheet))
     assert line.contrast is None
-    assert any("cited there from Hazarika et al. (2020): ICCN" in said for said in caption(sheet))
-    assert "\\textit{ICCN}" in latex(sheet)
-    assert 'class="cited"' in page(sheet)
+    assert any("cited there from Hazarika et al. (2020): ICCN" in said for said in render_caption(sheet))
+    assert "\\textit{ICCN}" in render_latex(sheet)
+    assert 'class="cited"' in render_page(sheet)
 
 
 def test_doubtful_values_have_footnotes(outputs):
@@ -406,11 +406,11 @@ def test_doubtful_values_have_footnotes(outputs):
     assert (line.marks, line.entries["mae"].marks, line.entries["acc2_pos"].marks) == ((1,), (2,), ())
     assert sheet.footnotes[0] == "a note of the row"
     assert sheet.footnotes[1].startswith("text sec. 5.1 says")
-    text = markdown(sheet)
+    text = render_markdown(sheet)
     assert re.search(r"\| \+ f \[1\]", text)
     assert re.search(r"1\.02 \(−0\.430\) \[2\]", text)
     assert "[2] text sec. 5.1" in text
-    assert "$^{2}$text sec. 5.1" in latex(sheet)
+    assert "$^{2}$text sec. 5.1" in render_latex(sheet)
 
 
 def test_a_flag_of_all_values_of_a_row_is_on_its_name(outputs):
@@ -420,13 +420,13 @@ def test_a_flag_of_all_values_of_a_row_is_on_its_name(outputs):
     line = lines_of(outputs.sheet(table))["mfn"]
     assert line.marks == (1,)
     assert all(entry.marks == () for entry in line.entries.values())
-    assert re.search(r"\| \*MFN\* \[1\] +\| cited \| 1\.01 +\| 76\.6 ", markdown(outputs.sheet(table)))
+    assert re.search(r"\| \*MFN\* \[1\] +\| cited \| 1\.01 +\| 76\.6 ", render_markdown(outputs.sheet(table)))
 
 
 def test_significance_that_the_paper_claims_is_marked(outputs):
     """Paper 000, Table 1 underlines the MAE of KL on MOSEI, .70."""
     outputs.fill({"none": NONE, "kl": BETTER})
-    text = markdown(outputs.sheet(declared(data={"synthetic": "mosei"})))
+    text = render_markdown(outputs.sheet(declared(data={"synthetic": "mosei"})))
     assert "0.70† (−0.110)" in text
     assert "†: significant, says the paper." in text
 
@@ -447,12 +447,12 @@ def test_keys_that_match_nothing(outputs, paper, message):
 def test_columns_of_data_that_are_not_declared():
     """One set of columns for all stands for any data; of several, nobody knows which."""
     same = declared(data={"synthetic": "mosi", "synthetic_mosei": "mosei"})
-    stands_for, columns = columns_of(same, "gaussian")
+    stands_for, columns = find_columns(same, "gaussian")
     assert (stands_for, [(c.metric, c.printed) for c in columns]) == ("gaussian", [("mae", ""), ("acc2_pos", "")])
-    assert [c.printed for c in columns_of(same, "mosei")[1]] == ["mae", "acc2"]
+    assert [c.printed for c in find_columns(same, "mosei")[1]] == ["mae", "acc2"]
     other = declared(metrics={"mosi": METRICS, "pom": {"mae": "mae"}})
     with pytest.raises(ValueError, match=r"declared for mosi, pom and differ, so those of data=gaussian are not known"):
-        columns_of(other, "gaussian")
+        find_columns(other, "gaussian")
 
 
 def test_a_row_that_exists_for_other_data_is_left_out(outputs):
@@ -465,12 +465,22 @@ def test_a_row_that_exists_for_other_data_is_left_out(outputs):
 
 
 def test_numbers_read_as_they_should():
-    assert [number(-0.5, 1), number(-0.04, 1), number(float("nan"), 3), number(12.345, 2)] == ["−0.5", "0.0", "–", "12.35"]
-    assert [signed(0.5, 1), signed(-0.5, 1), signed(0.01, 1), signed(float("nan"), 1)] == ["+0.5", "−0.5", "0.0", "–"]
-    assert interval((-1.0, 0.5), 1) == "[−1.0, +0.5]"
-    assert interval((float("nan"), float("nan")), 1) == "–"
-    assert [chance(0.0312), chance(1.08e-5)] == ["0.031", "1.1e-05"]
-    assert ranges([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
+    assert [format_number(-0.5, 1), format_number(-0.04, 1), format_number(float("nan"), 3), format_number(12.345, 2)] == [
+        "−0.5",
+        "0.0",
+        "–",
+        "12.35",
+    ]
+    assert [format_signed(0.5, 1), format_signed(-0.5, 1), format_signed(0.01, 1), format_signed(float("nan"), 1)] == [
+        "+0.5",
+        "−0.5",
+        "0.0",
+        "–",
+    ]
+    assert format_interval((-1.0, 0.5), 1) == "[−1.0, +0.5]"
+    assert format_interval((float("nan"), float("nan")), 1) == "–"
+    assert [format_p(0.0312), format_p(1.08e-5)] == ["0.031", "1.1e-05"]
+    assert format_ranges([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
     names = ("mae", "acc2_pos", "acc7_unclipped", "happy/f1_nonneg", "voice_pleasant/corr", "accuracy")
     words = ["MAE", "Acc-2 (pos)", "Acc-7 (unclipped)", "happy F1 (nonneg)", "voice pleasant Corr", "Accuracy"]
     assert [heading(n) for n in names] == words
@@ -500,7 +510,7 @@ def test_a_metric_is_one_entry(outputs, monkeypatch, better):
     lines = lines_of(sheet)
     assert lines["kl"].entries["worst"].best
     assert lines["kl"].contrast.star
-    assert "Worst is worst: the largest error" in markdown(sheet)
+    assert "Worst is worst: the largest error" in render_markdown(sheet)
 
 
 # Formats ------------------------------------------------------------------------------------------------
@@ -532,7 +542,7 @@ class Balanced(HTMLParser):
 def test_the_page_draws_every_seed_and_loads_nothing(outputs):
     """2 rows × 2 metrics × 10 seeds, and one dot in the legend."""
     outputs.fill({"none": NONE, "kl": BETTER})
-    text = page(outputs.sheet(declared(rows(x=Row("x", "<b>&", ("penalty=f",))), notes="a < b")))
+    text = render_page(outputs.sheet(declared(rows(x=Row("x", "<b>&", ("penalty=f",))), notes="a < b")))
     parser = Balanced()
     parser.feed(text.removeprefix("<!doctype html>"))
     assert parser.open == []
@@ -550,7 +560,7 @@ def test_an_axis_holds_our_values_and_what_is_printed_near_by(outputs):
     """MAE from .50 to .89; the paper's 1.00 is nearer than these are apart, its 76.1 % is not near 100 %."""
     outputs.fill({"none": NONE, "kl": BETTER})
     block = outputs.sheet(declared()).blocks[0]
-    mae, acc = (axis_of(block, column) for column in block.columns)
+    mae, acc = (find_axis(block, column) for column in block.columns)
     assert mae.low == pytest.approx(0.50 - 0.05 * 0.50)
     assert mae.high == pytest.approx(1.00 + 0.05 * 0.50)
     assert (acc.beyond(76.1), acc.beyond(100.0), acc.beyond(101.0 + acc.high)) == ("left", "", "right")
@@ -559,7 +569,7 @@ def test_an_axis_holds_our_values_and_what_is_printed_near_by(outputs):
 
 def test_latex_has_whole_rows_and_escapes(outputs):
     outputs.fill({"none": NONE, "kl": BETTER})
-    text = latex(outputs.sheet(declared(rows(x=Row("x", "50 % & L_λ^{2}~#", ("penalty=f",))), notes="α → ∞")))
+    text = render_latex(outputs.sheet(declared(rows(x=Row("x", "50 % & L_λ^{2}~#", ("penalty=f",))), notes="α → ∞")))
     assert r"50 \% \& L\_$\lambda$\textasciicircum{}\{2\}\textasciitilde{}\#" in text
     assert r"$\alpha$ $\rightarrow$ $\infty$" in text
     assert re.sub(r"\\[{}]", "", text).count("{") == re.sub(r"\\[{}]", "", text).count("}")
@@ -577,14 +587,14 @@ def test_latex_can_set_whatever_a_table_may_say():
     said = "".join(row["note"] + row["provenance"] + row["value"] for row in read("results"))
     said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "configs" / "experiment").rglob("*.yaml"))
     said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mdm" / "tables").glob("*.py") if path.stem != "latex")
-    left = {character for character in escaped(said) if ord(character) > 0xFF}
+    left = {character for character in escape_latex(said) if ord(character) > 0xFF}
     assert left == set()
 
 
 def test_csv_has_every_digit(outputs, tmp_path):
     outputs.fill({"none": NONE, "kl": BETTER[:9]})
     sheet = outputs.sheet(declared())
-    found = {(row["row"], row["metric"]): row for row in long_rows(sheet)}
+    found = {(row["row"], row["metric"]): row for row in build_cell_rows(sheet)}
     kl = found["kl", "mae"]
     assert kl["mean"] == np.mean(
         [records.read_record(outputs.place(["data=synthetic", "penalty=kl", f"seed={s}"])[0])["test"]["mae"] for s in range(9)]
@@ -597,7 +607,7 @@ def test_csv_has_every_digit(outputs, tmp_path):
     assert found["none", "mae"]["baseline"] == ""
     assert found["none", "acc2_pos"]["unit"] == "percent"
 
-    of_seeds = seed_rows(sheet, tmp_path)
+    of_seeds = build_seed_rows(sheet, tmp_path)
     assert [(r["row"], r["seed"], r["state"]) for r in of_seeds][-2:] == [("kl", 8, "finished"), ("kl", 9, "missing")]
     assert of_seeds[3]["folder"] == "t/synthetic/none/seed=3"
     assert of_seeds[3]["test/mae"] == pytest.approx(0.83)
@@ -607,7 +617,7 @@ def test_csv_has_every_digit(outputs, tmp_path):
 
 def test_markdown_tables_are_whole(outputs):
     outputs.fill({"none": NONE, "kl": BETTER})
-    text = markdown(outputs.sheet(declared(rows(x=Row("x", "a|b*", ("penalty=f",))))))
+    text = render_markdown(outputs.sheet(declared(rows(x=Row("x", "a|b*", ("penalty=f",))))))
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(line) for line in table.splitlines()}) == 1
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1

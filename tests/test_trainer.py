@@ -24,7 +24,7 @@ from mdm.runs.options import Trainer, read_options, reasons_for_debug
 from mdm.runs.protocol import run
 from mdm.runs.trainer import build_trainer
 from mdm.seeds import derive
-from mdm.tables.gather import look
+from mdm.tables.gather import read_run
 
 STILL = ("model.backbone.dropout=0",)
 
@@ -143,7 +143,7 @@ def test_a_debug_run_is_no_result(config, words, tmp_path):
     assert record["debug"] == reasons_for_debug(cfg.trainer)
     assert record["selected"]["epochs"] == (1 if "fast_dev_run" in words else 2)
     with pytest.raises(ValueError, match=r"Results are counted, but .* is of a debug run \(trainer\..*\); train it without\."):
-        look(folder, 0, {}, {})
+        read_run(folder, 0, {}, {})
     with pytest.raises(ValueError, match="holds no result but 1 debug runs; train without"):
         records.read_records(tmp_path)
     result = run(config())

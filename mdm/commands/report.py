@@ -13,7 +13,7 @@ from mdm.compose import search_path_as_arguments
 from mdm.extras import require_extra
 from mdm.runs import records
 from mdm.study import command, declared
-from mdm.tables.build import build
+from mdm.tables.build import build_sheet
 
 
 def main(arguments: list[str]) -> None:
@@ -30,7 +30,7 @@ def write_report(overrides: list[str], mixed: bool) -> str:
     from mdm.report.provenance import counts
 
     study = declared(overrides, mixed)
-    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
+    sheet = build_sheet(study.cfg.name, study.table, study.gathered, study.differing)
     folder = study.outputs
     text = page(sheet, study.gathered, folder, [*overrides, *search_path_as_arguments()])
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from mdm.runs import records
 from mdm.study import command, declared
-from mdm.tables.build import build
-from mdm.tables.latex import latex
-from mdm.tables.markdown import markdown
-from mdm.tables.page import page
-from mdm.tables.rows import long_rows, seed_rows
+from mdm.tables.build import build_sheet
+from mdm.tables.latex import render_latex
+from mdm.tables.markdown import render_markdown
+from mdm.tables.page import render_page
+from mdm.tables.rows import build_cell_rows, build_seed_rows
 
 
 def main(arguments: list[str]) -> None:
@@ -30,12 +30,12 @@ def tabulate(overrides: list[str], mixed: bool) -> None:
     Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
     """
     study = declared(overrides, mixed)
-    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
-    outputs, folder, text = Path(study.cfg.paths.outputs), study.outputs, markdown(sheet)
+    sheet = build_sheet(study.cfg.name, study.table, study.gathered, study.differing)
+    outputs, folder, text = Path(study.cfg.paths.outputs), study.outputs, render_markdown(sheet)
     folder.mkdir(parents=True, exist_ok=True)
     records.write_atomically(folder / "table.md", text)
-    records.write_atomically(folder / "table.tex", latex(sheet))
-    records.write_atomically(folder / "table.html", page(sheet))
-    records.write_table(folder / "table.csv", long_rows(sheet))
-    records.write_table(folder / "seeds.csv", seed_rows(sheet, outputs))
+    records.write_atomically(folder / "table.tex", render_latex(sheet))
+    records.write_atomically(folder / "table.html", render_page(sheet))
+    records.write_table(folder / "table.csv", build_cell_rows(sheet))
+    records.write_table(folder / "seeds.csv", build_seed_rows(sheet, outputs))
     print(text, end="")

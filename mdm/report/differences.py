@@ -6,14 +6,14 @@ import math
 
 from mdm.metrics import heading, metric_of
 from mdm.report.charts import PLACEHOLDERS, colour, drawing, plain_axes, svg
-from mdm.tables.cells import NAMES, STARS, contrasted
-from mdm.tables.numbers import LEVEL, Block, Contrast, Found, Line, Sheet
-from mdm.tables.wording import interval, listed, signed
+from mdm.tables.cells import NAMES, STARS, find_contrasts
+from mdm.tables.numbers import LEVEL, Block, Contrast, Evidence, Line, Sheet
+from mdm.tables.wording import format_interval, format_signed, join_names
 
 
-def compared(block: Block) -> list[tuple[Line, Contrast, Found]]:
+def compared(block: Block) -> list[tuple[Line, Contrast, Evidence]]:
     """Rows whose difference from their baseline is a number."""
-    rows = [(line, line.contrast) for line in contrasted(block) if line.contrast is not None]
+    rows = [(line, line.contrast) for line in find_contrasts(block) if line.contrast is not None]
     return [(line, c, c.found) for line, c in rows if c.found is not None and math.isfinite(c.found.crossed.difference)]
 
 
@@ -32,14 +32,14 @@ def forest(block: Block, sheet: Sheet) -> str:
         axes.axvline(0, color=PLACEHOLDERS["ink"], lw=1, ls=(0, (3, 3)))
         for i, (line, contrast, found) in enumerate(rows):
             ink = colour(0) if contrast.star else PLACEHOLDERS["soft"]
-            said = f"{line.row.label} − {contrast.baseline}: {signed(found.crossed.difference, 4)}"
+            said = f"{line.row.label} − {contrast.baseline}: {format_signed(found.crossed.difference, 4)}"
             whole = found.crossed.interval(LEVEL / sheet.family)
             if not math.isnan(whole[0]):
                 thin = axes.plot(whole, (i, i), color=ink, lw=1.2)[0]
-                drawn.mark(thin, f"{said}; simultaneous 95 % over seeds and videos {interval(whole, 4)}")
+                drawn.mark(thin, f"{said}; simultaneous 95 % over seeds and videos {format_interval(whole, 4)}")
             if not math.isnan(found.seeds.interval[0]):
                 thick = axes.plot(found.seeds.interval, (i, i), color=ink, lw=5, alpha=0.5, solid_capstyle="butt")[0]
-                drawn.mark(thick, f"{said}; 95 % over seeds {interval(found.seeds.interval, 4)}")
+                drawn.mark(thick, f"{said}; 95 % over seeds {format_interval(found.seeds.interval, 4)}")
             dot = axes.plot(found.crossed.difference, i, "o", color=ink, ms=7)[0]
             drawn.mark(dot, f"{said}{f' {star}' if contrast.star else ''}")
         plain_axes(axes, title, whole=False)
@@ -55,7 +55,7 @@ def forest(block: Block, sheet: Sheet) -> str:
 def describe_block(block: Block, sheet: Sheet) -> str:
     """What the comparisons of a data set say: which rows differ, for which there is no evidence, and of which nothing can be said
     and why."""
-    rows = [(line, line.contrast) for line in contrasted(block) if line.contrast is not None]
+    rows = [(line, line.contrast) for line in find_contrasts(block) if line.contrast is not None]
     test, column = sheet.declared.test, block.primary
     starred = [describe_difference(line, block, sheet) for line, contrast in rows if contrast.star]
     silent = {line.row.name: reason for line, contrast in rows if (reason := name_obstacle(contrast))}
@@ -63,13 +63,13 @@ def describe_block(block: Block, sheet: Sheet) -> str:
     where = {"crossed": "for new seeds and new videos"}.get(test, f"on this very test set ({NAMES[test]})")
     parts = []
     if starred:
-        parts.append(f"{STARS[test]} in {heading(column.metric)}, {where}: {listed(starred)}.")
+        parts.append(f"{STARS[test]} in {heading(column.metric)}, {where}: {join_names(starred)}.")
     if unclear:
         verb = "differs" if len(unclear) == 1 else "differ"
-        parts.append(f"No evidence in {heading(column.metric)} that {listed(unclear)} {verb} from the baseline.")
+        parts.append(f"No evidence in {heading(column.metric)} that {join_names(unclear)} {verb} from the baseline.")
     for reason in dict.fromkeys(silent.values()):
         labels = [line.row.label for line, _ in rows if silent.get(line.row.name) == reason]
-        parts.append(f"Whether {listed(labels)} {'differs' if len(labels) == 1 else 'differ'} cannot be told: {reason}.")
+        parts.append(f"Whether {join_names(labels)} {'differs' if len(labels) == 1 else 'differ'} cannot be told: {reason}.")
     return " ".join(parts)
 
 
@@ -87,7 +87,7 @@ def describe_difference(line: Line, block: Block, sheet: Sheet) -> str:
     if math.isnan(difference):
         return f"{line.row.label} differs from its baseline (runs diverged, and the difference has no size)"
     better = (difference < 0) == metric_of(block.primary.metric).lower_is_better
-    size = f"{signed(difference, digits)}, {kind} {interval(ends, digits)}"
+    size = f"{format_signed(difference, digits)}, {kind} {format_interval(ends, digits)}"
     return f"{line.row.label} is {'better' if better else 'worse'} than its baseline ({size})"
 
 

@@ -10,10 +10,10 @@ from mdm.metrics import metric_of
 from mdm.report import charts, curves, provenance
 from mdm.report.differences import compared, describe_block, forest
 from mdm.report.pictures import read_studies
-from mdm.tables.caption import where
-from mdm.tables.gather import Gathered
+from mdm.tables.caption import format_title
+from mdm.tables.gather import CellRuns
 from mdm.tables.numbers import Block, Line, Sheet
-from mdm.tables.page import environment, sheet_view
+from mdm.tables.page import build_environment, build_sheet_view
 
 TEMPLATE = "report/page.html.jinja"
 
@@ -21,7 +21,7 @@ ELSEWHERE = ("paths.", "machine.", "logger.")
 """Overrides that say where and how, not what; commands that the page shows go without them."""
 
 
-def page(sheet: Sheet, gathered: Sequence[Gathered], folder: Path, arguments: Sequence[str]) -> str:
+def page(sheet: Sheet, gathered: Sequence[CellRuns], folder: Path, arguments: Sequence[str]) -> str:
     """The report.
 
     folder: where the experiment's studies lie, each in a folder of its name
@@ -32,7 +32,7 @@ def page(sheet: Sheet, gathered: Sequence[Gathered], folder: Path, arguments: Se
     done, declared = provenance.counts(sheet)
     series = {name: i for i, name in enumerate(name for name, row in sheet.declared.rows.items() if row.run is not None)}
     return (
-        environment()
+        build_environment()
         .get_template(TEMPLATE)
         .render(
             title=sheet.declared.title,
@@ -41,20 +41,22 @@ def page(sheet: Sheet, gathered: Sequence[Gathered], folder: Path, arguments: Se
             declared=declared,
             facts=facts(sheet),
             told=[
-                (where(block), describe_block(block, sheet)) for block in sheet.blocks if any(line.contrast for line in block.lines)
+                (format_title(block), describe_block(block, sheet))
+                for block in sheet.blocks
+                if any(line.contrast for line in block.lines)
             ],
-            forests=[(where(block), forest(block, sheet)) for block in sheet.blocks if compared(block)],
-            sheet=sheet_view(sheet, level=3),
+            forests=[(format_title(block), forest(block, sheet)) for block in sheet.blocks if compared(block)],
+            sheet=build_sheet_view(sheet, level=3),
             training=[training(i, block, series) for i, block in enumerate(sheet.blocks) if provenance.runs_of(block)],
             studies=read_studies(folder),
             arguments=" ".join(quoted(argument) for argument in arguments if not argument.startswith(ELSEWHERE)),
-            data=[(where(block), provenance.data_facts(block)) for block in sheet.blocks if provenance.runs_of(block)],
+            data=[(format_title(block), provenance.data_facts(block)) for block in sheet.blocks if provenance.runs_of(block)],
             protocol=provenance.protocol(sheet, gathered),
             code=provenance.code(sheet),
             run_heads=provenance.RUN_HEADS,
-            runs=[(where(block), provenance.run_rows(block)) for block in sheet.blocks],
+            runs=[(format_title(block), provenance.run_rows(block)) for block in sheet.blocks],
             absent=provenance.absent(sheet),
-            settings=[(where(block), found) for block in sheet.blocks if (found := provenance.settings(block, gathered))],
+            settings=[(format_title(block), found) for block in sheet.blocks if (found := provenance.settings(block, gathered))],
         )
     )
 
@@ -108,7 +110,14 @@ def training(i: int, block: Block, series: dict[str, int]) -> dict[str, Any]:
         rows.append({"id": f"curves-{i}-{series[line.row.name]}", "label": line.row.label, "charts": own})
     legend = [{"label": line.row.label, "series": series[line.row.name]} for line in lines]
     percent = any(metric_of(metric).percent for metric in metrics)
-    return {"id": f"curves-{i}", "title": where(block), "overview": overview, "rows": rows, "legend": legend, "percent": percent}
+    return {
+        "id": f"curves-{i}",
+        "title": format_title(block),
+        "overview": overview,
+        "rows": rows,
+        "legend": legend,
+        "percent": percent,
+    }
 
 
 def band(line: Line, series: dict[str, int], mine: Sequence[curves.Curve], column: str) -> charts.Band:

@@ -9,10 +9,10 @@ import numpy as np
 
 from mdm.metrics import heading, metric_of
 from mdm.runs import claims, records
-from mdm.tables.caption import ranges, where
-from mdm.tables.gather import Gathered, Run
+from mdm.tables.caption import format_ranges, format_title
+from mdm.tables.gather import CellRuns, Run
 from mdm.tables.numbers import Block, Sheet
-from mdm.tables.wording import listed, number
+from mdm.tables.wording import format_number, join_names
 
 Facts = list[tuple[str, str]]
 """Name and value, as a page lists them."""
@@ -50,7 +50,7 @@ def spread(values: Iterable[float], digits: int = 0) -> str:
 
 
 def several(values: Iterable[Any]) -> str:
-    return listed([str(value) for value in dict.fromkeys(values)])
+    return join_names([str(value) for value in dict.fromkeys(values)])
 
 
 # ---- data
@@ -85,13 +85,13 @@ def worth(value: Any) -> str:
 def of_metric(value: float | None, metric: str) -> str:
     if value is None:
         return "not defined"
-    return f"{number(100 * value, 1)} %" if metric_of(metric).percent else number(value, 3)
+    return f"{format_number(100 * value, 1)} %" if metric_of(metric).percent else format_number(value, 3)
 
 
 # ---- protocol, code
 
 
-def protocol(sheet: Sheet, gathered: Sequence[Gathered]) -> Facts:
+def protocol(sheet: Sheet, gathered: Sequence[CellRuns]) -> Facts:
     """How checkpoints were chosen and how long runs trained. Empty before one finished."""
     runs = finished(sheet)
     if not runs:
@@ -111,7 +111,7 @@ def protocol(sheet: Sheet, gathered: Sequence[Gathered]) -> Facts:
     if last:
         facts.append(("chosen at the very end", f"{last} of {len(runs)} runs: with more epochs they might have gone further"))
     seeds = {run.seed for found in gathered for run in found.runs}
-    return [*facts, ("seeds", f"{ranges(seeds)}; a seed's runs are pairs: same weights, same batches, same dropout")]
+    return [*facts, ("seeds", f"{format_ranges(seeds)}; a seed's runs are pairs: same weights, same batches, same dropout")]
 
 
 def code(sheet: Sheet) -> Facts:
@@ -131,7 +131,7 @@ def code(sheet: Sheet) -> Facts:
     ]
 
 
-def config_of(found: Gathered) -> dict[str, Any]:
+def config_of(found: CellRuns) -> dict[str, Any]:
     """The config of a cell's first finished run."""
     run = next(iter(found.finished.values()))
     return records.read_config(run.folder)
@@ -163,7 +163,7 @@ def run_rows(block: Block) -> list[list[str]]:
 def absent(sheet: Sheet) -> list[list[str]]:
     """Runs that have no record: row, data, seed, state, last line of the traceback."""
     return [
-        [line.row.label, where(block), str(run.seed), run.state, run.error or "–"]
+        [line.row.label, format_title(block), str(run.seed), run.state, run.error or "–"]
         for block in sheet.blocks
         for line in block.lines
         for run in line.runs
@@ -171,7 +171,7 @@ def absent(sheet: Sheet) -> list[list[str]]:
     ]
 
 
-def settings(block: Block, gathered: Sequence[Gathered]) -> dict[str, Any]:
+def settings(block: Block, gathered: Sequence[CellRuns]) -> dict[str, Any]:
     """The whole config of the first row that ran, and what is otherwise in each of the others. Empty before one finished."""
     labels = {line.row.name: line.row.label for line in block.lines}
     here = [found for found in gathered if found.cell.data == block.data and found.finished]

@@ -17,7 +17,7 @@ from mdm.statistics import mean_interval
 from mdm.studies._base import Frames, Study, Tables
 from mdm.studies._write import format_mean, render_table
 from mdm.study import Experiment
-from mdm.tables.build import build
+from mdm.tables.build import build_sheet
 from mdm.tables.numbers import Sheet
 
 OURS, BEST, PRINTED = "#0072B2", "#D55E00", "0.35"
@@ -31,7 +31,7 @@ class Grid(Study):
 
     runs.csv   a row per run and column of the table
 
-    Raises ValueError where `mdm.tables.build.build` does, and if the table has no column.
+    Raises ValueError where `mdm.tables.build.build_sheet` does, and if the table has no column.
     """
 
     title: str | None = None
@@ -40,7 +40,7 @@ class Grid(Study):
 
     def plan(self, experiment: Experiment) -> Sequence[Sheet]:
         """The whole table at once, which orders its values."""
-        sheet = build_sheet(experiment)
+        sheet = build_grid(experiment)
         if not any(block.columns for block in sheet.blocks):
             raise ValueError(
                 f"A grid is drawn of a table's columns, but that of {experiment.cfg.name} has none; choose an experiment with a "
@@ -54,15 +54,15 @@ class Grid(Study):
 
     def summary(self, frames: Frames) -> str:
         """A table a data set, means with intervals, the paper's number in brackets behind."""
-        return "\n\n".join([f"# {frames.title}", *render_grid(build_sheet(frames.experiment)), *frames.notes]) + "\n"
+        return "\n\n".join([f"# {frames.title}", *render_grid(build_grid(frames.experiment)), *frames.notes]) + "\n"
 
     def figure(self, frames: Frames) -> Figure:
         """A panel a column: a dot a seed, the mean and its 95 % t interval, and the paper's number."""
-        return draw_grid(build_sheet(frames.experiment))
+        return draw_grid(build_grid(frames.experiment))
 
 
-def build_sheet(experiment: Experiment) -> Sheet:
-    return build(experiment.cfg.name, experiment.table, experiment.gathered, experiment.differing)
+def build_grid(experiment: Experiment) -> Sheet:
+    return build_sheet(experiment.cfg.name, experiment.table, experiment.gathered, experiment.differing)
 
 
 def list_values(sheet: Sheet) -> list[dict[str, Any]]:

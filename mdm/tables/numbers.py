@@ -60,7 +60,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
+class Evidence:
     """What all tests say of a row against its baseline, in the table's units.
 
     crossed: for new seeds and new videos
@@ -80,7 +80,7 @@ class Contrast:
     """A row against its baseline in the primary metric. Without what was found, ``reason`` says what is missing."""
 
     baseline: str
-    found: Found | None
+    found: Evidence | None
     verdict: Verdict | None
     reason: str
 
