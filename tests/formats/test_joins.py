@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from mdm.formats.alignment import Track, displaced
+from mdm.data.base import Ragged
+from mdm.formats.alignment import Track
 from mdm.formats.csd import read_csd
-from mdm.formats.joins import clearly_better, correlate, read_transcripts, split_sentence, strongest, summarise_boundaries
+from mdm.formats.joins import read_transcripts, split_sentence, strongest, summarise_boundaries
+from mdm.formats.offsets import clearly_better, correlate, displaced, filled_steps, join_by_index
 from mdm.formats.prepare import card_view
 
 WORDS = 240
@@ -114,7 +116,7 @@ def test_words_without_letters_that_tell_are_judged_by_the_transcripts(
     alike = {name: (seconds, np.roll(video(seed)[0], 1)[:, None]) for seed, name in enumerate("vwx")}
     csd("CMU_X_TimestampedWords.csd", alike)
     labels = np.stack([np.arange(0, WORDS, 10), np.arange(10, WORDS + 1, 10)], 1)
-    csd("CMU_X_Labels.csd", {name: (labels, np.zeros((len(labels), 1))) for name in "vwx"})
+    csd("CMU_X_Labels.csd", {name: (labels, np.linspace(-2, 2, len(labels))[:, None]) for name in "vwx"})
     with pytest.raises(ValueError, match=r"but sentences fit clearly better elsewhere .*; pass options.words.row_offset=1, or"):
         read_csd(folder, transcripts="sentences.csv", audio=None)
     assert joins(folder, transcripts=None, audio=None)["words"]["durations_by_rows"]["correlation"] == 0
@@ -238,3 +240,37 @@ def test_the_words_of_cmu_mosi_are_its_sentences_one_row_later(real_data: Path) 
     as_it_is = joins(real_data / "mosi", words={"row_offset": 0})["words"]["sentences"]
     assert as_it_is["agree"] == 3
     assert as_it_is["best_row_offset"] == 1
+
+
+# Joins by index -------------------------------------------------------------------------------------------
+
+
+def lengths_of(steps: np.ndarray) -> Ragged:
+    return Ragged.of([np.ones((n, 1), np.float32) for n in steps])
+
+
+@pytest.mark.parametrize("rows", [0, 1, -3])
+def test_columns_some_rows_away_are_refused(rows: int) -> None:
+    steps = np.random.default_rng(0).integers(1, 40, 300)
+    features = {"vectors": lengths_of(steps), "audio": lengths_of(np.roll(5 * steps, rows))}
+    fold = np.array(["train"] * 200 + ["valid"] * 50 + ["test"] * 50)
+    if rows:
+        with pytest.raises(ValueError, match=rf"tiny: vectors and audio must .* audio taken {rows} rows later .*displaced"):
+            join_by_index(features, fold, "tiny")
+    else:
+        found = join_by_index(features, fold, "tiny")["vectors and audio"]["lengths_by_rows"]
+        assert found == {"correlation": 1, "best_row_offset": 0, "best_correlation": 1, "clearly_better": False}
+
+
+def test_no_row_passes_from_one_fold_to_another_and_missing_ones_do_not_count() -> None:
+    """Folds of one segment have no neighbours; of the others the second lacks audio."""
+    features = {"vectors": lengths_of(np.arange(1, 8)), "audio": lengths_of(np.array([1, 0, 3, 4, 5, 6, 7]))}
+    fold = np.array(["train"] * 5 + ["valid", "test"])
+    found = join_by_index(features, fold, "tiny")["vectors and audio"]["lengths_by_rows"]
+    assert (found["correlation"], found["best_row_offset"]) == (1, 0)
+
+
+def test_steps_of_zeros_are_not_filled() -> None:
+    ragged = Ragged.of([np.array([[0, 0], [1, 0]]), np.zeros((0, 2)), np.zeros((3, 2)), np.array([[0, 2.0]])])
+    assert filled_steps(ragged).tolist() == [1, 0, 0, 1]
+    assert filled_steps(Ragged.of_words([["a", "b"], [], ["c"]])).tolist() == [2, 0, 1]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mdm.formats.base import FAR, far_values
+from mdm.formats.features import FAR, far_values
 from mdm.formats.options import admits, check_options, meaning
 
 
