@@ -12,7 +12,7 @@ A table of records of different code, libraries, data or settings is refused; mi
 from pathlib import Path
 
 from mdm.runs import records
-from mdm.study import command, declared
+from mdm.study import read_experiment, run_with_configs
 from mdm.tables.build import build_sheet
 from mdm.tables.latex import render_latex
 from mdm.tables.markdown import render_markdown
@@ -21,15 +21,15 @@ from mdm.tables.rows import build_cell_rows, build_seed_rows
 
 
 def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, tabulate)
+    run_with_configs(arguments, __doc__, write_table_files)
 
 
-def tabulate(overrides: list[str], mixed: bool) -> None:
+def write_table_files(overrides: list[str], mixed: bool) -> None:
     """Read, build, write, print.
 
     Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
     """
-    study = declared(overrides, mixed)
+    study = read_experiment(overrides, mixed)
     sheet = build_sheet(study.cfg.name, study.table, study.gathered, study.differing)
     outputs, folder, text = Path(study.cfg.paths.outputs), study.outputs, render_markdown(sheet)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,12 @@
 """Stage one, data: what the readers of `mdm.formats` share, from opened files to one checked table.
 
-A reader turns its files into `Row`s, one per segment; `assemble` does what must be the same for all of
+A reader turns its files into `RawSegment`s, one per segment; `assemble` does what must be the same for all of
 them: a feature of zeros only counts as missing, values that are not finite become 0 and are counted, values far
 beyond the others of their column are named, labels are clipped only on request, and the files' hashes go into the data card.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mdm.data.base import FOLDS, Segments
+from mdm.data.base import FOLDS, Segments, hash_file
 from mdm.data.checks import check
-from mdm.formats.features import TEXT, clean_features, present
+from mdm.formats.features import TEXT, clean_features, is_present
 from mdm.formats.offsets import join_by_index
 from mdm.formats.scale import FEWEST, describe_scale, label_bounds
 
@@ -30,7 +29,7 @@ ALIASES = {"train": "train", "valid": "valid", "dev": "valid", "test": "test"}
 
 
 @dataclass(frozen=True)
-class Row:
+class RawSegment:
     """One segment as a reader hands it over.
 
     label: [targets]
@@ -44,7 +43,7 @@ class Row:
     features: Mapping[str, Shaped[np.ndarray, "time *dim"] | list[str]]
 
 
-def existing(path: Path, what: str) -> Path:
+def require_existing(path: Path, what: str) -> Path:
     """The path. Raises ValueError if nothing can be found there."""
     try:
         path.stat()
@@ -55,22 +54,22 @@ def existing(path: Path, what: str) -> Path:
     return path
 
 
-def folder(path: Path, what: str) -> Path:
+def require_folder(path: Path, what: str) -> Path:
     """The path. Raises ValueError if no folder is there."""
-    if not existing(path, what).is_dir():
+    if not require_existing(path, what).is_dir():
         raise ValueError(f"{what} is read from a folder, but {path} is none; pass the folder that holds the files.")
     return path
 
 
-def regular_file(path: Path, what: str) -> Path:
+def require_file(path: Path, what: str) -> Path:
     """The path. Raises ValueError if no regular file is there: a pipe would never end."""
-    if not existing(path, what).is_file():
+    if not require_existing(path, what).is_file():
         came = "a folder" if path.is_dir() else "no regular file"
         raise ValueError(f"{what} is read from a file, but {path} is {came}; correct the path.")
     return path
 
 
-def by_fold(content: Any, where: str, further: bool = False) -> dict[str, Any]:
+def split_by_fold(content: Any, where: str, further: bool = False) -> dict[str, Any]:
     """What a file holds for train, valid (or dev) and test.
 
     further: whether the mapping may have other keys, which are left
@@ -90,7 +89,7 @@ def by_fold(content: Any, where: str, further: bool = False) -> dict[str, Any]:
 
 
 def assemble(
-    rows: Sequence[Row],
+    rows: Sequence[RawSegment],
     *,
     format: str,
     source: str | Path,
@@ -141,7 +140,7 @@ def assemble(
             aligned=together if len(together) > 1 else (),
             source={
                 "format": format,
-                "files": {path.name: sha256(path) for path in files},
+                "files": {path.name: hash_file(path) for path in files},
                 "options": {**options, "label_range": [low, high], "clip_labels": clip_labels},
                 "cleaned": counts,
                 "clipped_labels": int(outside.sum()),
@@ -183,19 +182,13 @@ def list_unread(source: Path, files: Sequence[Path]) -> list[str]:
     return left[:100]
 
 
-def divide_rows(rows: Sequence[Row], name: str) -> tuple[list[Row], list[str]]:
+def divide_rows(rows: Sequence[RawSegment], name: str) -> tuple[list[RawSegment], list[str]]:
     """Segments with a feature, and the ids of those without any. Raises ValueError if a fold has none of the first."""
-    kept = [row for row in rows if any(present(feature) for feature in row.features.values())]
-    empty = [row.id for row in rows if not any(present(feature) for feature in row.features.values())]
+    kept = [row for row in rows if any(is_present(feature) for feature in row.features.values())]
+    empty = [row.id for row in rows if not any(is_present(feature) for feature in row.features.values())]
     for fold in FOLDS:
         if not any(row.fold == fold for row in kept):
             raise ValueError(
                 f"{name}: each of train, valid and test needs at least one segment, but {fold} has none; check the folds."
             )
     return kept, empty
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, so that a data card names the very bytes it was made of."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ import numpy as np
 from mdm.data.base import Segments
 from mdm.data.checks import check_names
 from mdm.formats.alignment import Cut, Track
-from mdm.formats.base import Row, assemble, by_fold, folder
+from mdm.formats.base import RawSegment, assemble, require_folder, split_by_fold
 from mdm.formats.features import ABSURD, refuse_nothing_finite
 from mdm.formats.joins import PAUSE, JoinMeter, read_transcripts, refuse_displaced
 from mdm.formats.roles import DEFAULTS, Role, find_file, parse_role
@@ -71,7 +71,7 @@ def read_csd(
     without labels or shares one with another fold, if a feature fits clearly better at another offset and the user has stated
     none, or if an option has another value.
     """
-    source = folder(Path(source), "format=csd")
+    source = require_folder(Path(source), "format=csd")
     targets = dict(targets or {"sentiment": 0})
     _check_options(align, side, max_steps, targets, others)
     given = {"labels": labels, "words": words, "vectors": vectors, "audio": audio, "video": video, **others}
@@ -81,7 +81,7 @@ def read_csd(
     found = {role: path for role, path in paths.items() if path is not None}
     if not {"words", "vectors"} & set(found) and align == "words":
         raise ValueError("format=csd: align=words needs words or vectors, but neither came; add one or pass options.align=none.")
-    rows: list[Row] = []
+    rows: list[RawSegment] = []
     dropped: list[str] = []
     bad: Counter[str] = Counter()
     seen: Counter[str] = Counter()
@@ -107,7 +107,7 @@ def read_csd(
             for segment, interval, values in zip(label.entries, label.intervals, label.features, strict=True):
                 features = cut.segment(*interval)
                 if features and (len(features) == len(files) or not unify):
-                    rows.append(Row(segment, fold_of.get(video_id, ""), video_id, values, features))
+                    rows.append(RawSegment(segment, fold_of.get(video_id, ""), video_id, values, features))
                 else:
                     dropped.append(segment)
     for role in seen:
@@ -170,7 +170,7 @@ def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
         raise ValueError(
             f"{path.name} must be JSON, but is not ({error}); it maps train, valid and test to lists of videos."
         ) from None
-    folds = by_fold(content, path.name)
+    folds = split_by_fold(content, path.name)
     fold_of: dict[str, str] = {}
     for fold, members in folds.items():
         if not isinstance(members, list) or not all(isinstance(video, str) for video in members):

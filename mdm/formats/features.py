@@ -22,7 +22,7 @@ OUTSIDE, REPEATED = 30, 3
 logger = logging.getLogger(__name__)
 
 
-def present(feature: Shaped[np.ndarray, "time *dim"] | list[str] | None) -> bool:
+def is_present(feature: Shaped[np.ndarray, "time *dim"] | list[str] | None) -> bool:
     """Whether a segment has a feature: at least one step, and vectors that are not zero throughout.
 
     Files without a way to say "missing" write zeros; `Segments` has one, an empty sequence.
@@ -34,7 +34,7 @@ def present(feature: Shaped[np.ndarray, "time *dim"] | list[str] | None) -> bool
 
 def stack(feature: str, sequences: Sequence[Any], ids: Sequence[str], where: str) -> Ragged:
     """One feature of all segments end to end. Raises ValueError if its width differs between segments."""
-    filled = {k: sequence for k, sequence in enumerate(sequences) if present(sequence)}
+    filled = {k: sequence for k, sequence in enumerate(sequences) if is_present(sequence)}
     if any(isinstance(sequence, list) for sequence in filled.values()):
         return Ragged.of_words([filled.get(k, []) for k in range(len(ids))])
     widths = {sequence.shape[1:]: ids[k] for k, sequence in filled.items()}
@@ -55,7 +55,7 @@ def refuse_nothing_finite(where: str, feature: str, bad: int, seen: int) -> None
         )
 
 
-def far_values(values: Float[np.ndarray, "steps dim"]) -> dict[str, int]:
+def count_far_values(values: Float[np.ndarray, "steps dim"]) -> dict[str, int]:
     """Column → how many of its values are more than `FAR` times as large as its non-zero values usually are; none left out.
 
     What is usual is the median of the absolute values, which a few damaged ones do not move, of at most `SAMPLE` rows evenly apart.
@@ -98,8 +98,8 @@ def clean_features(
     """Every feature of all segments, kinds of text first, with what is not finite, or as good as that (`ABSURD`), set to 0.
 
     Returns the features, how many values of each were set to 0 (``cleaned``: already by the reader), and what of their values is
-    to be told: ``extreme``, how many values of which columns are far beyond the others (`far_values`), and ``sentinels``, the value
-    that stands in a column for none (`find_sentinels`).
+    to be told: ``extreme``, how many values of which columns are far beyond the others (`count_far_values`), and ``sentinels``,
+    the value that stands in a column for none (`find_sentinels`).
 
     Raises ValueError where `stack` and `refuse_nothing_finite` do.
     """
@@ -114,7 +114,7 @@ def clean_features(
             refuse_nothing_finite(name, feature, int(bad.sum()), bad.size)
             ragged.values[bad] = 0
             counts[feature] = counts.get(feature, 0) + int(bad.sum())
-            far, sentinels = far_values(ragged.values), find_sentinels(ragged.values)
+            far, sentinels = count_far_values(ragged.values), find_sentinels(ragged.values)
             if far:
                 absurd["extreme"][feature] = far
                 logger.warning(

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mdm.data.base import Segments
-from mdm.formats.base import Row, assemble
+from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
 from mdm.formats.pickles import load_folds
-from mdm.formats.values import decoded, first_label, identify, matrix, split_words, steps_given
+from mdm.formats.values import decode_text, first_label, identify, read_matrix, read_steps, split_words
 
 KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
@@ -37,8 +37,8 @@ def read_mmsa(
     ``raw_text`` split at white space (Chinese and Japanese into characters) becomes ``words``, the masked ids ``tokens``, and
     ``text`` ``vectors``.
 
-    ``aligned``: whether audio and vision share the steps of text. By default they do where the file gives no
-    lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
+    ``aligned``: whether audio and vision share the steps of text. By default they do where the training fold has
+    no lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
     and [SEP] included; without text_bert, steps that are zero everywhere are cut at both ends. The
     words are not aligned to them, and the authors do not say whether a row stands for a word or a token: rows beyond the
     mask that are not zero are cut, and counted as ``rows_beyond_mask`` in the data card. Otherwise
@@ -49,7 +49,7 @@ def read_mmsa(
     folds, files, left = load_folds(source, "mmsa")
     tables = {fold: Columns(content, labels, f"format=mmsa: {fold}") for fold, content in folds.items()}
     if aligned is None:
-        aligned = all(_same_steps(columns) for columns in tables.values() if columns.n)
+        aligned = _same_steps(tables["train"])
     columns_left = sorted({str(key) for table in tables.values() for key in table.content} - {labels, *READ})
     absent = {key: [fold for fold, table in tables.items() if key not in table] for key in KEYS.values()}
     partly = {key: lacking for key, lacking in absent.items() if 0 < len(lacking) < len(tables)}
@@ -65,7 +65,7 @@ def read_mmsa(
             features, cut = _features(columns, k, aligned)
             beyond += cut
             label = first_label(columns[labels][k], f"format=mmsa: {segment}")
-            rows.append(Row(segment, fold, group, label, features))
+            rows.append(RawSegment(segment, fold, group, label, features))
     return assemble(
         rows,
         format="mmsa",
@@ -83,14 +83,14 @@ def read_mmsa(
 def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], int]:
     """Segment k's features, and how many of its audio and vision rows lie beyond the mask without being zero."""
     where = f"{columns.where} segment {k}"
-    features: dict[str, Any] = {"words": split_words(decoded(columns["raw_text"][k], f"{where}, raw_text"))}
+    features: dict[str, Any] = {"words": split_words(decode_text(columns["raw_text"][k], f"{where}, raw_text"))}
     keys = {feature: key for feature, key in KEYS.items() if key in columns}
     beyond = 0
     if "text_bert" in columns:
         features["tokens"], mask = _tokens(columns, k)
         for feature in [feature for feature in keys if aligned or feature == "vectors"]:
             key = keys.pop(feature)
-            array = matrix(columns[key][k], f"{where}, {key}")
+            array = read_matrix(columns[key][k], f"{where}, {key}")
             if len(array) != len(mask):
                 raise ValueError(
                     f"{where}: {key} must have a row per position of text_bert ({len(mask)}), but has {len(array)}; "
@@ -101,8 +101,8 @@ def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], 
     for feature, lengths in LENGTHS.items():
         if not aligned and lengths in columns and feature in keys:
             key = keys.pop(feature)
-            array = matrix(columns[key][k], f"{where}, {key}")
-            features[feature] = array[: steps_given(columns[lengths][k], len(array), f"{where}, {lengths}")]
+            array = read_matrix(columns[key][k], f"{where}, {key}")
+            features[feature] = array[: read_steps(columns[lengths][k], len(array), f"{where}, {lengths}")]
     return features | (columns.vectors(k, keys, aligned) if keys else {}), beyond
 
 
@@ -117,7 +117,7 @@ def _same_steps(columns: Columns) -> bool:
 def _tokens(columns: Columns, k: int) -> tuple[Int[np.ndarray, " tokens"], Bool[np.ndarray, " positions"]]:
     """Segment k's token ids where the mask keeps them, and the mask."""
     where = f"{columns.where} segment {k}"
-    bert = matrix(columns["text_bert"][k], f"{where}, text_bert")
+    bert = read_matrix(columns["text_bert"][k], f"{where}, text_bert")
     if len(bert) != 3:
         raise ValueError(
             f"{where}: text_bert must be [3, positions] (ids, mask, segment), but is {list(bert.shape)}; the file is damaged."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mdm.formats.base import regular_file
+from mdm.formats.base import require_file
 
 DEFAULTS = {
     "labels": "*Label*.csd",
@@ -97,4 +97,4 @@ def find_file(source: Path, role: str, pattern: str | None) -> Path | None:
             f"format=csd needs a file for {role}, but nothing in {source} matches {pattern!r:.80}; pass options.{role}=<file> "
             "(or correct the option's name: unknown options are modalities)."
         )
-    return regular_file(matches[0], f"format=csd: {role}") if matches else None
+    return require_file(matches[0], f"format=csd: {role}") if matches else None

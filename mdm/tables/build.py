@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mdm import reference
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.reference import Printed
 from mdm.sweeps.experiment import Row, Table
 from mdm.tables.contrast import compare_lines, judge_blocks
@@ -50,14 +50,14 @@ def find_columns(table: Table, data: str) -> tuple[str, list[Column]]:
     sets = [stands_for] if known else list(table.metrics)
     if any(table.metrics[name] != table.metrics[sets[0]] or table.primary[name] != table.primary[sets[0]] for name in sets):
         raise ValueError(
-            f"Columns of this table are declared for {', '.join(sets)} and differ, so those of data={data} are not known; "
+            f"The columns of this table differ between {', '.join(sets)}, so those of data={data} are unknown; "
             "add it to table.data."
         )
     columns = []
     for metric, printed in table.metrics[sets[0]].items():
         columns.append(
             Column(
-                metric, (printed or "") if known else "", 1 if metric_of(metric).percent else 3, metric == table.primary[sets[0]]
+                metric, (printed or "") if known else "", 1 if find_metric(metric).percent else 3, metric == table.primary[sets[0]]
             )
         )
     return stands_for, columns
@@ -105,7 +105,7 @@ def find_printed(table: Table, row: Row, stands_for: str, printed: str) -> Print
             f"{'lack ' + ', '.join(sorted(missing)) if missing else 'have also ' + ', '.join(sorted(unknown))}; correct them."
         )
     try:
-        return reference.value(**key)
+        return reference.find_value(**key)
     except ValueError as error:
         raise ValueError(f"table.rows.{row.name}.paper: {error}") from None
 
@@ -138,11 +138,11 @@ def read_value(run: Run, metric: str) -> float:
             "range: set table.metrics."
         )
     value = run.record["test"][metric]
-    return math.nan if value is None else metric_of(metric).scale * value
+    return math.nan if value is None else find_metric(metric).scale * value
 
 
 def list_decimals(lines: Sequence[Line], column: Column) -> list[int]:
-    """As many as the paper prints, for what both show in percent."""
+    """How many decimals the paper prints, for values in percent."""
     printed = [line.entries[column.metric].printed for line in lines]
     return [value.decimals for value in printed if value is not None and value.unit == "percent"] or [0]
 
@@ -158,7 +158,7 @@ def mark_best(lines: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
         }
         if len(set(whole.values())) < 2:
             continue
-        best = (min if metric_of(metric).lower_is_better else max)(whole.values())
+        best = (min if find_metric(metric).lower_is_better else max)(whole.values())
         for i in (i for i, mean in whole.items() if mean == best):
             entries = {**marked[i].entries, metric: replace(marked[i].entries[metric], best=True)}
             marked[i] = replace(marked[i], entries=entries)

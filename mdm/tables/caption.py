@@ -1,17 +1,17 @@
-"""What must be said of a table's numbers, sentence by sentence, in any format."""
+"""The sentences under a table, the same in every format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.tables.numbers import Block, Line, Sheet
 from mdm.tables.stars import explain_stars
 from mdm.tables.wording import DATASETS, format_runs, join_names
 
 UNSAID = ("acc2", "f1")
-"""The papers' metrics of which they do not say what becomes of zeros."""
+"""Metrics for which the papers do not say how they count zeros."""
 
 
 def format_title(block: Block) -> str:
@@ -58,9 +58,8 @@ def list_unfinished(blocks: Sequence[Block]) -> list[str]:
                 runs = [run for run in line.runs if run.state == state]
                 if runs:
                     why = "; ".join(dict.fromkeys(run.error[:160] for run in runs if run.error))
-                    places.append(
-                        f"{line.row.label} on {block.data}, seed {format_ranges(run.seed for run in runs)}{f' ({why})' if why else ''}"
-                    )
+                    seeds = format_ranges(run.seed for run in runs)
+                    places.append(f"{line.row.label} on {block.data}, seed {seeds}{f' ({why})' if why else ''}")
         if places:
             said.append(f"{word}: {'; '.join(places)}.")
     return said
@@ -89,18 +88,18 @@ def explain_conventions(blocks: Sequence[Block]) -> list[str]:
     """What each column is, and what the paper leaves open about its own."""
     columns = {column.metric: column for block in blocks for column in block.columns}
     said = dict.fromkeys(
-        f"{metric_of(name).heading} is {name.rpartition('/')[2]}: {metric_of(name).convention}" for name in columns
+        f"{find_metric(name).heading} is {name.rpartition('/')[2]}: {find_metric(name).convention}" for name in columns
     )
     text = [f"{'; '.join(said)}."]
-    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and metric_of(c.metric).signed]
+    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and find_metric(c.metric).signed]
     if open_:
         names = join_names(list(dict.fromkeys(c.printed.rpartition("/")[2] for c in open_)))
-        text.append(f"The paper does not say what becomes of zeros in its {names}.")
+        text.append(f"The paper does not say how it counts zeros in its {names}.")
     return text
 
 
 def list_citations(lines: Sequence[Line]) -> list[str]:
-    """Where the values of systems come from that are not built here."""
+    """Where the values of systems that are not built here come from."""
     by_source = dict[str, list[str]]()
     for line in lines:
         if not line.runs:
@@ -122,7 +121,7 @@ SOURCES = {
 
 
 def describe_origin(sheet: Sheet) -> str:
-    """Code and data that made the numbers, of all records where they differ."""
+    """The code and the data behind the numbers; each version where records differ."""
     records = [run.record for block in sheet.blocks for line in block.lines for run in line.runs if run.state == "finished"]
     if not records:
         return "No run has finished."
@@ -140,7 +139,11 @@ def list_records(block: Block) -> list[dict[str, str]]:
 
 
 def format_ranges(seeds: Iterable[int]) -> str:
-    """0 to 9, or 0, 1 and 5 to 7."""
+    """0 to 9, or 0, 1 and 5 to 7.
+
+    >>> format_ranges([0, 1, 5, 6, 7])
+    '0, 1, 5 to 7'
+    """
     parts = []
     for _, group in groupby(enumerate(sorted(seeds)), lambda pair: pair[1] - pair[0]):
         run = [seed for _, seed in group]

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.statistics import (
     Comparison,
     Verdict,
@@ -51,7 +51,7 @@ def compare_lines(lines: Sequence[Line], here: Mapping[str, CellRuns], metric: s
             return Contrast(labels[baseline], None, None, f"{len(seeds)} of {wanted} seeds in both")
         check_same_segments(score(name).predictions, score(baseline).predictions, f"{name} and {baseline}")
         lost = [seed for row in (name, baseline) for seed in find_diverged(list(here[row].finished.values()))]
-        found = compare_rows(score(name), score(baseline), seeds, lost, metric_of(metric).lower_is_better, table)
+        found = compare_rows(score(name), score(baseline), seeds, lost, find_metric(metric).lower_is_better, table)
         stopped = {seed for row in (name, baseline) for seed in find_stopped(here[row].runs)}
         crossed = replace(found.crossed, lost=found.crossed.lost + len(stopped))
         # To the tests over seeds a run without a record is missing, for they have no rule that leaves one out.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mdm.metrics import heading
+from mdm.metrics import format_heading
 from mdm.tables.caption import format_title, render_caption
 from mdm.tables.cells import CellText, find_contrasts, format_size, list_comparison_heads, list_heads, render_cell, render_contrast
 from mdm.tables.numbers import Sheet
@@ -89,7 +89,7 @@ def render_latex(sheet: Sheet) -> str:
         if against:
             words = [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in against]
             rows = [list(map(escape_latex, row)) for row in words]
-            title = f"Against the baseline, {heading(block.primary.metric)}"
+            title = f"Against the baseline, {format_heading(block.primary.metric)}"
             parts += [
                 f"\\par\\smallskip {escape_latex(title)}\\par\\smallskip",
                 render_tabular(map(escape_latex, list_comparison_heads(sheet.declared.test)), rows),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import find_metric, format_heading
 from mdm.tables.caption import format_title, render_caption
 from mdm.tables.cells import CellText, find_contrasts, format_size, list_comparison_heads, list_heads, render_cell, render_contrast
 from mdm.tables.numbers import Sheet
@@ -28,8 +28,8 @@ def render_markdown(sheet: Sheet) -> str:
         if against:
             words = [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in against]
             rows = [list_comparison_heads(sheet.declared.test), *([*map(escape_markdown, row)] for row in words)]
-            unit = ", points" if metric_of(block.primary.metric).percent else ""
-            parts += [f"Against the baseline, {heading(block.primary.metric)}{unit}:", render_pipes(rows)]
+            unit = ", points" if find_metric(block.primary.metric).percent else ""
+            parts += [f"Against the baseline, {format_heading(block.primary.metric)}{unit}:", render_pipes(rows)]
     parts.append("\n".join(f"- {sentence}" for sentence in render_caption(sheet)))
     if sheet.footnotes:
         parts.append("\n".join(f"[{i}] {text}  " for i, text in enumerate(sheet.footnotes, 1)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mdm.metrics import heading
+from mdm.metrics import format_heading
 from mdm.tables.caption import format_title, render_caption
 from mdm.tables.cells import STARS, find_contrasts, format_size, list_comparison_heads, list_heads, render_cell, render_contrast
 from mdm.tables.numbers import Block, Column, Line, Sheet
@@ -21,7 +21,12 @@ LEFT, RIGHT = 6.0, 134.0
 
 @dataclass(frozen=True)
 class Axis:
-    """A column's scale: all of our values, and the printed ones that are no further off than these are apart."""
+    """A column's scale: all of our values, and the printed ones that are no further off than these are apart.
+
+    >>> axis = Axis(0.0, 1.0)
+    >>> axis.x(0.5), axis.x(7.0), axis.beyond(7.0)
+    (70.0, 134.0, 'right')
+    """
 
     low: float
     high: float
@@ -100,7 +105,7 @@ def build_block_view(block: Block, sheet: Sheet) -> dict[str, Any]:
         "title": format_title(block),
         "heads": list_heads(block),
         "rows": rows,
-        "primary": heading(block.primary.metric),
+        "primary": format_heading(block.primary.metric),
         "contrasts": [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in find_contrasts(block)],
         "seeds": seeds,
     }

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.tables.numbers import LEVEL, Contrast, Sheet
 
 
@@ -21,7 +21,7 @@ def build_cell_rows(sheet: Sheet) -> list[dict[str, Any]]:
                 row |= {
                     "label": line.row.label,
                     "metric": column.metric,
-                    "unit": "percent" if metric_of(column.metric).percent else "absolute",
+                    "unit": "percent" if find_metric(column.metric).percent else "absolute",
                 }
                 row |= {"n": line.finished, "declared": len(line.runs), "undefined": entry.undefined}
                 row |= {"mean": entry.mean, "sd": entry.sd, "paper_metric": column.printed}

@@ -18,7 +18,7 @@ from mdm.formats.misa import read_misa
 from mdm.formats.mmim import read_mmim
 from mdm.formats.mmsa import read_mmsa
 from mdm.formats.scale import FEWEST, label_bounds
-from mdm.formats.values import split_words, strings
+from mdm.formats.values import read_words, split_words
 from mdm.metrics import evaluate
 
 FOLDS = ("train", "valid", "test")
@@ -149,8 +149,8 @@ def test_sentences_are_split_by_their_script(text: str, words: list[str]) -> Non
 def test_what_is_missing_is_no_word(missing: Any) -> None:
     for value in (["good", missing], ("good", missing), np.array(["good", missing], dtype=object)):
         with pytest.raises(ValueError, match="must be a list of words, but is"):
-            strings(value, "here")
-    assert strings(np.array([b"good", b"day"]), "here") == ["good", "day"]
+            read_words(value, "here")
+    assert read_words(np.array([b"good", b"day"]), "here") == ["good", "day"]
 
 
 @pytest.mark.real_data
