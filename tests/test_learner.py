@@ -22,7 +22,7 @@ from mdm.training.groups import parameter_groups
 from mdm.training.objective import CriticTraining, Objective
 from mdm.training.predict import predict
 from mdm.training.product import batch_lengths
-from mdm.training.views import Here, Recent, keeping_buffers, samples
+from mdm.training.views import Here, Recent, keeping_buffers, select_samples
 from mdm.types import Fusion
 
 
@@ -270,12 +270,12 @@ def test_penalties_that_ask_for_different_numbers_get_what_they_ask_for(config, 
 def test_samples_of_a_view():
     z = torch.arange(12.0)[:, None]
     view = View(Fusion(z[:4], z[:4]), Fusion(z, z, {"m": 2 * z}), z[:4])
-    part = samples(view, 1, 3, 6)
+    part = select_samples(view, 1, 3, 6)
     assert part.product.z.flatten().tolist() == [2, 3, 4, 5]
     assert part.product.unimodal["m"].flatten().tolist() == [4, 6, 8, 10]
     assert part.joint is view.joint
-    assert samples(view, 0, 0, 6).product is None
-    assert samples(View(view.joint, None, view.label), 0, 1, 1).product is None
+    assert select_samples(view, 0, 0, 6).product is None
+    assert select_samples(View(view.joint, None, view.label), 0, 1, 1).product is None
 
 
 # ---- draws of an epoch

@@ -15,7 +15,8 @@ import pytest
 import torch
 import yaml
 
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import select
+from mdm.data.splits import Splits
 from mdm.data.writing import write_store
 from mdm.formats.prepare import prepare
 from mdm.runs import build, precision, protocol, records
@@ -84,6 +85,9 @@ def test_the_train_mean_stands_beside_the_test_score(config):
     label = [float(r["label"]) for r in table(folder_of(cfg) / "predictions.csv")]
     assert record["test_of_train_mean"]["mae"] == pytest.approx(np.abs(np.array(label) - np.float32(mean)).mean(), abs=1e-6)
     assert record["test_of_train_mean"]["corr"] is None
+    valid = np.concatenate([batch.label.numpy() for batch in splits.valid()])
+    assert record["valid_of_train_mean"]["mae"] == pytest.approx(np.abs(valid - np.float32(mean)).mean(), abs=1e-6)
+    assert record["valid_of_train_mean"].keys() == record["test_of_train_mean"].keys()
 
 
 def test_a_run_alone_equals_the_same_run_second_in_a_process(config, tmp_path):
@@ -165,9 +169,8 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_pre
     splits = build_splits(cfg)
     learner = build_learner(cfg, splits)
     learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"])
-    prediction, _ = predict(
-        learner.backbone, splits.open_test(Selection(folder / "best.ckpt", best, "valid/mae", record["valid"]["mae"]))
-    )
+    selection = select(folder / "best.ckpt", folder / "curve.csv", best, "valid/mae", record["valid"]["mae"])
+    prediction, _ = predict(learner.backbone, splits.open_test(selection))
     stored = [float(row["prediction"]) for row in table(folder / "predictions.csv")]
     assert prediction[:, 0].tolist() == stored
 
@@ -336,7 +339,7 @@ def test_real_three_modality_data_beat_the_train_mean(config, real_data, tmp_pat
 
 @pytest.mark.real_data
 def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data, tmp_path):
-    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi")
+    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi", options={"words": {"row_offset": 1}})
     stores = f"paths.data={tmp_path}/stores"
     record = run(config("data=mosi", "model=lmf", "trainer.max_epochs=3", stores, small=False))
     assert record["modalities"] == ["language"]
@@ -357,7 +360,7 @@ def test_a_reserved_gpu_must_be_used(config, monkeypatch, tmp_path):
 
 
 def test_half_precision_needs_a_processor_that_has_it(config, monkeypatch, tmp_path):
-    monkeypatch.setattr(precision, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(precision, "has_bf16_on_cpu", lambda: False)
     with pytest.raises(ValueError, match="bf16-mixed needs a GPU or a processor with AVX-512"):
         run(config("trainer.precision=bf16-mixed", "machine=cpu"))
     assert not (tmp_path / "outputs").exists()

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from mdm.formats.offsets import displaced
+
 EPSILON = 1e-5
 """Seconds by which two intervals must overlap, the SDK's figure."""
 
@@ -30,6 +32,11 @@ class Track:
         """The rows in order of their beginnings, as `overlapping` needs them."""
         order = np.argsort(self.intervals[:, 0], kind="stable")
         return Track(self.intervals[order], self.features[order], tuple(self.entries[k] for k in order))
+
+    def displace(self, rows: int, seconds: float) -> Track:
+        """The values of row k + rows on the interval of row k, that interval later by some seconds."""
+        values, times = displaced(len(self.features), rows)
+        return Track(self.intervals[times] + seconds, self.features[values], self.entries[times])
 
     def only(self, rows: Shaped[np.ndarray, " rows"]) -> Track:
         """Some of the rows, by a mask."""

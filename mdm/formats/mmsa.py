@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mdm.data.base import Segments
-from mdm.formats.base import Row, assemble
+from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
 from mdm.formats.pickles import load_folds
-from mdm.formats.values import decoded, first_label, identify, matrix, steps_given
+from mdm.formats.values import decode_text, first_label, identify, read_matrix, read_steps, split_words
 
 KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
+READ = ("raw_text", "id", "text_bert", *KEYS.values(), *LENGTHS.values())
 
 
 def read_mmsa(
@@ -30,12 +31,14 @@ def read_mmsa(
 ) -> Segments:
     """One pickle {train, valid, test} → raw_text, id, audio, vision, regression_labels, with or without text_bert, text.
 
-    Columns: raw_text [n], id [n] (``vid$_$clip``), ``labels`` [n], audio [n, time, dim], vision [n, time, dim], and perhaps
+    Columns: raw_text [n], id [n] (``vid$_$clip``), ``labels`` [n], audio [n, time, dim] and vision [n, time, dim], of which one may
+    lack, and perhaps
     text_bert [n, 3, 50] (token ids, mask, segment), text [n, 50, 768], audio_lengths [n], vision_lengths [n].
-    ``raw_text`` split at white space becomes ``words``, the masked ids ``tokens``, ``text`` ``vectors``.
+    ``raw_text`` split at white space (Chinese and Japanese into characters) becomes ``words``, the masked ids ``tokens``, and
+    ``text`` ``vectors``.
 
-    ``aligned``: whether audio and vision share the steps of text. By default they do where the file gives no
-    lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
+    ``aligned``: whether audio and vision share the steps of text. By default they do where the training fold has
+    no lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
     and [SEP] included; without text_bert, steps that are zero everywhere are cut at both ends. The
     words are not aligned to them, and the authors do not say whether a row stands for a word or a token: rows beyond the
     mask that are not zero are cut, and counted as ``rows_beyond_mask`` in the data card. Otherwise
@@ -43,10 +46,18 @@ def read_mmsa(
 
     Raises ValueError if the file is missing, is no plain pickle, or has another form.
     """
-    folds, files = load_folds(source, "mmsa")
+    folds, files, left = load_folds(source, "mmsa")
     tables = {fold: Columns(content, labels, f"format=mmsa: {fold}") for fold, content in folds.items()}
     if aligned is None:
-        aligned = all(_same_steps(columns) for columns in tables.values() if columns.n)
+        aligned = _same_steps(tables["train"])
+    columns_left = sorted({str(key) for table in tables.values() for key in table.content} - {labels, *READ})
+    absent = {key: [fold for fold, table in tables.items() if key not in table] for key in KEYS.values()}
+    partly = {key: lacking for key, lacking in absent.items() if 0 < len(lacking) < len(tables)}
+    if partly or all(absent.values()):
+        raise ValueError(
+            f"format=mmsa: every fold must have the same of the columns {', '.join(KEYS.values())}, and one at least, but "
+            f"{partly or absent} lack theirs; choose the format."
+        )
     rows, beyond = [], 0
     for fold, columns in tables.items():
         for k in range(columns.n):
@@ -54,7 +65,7 @@ def read_mmsa(
             features, cut = _features(columns, k, aligned)
             beyond += cut
             label = first_label(columns[labels][k], f"format=mmsa: {segment}")
-            rows.append(Row(segment, fold, group, label, features))
+            rows.append(RawSegment(segment, fold, group, label, features))
     return assemble(
         rows,
         format="mmsa",
@@ -65,21 +76,21 @@ def read_mmsa(
         clip_labels=clip_labels,
         name=name,
         aligned=("tokens", *KEYS) if aligned else (),
-        notes={"rows_beyond_mask": beyond},
+        notes={"rows_beyond_mask": beyond, "columns_left": columns_left, **left},
     )
 
 
 def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], int]:
     """Segment k's features, and how many of its audio and vision rows lie beyond the mask without being zero."""
     where = f"{columns.where} segment {k}"
-    features: dict[str, Any] = {"words": decoded(columns["raw_text"][k], f"{where}, raw_text").split()}
-    keys = {feature: key for feature, key in KEYS.items() if key in columns or feature != "vectors"}
+    features: dict[str, Any] = {"words": split_words(decode_text(columns["raw_text"][k], f"{where}, raw_text"))}
+    keys = {feature: key for feature, key in KEYS.items() if key in columns}
     beyond = 0
     if "text_bert" in columns:
         features["tokens"], mask = _tokens(columns, k)
         for feature in [feature for feature in keys if aligned or feature == "vectors"]:
             key = keys.pop(feature)
-            array = matrix(columns[key][k], f"{where}, {key}")
+            array = read_matrix(columns[key][k], f"{where}, {key}")
             if len(array) != len(mask):
                 raise ValueError(
                     f"{where}: {key} must have a row per position of text_bert ({len(mask)}), but has {len(array)}; "
@@ -88,10 +99,10 @@ def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], 
             features[feature] = array[mask]
             beyond += int(array[~mask].any(1).sum()) if feature != "vectors" else 0
     for feature, lengths in LENGTHS.items():
-        if not aligned and lengths in columns:
+        if not aligned and lengths in columns and feature in keys:
             key = keys.pop(feature)
-            array = matrix(columns[key][k], f"{where}, {key}")
-            features[feature] = array[: steps_given(columns[lengths][k], len(array), f"{where}, {lengths}")]
+            array = read_matrix(columns[key][k], f"{where}, {key}")
+            features[feature] = array[: read_steps(columns[lengths][k], len(array), f"{where}, {lengths}")]
     return features | (columns.vectors(k, keys, aligned) if keys else {}), beyond
 
 
@@ -106,7 +117,7 @@ def _same_steps(columns: Columns) -> bool:
 def _tokens(columns: Columns, k: int) -> tuple[Int[np.ndarray, " tokens"], Bool[np.ndarray, " positions"]]:
     """Segment k's token ids where the mask keeps them, and the mask."""
     where = f"{columns.where} segment {k}"
-    bert = matrix(columns["text_bert"][k], f"{where}, text_bert")
+    bert = read_matrix(columns["text_bert"][k], f"{where}, text_bert")
     if len(bert) != 3:
         raise ValueError(
             f"{where}: text_bert must be [3, positions] (ids, mask, segment), but is {list(bert.shape)}; the file is damaged."

@@ -13,6 +13,7 @@ import inspect
 import os
 import pkgutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -23,6 +24,7 @@ from rich.table import Table
 
 import mdm.formats
 from mdm.data.base import FOLDS, FORBIDDEN, Segments
+from mdm.data.leaks import Groups, describe_leaks, warn_of_copies
 from mdm.data.store import MANIFEST, open_store
 from mdm.data.writing import write_store
 from mdm.formats.download import download as fetch
@@ -94,19 +96,21 @@ def prepare(
     *,
     name: str = "",
     overwrite: bool = False,
+    groups: Groups = "apart",
     download: str | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Callable[[str], Any] = lambda stage: None,
 ) -> Segments:
     """Read files of a format and write them as a store; returns the store, opened.
 
+    groups: ``shared`` lets a group (a video, a speaker) be in several of the files' folds, and the card counts such groups
     download: a data set to fetch into ``source`` first (format csd only)
     options: the reader's own keyword arguments
     progress: called with the name of each finished step
 
     Raises ValueError if the format or an option is unknown or of another type, if ``out`` exists and may not be overwritten or
-    cannot be written (before anything is read), if the disk fails, and whatever the reader or the store refuses. Nothing appears
-    at ``out`` then.
+    cannot be written (before anything is read), if a group is in several folds, if the disk fails, and whatever the reader or the
+    store refuses. Nothing appears at ``out`` then.
     """
     readers = formats()
     if format not in readers:
@@ -133,6 +137,8 @@ def prepare(
             f"format={format}: {error.filename or source} must be readable, but is not ({error.strerror or error}); look at its "
             "permissions and its disk."
         ) from None
+    segments = replace(segments, source={**segments.source, **describe_leaks(segments, groups)})
+    warn_of_copies(segments, segments.fold)
     progress("read")
     try:
         return open_store(write_store(segments, out, overwrite=overwrite, progress=progress))
@@ -148,12 +154,12 @@ def check_out(out: Path, overwrite: bool) -> None:
     if FORBIDDEN.search(out.name) or not out.name:
         raise ValueError(f"out must end in the name of a folder, but is {str(out)!r:.80}; pass out=<folder>.")
     try:
-        there = stands(out)
+        there = exists(out)
         if there and not overwrite:
             raise ValueError(f"A store must not replace another silently, but {out} exists; remove it or pass overwrite=true.")
         if there and not (out / MANIFEST).is_file():
             raise ValueError(f"overwrite=true replaces stores only, but {out} is none; remove it, or pass another out.")
-        nearest = next(parent for parent in out.absolute().parents if stands(parent))
+        nearest = next(parent for parent in out.absolute().parents if exists(parent))
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             came = "may not be written" if nearest.is_dir() else "is no folder"
             raise ValueError(f"out must lie in a folder that can be written, but {nearest} {came}; pass another out.")
@@ -161,7 +167,7 @@ def check_out(out: Path, overwrite: bool) -> None:
         raise ValueError(f"out must be the path of a folder, but {out} is none ({error.strerror}); pass another out.") from None
 
 
-def stands(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether anything is there, a broken link included. Raises OSError where nothing can be."""
     try:
         path.lstat()

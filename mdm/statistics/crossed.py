@@ -22,7 +22,7 @@ from scipy.special import stdtr, stdtrit
 
 from mdm.statistics.comparison import Verdict
 from mdm.statistics.families import holm
-from mdm.statistics.jackknife import LeaveOneOut, pseudo_values
+from mdm.statistics.jackknife import LeaveOneOut, compute_pseudo_values
 
 FEWEST_PAIRS = 5
 FEWEST_VIDEOS = 10
@@ -45,7 +45,7 @@ class Crossed:
     note: what a reader should know all the same
 
     >>> y = 0.3 + 0.1 * np.arange(5.0)[:, None] + 0.05 * np.arange(12.0)
-    >>> found = analyse(y, np.ones(12))
+    >>> found = analyse_crossed(y, np.ones(12))
     >>> round(found.difference, 3), round(found.p, 4), [round(end, 2) for end in found.interval(0.05)]
     (0.775, 0.0004, [0.55, 1.0])
     """
@@ -108,10 +108,12 @@ def compare_crossed(system: LeaveOneOut, baseline: LeaveOneOut) -> Crossed:
         difference = float(whole.mean())
         return cannot_tell("the metric has no value without one of the videos", len(whole), int((~kept).sum()), difference)
     unit = max(float(np.abs(side.whole[kept]).max(initial=0)) for side in (system, baseline))
-    return analyse(pseudo_values(whole, without), system.sizes[counted].astype(np.float64), lost=int((~kept).sum()), unit=unit)
+    return analyse_crossed(
+        compute_pseudo_values(whole, without), system.sizes[counted].astype(np.float64), lost=int((~kept).sum()), unit=unit
+    )
 
 
-def analyse(
+def analyse_crossed(
     y: Float[np.ndarray, "seeds videos"], sizes: Float[np.ndarray, " videos"], *, lost: int = 0, unit: float = 0.0
 ) -> Crossed:
     """The two-way t of pseudo-values of a difference.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mdm.metrics import heading
+from mdm.metrics import format_heading
 from mdm.sweeps.experiment import StarTest
-from mdm.tables.cells import NAMES, STARS, contrasted
-from mdm.tables.numbers import Found, Sheet
-from mdm.tables.wording import listed
+from mdm.tables.cells import NAMES, STARS, find_contrasts
+from mdm.tables.numbers import Evidence, Sheet
+from mdm.tables.wording import join_names
 
 
 def explain_star(test: StarTest) -> str:
@@ -27,8 +27,10 @@ def explain_stars(sheet: Sheet) -> list[str]:
     if not sheet.family:
         return []
     test = sheet.declared.test
-    found = [line.contrast.found for block in sheet.blocks for line in contrasted(block) if line.contrast and line.contrast.found]
-    names = listed([heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
+    found = [
+        line.contrast.found for block in sheet.blocks for line in find_contrasts(block) if line.contrast and line.contrast.found
+    ]
+    names = join_names([format_heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
     absent = sheet.family - len(found)
     count = f"k = {sheet.family} comparison{'s' if sheet.family > 1 else ''} of this table"
     if absent:
@@ -43,7 +45,7 @@ def explain_stars(sheet: Sheet) -> list[str]:
     ]
 
 
-def explain_crossed(family: int, found: list[Found]) -> list[str]:
+def explain_crossed(family: int, found: list[Evidence]) -> list[str]:
     """The columns of the two-way t, and where it fails."""
     said = [
         "Differences are system − baseline. Their intervals are for new seeds and new videos, and simultaneous: each at "
@@ -57,15 +59,29 @@ def explain_crossed(family: int, found: list[Found]) -> list[str]:
     if any(one.crossed.lost for one in found):
         said.append(
             "Lost: pairs that are left out, because a run has no test metric or diverged. That is told without the test fold: a "
-            "loss that is not finite, no finite metric on validation, or a constant prediction there where other runs of the row "
-            "vary. Stars speak of runs that do none of this."
+            "loss that is not finite, no finite metric on validation, or, where other runs of the row have learned something, a "
+            "constant prediction there or a metric no better than that of the mean training label. Stars speak of runs that do "
+            "none of this."
         )
     if any(one.crossed.reason for one in found):
-        said.append("A comparison that cannot be told has no p and no star, and counts in k with p = 1.")
+        said.append(
+            "A comparison that cannot be told has no p and no star, whatever its runs gave, and counts in k with p = 1: that is "
+            "not even a lack of evidence."
+        )
     return said
 
 
 def explain_seeds(sheet: Sheet) -> list[str]:
+    """The columns of a test over seeds, and what it means that so few of them cannot reach a star."""
+    contrasts = [line.contrast for block in sheet.blocks for line in find_contrasts(block) if line.contrast]
+    few = (
+        f"Where n cannot reach .05, no result of so few runs could have had a {STARS[sheet.declared.test]}: that is not even a "
+        "lack of evidence."
+    )
+    return [*explain_columns(sheet), *([few] if any("cannot reach" in c.reason for c in contrasts) else [])]
+
+
+def explain_columns(sheet: Sheet) -> list[str]:
     """The columns of a test over seeds."""
     if sheet.declared.test != "wilcoxon":
         return ["Differences are system − baseline, with the 95 % t interval over paired seeds, not corrected for k."]

@@ -13,8 +13,8 @@ from torch import nn
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer, XLNetConfig, XLNetModel, XLNetTokenizer
 from transformers.utils import logging as library_logging
 
-from mdm.backbones.encoders import folder_of
-from mdm.backbones.text import TextEncoder, frames_of_pieces, replaced
+from mdm.backbones.encoders import find_folder
+from mdm.backbones.text import TextEncoder, frames_of_pieces, replace_output
 from mdm.data.base import UNKNOWN
 from mdm.types import Feature, Sequence
 
@@ -57,8 +57,8 @@ def folder(family, tmp_path):
     return tmp_path / family
 
 
-def words(vocabulary=WORDS, unseen=()):
-    return Feature(len(vocabulary), tokens=True, vocabulary=vocabulary, unseen=frozenset(unseen))
+def words(vocabulary=WORDS, others=0):
+    return Feature(len(vocabulary) - others, tokens=True, vocabulary=vocabulary, others=others)
 
 
 def sequence_of(rows, vocabulary=WORDS, front=0):
@@ -110,7 +110,7 @@ def test_pieces_are_those_of_a_real_tokenizer():
     encoder = TextEncoder(words(vocabulary), "bert", "minilm")
     pieces = encoder.pieces(sequence_of(rows, vocabulary))
     assert (encoder.count > 1).sum() > 3
-    assert_as_tokenizer(pieces, AutoTokenizer.from_pretrained(folder_of("minilm")), rows)
+    assert_as_tokenizer(pieces, AutoTokenizer.from_pretrained(find_folder("minilm")), rows)
 
 
 @pytest.mark.parametrize("max_pieces", [3, 5, 6, 20])
@@ -161,15 +161,29 @@ def test_a_row_without_words_has_the_special_pieces_only(family, rows):
     assert torch.isfinite(encoder(pieces).last_hidden_state).all()
 
 
-def test_a_random_encoder_does_not_know_unseen_words(family):
-    encoder = TextEncoder(words(unseen=(3,)), family)
+def test_a_random_encoder_does_not_know_words_of_other_folds(family):
+    """And is the same, bit for bit, however many of them there are."""
+    torch.manual_seed(0)
+    encoder = TextEncoder(words(others=len(WORDS) - 3), family)
     pieces = encoder.pieces(sequence_of([["good", "bad", "movie"]]))
-    assert pieces.ids[0][pieces.word[0] >= 0].tolist() == [2, UNKNOWN, 4]
+    assert pieces.ids[0][pieces.word[0] >= 0].tolist() == [2, UNKNOWN, UNKNOWN]
+    torch.manual_seed(0)
+    without = TextEncoder(words(WORDS[:3]), family)
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), without.parameters(), strict=True))
 
 
-def test_a_pretrained_encoder_knows_unseen_words(family, folder):
-    known, unseen = (TextEncoder(words(unseen=u), family, str(folder)) for u in ((), (3, 5)))
-    assert torch.equal(known.pieces(sequence_of(ROWS)).ids, unseen.pieces(sequence_of(ROWS)).ids)
+def test_a_pretrained_encoder_knows_words_of_other_folds(family, folder):
+    known, unknown = (TextEncoder(words(others=n), family, str(folder)) for n in (0, 3))
+    assert torch.equal(known.pieces(sequence_of(ROWS)).ids, unknown.pieces(sequence_of(ROWS)).ids)
+
+
+def test_a_pretrained_encoder_knows_token_ids_of_other_folds(family, folder):
+    size = len(AutoTokenizer.from_pretrained(folder))
+    encoder = TextEncoder(Feature(5, tokens=True, others=size - 5), family, str(folder))
+    pieces = encoder.pieces(Sequence(torch.tensor([[size - 1]]), torch.ones(1, 1, dtype=torch.bool)))
+    assert pieces.ids[0][pieces.word[0] >= 0].tolist() == [size - 1]
+    with pytest.raises(ValueError, match=f"but they reach {size} and"):
+        TextEncoder(Feature(5, tokens=True, others=size - 4), family, str(folder))
 
 
 def test_the_reserved_words_are_one_piece_each(family, folder):
@@ -258,7 +272,7 @@ def test_half_precision_weights_become_full_ones(family, folder):
 @needs_minilm
 def test_every_weight_of_a_real_checkpoint_is_loaded():
     encoder = TextEncoder(words(), "bert", "minilm", pooler=True)
-    saved = load_file(f"{folder_of('minilm')}/model.safetensors")
+    saved = load_file(f"{find_folder('minilm')}/model.safetensors")
     loaded = encoder.model.state_dict()
     assert len(loaded) > 100
     assert all(torch.equal(loaded[key], saved[key]) for key in loaded)
@@ -323,7 +337,7 @@ def test_a_replaced_output_is_a_tensor_or_the_first_of_a_tuple():
     x = torch.ones(3)
     for as_tuple, expected in ((False, 3 * x), (True, (3 * x, "more"))):
         module = Twice(as_tuple)
-        with replaced(module, lambda y: y + 1):
+        with replace_output(module, lambda y: y + 1):
             assert same(module(x), expected)
         assert same(module(x), (2 * x, "more") if as_tuple else 2 * x)
 
@@ -334,7 +348,7 @@ def test_no_hook_is_left_after_an_error():
     def fail(x):
         raise RuntimeError("in the change")
 
-    with pytest.raises(RuntimeError, match="in the change"), replaced(module, fail):
+    with pytest.raises(RuntimeError, match="in the change"), replace_output(module, fail):
         module(torch.ones(1))
     assert not module._forward_hooks
     assert module(torch.ones(1)) == 2
