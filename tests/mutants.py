@@ -9,7 +9,7 @@ limit: seconds a mutant; one that takes longer counts as killed, for its tests d
 slow: the tests of the marker ``slow`` too
 
 A mutant is a line ``old`` that occurs once in its file and becomes ``new``. It is ``killed`` by the test that fails, or has
-``survived``; it is ``missing`` where the line does not occur once, so that the list follows the code, and ``broken`` where the tests
+``survived``; it is ``missing`` where the line does not occur once, so that the list follows the code, and ``broken`` where tests
 did not run at all. Exits with 1 if one is not killed. The working tree is only read.
 
 Tools that make all mutants by themselves (mutmut, cosmic-ray) would take days: 26,000 lines give tens of thousands of mutants, and

@@ -268,7 +268,7 @@ def test_every_row_composes_and_builds():
 @cache
 def measured(data):
     """The metrics that a stand-in's targets and range have."""
-    segments = build_splits(small((f"data={data}",))).segments
+    segments = make(small((f"data={data}",)).data.segments)
     ends = np.array([[end] * len(segments.targets) for end in segments.label_range])
     return set(evaluate(ends, ends, segments.label_range, segments.targets))
 
@@ -278,15 +278,7 @@ def test_columns_are_measured(name):
     """On each stand-in the targets and the range have every metric that the table shows and that chooses a checkpoint."""
     cfg, table = read_experiment(name)
     for data, stands_for in table.data.items():
-<<<<<<< HEAD
         assert {*table.metrics[stands_for], cfg.trainer.select} <= measured(data)
-=======
-        segments = make(small((f"data={data}",)).data.segments)
-        ends = np.array([[end] * len(segments.targets) for end in segments.label_range])
-        measured = evaluate(ends, ends, segments.label_range, segments.targets)
-        assert set(table.metrics[stands_for]) <= set(measured)
-        assert cfg.trainer.select in measured
->>>>>>> main
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -201,11 +201,11 @@ def cases(broad: bool, slow: bool) -> Iterator[pytest.param]:
 
 def pytest_generate_tests(metafunc):
     slow = "not slow" not in metafunc.config.getoption("markexpr")
-    for fixture in {"case", "paired"} & set(metafunc.fixturenames):
-        chosen = list(cases(metafunc.function.__name__ in BROAD, slow))
-        if fixture == "paired":
-            chosen = [param for param in cases(True, slow) if param.values[0][2] in PAIRED]
-        metafunc.parametrize(fixture, chosen, indirect=True)
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", cases(metafunc.function.__name__ in BROAD, slow), indirect=True)
+    for fixture, kinds in (("paired", PAIRED), ("worded", {"words"})):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, [param for param in cases(True, slow) if param.values[0][2] in kinds])
 
 
 @pytest.fixture
@@ -240,12 +240,10 @@ def test_shapes_are_as_declared(case):
         assert torch.isfinite(term)
 
 
-<<<<<<< HEAD
-=======
-@pytest.mark.parametrize("case", [case for case in EVERY if case[2] == "words"], ids=name_of)
-def test_words_of_other_folds_move_no_weight_and_are_unknown(case):
+def test_words_of_other_folds_move_no_weight_and_are_unknown(worded):
     """The same draws with three more words that training has not: every weight and buffer to the bit."""
-    model, options, kind, backbone = case
+    model, number, kind = worded
+    backbone, options = built(worded), MODELS[model][number]
     spec, batch = spec_of(kind), batch_of(kind)
     words = Feature(WORDS.dim, tokens=True, vocabulary=(*WORDS.vocabulary, "a", "w55", "z"), others=3)
     torch.manual_seed(0)
@@ -263,8 +261,6 @@ def test_words_of_other_folds_move_no_weight_and_are_unknown(case):
     assert_same(*made, atol=0)
 
 
-@pytest.mark.parametrize("where", ["front", "back", "inside"])
->>>>>>> main
 @pytest.mark.parametrize("training", [False, True])
 def test_padding_changes_nothing(case, training):
     backbone, batch = case
@@ -399,15 +395,9 @@ def test_half_precision_is_finite(case, half_precision):
 PAIRED = {"words", "vectors", "language and audio", "audio and video", "four", "images"}
 
 
-@pytest.fixture
-def paired(request):
-    """A backbone in eval, and the kind of data."""
-    return deepcopy(built(request.param)).eval(), request.param[2]
-
-
 def test_re_pairing_the_encoding_is_re_pairing_the_inputs(paired):
     """Where all lengths are equal nothing is stretched, so encode-then-move is move-then-encode."""
-    backbone, kind = paired
+    backbone, kind = deepcopy(built(paired)).eval(), paired[2]
     batch = batch_of(kind, lengths=None if of_images(kind) else [5] * ROWS)
     lengths = batch_lengths(batch)
     index = shifts(lengths, np.random.default_rng(0))
