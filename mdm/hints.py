@@ -153,6 +153,16 @@ def require(key: str, value: Any, hint: Any) -> None:
         raise ValueError(f"{key} must be {describe(hint)}, but is {shown(value)}; {do}.")
 
 
+def require_option(name: str, value: Any, options: Iterable[Any]) -> None:
+    """Raise ValueError, naming the argument, unless a value is one of its options.
+
+    options: a Literal, or the names themselves
+    """
+    known = get_args(options) if get_origin(options) is Literal else tuple(options)
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {shown(value)}; choose one of them.")
+
+
 def require_known(key: str, given: Iterable[Any], known: Iterable[str], of: str) -> None:
     """Raise ValueError, naming the key and what it may have meant, if nothing reads one of these names.
 

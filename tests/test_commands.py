@@ -387,6 +387,7 @@ def test_train_refuses_in_one_message(tmp_path):
         (["trainer.epochs=3"], "Key 'epochs' is not in struct"),
         ([f"paths.outputs={tmp_path}/file/x", *SMALL], "must lie in a folder, but there is a file in its place"),
         (["-m", "experiment=mdm/table1,mdm/table2"], "One experiment is run at a time"),
+        (["-m", "experiment=mdm/table1", "table.test=welch"], "table.test: expected one of crossed, mann_whitney"),
     ):
         done = subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr

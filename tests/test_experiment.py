@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from mdm.sweeps.experiment import cells, read_arguments, table_of
+from mdm.sweeps.experiment import cells, has_table, read_arguments, table_of
 
 ROWS = {
     "none": {"label": "EF-LSTM", "run": ["model=eflstm", "penalty=none"], "paper": {"model": "EF-LSTM"}},
@@ -66,6 +66,22 @@ def test_overrides_keep_their_spelling():
     given = read_arguments([EXPERIMENT, "data.modalities=[language,audio]", "+a.b='x y'", "~c"])
     assert given.others == ("data.modalities=[language,audio]", "+a.b='x y'", "~c")
     assert (given.data, given.seeds, given.chosen, given.experiment) == (None, None, {}, (EXPERIMENT,))
+
+
+@pytest.mark.parametrize("said", ["table.test=wilcoxon", "++table.test=wilcoxon", "+table.test=wilcoxon"])
+def test_what_says_how_a_table_is_judged_is_no_part_of_its_runs(said):
+    given = read_arguments([EXPERIMENT, said, "table.zeros=split"])
+    assert (given.others, given.judged) == ((), ("++table.test=wilcoxon", "++table.zeros=split"))
+    (cell,) = cells(declared(), [EXPERIMENT, said, "data=synthetic", "penalty=kl"])
+    assert cell.overrides == (EXPERIMENT, "data=synthetic", "model=eflstm", "penalty=kl")
+
+
+def test_what_is_judged_must_be_there():
+    assert not has_table(OmegaConf.create({"name": "single"}))
+    assert has_table(OmegaConf.create({"name": "t", "table": {"title": "A table", "test": "wilcoxon"}}))
+    for function in (has_table, table_of):
+        with pytest.raises(ValueError, match=r"table\.zeros and table\.test say how a table is judged, but single has no"):
+            function(OmegaConf.create({"name": "single", "table": {"zeros": "split", "test": "wilcoxon"}}))
 
 
 def test_metrics_may_differ_between_data_sets():

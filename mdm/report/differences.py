@@ -6,8 +6,9 @@ import math
 
 from mdm.metrics import heading, metric_of
 from mdm.report.charts import PLACEHOLDERS, colour, drawing, plain_axes, svg
-from mdm.tables.cells import NAMES, STARS, contrasted
-from mdm.tables.numbers import LEVEL, Block, Contrast, Found, Line, Sheet
+from mdm.statistics.verdicts import Found
+from mdm.tables.cells import contrasted
+from mdm.tables.numbers import LEVEL, Block, Contrast, Line, Sheet
 from mdm.tables.wording import interval, listed, signed
 
 
@@ -20,7 +21,7 @@ def compared(block: Block) -> list[tuple[Line, Contrast, Found]]:
 def forest(block: Block, sheet: Sheet) -> str:
     """A row's mean difference from its baseline; thick the 95 % interval over seeds, thin the simultaneous one over seeds and
     videos. Empty if none."""
-    rows, metric, star = compared(block), block.primary.metric, STARS[sheet.declared.test]
+    rows, metric, star = compared(block), block.primary.metric, sheet.statistic.star
     if not rows:
         return ""
     unit = ", points" if metric_of(metric).percent else ""
@@ -56,14 +57,13 @@ def describe_block(block: Block, sheet: Sheet) -> str:
     """What the comparisons of a data set say: which rows differ, for which there is no evidence, and of which nothing can be said
     and why."""
     rows = [(line, line.contrast) for line in contrasted(block) if line.contrast is not None]
-    test, column = sheet.declared.test, block.primary
+    statistic, column = sheet.statistic, block.primary
     starred = [describe_difference(line, block, sheet) for line, contrast in rows if contrast.star]
     silent = {line.row.name: reason for line, contrast in rows if (reason := name_obstacle(contrast))}
     unclear = [line.row.label for line, contrast in rows if not contrast.star and line.row.name not in silent]
-    where = {"crossed": "for new seeds and new videos"}.get(test, f"on this very test set ({NAMES[test]})")
     parts = []
     if starred:
-        parts.append(f"{STARS[test]} in {heading(column.metric)}, {where}: {listed(starred)}.")
+        parts.append(f"{statistic.star} in {heading(column.metric)}, {statistic.reach}: {listed(starred)}.")
     if unclear:
         verb = "differs" if len(unclear) == 1 else "differ"
         parts.append(f"No evidence in {heading(column.metric)} that {listed(unclear)} {verb} from the baseline.")
@@ -77,17 +77,12 @@ def describe_difference(line: Line, block: Block, sheet: Sheet) -> str:
     """A starred row: better or worse, by how much."""
     assert line.contrast is not None
     assert line.contrast.found is not None
-    found, digits, test = line.contrast.found, block.primary.decimals, sheet.declared.test
-    if test == "crossed":
-        difference, ends, kind = found.crossed.difference, found.crossed.interval(LEVEL / sheet.family), "simultaneous 95 %"
-    elif test == "wilcoxon" and found.ranks is not None:
-        difference, ends, kind = found.ranks.shift, found.ranks.interval, f"{100 * found.ranks.level:.1f} % over seeds"
-    else:
-        difference, ends, kind = found.seeds.difference, found.seeds.interval, "95 % over seeds"
-    if math.isnan(difference):
+    effect = sheet.statistic.measure(line.contrast.found, LEVEL / sheet.family)
+    if math.isnan(effect.size):
         return f"{line.row.label} differs from its baseline (runs diverged, and the difference has no size)"
-    better = (difference < 0) == metric_of(block.primary.metric).lower_is_better
-    size = f"{signed(difference, digits)}, {kind} {interval(ends, digits)}"
+    better = (effect.size < 0) == metric_of(block.primary.metric).lower_is_better
+    digits = block.primary.decimals
+    size = f"{signed(effect.size, digits)}, {effect.level} {interval(effect.interval, digits)}"
     return f"{line.row.label} is {'better' if better else 'worse'} than its baseline ({size})"
 
 

@@ -10,8 +10,8 @@ experiment=…`) read it with the same arguments, so they cannot disagree about 
       data: {synthetic: mosi}                   config → the paper's data set that it is, or stands in for; data=… replaces them
       metrics: {mae: mae, acc2_pos: acc2}       columns: ours → the paper's. By the paper's data set where they differ
       primary: mae                              what the tests are about; by the paper's data set where it differs
-      test: crossed                             what stars: crossed (default), for new seeds and new videos; wilcoxon, sign_flip or
-                                                mann_whitney, for new seeds on this very test set. On a command line: table.test=…
+      test: crossed                             what stars (`mdm.statistics.verdicts`): crossed (default) for new seeds and new
+                                                videos, or one of the others there. On a command line: table.test=…
       zeros: pratt                              pairs that do not differ, to wilcoxon: pratt (default) or split
       rows:
         none: {label: EF-LSTM, run: [model=eflstm, penalty=none], paper: {model: EF-LSTM, penalty_or_variant: none}}
@@ -28,22 +28,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mdm.compose import JUDGED, add_judged
 from mdm.hints import Size, require
 from mdm.runs.config import check_group
 from mdm.statistics.signed_rank import Zeros
+from mdm.statistics.verdicts import DEFAULT, statistic_of
 
-StarTest = Literal["crossed", "wilcoxon", "sign_flip", "mann_whitney"]
 CHOOSE = ("model", "penalty")
 """What on the command line chooses among the rows."""
-JUDGED = ("table.test", "table.zeros")
-"""What on the command line says how the table is judged."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Declaration:
     metrics: Mapping[str, str | None] | Mapping[str, Mapping[str, str | None]]
     primary: str | Mapping[str, str]
     rows: Mapping[str, DeclaredRow]
-    test: StarTest | None = None
+    test: str | None = None
     zeros: Zeros | None = None
     paper: Mapping[str, str | int] | None = None
     notes: str | None = None
@@ -110,7 +109,7 @@ class Table:
     rows: Mapping[str, Row]
     paper: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
-    test: StarTest = "crossed"
+    test: str = DEFAULT
     zeros: Zeros = "pratt"
 
 
@@ -132,7 +131,7 @@ class Cell:
 class Arguments:
     """A command line, taken apart. ``data`` and ``seeds`` are None where it does not say.
 
-    judged: keys of ``table`` that say how it is judged, which are no part of its runs
+    judged: those that say how its table is judged, which are no part of its runs
     """
 
     data: tuple[str, ...] | None
@@ -140,7 +139,7 @@ class Arguments:
     chosen: Mapping[str, tuple[str, ...]]
     experiment: tuple[str, ...]
     others: tuple[str, ...]
-    judged: Mapping[str, str]
+    judged: tuple[str, ...]
 
 
 def read_arguments(arguments: Sequence[str]) -> Arguments:
@@ -152,7 +151,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     values: dict[str, tuple[str, ...]] = {}
     experiment: list[str] = []
     others: list[str] = []
-    judged: dict[str, str] = {}
+    judged: list[str] = []
     for given in OverridesParser.create().parse_overrides(list(arguments)):
         key = given.get_key_element()
         if key in ("data", "seed", *CHOOSE):
@@ -162,8 +161,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
             values[key] = tuple(given.sweep_string_iterator()) if swept else (given.get_value_element_as_str(),)
             if not values[key]:
                 raise ValueError(f"At least one value chooses runs, but {given.input_line} has none; use seed='range(10)', say.")
-        elif key in JUDGED and not given.is_sweep_override():
-            judged[key] = given.get_value_element_as_str()
+        elif key.lstrip("+") in JUDGED and not given.is_sweep_override():
+            judged += add_judged([str(given.input_line).lstrip("+")])
         elif given.is_sweep_override():
             raise ValueError(
                 f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, but "
@@ -178,7 +177,20 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     except ValueError:
         raise ValueError(f"Seeds are whole numbers, but seed={','.join(values['seed'])} came; use seed='range(10)', say.") from None
     chosen = {key: values[key] for key in CHOOSE if key in values}
-    return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others), judged)
+    return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others), tuple(judged))
+
+
+def has_table(cfg: DictConfig) -> bool:
+    """Whether a composed config declares a table.
+
+    Raises ValueError if the command line says how it is judged, and it is not there.
+    """
+    section = cfg.get("table")
+    keys = [f"table.{key}" for key in section] if OmegaConf.is_dict(section) else []
+    judged = [key for key in keys if key in JUDGED]
+    if judged and judged == keys:
+        raise ValueError(f"{' and '.join(judged)} say how a table is judged, but {cfg.name} has no table; leave them out.")
+    return "table" in cfg
 
 
 def table_of(cfg: DictConfig) -> Table:
@@ -186,7 +198,7 @@ def table_of(cfg: DictConfig) -> Table:
 
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
     """
-    if "table" not in cfg:
+    if not has_table(cfg):
         raise ValueError(
             f"A table is declared by an experiment, but {cfg.name} has no table; choose one, as experiment=mdm/table1."
         )
@@ -214,6 +226,7 @@ def table_of(cfg: DictConfig) -> Table:
                 f"A row is compared with another that is run, but table.rows.{row.name}.baseline is {row.baseline!r}; name one of "
                 f"{', '.join(r.name for r in rows.values() if r.run is not None and r is not row) or 'none'}."
             )
+    statistic_of(raw.get("test") or DEFAULT)
     chosen = {key: raw[key] for key in ("paper", "notes", "test", "zeros") if raw.get(key)}
     return Table(raw["title"], seeds, data, metrics, primary, rows, **chosen)
 

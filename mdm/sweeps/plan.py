@@ -15,7 +15,7 @@ from mdm.runs.build import build_loggers, build_splits
 from mdm.runs.config import check
 from mdm.runs.folder import place
 from mdm.runs.selection import check_select
-from mdm.sweeps.experiment import cells, table_of
+from mdm.sweeps.experiment import cells, has_table, table_of
 from mdm.sweeps.search import search_cells
 from mdm.types import DataSpec
 
@@ -38,7 +38,7 @@ def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     Raises ValueError where `mdm.sweeps.experiment.cells` and `mdm.sweeps.search.search_cells` do, on a sweep that is no list of
     values, and on a seed that is no whole number.
     """
-    if "table" in cfg:
+    if has_table(cfg):
         return [run for cell in cells(table_of(cfg), arguments) for run in cell.runs()]
     if "search" in cfg:
         return [run for cell in search_cells(cfg, arguments) for run in cell.runs()]

@@ -70,7 +70,7 @@ def latex(sheet: Sheet) -> str:
     for block in sheet.blocks:
         rows = []
         for line in block.lines:
-            cells = [shown(line, column, sheet.declared.test) for column in block.columns]
+            cells = [shown(line, column, sheet.statistic) for column in block.columns]
             label = f"\\textit{{{escaped(line.row.label)}}}" if not line.runs else escaped(line.row.label)
             rows.append([label + raised(line.marks), escaped(size(line)), *(latex_cell(cell, paper=False) for cell in cells)])
             if any(cell.paper for cell in cells):
@@ -78,12 +78,12 @@ def latex(sheet: Sheet) -> str:
         parts += [f"\\par\\medskip\\textbf{{{escaped(where(block))}}}\\par\\smallskip", tabular(map(escaped, heads(block)), rows)]
         against = contrasted(block)
         if against:
-            words = [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in against]
+            words = [contrast_cells(line, block.primary, sheet.statistic, sheet.family) for line in against]
             rows = [list(map(escaped, row)) for row in words]
             title = f"Against the baseline, {heading(block.primary.metric)}"
             parts += [
                 f"\\par\\smallskip {escaped(title)}\\par\\smallskip",
-                tabular(map(escaped, comparison_heads(sheet.declared.test)), rows),
+                tabular(map(escaped, comparison_heads(sheet.statistic)), rows),
             ]
     parts.append("\\par\\medskip\\begin{minipage}{\\textwidth}\\footnotesize")
     parts += [f"{escaped(sentence)}\\par" for sentence in caption(sheet)]

@@ -16,7 +16,7 @@ def markdown(sheet: Sheet) -> str:
     for block in sheet.blocks:
         rows = [heads(block)]
         for line in block.lines:
-            cells = [shown(line, column, sheet.declared.test) for column in block.columns]
+            cells = [shown(line, column, sheet.statistic) for column in block.columns]
             name = f"*{plain(line.row.label)}*" if not line.runs else plain(line.row.label)
             rows.append([name + refs(line.marks), size(line), *(markdown_cell(cell, paper=False) for cell in cells)])
             if any(cell.paper for cell in cells):
@@ -24,8 +24,8 @@ def markdown(sheet: Sheet) -> str:
         parts += [f"## {where(block)}", piped(rows)]
         against = contrasted(block)
         if against:
-            words = [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in against]
-            rows = [comparison_heads(sheet.declared.test), *([*map(plain, row)] for row in words)]
+            words = [contrast_cells(line, block.primary, sheet.statistic, sheet.family) for line in against]
+            rows = [comparison_heads(sheet.statistic), *([*map(plain, row)] for row in words)]
             unit = ", points" if metric_of(block.primary.metric).percent else ""
             parts += [f"Against the baseline, {heading(block.primary.metric)}{unit}:", piped(rows)]
     parts.append("\n".join(f"- {sentence}" for sentence in caption(sheet)))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mdm.reference import Printed
-from mdm.statistics import Comparison, Crossed, SignedRank, Verdict
+from mdm.statistics import Verdict
+from mdm.statistics.verdicts import Found, Statistic, statistic_of
 from mdm.sweeps.experiment import Row, Table
 from mdm.tables.gather import Run
 
@@ -57,22 +58,6 @@ class Entry:
     def difference(self) -> float:
         """Ours less the paper's, in the paper's unit."""
         return math.nan if self.printed is None else self.mean - self.printed.number
-
-
-@dataclass(frozen=True)
-class Found:
-    """What all tests say of a row against its baseline, in the table's units.
-
-    crossed: for new seeds and new videos
-    seeds: for new seeds on this very test set; a run without a metric is the worst of all
-    ranks: signed ranks of the pairs that count in ``crossed``; None if there are none
-    skew: a warning where the differences of these pairs are skewed
-    """
-
-    crossed: Crossed
-    seeds: Comparison
-    ranks: SignedRank | None
-    skew: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +119,11 @@ class Sheet:
     family: int
     mixed: tuple[str, ...]
     footnotes: tuple[str, ...]
+
+    @property
+    def statistic(self) -> Statistic:
+        """What stars its rows."""
+        return statistic_of(self.declared.test)
 
 
 @dataclass

@@ -10,9 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mdm.metrics import heading
 from mdm.tables.caption import caption, where
-from mdm.tables.cells import STARS, comparison_heads, contrast_cells, contrasted, heads, shown, size
+from mdm.tables.cells import comparison_heads, contrast_cells, contrasted, heads, shown, size
 from mdm.tables.numbers import Block, Column, Line, Sheet
-from mdm.tables.stars import explain_star
 from mdm.tables.wording import number
 
 LEFT, RIGHT = 6.0, 134.0
@@ -83,7 +82,7 @@ def block_view(block: Block, sheet: Sheet) -> dict[str, Any]:
         against = means.get(line.row.baseline or "", {})
         cells = [
             {
-                "shown": shown(line, column, sheet.declared.test),
+                "shown": shown(line, column, sheet.statistic),
                 "strip": strip(line, column, axes[column.metric], against.get(column.metric, math.nan)),
             }
             for column in block.columns
@@ -99,7 +98,7 @@ def block_view(block: Block, sheet: Sheet) -> dict[str, Any]:
         "heads": heads(block),
         "rows": rows,
         "primary": heading(block.primary.metric),
-        "contrasts": [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in contrasted(block)],
+        "contrasts": [contrast_cells(line, block.primary, sheet.statistic, sheet.family) for line in contrasted(block)],
         "seeds": seeds,
     }
 
@@ -121,9 +120,9 @@ def sheet_view(sheet: Sheet, level: int) -> dict[str, Any]:
     return {
         "level": level,
         "blocks": [block_view(block, sheet) for block in sheet.blocks],
-        "comparison_heads": comparison_heads(sheet.declared.test),
-        "star": STARS[sheet.declared.test],
-        "star_says": explain_star(sheet.declared.test),
+        "comparison_heads": comparison_heads(sheet.statistic),
+        "star": sheet.statistic.star,
+        "star_says": sheet.statistic.meaning,
         "caption": caption(sheet),
         "footnotes": sheet.footnotes,
         "mixed": bool(sheet.mixed),
