@@ -154,7 +154,7 @@ def test_overwrite_is_true_or_false(refused, said):
     [
         ("table", "table=null", "table must be a mapping, but is None"),
         ("table", "table=3", "table must be a mapping, but is 3"),
-        ("table", "table.rows=null", "table.rows must be a mapping"),
+        ("table", "table.product=null", "and 0 rows; set table"),
         ("table", "table.seeds=abc", "table.seeds must be a whole number"),
         ("table", "+table.foo=1", "table has no key foo"),
         ("table", "table.primary=foo", "primary=foo"),

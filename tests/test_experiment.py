@@ -114,7 +114,7 @@ def test_arguments_that_fit_no_cell_are_refused(arguments, message):
         ({"seeds": 0}, "table.seeds must be a whole number of at least 1, but is 0"),
         ({"seeds": True}, "table.seeds must be a whole number of at least 1, but is True"),
         ({"data": {}}, r"has data=\{\}, metrics=.*; set table"),
-        ({"rows": None}, "table.rows must be a mapping, but is None"),
+        ({"rows": None}, "and 0 rows; set table"),
         ({"data": None}, "table.data must be a mapping"),
         ({"metrics": {"mae": 3}}, "table.metrics must be a mapping"),
         ({"primary": "corr"}, "of mosi it has mae, acc2_pos and primary=corr"),

@@ -219,10 +219,10 @@ def test_a_package_is_prepared_and_trained_with(site, tmp_path, in_turn):
             ["prepare", "--help"],
             ["prepare", "format=magpie", "source=birds.csv", "out=data/nest", "options.scale=0.5"],
             ["train", "data=nest", "model=magpie", "penalty=peck", "trainer.max_epochs=2", "trainer.select=worst"],
-            ["train", "--help"],
             ["train", "-m", "experiment=birds", "table.test=welch"],
             ["table", "experiment=birds", "table.test=welch"],
             ["study", "experiment=birds", "study=perch"],
+            ["train", "--help"],  # which ends the process
         ],
         here,
         [site, ROOT],

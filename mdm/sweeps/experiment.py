@@ -17,6 +17,7 @@ experiment=…`) read it with the same arguments, so they cannot disagree about 
         none: {label: EF-LSTM, run: [model=eflstm, penalty=none], paper: {model: EF-LSTM, penalty_or_variant: none}}
         kl: {label: + KL, run: [model=eflstm, penalty=kl], baseline: none, paper: {model: EF-LSTM, penalty_or_variant: kl}}
         cited: {label: ICCN, paper: {model: ICCN}}       a system that is not built here: the paper's value alone
+      product: …                                rows that are a product of systems and variants (`mdm.sweeps.rows`)
       notes: …                                  what the caption must say
 
 A row's ``tuned`` maps data configs to files under configs/tuned. model=… and penalty=… on the command line choose among the rows;
@@ -40,45 +41,10 @@ from mdm.hints import Size, require
 from mdm.runs.config import check_group
 from mdm.statistics.signed_rank import Zeros
 from mdm.statistics.verdicts import DEFAULT, statistic_of
+from mdm.sweeps.rows import DeclaredProduct, DeclaredRow, Row, read_rows
 
 CHOOSE = ("model", "penalty")
 """What on the command line chooses among the rows."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table.
-
-    label: as it is printed; paper: the keys of its values in the paper, none if it prints none; note: a remark under the table
-    run: overrides of its runs; None for a system that is not built here
-    tuned: data config → file under configs/tuned
-    baseline: the row that it is tested against; ``only``: the data configs or the paper's data sets that it exists for, all if None
-    """
-
-    name: str
-    label: str
-    run: tuple[str, ...] | None = None
-    tuned: Mapping[str, str] = field(default_factory=dict)
-    baseline: str | None = None
-    only: tuple[str, ...] | None = None
-    paper: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-
-    def runs_on(self, data: str, stands_for: str) -> bool:
-        return self.run is not None and (self.only is None or bool({data, stands_for} & set(self.only)))
-
-
-@dataclass(frozen=True)
-class DeclaredRow:
-    """A row as an experiment file has it; `Row` says what its keys are."""
-
-    label: str
-    run: Sequence[str] | None = None
-    tuned: Mapping[str, str] | None = None
-    baseline: str | None = None
-    only: Sequence[str] | None = None
-    paper: Mapping[str, str | int] | None = None
-    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +56,8 @@ class Declaration:
     data: Mapping[str, str]
     metrics: Mapping[str, str | None] | Mapping[str, Mapping[str, str | None]]
     primary: str | Mapping[str, str]
-    rows: Mapping[str, DeclaredRow]
+    rows: Mapping[str, DeclaredRow] | None = None
+    product: DeclaredProduct | None = None
     test: str | None = None
     zeros: Zeros | None = None
     paper: Mapping[str, str | int] | None = None
@@ -204,10 +171,11 @@ def table_of(cfg: DictConfig) -> Table:
         )
     raw = read_section(cfg, "table", Declaration)
     seeds, data = raw["seeds"], dict(raw["data"])
-    if not data or not raw["rows"] or not raw["metrics"]:
+    rows = read_rows(raw)
+    if not data or not rows or not raw["metrics"]:
         raise ValueError(
             f"A table needs a data set, a column and a row at least, but {cfg.name} has data={data}, metrics={raw['metrics']} and "
-            f"{len(raw['rows'])} rows; set table."
+            f"{len(rows)} rows; set table."
         )
     nested = all(isinstance(value, Mapping) for value in raw["metrics"].values())
     sets = dict.fromkeys([*data.values(), *(raw["metrics"] if nested else ())])
@@ -219,7 +187,6 @@ def table_of(cfg: DictConfig) -> Table:
                 f"A table's tests are about one of its columns, but of {name} it has {', '.join(metrics[name]) or 'none'} and "
                 f"primary={primary[name]}; set table.metrics and table.primary."
             )
-    rows = {name: row_of(name, keys) for name, keys in raw["rows"].items()}
     for row in rows.values():
         if row.baseline is not None and (row.baseline == row.name or row.baseline not in rows or rows[row.baseline].run is None):
             raise ValueError(
@@ -243,16 +210,6 @@ def read_section(cfg: DictConfig, name: str, group: type) -> dict[str, Any]:
     require(name, raw, Mapping)
     check_group(f"{name}.", raw, group)
     return {str(key): value for key, value in raw.items()}
-
-
-def row_of(name: str, keys: Mapping[str, Any]) -> Row:
-    """One row of ``table.rows``."""
-    if keys.get("run") is None and keys.get("paper") is None:
-        raise ValueError(
-            f"A row is a run or a value that the paper prints, or both, but table.rows.{name} has neither; give it run or paper."
-        )
-    lists = {key: tuple(str(value) for value in keys[key]) for key in ("run", "only") if keys.get(key) is not None}
-    return Row(name=name, **{**{key: value for key, value in keys.items() if value is not None}, **lists})
 
 
 def cells(table: Table, arguments: Sequence[str]) -> list[Cell]:
