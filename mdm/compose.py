@@ -46,12 +46,12 @@ def find_configs() -> Path:
     raise ValueError(f"mdm must have its configs in {PACKAGE / 'configs'}, but they are not there; install it again.")
 
 
-def in_repository() -> bool:
+def is_in_repository() -> bool:
     """Whether the package lies in its repository, and is not an installed copy."""
     return find_configs().parent != PACKAGE
 
 
-def declared_configs() -> list[Path]:
+def find_declared_configs() -> list[Path]:
     """The folders of configs that installed packages declare.
 
     Raises ValueError, naming the entry point, for one that leads to no folder.
@@ -92,7 +92,7 @@ def take_search_path(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in words:
         flag, _, value = word.partition("=")
         if flag in FLAGS:
-            folders.append(folder_url(value or next(words, ""), flag))
+            folders.append(format_folder_url(value or next(words, ""), flag))
         elif flag.lstrip("+~") == KEY:
             lists.append(read_list(word))
         elif not word.lstrip("+~").startswith(("hydra.", "hydra/")):
@@ -113,7 +113,7 @@ def add_judged(arguments: Sequence[str]) -> list[str]:
     return [f"++{word}" if word.partition("=")[0] in JUDGED else word for word in arguments]
 
 
-def folder_url(folder: str, said: str) -> str:
+def format_folder_url(folder: str, said: str) -> str:
     """A folder as Hydra names it.
 
     Raises ValueError if it is not there.
@@ -133,7 +133,7 @@ def read_list(override: str) -> list[str]:
     values = OverridesParser.create().parse_override(override).value()
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{KEY} is a list of folders, but {override} came; write {KEY}=[file:///the/folder].")
-    return [value if is_elsewhere(value) else folder_url(value.removeprefix("file://"), KEY) for value in map(str, values)]
+    return [value if is_elsewhere(value) else format_folder_url(value.removeprefix("file://"), KEY) for value in map(str, values)]
 
 
 def is_elsewhere(url: str) -> bool:
@@ -141,13 +141,13 @@ def is_elsewhere(url: str) -> bool:
     return "://" in url and not url.startswith("file://")
 
 
-def search_path_of(cfg: DictConfig) -> list[str]:
+def read_search_path(cfg: DictConfig) -> list[str]:
     """The search path of the command line that Hydra composed a config for; ``cfg`` has Hydra's own section."""
     sources = cfg.hydra.runtime.config_sources
     return [f"{source.schema}://{source.path}" for source in sources if source.provider.endswith(PROVIDER)]
 
 
-def search_path_as_arguments() -> list[str]:
+def format_search_path() -> list[str]:
     """What a command line must say to have the search path of the Hydra at work: nothing, or ``hydra.searchpath=[…]``."""
     from hydra.core.global_hydra import GlobalHydra
 
@@ -160,7 +160,7 @@ def search_path_as_arguments() -> list[str]:
 
 
 @contextmanager
-def configured(path: Sequence[str] = ()) -> Iterator[None]:
+def use_configs(path: Sequence[str] = ()) -> Iterator[None]:
     """`hydra.compose` reads our configs, and those of a search path, while the block runs.
 
     Also where Hydra is at work on another config already, as in a task that does its runs in turn: that one goes on afterwards.

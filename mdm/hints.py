@@ -112,10 +112,10 @@ def describe(hint: Any) -> str:
     return named.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def advice(hint: Any) -> str:
+def find_advice(hint: Any) -> str:
     """What an annotation advises whoever broke it, if it does."""
     for each in get_args(hint):
-        found = getattr(each, "advice", "") or advice(each)
+        found = getattr(each, "advice", "") or find_advice(each)
         if found:
             return found
     return ""
@@ -140,7 +140,7 @@ def is_plain(hint: Any) -> bool:
     return hint in (Any, int, float, bool, str, list, dict, tuple, type(None))
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value in a message: on one line, and not longer than one."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:100]}…"
@@ -149,8 +149,8 @@ def shown(value: Any) -> str:
 def require(key: str, value: Any, hint: Any) -> None:
     """Raise ValueError, naming the key, unless a plain value keeps an annotation."""
     if not fits(value, hint):
-        do = advice(hint) or f"set {key} so"
-        raise ValueError(f"{key} must be {describe(hint)}, but is {shown(value)}; {do}.")
+        do = find_advice(hint) or f"set {key} so"
+        raise ValueError(f"{key} must be {describe(hint)}, but is {format_value(value)}; {do}.")
 
 
 def require_option(name: str, value: Any, options: Iterable[Any]) -> None:
@@ -160,7 +160,7 @@ def require_option(name: str, value: Any, options: Iterable[Any]) -> None:
     """
     known = get_args(options) if get_origin(options) is Literal else tuple(options)
     if value not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {shown(value)}; choose one of them.")
+        raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {format_value(value)}; choose one of them.")
 
 
 def require_known(key: str, given: Iterable[Any], known: Iterable[str], of: str) -> None:
@@ -171,12 +171,10 @@ def require_known(key: str, given: Iterable[Any], known: Iterable[str], of: str)
     names = list(known)
     for name in given:
         if name not in names:
-            close = difflib.get_close_matches(str(name), names, 3)
+            said, close = format_value(name)[1:-1], difflib.get_close_matches(str(name), names, 3)
             other = (
                 f"did you mean {' or '.join(key + each for each in close)}?"
                 if close
                 else f"known are {', '.join(names) or 'none'}."
             )
-            raise ValueError(
-                f"{of} has no key {shown(name)[1:-1]}, but {key}{shown(name)[1:-1]} came, which nothing would read; {other}"
-            )
+            raise ValueError(f"{of} has no key {said}, but {key}{said} came, which nothing would read; {other}")

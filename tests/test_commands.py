@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mdm.__main__ import names, run_command
-from mdm.boundary import ended
+from mdm.__main__ import list_commands, run_command
+from mdm.boundary import exit_on_error
 from mdm.runs import records
 from mdm.runs.protocol import run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
-COMMANDS = names()
+COMMANDS = list_commands()
 SMALL = ("data.segments.train=40", "data.segments.valid=20", "data.segments.test=24", "trainer.max_epochs=1")
 CHOSEN = ("experiment=mdm/table1", "data=synthetic", "seed=0,1", "penalty=none,kl", *SMALL)
 OF = {
@@ -76,7 +76,7 @@ def refused(scripts, capsys):
 
     def call(name, *arguments, status=2):
         chosen = (ROOT / "configs" / "study" / f"{name}.yaml").is_file() and not any(a.startswith("study=") for a in arguments)
-        with pytest.raises(SystemExit) as raised, ended():
+        with pytest.raises(SystemExit) as raised, exit_on_error():
             scripts["study" if name in STUDIES else name].main([*arguments, *[f"study={name}"] * chosen])
         err = capsys.readouterr().err
         assert raised.value.code == status, err
@@ -213,7 +213,7 @@ def test_options_of_one_script(refused, name, said, message):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help(scripts, capsys, name):
-    with ended():
+    with exit_on_error():
         assert not scripts[name].main(["--help"])
     out, err = capsys.readouterr()
     assert f"mdm {name} " in out if name in COMMANDS else f"scripts/{name}.py" in out
@@ -328,7 +328,7 @@ def test_an_error_that_is_no_text_does_not_hide_a_table(scripts, outputs, capsys
     folder = of_seed(outputs)[0]
     (folder / records.METRICS).unlink()
     (folder / records.ERROR).write_bytes(b"Traceback\nValueError: \xff\xfe")
-    with ended():
+    with exit_on_error():
         scripts["table"].main([*CHOSEN, f"paths.outputs={outputs}"])
     assert "# Paper 000, Table 1" in capsys.readouterr().out
 
@@ -338,7 +338,7 @@ def test_what_is_no_record_counts_as_not_finished(scripts, outputs, capsys, make
     path = of_seed(outputs)[0] / records.METRICS
     path.unlink()
     path.mkdir() if make == "a folder" else path.symlink_to(path)
-    with ended():
+    with exit_on_error():
         scripts["table"].main([*CHOSEN, f"paths.outputs={outputs}"])
     assert "# Paper 000, Table 1" in capsys.readouterr().out
 

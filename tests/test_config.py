@@ -330,7 +330,7 @@ BAD = {
 
 
 @cache
-def composed(*groups):
+def compose_groups(*groups):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", list(groups))
 
@@ -339,7 +339,7 @@ def overridden(words):
     """A config as the command line composes it; groups are composed once, keys are set as Hydra sets them."""
     given = re.split(r" (?=[+~]?\w[\w.@]*=|~)", words)
     groups = [o for o in given if re.match(r"(data|model|penalty|logger)=|\+penalty@", o)]
-    cfg = composed(*groups).copy()
+    cfg = compose_groups(*groups).copy()
     for override in OverridesParser.create().parse_overrides([o for o in given if o not in groups]):
         parent, _, last = override.key_or_group.rpartition(".")
         if override.is_delete():
@@ -360,7 +360,7 @@ def test_what_is_wrong_is_one_line_with_the_key(words):
 
 
 def test_penalties_without_a_name_are_a_message():
-    cfg = composed("penalty=kl").copy()
+    cfg = compose_groups("penalty=kl").copy()
     with open_dict(cfg):
         del cfg.penalty["name"]
     with pytest.raises(ValueError, match=r"penalty\.name must be set, but is not there"):

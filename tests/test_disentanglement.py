@@ -19,7 +19,7 @@ from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
 from mdm.studies._fresh import draw_fresh
 from mdm.studies.disentanglement import representations as study
-from mdm.sweeps.experiment import cells, table_of
+from mdm.sweeps.experiment import list_cells, parse_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -174,7 +174,7 @@ def outputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("disentanglement")
     overrides = ["experiment=mird/figure4", *SMALL, f"paths.outputs={root}"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for cell in cells(table_of(compose("train", ["experiment=mird/figure4"])), overrides):
+        for cell in list_cells(parse_table(compose("train", ["experiment=mird/figure4"])), overrides):
             run(compose("train", cell.runs()[0]), cell.runs()[0])
     return root
 
@@ -256,8 +256,8 @@ def test_the_study_draws_figure_5(tmp_path, capsys):
         f"paths.outputs={tmp_path}",
     ]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        declared = table_of(compose("train", ["experiment=mird/figure5"]))
-        for cell in [cell for cell in cells(declared, overrides) if cell.row != "mim"]:
+        declared = parse_table(compose("train", ["experiment=mird/figure5"]))
+        for cell in [cell for cell in list_cells(declared, overrides) if cell.row != "mim"]:
             run(compose("train", cell.runs()[0]), cell.runs()[0])
             assert (record_folder(compose("train", cell.runs()[0]), cell.runs()[0]) / records.CURVE).is_file()
     main(overrides)

@@ -99,7 +99,7 @@ def read_magpie(source: str | Path, *, scale: float = 1.0, name: str = "") -> Se
     "magpie/tests.py": '''
 from scipy.stats import ttest_ind
 
-from mdm.statistics.verdicts import Found, Statistic
+from mdm.statistics.verdicts import Evidence, Statistic
 
 
 class Welch(Statistic):
@@ -107,7 +107,7 @@ class Welch(Statistic):
 
     name = "Welch"
 
-    def compute_p(self, found: Found) -> float:
+    def compute_p(self, found: Evidence) -> float:
         return float(ttest_ind(*found.values, equal_var=False, nan_policy="omit").pvalue)
 ''',
     "magpie/perch.py": '''
@@ -307,14 +307,14 @@ def test_a_declared_statistic_that_is_none(monkeypatch, name, value, message):
     monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Nameless=Nameless))
     verdicts.declared_statistics.cache_clear()
     with pytest.raises(ValueError, match=message):
-        verdicts.statistic_of("crossed")
+        verdicts.find_statistic("crossed")
     verdicts.declared_statistics.cache_clear()
 
 
 def test_every_statistic_is_found_by_its_file():
     folder = Path(verdicts.__file__).parent
     names = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
-    assert set(verdicts.all_statistics()) == names
+    assert set(verdicts.list_statistics()) == names
     assert verdicts.DEFAULT in names
     with pytest.raises(ValueError, match=r"table\.test: expected one of crossed, .*wilcoxon, got 'welch'; choose one of them\."):
-        verdicts.statistic_of("welch")
+        verdicts.find_statistic("welch")

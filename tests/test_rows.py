@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from mdm.sweeps.experiment import table_of
+from mdm.sweeps.experiment import parse_table
 from mdm.sweeps.rows import Row
 
 SYSTEMS = {
@@ -20,7 +20,7 @@ VARIANTS = {
 def rows(systems=None, variants=None, **table):
     section = {"title": "t", "seeds": 1, "data": {"synthetic": "mosi"}, "metrics": {"mae": "mae"}, "primary": "mae"}
     product = {"systems": SYSTEMS if systems is None else systems, "variants": VARIANTS if variants is None else variants}
-    return table_of(OmegaConf.create({"name": "t", "table": {**section, "product": product, **table}})).rows
+    return parse_table(OmegaConf.create({"name": "t", "table": {**section, "product": product, **table}})).rows
 
 
 def test_a_product_has_a_row_for_each_system_and_variant():

@@ -340,7 +340,7 @@ def test_a_reserved_gpu_must_be_used(config, monkeypatch, tmp_path):
 
 
 def test_half_precision_needs_a_processor_that_has_it(config, monkeypatch, tmp_path):
-    monkeypatch.setattr(precision, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(precision, "has_bf16_on_cpu", lambda: False)
     with pytest.raises(ValueError, match="bf16-mixed needs a GPU or a processor with AVX-512"):
         run(config("trainer.precision=bf16-mixed", "machine=cpu"))
     assert not (tmp_path / "outputs").exists()

@@ -20,23 +20,13 @@ from mdm.runs import precision, records
 from mdm.runs.build import build_learner, build_splits
 from mdm.runs.config import check
 from mdm.runs.naming import record_folder
-from mdm.runs.options import Trainer, read_options, reasons_for_debug
+from mdm.runs.options import TrainerOptions, list_debug_reasons, read_options
 from mdm.runs.protocol import run
 from mdm.runs.trainer import build_trainer
 from mdm.seeds import derive
-from mdm.tables.gather import look
+from mdm.tables.gather import read_run
 
 STILL = ("model.backbone.dropout=0",)
-
-
-def fit(cfg, folder, change=lambda learner: None):
-    splits = build_splits(cfg)
-    learner = build_learner(cfg, splits)
-    change(learner)
-    folder.mkdir(parents=True, exist_ok=True)
-    with own(folder) as owner:
-        build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
-    return learner, splits
 
 
 def weights(module):
@@ -56,13 +46,13 @@ def test_what_the_protocol_owns_is_refused_with_a_reason(config, option):
         check(config(f"+trainer.{option}=1"))
     with pytest.raises(HydraException) as hydras:
         config(f"trainer.{option}=1")
-    assert boundary.explained(hydras.value) == str(said.value)
+    assert boundary.explain_error(hydras.value) == str(said.value)
 
 
 def test_owned_options_are_lightnings_own():
     known = set(inspect.signature(pl.Trainer.__init__).parameters)
     assert set(OWNED) <= known
-    left = known - set(OWNED) - {field.name for field in fields(Trainer)} - {"self", "enable_autolog_hparams"}
+    left = known - set(OWNED) - {field.name for field in fields(TrainerOptions)} - {"self", "enable_autolog_hparams"}
     assert not left, "every option of Lightning's Trainer is passed on or refused"
 
 
@@ -119,7 +109,7 @@ def test_a_share_of_less_than_one_batch_is_refused_before_anything_is_written(co
 
 
 def test_precisions_that_a_device_lacks_are_refused(monkeypatch):
-    monkeypatch.setattr(precision, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(precision, "has_bf16_on_cpu", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("bf16-mixed", "bf16-true"):
         with pytest.raises(ValueError, match=f"trainer.precision={name} needs a GPU or a processor with AVX-512"):
@@ -140,10 +130,10 @@ def test_a_debug_run_is_no_result(config, words, tmp_path):
     record = run(cfg, [words])
     folder = record_folder(cfg, [words])
     assert folder.is_relative_to(tmp_path / "outputs" / "debug" / "single")
-    assert record["debug"] == reasons_for_debug(cfg.trainer)
+    assert record["debug"] == list_debug_reasons(cfg.trainer)
     assert record["selected"]["epochs"] == (1 if "fast_dev_run" in words else 2)
     with pytest.raises(ValueError, match=r"Results are counted, but .* is of a debug run \(trainer\..*\); train it without\."):
-        look(folder, 0, {}, {})
+        read_run(folder, 0, {}, {})
     with pytest.raises(ValueError, match="holds no result but 1 debug runs; train without"):
         records.read_records(tmp_path)
     result = run(config())
@@ -151,7 +141,7 @@ def test_a_debug_run_is_no_result(config, words, tmp_path):
     assert list(records.read_records(tmp_path)["seed"]) == [0]
 
 
-def test_fast_dev_run_is_one_epoch_of_so_many_batches(config, tmp_path):
+def test_fast_dev_run_is_one_epoch_of_so_many_batches(config, tmp_path, fit):
     seen = {"train": 0, "valid": 0}
 
     def counting(learner):
@@ -186,7 +176,7 @@ def test_training_ends_with_the_epoch_in_which_the_time_is_used_up(config):
 
 
 @pytest.mark.parametrize(("accumulate", "groups"), [(1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (9, [6])])
-def test_accumulated_gradients_are_those_of_a_bare_loop(config, tmp_path, accumulate, groups):
+def test_accumulated_gradients_are_those_of_a_bare_loop(config, tmp_path, accumulate, groups, fit):
     """Six batches: the gradient is the mean over the batches of a step, clipped as a whole; the schedule moves step by step."""
     cfg = config(
         f"trainer.accumulate_grad_batches={accumulate}",
@@ -216,7 +206,7 @@ def test_accumulated_gradients_are_those_of_a_bare_loop(config, tmp_path, accumu
     assert torch.equal(weights(learner.backbone), weights(bare))
 
 
-def test_two_batches_of_16_are_one_of_32(config, tmp_path):
+def test_two_batches_of_16_are_one_of_32(config, tmp_path, fit):
     """Without dropout and BatchNorm the loss is a mean over rows, so gradients differ by rounding alone, in double precision by
     1e-15 of their size; Adam divides by their size, which eight digits outlive."""
     of = ["trainer.precision=64-true", "model=eflstm", *STILL]
@@ -227,7 +217,7 @@ def test_two_batches_of_16_are_one_of_32(config, tmp_path):
     torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
 
 
-def test_critics_are_fitted_on_every_batch(config, tmp_path):
+def test_critics_are_fitted_on_every_batch(config, tmp_path, fit):
     counts = []
 
     def counting(learner):
@@ -275,7 +265,7 @@ def test_a_profile_lies_in_the_folder_of_the_run(config, name):
 @pytest.mark.parametrize("model", ["lmf", "selfmm", "magbert"])
 def test_a_run_of_another_precision_is_read_back_as_it_was_tested(config, weights_of, model):
     """Its weights are saved as they were trained, and read in single precision: by the test, and by whoever loads the record."""
-    if weights_of == "bf16-true" and not precision.bf16_on_cpu():
+    if weights_of == "bf16-true" and not precision.has_bf16_on_cpu():
         pytest.skip("this processor lacks bfloat16")
     cfg = config(f"model={model}", "penalty=kl", f"trainer.precision={weights_of}", "trainer.max_epochs=1")
     run(cfg)

@@ -56,7 +56,7 @@ class Backbone(nn.Module, ABC):
         return self.fuse(self.encode(batch))
 
 
-def require(spec: DataSpec, needed: tuple[str, ...], model: str) -> None:
+def require_modalities(spec: DataSpec, needed: tuple[str, ...], model: str) -> None:
     """Raise ValueError unless the data have the modalities that a model cannot do without."""
     absent = [m for m in needed if m not in spec.features]
     if absent:

@@ -120,7 +120,7 @@ class PooledEncoder(nn.Module):
 Number = TypeVar("Number", int, float)
 
 
-def each(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
+def expand_option(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
     """An option that is a number for all names, or a mapping that has each of them; in the order of the names.
 
     Raises ValueError if the mapping has others.

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import LanguageEncoder, PooledEncoder, each, regressor
+from mdm.backbones.layers import LanguageEncoder, PooledEncoder, expand_option, regressor
 from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
@@ -53,7 +53,7 @@ class LMF(Backbone):
     ):
         super().__init__()
         others = tuple(m for m in spec.modalities if m != "language")
-        widths = each("hidden", hidden, others)
+        widths = expand_option("hidden", hidden, others)
         if min(z_dim, rank, language_hidden // 2, *widths.values()) < 1 or init not in ("unit", "official"):
             raise ValueError(
                 f"LMF needs z_dim, rank, hidden >= 1, language_hidden >= 2 and init=unit or official, but z_dim={z_dim}, "

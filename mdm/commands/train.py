@@ -13,13 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mdm.boundary import ended, hydra_silenced
+from mdm.boundary import exit_on_error, silence_hydra
 from mdm.compose import add_judged, find_configs, take_search_path
 
 
 def main(arguments: list[str]) -> None:
     take_search_path(arguments)  # of a folder that is not there Hydra only warns
-    hydra_silenced()
+    silence_hydra()
     sys.argv = [sys.argv[0], *add_judged(arguments)]  # which Hydra reads
     train()
 
@@ -33,11 +33,11 @@ def train(cfg: DictConfig) -> float | None:
 
         attempt.requeue_on_termination()
         if "task" in cfg:
-            attempt.work(cfg.task)
+            attempt.run_task(cfg.task)
             return None
         return attempt.attempt(cfg, hydra_config.overrides.task)
 
-    with ended():  # here too: what leaves this function is announced by Hydra, in a line of its own
+    with exit_on_error():  # here too: what leaves this function is announced by Hydra, in a line of its own
         from mdm.sweeps.experiment import has_table  # torch and Lightning take seconds to import; --help must not wait for them
 
         if has_table(cfg) or "search" in cfg:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch.utils.data import Dataset, Sampler
 
 from mdm.data.base import Segments
-from mdm.data.views import View
+from mdm.data.views import ModalityReader
 from mdm.types import Batch
 
 SMALLEST_BATCH = 4
@@ -22,7 +22,7 @@ product of marginals need at least as many rows as modalities."""
 class Fold(Dataset[Batch]):
     """Rows of one fold, read a whole batch at a time."""
 
-    def __init__(self, segments: Segments, views: dict[str, View], rows: Int[np.ndarray, " rows"], labelled: int):
+    def __init__(self, segments: Segments, views: dict[str, ModalityReader], rows: Int[np.ndarray, " rows"], labelled: int):
         self.views, self.rows, self.labelled = views, rows, labelled
         self.ids = segments.ids
         self.label = torch.from_numpy(np.ascontiguousarray(segments.label, dtype=np.float32))
@@ -37,12 +37,12 @@ class Fold(Dataset[Batch]):
         return Batch(tuple(self.ids[i] for i in rows), sequences, self.label[rows], labelled)
 
 
-def as_is(batch: Any) -> Any:
+def return_batch(batch: Any) -> Any:
     """The dataset makes whole batches; nothing is left to collate."""
     return batch
 
 
-def cut(order: list[int], batch_size: int) -> list[list[int]]:
+def cut_batches(order: list[int], batch_size: int) -> list[list[int]]:
     """Consecutive batches; a tail of fewer than SMALLEST_BATCH rows joins the batch before it."""
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) < min(SMALLEST_BATCH, batch_size):
@@ -72,14 +72,14 @@ class Shuffled(Sampler[list[int]]):
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(self.rows)
         if self.lengths is None:
-            return iter(cut(order.tolist(), self.batch_size))
+            return iter(cut_batches(order.tolist(), self.batch_size))
         # A stable sort of a random order: ties stay random.
         order = order[np.lexsort((self.lengths[order], np.arange(self.rows) // (self.CHUNK * self.batch_size)))]
-        batches = cut(order.tolist(), self.batch_size)
+        batches = cut_batches(order.tolist(), self.batch_size)
         return iter([batches[i] for i in rng.permutation(len(batches))])
 
     def __len__(self) -> int:
-        return len(cut(list(range(self.rows)), self.batch_size))
+        return len(cut_batches(list(range(self.rows)), self.batch_size))
 
 
 class Joined(Sampler[list[int]]):
@@ -140,7 +140,7 @@ class InOrder(Sampler[list[int]]):
         self.rows, self.batch_size = rows, batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(cut(list(range(self.rows)), self.batch_size))
+        return iter(cut_batches(list(range(self.rows)), self.batch_size))
 
     def __len__(self) -> int:
-        return len(cut(list(range(self.rows)), self.batch_size))
+        return len(cut_batches(list(range(self.rows)), self.batch_size))

@@ -19,9 +19,9 @@ from jaxtyping import Int, Shaped
 from torch.utils.data import DataLoader, Sampler
 
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
-from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, as_is
+from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, return_batch
 from mdm.data.checks import check
-from mdm.data.views import View
+from mdm.data.views import ModalityReader
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec, Feature
 
@@ -77,7 +77,7 @@ class Splits:
         if max_steps is not None and max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, but is {max_steps}; leave it null to keep all steps.")
         check(segments)
-        fold = segments.fold if folds is None else divided(segments, folds)
+        fold = segments.fold if folds is None else divide(segments, folds)
         rows = {name: np.flatnonzero(fold == name) for name in FOLDS}
         empty = [name for name in FOLDS if len(rows[name]) == 0]
         if empty:
@@ -101,7 +101,7 @@ class Splits:
         self.segments, self.batch_size, self.seed, self.workers = segments, batch_size, seed, workers
         self._rows, self._text, self._sealed = rows, text, True
         train = rows["train"]
-        self._views = {name: View(ragged, train, scale, max_steps) for name, ragged in chosen.items()}
+        self._views = {name: ModalityReader(ragged, train, scale, max_steps) for name, ragged in chosen.items()}
         kinds = {text if name == "language" else name for name in chosen}
         self.spec = DataSpec(
             features={name: view.feature for name, view in self._views.items()},
@@ -209,7 +209,7 @@ class Splits:
         return DataLoader(
             Fold(self.segments, self._views, rows, labelled),
             batch_sampler=order,
-            collate_fn=as_is,
+            collate_fn=return_batch,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             # Without a generator of its own a loader draws a seed from the global one at every epoch.
@@ -244,7 +244,7 @@ def choose(segments: Segments, text: str | None, modalities: list[str] | None) -
     return features
 
 
-def divided(segments: Segments, folds: Callable[[Segments], Shaped[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
+def divide(segments: Segments, folds: Callable[[Segments], Shaped[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
     """A division of the labelled segments; the unlabelled stay so, but for those of tested and validated videos, which are left
     out: they would carry their speakers into training."""
     labelled = segments.fold != UNLABELED

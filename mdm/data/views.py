@@ -18,7 +18,7 @@ MAPPED_AT_MOST = 64 * 2**20
 up to 2 MiB around each row that is read, so that even counting what was read would let a large store fill the memory."""
 
 
-class View:
+class ModalityReader:
     """One modality as a run reads it: scaled and cut to its last steps."""
 
     def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
@@ -27,9 +27,9 @@ class View:
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
-            self.shift, self.factor = scaling(ragged, train, scale)
+            self.shift, self.factor = measure_scaling(ragged, train, scale)
 
-    def of(self, ragged: Ragged) -> View:
+    def of(self, ragged: Ragged) -> ModalityReader:
         """Other sequences read in the same way."""
         other = copy.copy(self)
         other.ragged = ragged
@@ -52,7 +52,7 @@ class View:
         return Sequence(torch.from_numpy(values), torch.from_numpy(mask))
 
 
-def scaling(
+def measure_scaling(
     ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str
 ) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]] | tuple[None, None]:
     """What to subtract from each feature and what to multiply it with, from these rows; None and None to leave it as it is."""

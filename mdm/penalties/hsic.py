@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, pairs_of, prepared
+from mdm.penalties.pairs import name_parts, pairs_of, prepare_columns
 
 
 class Hsic(Penalty):
@@ -65,7 +65,9 @@ class Hsic(Penalty):
 
     def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
         wanted = {name for pair in self.pairs for name in pair}
-        values = {name: prepared(value, self.standardize) for name, value in named(view.joint).items() if name in wanted}
+        values = {
+            name: prepare_columns(value, self.standardize) for name, value in name_parts(view.joint).items() if name in wanted
+        }
         return {f"{a}_{b}": self._of(values[a], values[b]) for a, b in self.pairs}
 
     def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:

@@ -151,7 +151,7 @@ class InfoMax(Penalty):
     def _classes(self, view: View) -> Classes:
         with torch.autocast(view.joint.z.device.type, enabled=False):
             values = {y: space(view.joint.unimodal[y].float()) for y, space in self.spaces.items()}
-        return [{y: value[rows] for y, value in values.items()} for rows in rows_of_classes(view.label, self.classes, self.neutral)]
+        return [{y: value[rows] for y, value in values.items()} for rows in split_classes(view.label, self.classes, self.neutral)]
 
     def _entropy(self, y: str, now: Classes, past: list[Classes]) -> Float[Tensor, ""] | None:
         """H(Y) of these rows and the remembered ones together; None where no class has rows enough."""
@@ -176,7 +176,7 @@ Classes = list[dict[str, Tensor]]
 """class → y → its rows in the space of H, [rows, d]."""
 
 
-def rows_of_classes(label: Float[Tensor, "batch targets"], classes: str, neutral: float = 0.0) -> list[Int[Tensor, " _"]]:
+def split_classes(label: Float[Tensor, "batch targets"], classes: str, neutral: float = 0.0) -> list[Int[Tensor, " _"]]:
     """For each class of ``paper``, ``official`` or ``one``, which rows are of it; NaN is of neither polarity."""
     y = label[:, 0] - neutral
     if classes == "one":

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from mdm import estimators
 from mdm.hints import Size
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, padded, pairs_of, prepared
+from mdm.penalties.pairs import name_parts, pad_columns, pairs_of, prepare_columns
 from mdm.types import Fusion
 
 DIRECTIONS = {"xy": (False,), "yx": (True,), "both": (False, True)}
@@ -94,10 +94,10 @@ class InfoNCE(Penalty):
 
     def _values(self, fusion: Fusion) -> list[Float[Tensor, ""]]:
         """The bound of each pair."""
-        values = named(fusion)
+        values = name_parts(fusion)
         with torch.autocast(fusion.z.device.type, enabled=False):
             wanted = dict.fromkeys(name for pair in self.pairs for name in pair)
-            sides = {name: prepared(values[name], self.normalize) for name in wanted}
+            sides = {name: prepare_columns(values[name], self.normalize) for name in wanted}
             g, h = self.encoders([sides[x] for x, _ in self.pairs] + [sides[y] for _, y in self.pairs]).chunk(2)
             if self.scores == "cosine":
                 # Not shorter than this, so that a vector of length 0 has a gradient to go by.
@@ -131,7 +131,7 @@ class Encoders(nn.Module):
                 nn.init.uniform_(bias.data[i], -bound, bound)
 
     def forward(self, x: Sequence[Float[Tensor, "batch _"]]) -> Float[Tensor, "networks batch dim"]:
-        values = padded(x, self.width)
+        values = pad_columns(x, self.width)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = torch.baddbmm(bias, values.relu() if layer else values, weight)
         return values

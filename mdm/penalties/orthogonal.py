@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, pairs_of
+from mdm.penalties.pairs import name_parts, pairs_of
 
 
 class Orthogonal(Penalty):
@@ -55,7 +55,7 @@ class Orthogonal(Penalty):
         self.form = form
 
     def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
-        values = named(view.joint)
+        values = name_parts(view.joint)
         return {f"{a}_{b}": estimators.orthogonality(values[a].float(), values[b].float(), self.form) for a, b in self.pairs}
 
     def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mdm.types import Fusion
 
 
-def named(fusion: Fusion) -> dict[str, Float[Tensor, "batch d"]]:
+def name_parts(fusion: Fusion) -> dict[str, Float[Tensor, "batch d"]]:
     """Z as ``z``, unimodal representations and parts by name."""
     return {"z": fusion.z, **fusion.parts, **fusion.unimodal}
 
@@ -70,7 +70,7 @@ def pairs_of(
     return result
 
 
-def standardized(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
+def standardize_columns(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
     """Each column with mean 0 and variance 1; one that is constant becomes 0."""
     centred = value - value.mean(0)
     variance = centred.square().mean(0)
@@ -79,12 +79,12 @@ def standardized(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
     return torch.where(varies, centred * torch.where(varies, variance, 1.0).rsqrt(), 0.0)
 
 
-def prepared(value: Float[Tensor, "batch d"], standardize: bool) -> Float[Tensor, "batch d"]:
-    """In single precision, `standardized` if so asked."""
+def prepare_columns(value: Float[Tensor, "batch d"], standardize: bool) -> Float[Tensor, "batch d"]:
+    """In single precision, `standardize_columns` if so asked."""
     value = value.float()
-    return standardized(value) if standardize else value
+    return standardize_columns(value) if standardize else value
 
 
-def padded(values: Sequence[Float[Tensor, "n _"]], p: int) -> Float[Tensor, "v n p"]:
+def pad_columns(values: Sequence[Float[Tensor, "n _"]], p: int) -> Float[Tensor, "v n p"]:
     """Values of unequal widths one over the other, filled up to p columns with zeros."""
     return torch.stack([F.pad(value, (0, p - value.shape[1])) for value in values])

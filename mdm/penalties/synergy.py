@@ -32,7 +32,7 @@ from mdm.penalties.cnetwork import (
     random_projections,
 )
 from mdm.penalties.critics import Critic
-from mdm.penalties.pairs import padded, standardized
+from mdm.penalties.pairs import pad_columns, standardize_columns
 
 FACTORS = (0.25, 1.0, 4.0)
 """The kernel's scales, as multiples of the median squared distance."""
@@ -192,8 +192,8 @@ class Synergy(Penalty):
         values = [*(view.joint.unimodal[name] for name in self.names), view.joint.z]
         side_by_side = torch.cat(values, 1).float()
         if not self.literal:
-            side_by_side = standardized(side_by_side)
-        return side_by_side, padded(side_by_side.split([v.shape[1] for v in values], 1), self.p)
+            side_by_side = standardize_columns(side_by_side)
+        return side_by_side, pad_columns(side_by_side.split([v.shape[1] for v in values], 1), self.p)
 
     def _parts(self, side_by_side: Tensor, stacked: Tensor, update: bool) -> dict[str, Float[Tensor, ""]]:
         values = {}

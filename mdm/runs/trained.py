@@ -26,7 +26,7 @@ from mdm.runs import records
 from mdm.runs.build import build_learner, build_splits
 from mdm.runs.checkpoints import restore
 from mdm.runs.config import check
-from mdm.runs.progress import quiet
+from mdm.runs.progress import silence_remarks
 from mdm.runs.records import BEST
 from mdm.runs.untrusted import read_config
 from mdm.training.learner import Learner
@@ -81,7 +81,7 @@ class Trained:
             )
         text, modalities = {}, {}
         for m, feature in wanted.items():
-            each = [ids(words, feature.vocabulary) for words in sequences[m]] if feature.vocabulary else sequences[m]
+            each = [look_up_ids(words, feature.vocabulary) for words in sequences[m]] if feature.vocabulary else sequences[m]
             arrays = [np.asarray(values, dtype=np.int32 if feature.tokens else np.float32) for values in each]
             ragged = Ragged.of(arrays, feature.vocabulary, 0 if feature.tokens else feature.dim)
             if m == "language":
@@ -104,7 +104,7 @@ class Trained:
         )
 
 
-def ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
+def look_up_ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
     """Words as ids; those that the vocabulary has not are one unknown word."""
     index = {word: i for i, word in enumerate(vocabulary)}
     return [index.get(word, UNKNOWN) for word in words]
@@ -129,7 +129,7 @@ def load(folder: str | Path) -> Trained:
     check(cfg)
     if "baseline" in cfg.model:
         raise ValueError(f"{folder} is a baseline, which has no weights; load a run of another model.")
-    quiet()
+    silence_remarks()
     splits = build_splits(cfg)
     if splits.segments.card_hash != card:
         raise ValueError(
@@ -138,7 +138,7 @@ def load(folder: str | Path) -> Trained:
         )
     learner = build_learner(cfg, splits)
     restore(learner, folder / BEST, cfg.trainer.precision)
-    altered = records.problems(folder)
+    altered = records.find_problems(folder)
     if altered:
         raise ValueError(altered[0])
     return Trained(folder, cfg, record, splits, learner.eval())

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from mdm.statistics.families import Test, holm, smallest_p
 from mdm.statistics.intervals import paired_t, t_interval
 from mdm.statistics.permutation import a12, check_values, mann_whitney, sign_flip
-from mdm.statistics.signed_rank import Zeros, sign_and_rank, tail
+from mdm.statistics.signed_rank import Zeros, compute_tail, sign_and_rank
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ def compare(
         difference=float(np.mean(system - baseline)) if finite else math.nan,
         interval=t_interval(system, baseline) if finite else (math.nan, math.nan),
         sign_flip=sign_flip(better, other, generator).p,
-        wilcoxon=tail(signs, ranks, zeros),
+        wilcoxon=compute_tail(signs, ranks, zeros),
         mann_whitney=mann_whitney(better, other),
         paired_t=paired_t(system, baseline) if finite else math.nan,
-        smallest_wilcoxon=tail(np.abs(signs), ranks, zeros),
+        smallest_wilcoxon=compute_tail(np.abs(signs), ranks, zeros),
         a12=effect,
         cliffs_delta=2 * effect - 1,
     )

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float
 
-from mdm.statistics.permutation import check_values, differences, rounding
+from mdm.statistics.permutation import bound_rounding, check_values, subtract_pairs
 
 DRAWS = 9_999
 MOST_TRIPLES = 12_000_000
@@ -61,7 +61,7 @@ def check_symmetry(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> Sy
     n = len(x)
     if n < 3:
         return Symmetry(n, 0.0, 1.0)
-    lean = float(measure_lean(differences(x, y)[None], 4 * rounding(x, y))[0])
+    lean = float(measure_lean(subtract_pairs(x, y)[None], 4 * bound_rounding(x, y))[0])
     law = draw_leans(n)
     return Symmetry(n, lean, float((1 + (law >= abs(lean) - 1e-12).sum()) / (1 + len(law))))
 

@@ -19,7 +19,7 @@ Tables = Mapping[str, Rows]
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """A finished run: the data and the row of its table, what the row is called, and its folder; first: of the row's seeds."""
 
     data: str
@@ -102,7 +102,7 @@ class Study(ABC):
         runs = []
         for cell, run in experiment.runs:
             one = first.setdefault((cell.data, cell.row), run.seed) == run.seed
-            runs.append(Run(cell.data, cell.row, experiment.table.rows[cell.row].label, run.seed, run.folder, one))
+            runs.append(StudyRun(cell.data, cell.row, experiment.table.rows[cell.row].label, run.seed, run.folder, one))
         return runs
 
     @abstractmethod

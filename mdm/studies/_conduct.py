@@ -17,17 +17,17 @@ from mdm.runs.members import build
 from mdm.studies import Frames, Rows, Study
 from mdm.studies._options import check_option
 from mdm.studies._write import write_figure
-from mdm.study import Experiment, call_each, composed, finished_runs, read_folder, without_jobs
+from mdm.study import Experiment, call_each, compose_experiment, read_finished, read_folder, take_jobs
 from mdm.sweeps.experiment import Table
 
 
 def make_study(arguments: list[str], mixed: bool) -> None:
     """Choose, find the runs, measure, write, print."""
-    arguments, jobs = without_jobs(arguments)
+    arguments, jobs = take_jobs(arguments)
     own = [argument for argument in arguments if argument.lstrip("+~").partition("=")[0].split(".")[0] == "study"]
     rest = [argument for argument in arguments if argument not in own]
-    folder = one_folder(rest)
-    cfg = None if folder else composed(rest)
+    folder = take_folder(rest)
+    cfg = None if folder else compose_experiment(rest)
     study: Study = build(choose_section(cfg, own), check_option)
     if folder is not None:
         experiment = read_folder(folder)
@@ -36,11 +36,11 @@ def make_study(arguments: list[str], mixed: bool) -> None:
         check(cfg)
         experiment = Experiment(cfg, Table(cfg.name, 0, {}, {}, {}, {}), [], [])
     else:
-        experiment = finished_runs(rest, mixed, loaded=study.reads == "models")
+        experiment = read_finished(rest, mixed, loaded=study.reads == "models")
     conduct(study, experiment, jobs)
 
 
-def one_folder(arguments: Sequence[str]) -> Path | None:
+def take_folder(arguments: Sequence[str]) -> Path | None:
     """The run that is read by itself, as ``folder=…`` says; None if it is an experiment that is read.
 
     Raises ValueError if it is named beside anything else, and if there is no such folder.
@@ -75,7 +75,7 @@ def choose_section(cfg: DictConfig | None, arguments: Sequence[str]) -> DictConf
     if names:
         chosen = hydra.compose("train", [f"+study={names[0]}"]).study
         same = isinstance(section, DictConfig) and section.get("_target_") == chosen.get("_target_")
-        section = OmegaConf.merge(free(chosen), free(section)) if same else chosen
+        section = OmegaConf.merge(copy_open(chosen), copy_open(section)) if same else chosen
     if section is None and any(each.key_or_group == "study._target_" for each in given):
         section = OmegaConf.create()
     if section is None:
@@ -83,7 +83,7 @@ def choose_section(cfg: DictConfig | None, arguments: Sequence[str]) -> DictConf
         raise ValueError(f"A study is chosen by study=…, or by an experiment that declares one, but {what}; say study=traces, say.")
     if not isinstance(section, DictConfig):
         raise ValueError(f"study must be a mapping with the _target_ of a study, but is {section!r}; correct it.")
-    section = OmegaConf.create({"study": free(section)})
+    section = OmegaConf.create({"study": copy_open(section)})
     for each in given:
         if each.is_delete():
             outer, _, last = str(each.key_or_group).rpartition(".")
@@ -96,7 +96,7 @@ def choose_section(cfg: DictConfig | None, arguments: Sequence[str]) -> DictConf
     return section.study
 
 
-def free(node: DictConfig) -> DictConfig:
+def copy_open(node: DictConfig) -> DictConfig:
     """A copy that takes new keys, which Hydra's configs do not."""
     return OmegaConf.create(OmegaConf.to_container(node))  # type: ignore[return-value]
 
@@ -104,9 +104,9 @@ def free(node: DictConfig) -> DictConfig:
 def conduct(study: Study, experiment: Experiment, jobs: int = 1) -> None:
     """Measure, write, print."""
     planned = study.plan(experiment)
-    folder = experiment.outputs / name_of(study)
+    folder = experiment.outputs / name_study(study)
     rows: dict[str, Rows] = {}
-    for found in call_each(study.measure, [(each,) for each in planned], jobs, f"{experiment.cfg.name}: {name_of(study)}"):
+    for found in call_each(study.measure, [(each,) for each in planned], jobs, f"{experiment.cfg.name}: {name_study(study)}"):
         for name, more in found.items():
             rows.setdefault(name, []).extend(more)
         if study.keeps:
@@ -122,7 +122,7 @@ def conduct(study: Study, experiment: Experiment, jobs: int = 1) -> None:
     write_figure(folder, lambda: study.figure(frames))
 
 
-def name_of(study: Study) -> str:
+def name_study(study: Study) -> str:
     """What its folder is called."""
     return type(study).__name__.lower()
 

@@ -40,8 +40,8 @@ from mdm.compose import JUDGED, add_judged
 from mdm.hints import Size, require
 from mdm.runs.config import check_group
 from mdm.statistics.signed_rank import Zeros
-from mdm.statistics.verdicts import DEFAULT, statistic_of
-from mdm.sweeps.rows import DeclaredProduct, DeclaredRow, Row, read_rows
+from mdm.statistics.verdicts import DEFAULT, find_statistic
+from mdm.sweeps.rows import DeclaredProduct, DeclaredRow, Row, parse_rows
 
 CHOOSE = ("model", "penalty")
 """What on the command line chooses among the rows."""
@@ -160,7 +160,7 @@ def has_table(cfg: DictConfig) -> bool:
     return "table" in cfg
 
 
-def table_of(cfg: DictConfig) -> Table:
+def parse_table(cfg: DictConfig) -> Table:
     """The table that a composed experiment declares.
 
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
@@ -171,7 +171,7 @@ def table_of(cfg: DictConfig) -> Table:
         )
     raw = read_section(cfg, "table", Declaration)
     seeds, data = raw["seeds"], dict(raw["data"])
-    rows = read_rows(raw)
+    rows = parse_rows(raw)
     if not data or not rows or not raw["metrics"]:
         raise ValueError(
             f"A table needs a data set, a column and a row at least, but {cfg.name} has data={data}, metrics={raw['metrics']} and "
@@ -193,7 +193,7 @@ def table_of(cfg: DictConfig) -> Table:
                 f"A row is compared with another that is run, but table.rows.{row.name}.baseline is {row.baseline!r}; name one of "
                 f"{', '.join(r.name for r in rows.values() if r.run is not None and r is not row) or 'none'}."
             )
-    statistic_of(raw.get("test") or DEFAULT)
+    find_statistic(raw.get("test") or DEFAULT)
     chosen = {key: raw[key] for key in ("paper", "notes", "test", "zeros") if raw.get(key)}
     return Table(raw["title"], seeds, data, metrics, primary, rows, **chosen)
 
@@ -212,7 +212,7 @@ def read_section(cfg: DictConfig, name: str, group: type) -> dict[str, Any]:
     return {str(key): value for key, value in raw.items()}
 
 
-def cells(table: Table, arguments: Sequence[str]) -> list[Cell]:
+def list_cells(table: Table, arguments: Sequence[str]) -> list[Cell]:
     """The cells of a table that the command line leaves, data set by data set in the order of the rows.
 
     Raises ValueError where `read_arguments` does, and if none is left.

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from mdm.runs.build import build_loggers, build_splits
 from mdm.runs.config import check
-from mdm.runs.folder import place
+from mdm.runs.folder import locate_run
 from mdm.runs.selection import check_select
-from mdm.sweeps.experiment import cells, has_table, table_of
-from mdm.sweeps.search import search_cells
+from mdm.sweeps.experiment import has_table, list_cells, parse_table
+from mdm.sweeps.search import list_search_cells
 from mdm.types import DataSpec
 
 Composer = Callable[[list[str]], DictConfig]
@@ -24,24 +24,24 @@ Composer = Callable[[list[str]], DictConfig]
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.records.examine`)."""
+class PlannedRun:
+    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.claims.examine`)."""
 
     overrides: list[str]
     folder: Path
     found: str
 
 
-def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
+def list_wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of every run that a command line asks for: an experiment's cells, or the product of what is swept.
 
-    Raises ValueError where `mdm.sweeps.experiment.cells` and `mdm.sweeps.search.search_cells` do, on a sweep that is no list of
-    values, and on a seed that is no whole number.
+    Raises ValueError where `mdm.sweeps.experiment.list_cells` and `mdm.sweeps.search.list_search_cells` do, on a sweep that is not
+    a list of values, and on a seed that is not a whole number.
     """
     if has_table(cfg):
-        return [run for cell in cells(table_of(cfg), arguments) for run in cell.runs()]
+        return [run for cell in list_cells(parse_table(cfg), arguments) for run in cell.runs()]
     if "search" in cfg:
-        return [run for cell in search_cells(cfg, arguments) for run in cell.runs()]
+        return [run for cell in list_search_cells(cfg, arguments) for run in cell.runs()]
     values: dict[str, list[str]] = {}
     for given in OverridesParser.create().parse_overrides(list(arguments)):
         key = given.get_key_element()
@@ -61,7 +61,7 @@ def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     return [list(run) for run in product(*values.values())]
 
 
-def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
+def plan(runs: Sequence[list[str]], composer: Composer) -> list[PlannedRun]:
     """Where every run belongs and what is there already; nothing is written.
 
     Raises ValueError if a config or its data break a contract, if a folder holds a record of another config, and if two runs would
@@ -69,7 +69,7 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
     """
     sets: dict[str, tuple[str, DataSpec]] = {}
     configs: dict[tuple[str, ...], DictConfig] = {}
-    planned: dict[Path, Planned] = {}
+    planned: dict[Path, PlannedRun] = {}
     for overrides in runs:
         seed = next((o.removeprefix("seed=") for o in overrides if o.startswith("seed=")), None)
         others = tuple(o for o in overrides if not o.startswith("seed="))
@@ -86,11 +86,11 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
             sets[of_data] = splits.segments.card_hash, splits.spec
         card, spec = sets[of_data]
         check_select(cfg.trainer.select, spec)
-        folder, _, found = place(cfg, overrides, card)
+        folder, _, found = locate_run(cfg, overrides, card)
         if folder in planned:
             raise ValueError(
                 f"Every run of a sweep has a folder of its own, but two have {folder}: {' '.join(planned[folder].overrides)} and "
                 f"{' '.join(overrides)}; remove one."
             )
-        planned[folder] = Planned(overrides, folder, found)
+        planned[folder] = PlannedRun(overrides, folder, found)
     return list(planned.values())

@@ -91,7 +91,7 @@ class DeclaredProduct:
     variants: Mapping[str, DeclaredVariant]
 
 
-def read_rows(table: Mapping[str, Any]) -> dict[str, Row]:
+def parse_rows(table: Mapping[str, Any]) -> dict[str, Row]:
     """The rows of a section ``table`` that keeps its declaration: those of the product, then those that are declared one by one.
 
     Raises ValueError, naming the key, if two have one name, a row is neither a run nor in the paper, or a product does not fit
@@ -102,7 +102,7 @@ def read_rows(table: Mapping[str, Any]) -> dict[str, Row]:
     twice = sorted(expanded.keys() & declared.keys())
     if twice:
         raise ValueError(f"Each row has a name of its own, but table.product and table.rows both have {', '.join(twice)}; rename.")
-    return {name: read_row(name, keys) for name, keys in {**expanded, **declared}.items()}
+    return {name: parse_row(name, keys) for name, keys in {**expanded, **declared}.items()}
 
 
 def expand_product(product: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -154,7 +154,7 @@ def join_parts(system: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[st
     return row | {"run": [*system["run"], *variant["run"]]} | ({"paper": paper} if paper else {}) | ({"note": note} if note else {})
 
 
-def read_row(name: str, keys: Mapping[str, Any]) -> Row:
+def parse_row(name: str, keys: Mapping[str, Any]) -> Row:
     """One row of ``table.rows``."""
     if keys.get("run") is None and keys.get("paper") is None:
         raise ValueError(

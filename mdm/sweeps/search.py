@@ -13,8 +13,8 @@ experiment=search/…` ranks what it found and writes the best of each run as a 
       select: mae                                metric of the validation fold, the mean over seeds
       draws: null                                so many points of a large grid, at random; null: all
 
-Every run ends as all runs do, with one look at its test fold, and its record says what it saw. Nothing here does: `validation` is
-all that is read of a record, and it returns no number of the test fold.
+Every run ends as all runs do: it reads its test fold once and records what it found. A search never sees those numbers. It reads
+records by `mdm.sweeps.found.read_validation` alone, which returns no number of the test fold.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.sweeps.experiment import Cell, read_arguments
 
 
@@ -64,7 +64,7 @@ class Trial:
     conditions: tuple[str, ...] = ()
 
 
-def search_of(cfg: DictConfig) -> Search:
+def parse_search(cfg: DictConfig) -> Search:
     """The search that a composed experiment declares.
 
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
@@ -96,7 +96,7 @@ def search_of(cfg: DictConfig) -> Search:
             "set search.grid, as {model.optimizer.lr: [0.001, 0.0005]}."
         )
     try:
-        metric_of(str(select))
+        find_metric(str(select))
     except ValueError as error:
         raise ValueError(f"search.select: {error}") from None
     if draws is not None and not (isinstance(draws, int) and 1 <= draws <= size):
@@ -113,7 +113,7 @@ def search_of(cfg: DictConfig) -> Search:
     return Search(raw["title"], raw["source"], tuple(raw["data"]), seeds, runs, grid, str(select), draws)
 
 
-def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
+def list_trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     """Every run at every point, data set by data set, as far as the command line leaves them.
 
     Raises ValueError where `mdm.sweeps.experiment.read_arguments` does, if the command line sets a key of the grid, and if no run
@@ -142,9 +142,9 @@ def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     return found
 
 
-def search_cells(cfg: DictConfig, arguments: Sequence[str]) -> list[Cell]:
+def list_search_cells(cfg: DictConfig, arguments: Sequence[str]) -> list[Cell]:
     """The cells of a search, to be run as those of a table are.
 
-    Raises ValueError where `search_of` and `trials` do.
+    Raises ValueError where `parse_search` and `list_trials` do.
     """
-    return [trial.cell for trial in trials(search_of(cfg), arguments)]
+    return [trial.cell for trial in list_trials(parse_search(cfg), arguments)]

@@ -8,12 +8,12 @@ from functools import cache
 
 import numpy as np
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.statistics import Verdict, check_symmetry, compare, compare_crossed, signed_rank
-from mdm.statistics.verdicts import Found, expect_runs, statistic_of
+from mdm.statistics.verdicts import Evidence, expect_runs, find_statistic
 from mdm.sweeps.experiment import Table
 from mdm.tables.divergence import find_diverged, find_stopped
-from mdm.tables.gather import Gathered
+from mdm.tables.gather import CellRuns
 from mdm.tables.numbers import Block, Contrast, Line
 from mdm.tables.segments import Scores, check_same_segments, score_runs
 
@@ -21,7 +21,7 @@ DRAWS = 0
 """Seed of the sign flip, which draws beyond 40 pairs: a table made again is the same, and no row moves another's p."""
 
 
-def compare_lines(lines: Sequence[Line], here: Mapping[str, Gathered], metric: str, table: Table) -> list[Line]:
+def compare_lines(lines: Sequence[Line], here: Mapping[str, CellRuns], metric: str, table: Table) -> list[Line]:
     """Lines that have a baseline, with what the tests say, not yet judged as a family."""
     labels = {line.row.name: line.row.label for line in lines}
 
@@ -41,11 +41,11 @@ def compare_lines(lines: Sequence[Line], here: Mapping[str, Gathered], metric: s
             return Contrast(labels[baseline], None, None, f"{len(seeds)} of {wanted} seeds in both")
         check_same_segments(score(name).predictions, score(baseline).predictions, f"{name} and {baseline}")
         lost = [seed for row in (name, baseline) for seed in find_diverged(list(here[row].finished.values()))]
-        found = compare_rows(score(name), score(baseline), seeds, lost, metric_of(metric).lower_is_better, table)
+        found = compare_rows(score(name), score(baseline), seeds, lost, find_metric(metric).lower_is_better, table)
         stopped = {seed for row in (name, baseline) for seed in find_stopped(here[row].runs)}
         crossed = replace(found.crossed, lost=found.crossed.lost + len(stopped))
         # To the tests over seeds a run without a record is missing, for they have no rule that leaves one out.
-        known = len(seeds) + (len(stopped) if statistic_of(table.test).leaves_out else 0)
+        known = len(seeds) + (len(stopped) if find_statistic(table.test).leaves_out else 0)
         reason = "" if known == wanted else f"incomplete: {len(seeds)} of {wanted} seeds in both"
         found = replace(found, crossed=crossed)
         return Contrast(labels[baseline], found, None, reason)
@@ -55,7 +55,7 @@ def compare_lines(lines: Sequence[Line], here: Mapping[str, Gathered], metric: s
 
 def compare_rows(
     system: Scores, baseline: Scores, seeds: Sequence[int], lost: Sequence[int], lower_is_better: bool, table: Table
-) -> Found:
+) -> Evidence:
     """All tests of one row against another: row s of both sides is the same seed.
 
     lost: seeds of runs that diverged, which count for nothing in the two-way t and in Wilcoxon's shift, and as they are, or as the
@@ -65,7 +65,7 @@ def compare_rows(
     crossed = compare_crossed(system.of(seeds, lost), baseline.of(seeds, lost))
     kept = np.isfinite(sides[0].whole) & np.isfinite(sides[1].whole) & ~np.isin(seeds, lost)
     values = [side.whole[kept] for side in sides]
-    return Found(
+    return Evidence(
         crossed=crossed,
         seeds=compare(
             sides[0].whole,
@@ -85,7 +85,7 @@ def judge_blocks(blocks: Sequence[Block], table: Table, family: int, seeds: int)
     with p = 1, so a star never goes again because the sweep went on."""
     made = [line.contrast.found for block in blocks for line in block.lines if line.contrast and line.contrast.found]
     absent = family - len(made)
-    verdicts = statistic_of(table.test).judge([*made, *[expect_runs(seeds)] * absent])
+    verdicts = find_statistic(table.test).judge([*made, *[expect_runs(seeds)] * absent])
     given = iter(verdicts)
     return [replace(block, lines=tuple(judge_line(line, given) for line in block.lines)) for block in blocks]
 

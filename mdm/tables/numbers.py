@@ -10,7 +10,7 @@ import numpy as np
 
 from mdm.reference import Printed
 from mdm.statistics import Verdict
-from mdm.statistics.verdicts import Found, Statistic, statistic_of
+from mdm.statistics.verdicts import Evidence, Statistic, find_statistic
 from mdm.sweeps.experiment import Row, Table
 from mdm.tables.gather import Run
 
@@ -65,7 +65,7 @@ class Contrast:
     """A row against its baseline in the primary metric. Without what was found, ``reason`` says what is missing."""
 
     baseline: str
-    found: Found | None
+    found: Evidence | None
     verdict: Verdict | None
     reason: str
 
@@ -123,7 +123,7 @@ class Sheet:
     @property
     def statistic(self) -> Statistic:
         """What stars its rows."""
-        return statistic_of(self.declared.test)
+        return find_statistic(self.declared.test)
 
 
 @dataclass

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mdm.metrics import heading
-from mdm.tables.cells import contrasted
+from mdm.metrics import format_heading
+from mdm.tables.cells import find_contrasts
 from mdm.tables.numbers import Sheet
-from mdm.tables.wording import listed
+from mdm.tables.wording import join_names
 
 
 def explain_stars(sheet: Sheet) -> list[str]:
@@ -13,8 +13,10 @@ def explain_stars(sheet: Sheet) -> list[str]:
     if not sheet.family:
         return []
     statistic, star = sheet.statistic, sheet.statistic.star
-    found = [line.contrast.found for block in sheet.blocks for line in contrasted(block) if line.contrast and line.contrast.found]
-    names = listed([heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
+    found = [
+        line.contrast.found for block in sheet.blocks for line in find_contrasts(block) if line.contrast and line.contrast.found
+    ]
+    names = join_names([format_heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
     absent = sheet.family - len(found)
     count = f"k = {sheet.family} comparison{'s' if sheet.family > 1 else ''} of this table"
     if absent:

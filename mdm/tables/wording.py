@@ -16,7 +16,7 @@ DATASETS = {
 }
 
 
-def number(value: float, decimals: int) -> str:
+def format_number(value: float, decimals: int) -> str:
     """A dash where there is none; no sign before a zero."""
     if math.isnan(value):
         return "–"
@@ -24,18 +24,18 @@ def number(value: float, decimals: int) -> str:
     return f"−{text}" if value < 0 and float(text) else text
 
 
-def signed(value: float, decimals: int) -> str:
-    text = number(value, decimals)
+def format_signed(value: float, decimals: int) -> str:
+    text = format_number(value, decimals)
     return text if text[0] in "–−" or not float(text) else f"+{text}"
 
 
-def interval(pair: tuple[float, float], decimals: int) -> str:
-    return "–" if math.isnan(pair[0]) else f"[{bound(pair[0], decimals)}, {bound(pair[1], decimals)}]"
+def format_interval(pair: tuple[float, float], decimals: int) -> str:
+    return "–" if math.isnan(pair[0]) else f"[{format_bound(pair[0], decimals)}, {format_bound(pair[1], decimals)}]"
 
 
-def bound(value: float, decimals: int) -> str:
+def format_bound(value: float, decimals: int) -> str:
     """An end of an interval, which may be infinite."""
-    return signed(value, decimals) if math.isfinite(value) else "−∞" if value < 0 else "+∞"
+    return format_signed(value, decimals) if math.isfinite(value) else "−∞" if value < 0 else "+∞"
 
 
 def format_shares(shares: tuple[float, float, float]) -> str:
@@ -47,13 +47,18 @@ def format_shares(shares: tuple[float, float, float]) -> str:
     return "/".join(map(str, whole))
 
 
-def chance(p: float) -> str:
+def format_p(p: float) -> str:
     """A p: three decimals, or two digits of what is smaller; a dash where there is none."""
     if math.isnan(p):
         return "–"
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
-def listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def format_runs(n: int) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{n} run{'s' if n > 1 else ''}"

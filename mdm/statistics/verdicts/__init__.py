@@ -21,16 +21,16 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from mdm.hints import require_option
-from mdm.statistics.verdicts._base import Effect, Found, Statistic, expect_runs
+from mdm.statistics.verdicts._base import Effect, Evidence, Statistic, expect_runs
 
-__all__ = ["DEFAULT", "GROUP", "Effect", "Found", "Statistic", "all_statistics", "expect_runs", "statistic_of"]
+__all__ = ["DEFAULT", "GROUP", "Effect", "Evidence", "Statistic", "expect_runs", "find_statistic", "list_statistics"]
 
 GROUP = "mdm.statistics"
 """Of entry points."""
 DEFAULT = "crossed"
 
 
-def all_statistics() -> dict[str, Statistic]:
+def list_statistics() -> dict[str, Statistic]:
     """Those of this folder, and those that installed packages declare as entry points of the group ``mdm.statistics``."""
     return own_statistics() | declared_statistics()
 
@@ -75,10 +75,10 @@ def is_statistic(found: Any) -> bool:
     return inspect.isclass(found) and issubclass(found, Statistic) and not inspect.isabstract(found) and hasattr(found, "name")
 
 
-def statistic_of(name: str) -> Statistic:
+def find_statistic(name: str) -> Statistic:
     """A statistic by its name.
 
     Raises ValueError if there is no such one.
     """
-    require_option("table.test", name, all_statistics())
-    return all_statistics()[name]
+    require_option("table.test", name, list_statistics())
+    return list_statistics()[name]

@@ -17,7 +17,7 @@ from mdm.statistics.signed_rank import SignedRank, Zeros
 
 
 @dataclass(frozen=True)
-class Found:
+class Evidence:
     """What all tests say of a row against its baseline, in the table's units.
 
     crossed: for new seeds and new videos
@@ -34,10 +34,10 @@ class Found:
     values: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None = None
 
 
-def expect_runs(seeds: int) -> Found:
+def expect_runs(seeds: int) -> Evidence:
     """A comparison whose runs are not there: it counts in its family with p = 1, and with the smallest p of so many seeds."""
     nothing = Comparison(seeds, 0, math.nan, (math.nan, math.nan), 1.0, 1.0, 1.0, 1.0, 2 / 2**seeds, 0.5, 0.0)
-    return Found(cannot_tell("its runs are not there"), nothing, None, "")
+    return Evidence(cannot_tell("its runs are not there"), nothing, None, "")
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ class Statistic(ABC):
     leaves_out: ClassVar[bool] = False
 
     @abstractmethod
-    def compute_p(self, found: Found) -> float:
+    def compute_p(self, found: Evidence) -> float:
         """The two-sided p of a comparison whose runs are there."""
 
-    def find_smallest(self, found: Found) -> float:
+    def find_smallest(self, found: Evidence) -> float:
         """The smallest p that so many pairs could have had; 0 where no limit is known."""
         return 0.0
 
-    def judge(self, family: Sequence[Found]) -> list[Verdict]:
+    def judge(self, family: Sequence[Evidence]) -> list[Verdict]:
         """A verdict for each comparison that a table declares, those among them whose runs are not there.
 
         Raises ValueError on a p outside [0, 1].
@@ -97,11 +97,11 @@ class Statistic(ABC):
         least = np.array([self.find_smallest(found) for found in family], dtype=np.float64)
         return judge_family(p, least, [(found.seeds.n, self.count_zeros(found)) for found in family])
 
-    def count_zeros(self, found: Found) -> int:
+    def count_zeros(self, found: Evidence) -> int:
         """Pairs that do not differ, where this makes the smallest p larger."""
         return 0
 
-    def measure(self, found: Found, alpha: float) -> Effect:
+    def measure(self, found: Evidence, alpha: float) -> Effect:
         """How large the difference is. alpha: of a simultaneous interval."""
         return Effect(str(found.seeds.n), found.seeds.difference, found.seeds.interval)
 
@@ -121,6 +121,6 @@ class Statistic(ABC):
     def title(self) -> str:
         return f"{self.name} test"
 
-    def explain(self, found: Sequence[Found], family: int, zeros: Zeros) -> list[str]:
+    def explain(self, found: Sequence[Evidence], family: int, zeros: Zeros) -> list[str]:
         """What a reader must know of its columns, a sentence or a few each. family: comparisons that the table declares."""
         return ["Differences are system − baseline, with the 95 % t interval over paired seeds, not corrected for k."]

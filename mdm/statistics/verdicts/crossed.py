@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mdm.statistics.comparison import Verdict
 from mdm.statistics.crossed import judge_crossed
 from mdm.statistics.signed_rank import Zeros
-from mdm.statistics.verdicts._base import Effect, Found, Statistic
+from mdm.statistics.verdicts._base import Effect, Evidence, Statistic
 
 
 class TwoWay(Statistic):
@@ -25,19 +25,19 @@ class TwoWay(Statistic):
         "so would new runs on new videos"
     )
 
-    def compute_p(self, found: Found) -> float:
+    def compute_p(self, found: Evidence) -> float:
         return found.crossed.p
 
-    def judge(self, family: Sequence[Found]) -> list[Verdict]:
+    def judge(self, family: Sequence[Evidence]) -> list[Verdict]:
         return judge_crossed([found.crossed for found in family])
 
-    def measure(self, found: Found, alpha: float) -> Effect:
+    def measure(self, found: Evidence, alpha: float) -> Effect:
         crossed = found.crossed
         pairs = f"{crossed.pairs}, {crossed.lost} lost" if crossed.lost else str(crossed.pairs)
         ends = crossed.interval(alpha)
         return Effect(pairs, crossed.difference, ends, "simultaneous 95 %", crossed.shares, crossed.reason, crossed.note)
 
-    def explain(self, found: Sequence[Found], family: int, zeros: Zeros) -> list[str]:
+    def explain(self, found: Sequence[Evidence], family: int, zeros: Zeros) -> list[str]:
         said = [
             "Differences are system − baseline. Their intervals are for new seeds and new videos, and simultaneous: each at "
             f"1 − .05/{family} (Bonferroni), all k cover together with 95 %."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mdm.statistics.families import smallest_p
-from mdm.statistics.verdicts._base import Found, Statistic
+from mdm.statistics.verdicts._base import Evidence, Statistic
 
 
 class MannWhitney(Statistic):
@@ -12,8 +12,8 @@ class MannWhitney(Statistic):
     name = "Mann–Whitney"
     title = "exact Mann–Whitney test"
 
-    def compute_p(self, found: Found) -> float:
+    def compute_p(self, found: Evidence) -> float:
         return found.seeds.mann_whitney
 
-    def find_smallest(self, found: Found) -> float:
+    def find_smallest(self, found: Evidence) -> float:
         return smallest_p("mann_whitney", found.seeds.n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mdm.statistics.families import smallest_p
-from mdm.statistics.verdicts._base import Found, Statistic
+from mdm.statistics.verdicts._base import Evidence, Statistic
 
 
 class SignFlip(Statistic):
@@ -12,11 +12,11 @@ class SignFlip(Statistic):
     name = "sign-flip"
     title = "exact sign-flip test"
 
-    def compute_p(self, found: Found) -> float:
+    def compute_p(self, found: Evidence) -> float:
         return found.seeds.sign_flip
 
-    def find_smallest(self, found: Found) -> float:
+    def find_smallest(self, found: Evidence) -> float:
         return smallest_p("sign_flip", found.seeds.n, found.seeds.zeros)
 
-    def count_zeros(self, found: Found) -> int:
+    def count_zeros(self, found: Evidence) -> int:
         return found.seeds.zeros

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mdm.statistics.signed_rank import Zeros
-from mdm.statistics.verdicts._base import Effect, Found, Statistic
+from mdm.statistics.verdicts._base import Effect, Evidence, Statistic
 
 
 class Wilcoxon(Statistic):
@@ -16,23 +16,23 @@ class Wilcoxon(Statistic):
     title = "exact Wilcoxon test"
     heads = ("shift", "exact interval", "rank-biserial")
 
-    def compute_p(self, found: Found) -> float:
+    def compute_p(self, found: Evidence) -> float:
         return found.seeds.wilcoxon
 
-    def find_smallest(self, found: Found) -> float:
+    def find_smallest(self, found: Evidence) -> float:
         return found.seeds.smallest_wilcoxon
 
-    def count_zeros(self, found: Found) -> int:
+    def count_zeros(self, found: Evidence) -> int:
         return found.seeds.zeros
 
-    def measure(self, found: Found, alpha: float) -> Effect:
+    def measure(self, found: Evidence, alpha: float) -> Effect:
         ranks = found.ranks
         if ranks is None:
             return Effect(str(found.seeds.n), math.nan, (math.nan, math.nan), "", math.nan)
         pairs = str(ranks.n) if ranks.n == found.seeds.n else f"{found.seeds.n}, shift of {ranks.n}"
         return Effect(pairs, ranks.shift, ranks.interval, f"{100 * ranks.level:.1f} % over seeds", ranks.rank_biserial)
 
-    def explain(self, found: Sequence[Found], family: int, zeros: Zeros) -> list[str]:
+    def explain(self, found: Sequence[Evidence], family: int, zeros: Zeros) -> list[str]:
         of_zeros = {"pratt": "have no sign and keep their rank (Pratt)", "split": "give half of their rank to each side"}
         return [
             "Shift: Hodges and Lehmann's, the median of all means of two differences (system − baseline), with the exact interval "

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 import mdm
 from mdm.hints import Range, Size
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies.factors.dependence import measure_ratios
 from mdm.studies.factors.exchange import measure_generation
 from mdm.studies.factors.gradient_flow import measure_flow, pick_steps
@@ -52,7 +52,7 @@ class Factors(Study):
     permutations: Size = 49
     donors: Annotated[int, Range(2)] = 100
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """The rows of one run for each file."""
         trained = mdm.load(run.folder)
         of, train = infer(trained, "test"), infer(trained, "train")
