@@ -149,8 +149,16 @@ def format_value(value: Any) -> str:
 def require(key: str, value: Any, hint: Any) -> None:
     """Raise ValueError, naming the key, unless a plain value keeps an annotation."""
     if not fits(value, hint):
+        if options := list_options(hint):
+            require_option(key, value, options)
         do = find_advice(hint) or f"set {key} so"
         raise ValueError(f"{key} must be {describe(hint)}, but is {format_value(value)}; {do}.")
+
+
+def list_options(hint: Any) -> tuple[Any, ...]:
+    """The options of a Literal, which may be left out (``| None``); none of another annotation."""
+    parts = [each for each in get_args(hint) if each is not type(None)] if get_origin(hint) in (Union, types.UnionType) else [hint]
+    return get_args(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is Literal else ()
 
 
 def require_option(name: str, value: Any, options: Iterable[Any]) -> None:

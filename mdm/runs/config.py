@@ -24,6 +24,7 @@ from mdm.runs.members import check_member
 from mdm.runs.naming import list_penalties, name_penalty, record_folder
 from mdm.runs.options import TrainerOptions, check_options
 from mdm.runs.trials import check_group_options, try_loss, try_step
+from mdm.training.groups import Decay
 
 
 class Member:
@@ -97,7 +98,7 @@ class ModelGroup:
     loss: Member
     optimizer: Member
     groups: Mapping[str, Mapping[str, Any]]
-    decay: Literal["all", "matrices"]
+    decay: Decay
     schedule: Member | None
     by_length: bool
     select: str | None = None
