@@ -161,7 +161,7 @@ def list_options(hint: Any) -> tuple[Any, ...]:
     return get_args(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is Literal else ()
 
 
-def require_option(name: str, value: Any, options: Iterable[Any]) -> None:
+def require_option(name: str, value: Any, options: Any) -> None:
     """Raise ValueError, naming the argument, unless a value is one of its options.
 
     options: a Literal, or the names themselves

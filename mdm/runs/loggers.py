@@ -91,7 +91,7 @@ class Wandb(Logger):
         self.run = wandb.init(
             project=self.project,
             entity=self.entity,
-            mode=self.mode,  # type: ignore[arg-type]
+            mode=self.mode,
             dir=self.folder,
             id=earlier[0].name.rpartition("-")[2] if earlier else secrets.token_hex(4),
             resume="allow",

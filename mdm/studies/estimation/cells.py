@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -25,14 +25,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdm.data.gaussian import total_correlation
-from mdm.estimators import donsker_varadhan, f_divergence
+from mdm.estimators import DivergenceName, donsker_varadhan, f_divergence
 from mdm.penalties.base import View
-from mdm.penalties.dependency import Dependency
+from mdm.penalties.dependency import Dependency, Measure
 from mdm.seeds import Stream, derive, generator
 from mdm.studies.estimation.closed_forms import correlation, find_truth, log_ratio
 from mdm.types import Fusion
 
-MEASURES = ("kl", "f", "wasserstein")
+MEASURES = get_args(Measure)
 
 ARGUMENTS = [key for key in inspect.signature(Dependency).parameters if key not in ("weight", "measure") and "dim" not in key]
 """What a cell may say of its penalty beside its measure."""
@@ -67,7 +67,7 @@ class CriticCell:
 
     name: str
     setting: str
-    measure: str
+    measure: Measure
     rho: float
     modalities: int
     dim: int
@@ -216,7 +216,7 @@ def _measure_marks(cell: CriticCell) -> list[dict[str, Any]]:
     return rows
 
 
-def read_exactly(cell: CriticCell, view: View, of: str) -> float | None:
+def read_exactly(cell: CriticCell, view: View, of: DivergenceName) -> float | None:
     """What log p/q itself reads on these rows: the error of a read-out, without that of a critic. None for the distance."""
     if cell.measure == "wasserstein":
         return None
