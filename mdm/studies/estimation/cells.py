@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -67,7 +67,7 @@ class CriticCell:
 
     name: str
     setting: str
-    measure: Measure
+    measure: str
     rho: float
     modalities: int
     dim: int
@@ -180,7 +180,7 @@ def measure_cell(cell: CriticCell) -> list[dict[str, Any]]:
 
 def _measure_marks(cell: CriticCell) -> list[dict[str, Any]]:
     options = {"normalize": False, **cell.penalty}
-    penalty = Dependency(z_dim=cell.modalities * cell.dim, weight=1.0, measure=cell.measure, **options).train()
+    penalty = Dependency(z_dim=cell.modalities * cell.dim, weight=1.0, measure=cast(Measure, cell.measure), **options).train()
     optimizer = torch.optim.Adam(penalty.parameters(), lr=cell.lr, fused=True)
     unseen = generator(cell.seed, "held-out rows")
     held_out = build_view(draw_rows(cell, cell.held_out, unseen), cell.products, unseen)
