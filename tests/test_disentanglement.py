@@ -204,7 +204,7 @@ def test_a_model_without_them_is_refused(trained, config):
 def test_new_segments_are_new(trained):
     new = draw_fresh(trained, {"train": 20, "valid": 8, "test": 9})
     assert new.sizes == {"train": 20, "valid": 8, "test": 9}
-    assert new.segments.card_hash != trained.splits.segments.card_hash
+    assert new.segments.card_hash != trained.splits.card_hash
     store = trained.cfg.copy()
     store.data.segments = OmegaConf.create({"path": "somewhere"})
     with pytest.raises(ValueError, match=r"of synthetic data only, but synthetic is a store; set study\.fresh=null"):

@@ -266,7 +266,7 @@ def test_columns_are_measured(name):
     """On each stand-in the targets and the range have every metric that the table shows and that chooses a checkpoint."""
     cfg, table = read_experiment(name)
     for data, stands_for in table.data.items():
-        segments = build_splits(small((f"data={data}",))).segments
+        segments = make(small((f"data={data}",)).data.segments)
         ends = np.array([[end] * len(segments.targets) for end in segments.label_range])
         measured = evaluate(ends, ends, segments.label_range, segments.targets)
         assert set(table.metrics[stands_for]) <= set(measured)

@@ -90,8 +90,8 @@ def test_a_row_for_each_test_segment(critic):
         z = (z - z.mean(1, keepdim=True)) / (z.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
         value = trained.learner.penalties["kl"].critic.layers(z.float()).squeeze(1)
     assert [row["T"] for row in rows] == pytest.approx((8 * torch.tanh(value / 8)).tolist(), abs=1e-4)
-    place = {name: i for i, name in enumerate(trained.splits.segments.ids)}
-    assert [row["words"] for row in rows] == [trained.splits.segments.words(place[row["id"]]) for row in rows]
+    place = {name: i for i, name in enumerate(trained.data.ids)}
+    assert [row["words"] for row in rows] == [trained.data.words(place[row["id"]]) for row in rows]
     assert set(rows[0]) == {
         *("id", "words", "label", "prediction", "T", "energy_audio", "energy_video", "contradictory", "agreement", "best_T")
     }
@@ -99,11 +99,11 @@ def test_a_row_for_each_test_segment(critic):
 
 def test_new_segments_are_of_the_same_population_and_are_others(critic):
     trained = mdm.load(critic)
-    again = draw_again(trained.splits.segments, 50)
+    again = draw_again(trained.data, 50)
     rows = explain(trained, again)
     assert len(rows) == 50
-    assert again.truth == trained.splits.segments.truth
-    assert {row["words"] for row in rows}.isdisjoint(trained.splits.segments.words(i) for i in range(168))
+    assert again.truth == trained.data.truth
+    assert {row["words"] for row in rows}.isdisjoint(trained.data.words(i) for i in range(168))
     assert draw_again(gaussian(train=20, valid=10, test=10), 50) is None
 
 
@@ -254,7 +254,7 @@ def test_examples_are_the_extremes():
     rows = [{"id": str(i), "T": float(t)} for i, t in enumerate([3, 0, 5, 1, 4, 2])]
     assert [(row["end"], row["T"]) for row in pick_examples(rows, "T", 2)] == [("L", 0), ("L", 1), ("H", 5), ("H", 4)]
     for k in (0, 4):
-        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, but examples={k} came; use 1 to 3"):
+        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, got examples={k}; use 1 to 3"):
             pick_examples(rows, "T", k)
 
 
@@ -328,9 +328,7 @@ def test_a_ranking_is_said_with_its_interval_over_seeds():
 
 
 def test_what_cannot_be_explained(outputs):
-    with pytest.raises(
-        ValueError, match=r"Finished runs are studied, but of mdm/table5 none has finished; run `mdm train -m experiment"
-    ):
+    with pytest.raises(ValueError, match=r"A study needs finished runs, but mdm/table5 has none; run `mdm train -m experiment"):
         main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
     with pytest.raises(ValueError, match=r"study\.new must be a whole number of at least 0, but is 'few'"):
         main(["experiment=mdm/table3_lmf", "study.new=few"])

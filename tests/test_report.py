@@ -536,7 +536,7 @@ def test_the_command_writes_one_file(tmp_path, capsys):
 
 
 def test_the_command_refuses_what_it_does_not_know(tmp_path):
-    with pytest.raises(ValueError, match="mixed is true or false, but mixed=perhaps came"):
+    with pytest.raises(ValueError, match="mixed is true or false, got mixed=perhaps"):
         main(["experiment=mdm/table1", "mixed=perhaps"])
     with pytest.raises(ValueError, match="A table is declared by an experiment, but single has no table"):
         main([f"paths.outputs={tmp_path}"])

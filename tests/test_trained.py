@@ -82,7 +82,7 @@ def test_words_that_the_run_does_not_know():
 def test_the_runs_own_data_are_read_by_folds(trained_folder):
     trained = mdm.load(trained_folder)
     with pytest.raises(ValueError, match=r"a run's own data are read fold by fold; use batches\(fold\)"):
-        trained.predict(trained.splits.segments)
+        trained.predict(trained.data)
 
 
 def test_every_modality_of_every_segment_is_given(trained_folder):

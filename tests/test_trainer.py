@@ -72,8 +72,8 @@ def test_owned_options_are_lightnings_own():
             "trainer.limit_val_batches=1.5",
             "trainer.limit_val_batches must be a whole number of at least 1 or a finite",
         ),
-        ("trainer.max_time=12", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but 12 came"),
-        ("trainer.max_time=1h", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but '1h' came"),
+        ("trainer.max_time=12", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got 12"),
+        ("trainer.max_time=1h", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got '1h'"),
         ("trainer.profiler=fast", "trainer.profiler: expected one of simple, advanced, pytorch, got 'fast'"),
         ("trainer.detect_anomaly=1", "trainer.detect_anomaly must be true or false, but is 1"),
         ("trainer.deterministic=2", "trainer.deterministic must be true or false or warn, but is 2"),
@@ -93,7 +93,7 @@ def test_owned_options_are_lightnings_own():
         ),
         (
             "+callbacks.callbacks.x={_target_: pytorch_lightning.callbacks.DeviceStatsMonitor, cpu: true}",
-            "has no key cpu, but callbacks.callbacks.x.cpu came",
+            "has no key cpu, got callbacks.callbacks.x.cpu",
         ),
     ],
 )

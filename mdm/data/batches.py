@@ -20,21 +20,31 @@ product of marginals need at least as many rows as modalities."""
 
 
 class Fold(Dataset[Batch]):
-    """Rows of one fold, read a whole batch at a time."""
+    """Rows of one fold, read a whole batch at a time. It holds these rows alone, and nothing of it leads to others.
 
-    def __init__(self, segments: Segments, views: dict[str, ModalityReader], rows: Int[np.ndarray, " rows"], labelled: int):
-        self.views, self.rows, self.labelled = views, rows, labelled
-        self.ids = segments.ids
-        self.label = torch.from_numpy(np.ascontiguousarray(segments.label, dtype=np.float32))
+    described: ids, groups and marks of each row; labelled: how many have a label, before those that have none; None: all
+    """
+
+    def __init__(
+        self, segments: Segments, rows: Int[np.ndarray, " rows"], views: dict[str, ModalityReader], labelled: int | None = None
+    ):
+        self.views, self.labelled = views, len(rows) if labelled is None else labelled
+        self.ids = tuple(segments.ids[i] for i in rows)
+        self.label = torch.from_numpy(np.array(segments.label[rows], dtype=np.float32))
+        self.described: dict[str, Any] = {
+            "id": list(self.ids),
+            "group": segments.group[rows].tolist(),
+            **{mark: flags[rows].tolist() for mark, flags in segments.marks.items()},
+        }
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.ids)
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        rows = self.rows[indices]
+        rows = np.array(indices, dtype=np.int64)
         sequences = {name: view(rows) for name, view in self.views.items()}
-        labelled = None if self.labelled == len(self.rows) else sum(i < self.labelled for i in indices)
-        return Batch(tuple(self.ids[i] for i in rows), sequences, self.label[rows], labelled)
+        labelled = None if self.labelled == len(self) else sum(i < self.labelled for i in indices)
+        return Batch(tuple(self.ids[i] for i in indices), sequences, self.label[rows], labelled)
 
 
 def return_batch(batch: Any) -> Any:

@@ -152,7 +152,7 @@ def info_nce(scores: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
         raise ValueError(
-            f"InfoNCE takes a score for each pair of n anchors and n candidates, a matrix [n, n], but {list(scores.shape)} came; "
+            f"InfoNCE takes a score for each pair of n anchors and n candidates, a matrix [n, n], got {list(scores.shape)}; "
             "give as many candidates as anchors, true pairs on the diagonal."
         )
     (scores,) = raise_precision(scores)

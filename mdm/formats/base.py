@@ -7,7 +7,6 @@ beyond the others of their column are named, labels are clipped only on request,
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mdm.data.base import FOLDS, Ragged, Segments
+from mdm.data.base import FOLDS, Ragged, Segments, hash_file
 from mdm.data.checks import check
 
 TEXT = ("words", "tokens", "vectors")
@@ -181,7 +180,7 @@ def assemble(
             aligned=together if len(together) > 1 else (),
             source={
                 "format": format,
-                "files": {path.name: sha256(path) for path in files},
+                "files": {path.name: hash_file(path) for path in files},
                 "options": {**options, "label_range": [low, high], "clip_labels": clip_labels},
                 "cleaned": counts,
                 "clipped_labels": int(outside.sum()),
@@ -248,9 +247,3 @@ def clean_features(
                 )
         features[feature] = ragged
     return features, counts, extreme
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, so that a data card names the very bytes it was made of."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,8 +34,8 @@ def read_mmsa(
     text_bert [n, 3, 50] (token ids, mask, segment), text [n, 50, 768], audio_lengths [n], vision_lengths [n].
     ``raw_text`` split at white space becomes ``words``, the masked ids ``tokens``, ``text`` ``vectors``.
 
-    ``aligned``: whether audio and vision share the steps of text. By default they do where the file gives no
-    lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
+    ``aligned``: whether audio and vision share the steps of text. By default they do where the training fold has
+    no lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
     and [SEP] included; without text_bert, steps that are zero everywhere are cut at both ends. The
     words are not aligned to them, and the authors do not say whether a row stands for a word or a token: rows beyond the
     mask that are not zero are cut, and counted as ``rows_beyond_mask`` in the data card. Otherwise
@@ -46,7 +46,7 @@ def read_mmsa(
     folds, files = load_folds(source, "mmsa")
     tables = {fold: Columns(content, labels, f"format=mmsa: {fold}") for fold, content in folds.items()}
     if aligned is None:
-        aligned = all(_same_steps(columns) for columns in tables.values() if columns.n)
+        aligned = _same_steps(tables["train"])
     rows, beyond = [], 0
     for fold, columns in tables.items():
         for k in range(columns.n):

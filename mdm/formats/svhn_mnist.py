@@ -15,7 +15,7 @@ from mdm.data.base import FOLDS, Segments
 from mdm.data.gaussian import folds, stream
 from mdm.data.pairing import SHAPES, STYLES, build_pairs, check_split, pair_digits
 from mdm.formats import matlab
-from mdm.formats.base import require_file, require_folder, sha256
+from mdm.formats.base import hash_file, require_file, require_folder
 from mdm.formats.confined import Confined, Unreadable
 
 IMAGES, LABELS = 0x803, 0x801
@@ -78,7 +78,7 @@ def read_svhn_mnist(
         truth={},
         source={
             "format": "svhn_mnist",
-            "files": {path.name: sha256(path) for path in files},
+            "files": {path.name: hash_file(path) for path in files},
             "options": {"split": split, "pairs": pairs, "train": train, "valid": valid, "seed": seed},
             "cleaned": {},
         },

@@ -176,8 +176,21 @@ def find_metric(name: str) -> Metric:
     """
     plain, known = name.rpartition("/")[2], list_metrics()
     if plain not in known:
-        raise ValueError(f"A metric is one of {', '.join(known)}, but {name} came; correct its name.")
+        raise ValueError(f"A metric is one of {', '.join(known)}, got {name}; correct its name.")
     return known[plain]
+
+
+def pick_best(values: Sequence[float], metric: str) -> int:
+    """Index of the best value of a metric; ties go to the earlier one, and NaN is worse than any number.
+
+    Compared in single precision, so that differences in the last bit of a mean decide nothing.
+
+    >>> pick_best([0.9, float("nan"), 0.7, 0.7], "mae")
+    2
+    """
+    sign = 1 if find_metric(metric).lower_is_better else -1
+    rounded = [np.float32(value) for value in values]
+    return min(range(len(rounded)), key=lambda i: (bool(np.isnan(rounded[i])), sign * rounded[i]))
 
 
 def format_heading(name: str) -> str:
@@ -201,11 +214,11 @@ def evaluate(
     """
     if prediction.shape != label.shape or prediction.ndim != 2 or prediction.shape[1] != len(targets):
         raise ValueError(
-            f"Metrics need predictions and labels of one shape [segments, {len(targets)} targets], but {list(prediction.shape)} "
-            f"and {list(label.shape)} came; check the model's head."
+            f"Metrics need predictions and labels of one shape [segments, {len(targets)} targets], got {list(prediction.shape)} "
+            f"and {list(label.shape)}; check the model's head."
         )
     if len(label) == 0:
-        raise ValueError("Metrics need at least one segment, but none came; check the fold.")
+        raise ValueError("Metrics need at least one segment, got none; check the fold.")
     if not (np.isfinite(prediction).all() and np.isfinite(label).all()):
         raise ValueError(
             f"Metrics need finite values, but {int((~np.isfinite(prediction)).sum())} predictions and "

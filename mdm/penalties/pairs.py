@@ -46,8 +46,8 @@ def pairs_of(
         result = [(x, y) for x, y in pairs]
         if not result or len({frozenset(pair) for pair in result}) < len(result) or any(x == y for x, y in result):
             raise ValueError(
-                "The objective's pairs are of two different representations, each pair once, at least one pair, but "
-                f"{[list(pair) for pair in pairs]} came; correct pairs, or leave it null for all of them."
+                "The objective's pairs are of two different representations, each pair once, at least one pair, got "
+                f"{[list(pair) for pair in pairs]}; correct pairs, or leave it null for all of them."
             )
     else:
         result = list(combinations(unimodal, 2))

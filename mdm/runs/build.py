@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def build_splits(cfg: DictConfig) -> Splits:
     """The data set of a config, divided and ready to be read."""
     data = cfg.data
     return Splits(
-        make(data.segments),
+        partial(make, data.segments),
         batch_size=data.batch_size,
         seed=cfg.seed,
         text=data.text,

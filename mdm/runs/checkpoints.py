@@ -12,11 +12,11 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from mdm.data.splits import Selection
+from mdm.data.seal import Selection, select
 from mdm.ownership import Owner
 from mdm.runs.options import TrainerOptions
 from mdm.runs.precision import DTYPES, convert_backbone
-from mdm.runs.records import BEST, LAST
+from mdm.runs.records import BEST, CURVE, LAST
 from mdm.runs.selection import find_best_row, has_ended
 from mdm.runs.untrusted import load_weights
 from mdm.training.curve import name_metric
@@ -87,7 +87,7 @@ def choose_checkpoint(learner: Learner, options: TrainerOptions, folder: Path) -
             f"A test fold opens with the checkpoint of the best epoch, {int(curve[best]['epoch'])}, but {folder / BEST} is of "
             "another epoch or another training; remove the folder and run again."
         )
-    return Selection(folder / BEST, int(curve[best]["epoch"]), key, curve[best][key])
+    return select(folder / BEST, folder / CURVE, int(curve[best]["epoch"]), key, curve[best][key])
 
 
 def restore(learner: Learner, path: Path, precision: str) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from omegaconf import DictConfig
 
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import Selection, select
+from mdm.data.splits import Splits
 from mdm.metrics import evaluate
 from mdm.ownership import Owner, own
 from mdm.runs import claims, records
@@ -34,7 +36,7 @@ from mdm.runs.untrusted import read_checkpoint
 from mdm.training.curve import describe_columns, name_metric
 from mdm.training.learner import Learner
 from mdm.training.predict import predict
-from mdm.types import Batch
+from mdm.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     check(cfg)
     silence_remarks()
     splits = build_splits(cfg)
-    folder, config, found = locate_run(cfg, overrides, splits.segments.card_hash)
+    folder, config, found = locate_run(cfg, overrides, splits.card_hash)
     if found == "finished":
         return reuse_record(folder)
     with own(folder) as owner:
@@ -107,7 +109,7 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     best, metric = find_best_row(curve, read_options(cfg.trainer)), name_metric(cfg.trainer.select)
     curve[-1]["seconds"] = time.monotonic() - began
     records.write_atomically(folder / BEST, json.dumps(baseline.settings(best)) + "\n")
-    selection = Selection(folder / BEST, best, metric, curve[best][metric])
+    selection = select(folder / BEST, folder / records.CURVE, best, metric, curve[best][metric])
     predictor, parameters = partial(baseline.predict, best), {"backbone": 0, "critics": 0}
     owner.check()
     with start_loggers(loggers, **describe_run(cfg, folder, config), curve=curve):
@@ -132,10 +134,10 @@ def conclude(
     parameters: dict[str, int],
     loggers: Sequence[Logger],
 ) -> dict[str, Any]:
-    """Read the test fold once with the chosen predictor, write the record, and say what came out."""
+    """Open the test fold, once, read it with the chosen predictor, write the record, and say what came out."""
     spec = splits.spec
+    records.write_table(folder / records.CURVE, curve)
     prediction, label = predictor(splits.open_test(selection))
-    floor = np.tile(np.array(spec.label_mean, dtype=np.float32), (len(label), 1))
     row = next(r for r in curve if int(r["epoch"]) == selection.epoch)
     record = {
         "name": cfg.name,
@@ -144,22 +146,22 @@ def conclude(
         "penalty": name_penalty(cfg),
         "seed": cfg.seed,
         "valid": {c.quantity: row[name] for name, c in describe_columns(row).items() if c.fold == "valid"},
+        "valid_of_train_mean": evaluate_mean(spec, np.concatenate([batch.label.numpy() for batch in splits.valid()])),
         "test": evaluate(prediction, label, spec.label_range, spec.targets),
-        "test_of_train_mean": evaluate(floor, label, spec.label_range, spec.targets),
+        "test_of_train_mean": evaluate_mean(spec, label),
         "selected": {"by": selection.metric, "epoch": selection.epoch, "epochs": len(curve)},
         "seconds": sum(r.get("seconds", 0.0) for r in curve),
         "parameters": parameters,
         "folds": splits.sizes,
         "label_range": list(spec.label_range),
         "modalities": list(spec.modalities),
-        "data_card": splits.segments.card_hash,
-        "synthetic": bool(splits.segments.truth),
-        "truth": splits.segments.truth,
+        "data_card": splits.card_hash,
+        "synthetic": bool(splits.truth),
+        "truth": splits.truth,
         **describe_origin(),
     }
     if list_debug_reasons(cfg.trainer):
         record["debug"] = list_debug_reasons(cfg.trainer)
-    records.write_table(folder / records.CURVE, curve)
     predictions = build_prediction_rows(splits, prediction, label)
     records.finish(folder, record, predictions)
     summarize(record, folder)
@@ -167,6 +169,12 @@ def conclude(
     for logger in loggers:
         logger.conclude(row, record, predictions)
     return record
+
+
+def evaluate_mean(spec: DataSpec, label: Float[np.ndarray, "n targets"]) -> dict[str, float]:
+    """Metrics of the constant that the training labels have for a mean: what a run must beat to have learned anything."""
+    floor = np.tile(np.array(spec.label_mean, dtype=np.float32), (len(label), 1))
+    return evaluate(floor, label, spec.label_range, spec.targets)
 
 
 def build_prediction_rows(splits: Splits, prediction: np.ndarray, label: np.ndarray) -> list[dict[str, Any]]:

@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mdm.data.base import hash_file
 from mdm.runs.untrusted import parse_yaml
 
-VERSION = 3
+VERSION = 4
 """Of the form of a record."""
 
 CONFIG, METRICS, PREDICTIONS, CURVE = "config.yaml", "metrics.json", "predictions.csv", "curve.csv"
@@ -79,11 +80,6 @@ def seal(folder: Path, metrics: Mapping[str, Any]) -> None:
 def hash_content(content: Any) -> str:
     """SHA-256 of what JSON says, however it is laid out."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_nan(value: Any) -> Any:

@@ -37,21 +37,21 @@ def render_cell(line: Line, column: Column, statistic: Statistic) -> CellText:
 
 
 def format_printed(entry: Entry) -> str:
-    """As printed, with † where the paper calls it significant; empty where it has no such cell, a dash where it prints one."""
+    """The paper's value, with † where the paper calls it significant; empty without such a cell, a dash where it prints one."""
     if entry.printed is None:
         return ""
     return (entry.printed.value.replace("-", "−") or "–") + ("†" if entry.printed.significant else "")
 
 
 def format_size(line: Line) -> str:
-    """n, or n of those declared."""
+    """The number of finished runs, or ``3/5`` where runs are missing; ``cited`` for a row without runs."""
     if not line.runs:
         return "cited"
     return str(line.finished) if line.finished == len(line.runs) else f"{line.finished}/{len(line.runs)}"
 
 
 def list_comparison_heads(statistic: Statistic) -> list[str]:
-    """Of the comparisons' columns, the first of which has no head."""
+    """The heads of the comparisons' columns; the first column has none."""
     papers = ["A12", "Mann–Whitney", "paired t"]
     return ["", "against", "n", *statistic.heads, f"{statistic.name} p", "Holm", *papers, "verdict"]
 

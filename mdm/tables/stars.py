@@ -13,9 +13,9 @@ def explain_stars(sheet: Sheet) -> list[str]:
     if not sheet.family:
         return []
     statistic, star = sheet.statistic, sheet.statistic.star
-    found = [
-        line.contrast.found for block in sheet.blocks for line in find_contrasts(block) if line.contrast and line.contrast.found
-    ]
+    contrasts = [line.contrast for block in sheet.blocks for line in find_contrasts(block) if line.contrast]
+    found = [contrast.found for contrast in contrasts if contrast.found]
+    few = f"Where n cannot reach .05, no result of so few runs could have had a {star}: that is not even a lack of evidence."
     names = join_names([format_heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
     absent = sheet.family - len(found)
     count = f"k = {sheet.family} comparison{'s' if sheet.family > 1 else ''} of this table"
@@ -25,6 +25,7 @@ def explain_stars(sheet: Sheet) -> list[str]:
         f"{star} in {names}, declared beforehand: {statistic.meaning}. The rule: {statistic.rule} after Holm's "
         f"correction for the {count}. No {star} is no evidence, which is not evidence of no effect.",
         *statistic.explain(found, sheet.family, sheet.declared.zeros),
+        *([few] if any("cannot reach" in contrast.reason for contrast in contrasts) else []),
         "A12 is the chance that a run of the system is better than one of the baseline. Mann–Whitney, unpaired, is the test of "
         "paper 000, paired t that of paper 001: two-sided, not corrected, and about this test set alone.",
     ]

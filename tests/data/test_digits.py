@@ -21,6 +21,7 @@ from mdm.data.digits import (
 )
 from mdm.data.pairing import SHAPES, STYLES
 from mdm.runs.build import build_splits
+from mdm.runs.members import make
 from mdm.runs.protocol import run
 
 SIZES = {"train": 60, "valid": 20, "test": 30}
@@ -239,9 +240,10 @@ def test_a_run_reads_the_images_as_they_are(config):
     assert {name: feature.dim for name, feature in splits.spec.features.items()} == {"svhn": 3072, "mnist": 784}
     assert sum(splits.spec.label_mean) == pytest.approx(1)
     batch = next(iter(splits.valid()))
-    valid = splits.segments.fold == "valid"
+    segments = make(config("data=synthetic_digits").data.segments)
+    valid = segments.fold == "valid"
     for style in STYLES:
-        assert (batch.sequences[style].values[:, 0].numpy() == splits.segments.modalities[style].values[valid]).all()
+        assert (batch.sequences[style].values[:, 0].numpy() == segments.modalities[style].values[valid]).all()
 
 
 def test_a_checkpoint_can_be_chosen_by_accuracy(config):

@@ -13,14 +13,15 @@ from mdm.data import views as views_module
 from mdm.data.base import FOLDS, PADDING, UNKNOWN, Ragged, Segments
 from mdm.data.folds import KFold
 from mdm.data.gaussian import gaussian
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import select
+from mdm.data.splits import Splits
 from mdm.data.store import open_store
 from mdm.data.synthetic import synthetic
 from mdm.data.views import release
 from mdm.data.writing import write_store
 
 SIZES = {"train": 23, "valid": 6, "test": 8}
-VOCABULARY = ("<pad>", "<unk>", *(f"w{i}" for i in range(2, 20)))
+VOCABULARY = ("<pad>", "<unk>", *(f"w{i:02}" for i in range(2, 20)))
 
 
 def table(seed=0, **fields):
@@ -59,8 +60,15 @@ def segments():
 
 @pytest.fixture
 def selection(tmp_path):
-    (tmp_path / "best.ckpt").write_bytes(b"weights")
-    return Selection(tmp_path / "best.ckpt", 3, "valid/mae", 1.0)
+    return choose_epoch(tmp_path)
+
+
+def choose_epoch(folder, epoch=3, value=1.0):
+    """A selection of an epoch that is the best of four on disk, with a checkpoint."""
+    (folder / "best.ckpt").write_bytes(b"weights")
+    maes = [value if k == epoch else value + 1 for k in range(4)]
+    (folder / "curve.csv").write_text("epoch,valid/mae\n" + "".join(f"{k}.0,{mae!r}\n" for k, mae in enumerate(maes)))
+    return select(folder / "best.ckpt", folder / "curve.csv", epoch, "valid/mae", value)
 
 
 def rows_of(segments, fold):
@@ -148,15 +156,19 @@ def test_scaled_batches_are_scaled_frames_padded_with_zeros(segments, scale):
 
 def test_validation_and_test_come_in_order(segments, selection):
     splits = Splits(segments, batch_size=5)
-    for fold, loader in (("valid", splits.valid()), ("test", splits.open_test(selection)), ("train", splits.in_order("train"))):
+    splits.open_test(selection)
+    for fold in FOLDS:
+        loader = splits.in_order(fold)
         ids = [i for batch in loader for i in batch.ids]
         assert ids == [segments.ids[i] for i in rows_of(segments, fold)]
         assert ids == splits.describe(fold)["id"]
 
 
-def test_description_is_of_the_same_rows(segments):
+def test_description_is_of_the_same_rows(segments, selection):
     rows = rows_of(segments, "test")
-    assert Splits(segments).describe("test") == {
+    splits = Splits(segments)
+    splits.open_test(selection)
+    assert splits.describe("test") == {
         "id": [segments.ids[i] for i in rows],
         "group": segments.group[rows].tolist(),
         "odd": segments.marks["odd"][rows].tolist(),
@@ -257,18 +269,22 @@ def test_other_folds_change_nothing_in_training(segments, options):
             np.testing.assert_array_equal(getattr(a._views[name], part), getattr(b._views[name], part))
 
 
-def test_words_that_training_has_not_are_known_as_such(segments):
-    """Words 12 to 19 are in the vocabulary but in no training segment: a model is told, and sees the words themselves."""
+def test_words_that_training_has_not_come_behind_those_it_has(segments):
+    """Words 12 to 19 are in the vocabulary but in no training segment: their ids lie beyond dim, and the words can be read."""
     splits = Splits(segments)
     language = next(iter(splits.valid())).sequences["language"]
     plain = np.concatenate([segments.text["words"][i] for i in rows_of(segments, "valid")])
     assert (plain >= 12).any()
-    np.testing.assert_array_equal(language.values[language.mask].numpy(), plain)
+    feature, vocabulary = splits.spec.features["language"], segments.text["words"].vocabulary
+    read = language.values[language.mask].tolist()
+    assert [feature.vocabulary[k] for k in read] == [vocabulary[k] for k in plain]
     assert (language.values[~language.mask] == PADDING).all()
-    training = {int(w) for i in rows_of(segments, "train") for w in segments.text["words"][i]}
-    vocabulary = range(UNKNOWN + 1, len(segments.text["words"].vocabulary))
-    assert splits.spec.features["language"].unseen == set(vocabulary) - training
-    assert set(range(12, 20)) <= splits.spec.features["language"].unseen
+    training = {vocabulary[w] for i in rows_of(segments, "train") for w in segments.text["words"][i]}
+    assert feature.vocabulary[: UNKNOWN + 1] == ("<pad>", "<unk>")
+    assert list(feature.vocabulary[UNKNOWN + 1 : feature.dim]) == sorted(training)
+    assert list(feature.vocabulary[feature.dim :]) == sorted(set(vocabulary[2:]) - training)
+    assert feature.dim + feature.others == len(vocabulary)
+    assert {k >= feature.dim for k in read} == {True, False}
 
 
 def test_batches_by_length(segments):
@@ -438,7 +454,7 @@ def test_spec_tells_dimensions_words_and_the_training_mean(segments):
     spec = Splits(segments).spec
     assert spec.modalities == ("language", "audio", "video")
     assert {m: (f.dim, f.tokens) for m, f in spec.features.items()} == {
-        "language": (len(VOCABULARY), True),
+        "language": (12, True),  # padding, the unknown word and the ten words of training
         "audio": (3, False),
         "video": (2, False),
     }
@@ -497,13 +513,6 @@ def test_another_division(segments, selection):
 
 
 # The seal, and errors -----------------------------------------------------------------------------------
-
-
-def test_the_test_fold_opens_only_for_a_checkpoint_on_disk(segments, tmp_path):
-    splits = Splits(segments)
-    for path in (tmp_path / "none.ckpt", tmp_path):
-        with pytest.raises(ValueError, match="opens only after a checkpoint was chosen on validation"):
-            splits.open_test(Selection(path, 0, "valid/mae", 1.0))
 
 
 @pytest.mark.parametrize(
@@ -565,19 +574,19 @@ def test_like_reads_other_segments_by_this_training_fold(segments, selection, op
     splits = Splits(segments, batch_size=5, **options)
     fold = np.full(len(segments), "test", dtype="U5")
     fold[rows_of(segments, "valid")[:2]] = "train"
-    other = replace(segments, ids=tuple(f"new {i}" for i in segments.ids), fold=fold)
+    other = replace(segments, ids=tuple(f"new {i}" for i in segments.ids), fold=fold, label=segments.label / 2)
     read = splits.like(other)
     assert read.spec == splits.spec
     assert read.sizes == {"train": 2, "valid": 0, "test": len(segments) - 2}
     here = {i: (b, k) for b in [*splits.in_order("train"), *splits.open_test(selection)] for k, i in enumerate(b.ids)}
     compared = 0
-    for batch in read.open_test(selection):
+    for batch in read.in_order("test"):
         for k, name in enumerate(batch.ids):
             if (i := name.removeprefix("new ")) not in here:
                 continue
             before, j = here[i]
             compared += 1
-            assert torch.equal(batch.label[k], before.label[j])
+            assert torch.equal(batch.label[k], before.label[j] / 2)
             for m, sequence in batch.sequences.items():
                 assert torch.equal(sequence.values[k][sequence.mask[k]], before.sequences[m].values[j][before.sequences[m].mask[j]])
     assert compared == SIZES["train"] + SIZES["test"]
@@ -592,7 +601,6 @@ def test_like_leaves_the_first_as_it_was(segments):
     with pytest.raises(ValueError, match="opens only after a checkpoint"):
         splits.in_order("test")
     assert splits.sizes == before[1]
-    assert splits.segments is segments
     assert all(equal(a, b) for a, b in zip(splits.train(), before[0], strict=True))
 
 
@@ -606,12 +614,10 @@ def wider(segments):
     [
         (lambda s: replace(s, modalities={"audio": s.modalities["audio"]}), "tiny's video is missing"),
         (lambda s: replace(s, text={}, aligned=()), "tiny's words is missing"),
-        (lambda s: replace(s, modalities={**s.modalities, "audio": wider(s)}), "tiny's audio is of another width or vocabulary"),
+        (lambda s: replace(s, modalities={**s.modalities, "audio": wider(s)}), "tiny's audio is of another kind or width"),
         (
-            lambda s: replace(
-                s, text={"words": Ragged(s.text["words"].values, s.text["words"].offsets, (*VOCABULARY, "w20"))}, aligned=()
-            ),
-            "tiny's words is of another width or vocabulary",
+            lambda s: replace(s, text={"words": Ragged(s.text["words"].values, s.text["words"].offsets)}, aligned=()),
+            "tiny's words is of another kind or width",
         ),
         (lambda s: replace(s, label_range=(0.0, 3.0)), "labels must lie in the declared range"),
     ],
@@ -619,6 +625,30 @@ def wider(segments):
 def test_like_refuses_other_features(segments, change, message):
     with pytest.raises(ValueError, match=message):
         Splits(segments).like(change(segments))
+
+
+def test_like_reads_words_by_what_they_are(segments):
+    """Another store has another vocabulary: the same words have the same ids here, and a word that the data have not is unknown."""
+    words = segments.text["words"]
+    turned = np.array([0, 1, *range(len(VOCABULARY), 1, -1)], dtype=np.int32)  # w02 is 20, …, w19 is 3; 2 is a new word
+    vocabulary = ("<pad>", "<unk>", "new", *reversed(VOCABULARY[2:]))
+    splits = Splits(segments)
+    same = splits.like(replace(segments, text={"words": Ragged(turned[words.values], words.offsets, vocabulary)}, aligned=()))
+    assert all(equal(a, b) for a, b in zip(splits.valid(), same.valid(), strict=True))
+    new = np.full_like(words.values, 2)
+    strange = splits.like(replace(segments, text={"words": Ragged(new, words.offsets, vocabulary)}, aligned=()))
+    language = next(iter(strange.valid())).sequences["language"]
+    assert set(language.values[language.mask].tolist()) == {UNKNOWN}
+
+
+def test_like_takes_ids_of_a_tokenizer_that_reach_no_further(segments):
+    tokens = Ragged(segments.text["words"].values, segments.text["words"].offsets)
+    splits = Splits(replace(segments, text={"tokens": tokens}, aligned=()), text="tokens")
+    feature = splits.spec.features["language"]
+    assert (feature.dim, feature.others) == (12, 8)  # training has the words up to 11, the others up to 19
+    splits.like(replace(segments, text={"tokens": Ragged(tokens.values // 2, tokens.offsets)}, aligned=()))
+    with pytest.raises(ValueError, match="tiny's tokens is of another kind or width"):
+        splits.like(replace(segments, text={"tokens": Ragged(tokens.values + 1, tokens.offsets)}, aligned=()))
 
 
 # Mapped files -------------------------------------------------------------------------------------------
@@ -740,8 +770,8 @@ def test_a_store_keeps_unlabelled_segments(partly, tmp_path):
 
 def test_other_segments_read_alike_have_no_order_of_these(partly):
     splits = Splits(partly, batch_size=4, unlabeled=1, by_length=True)
-    other = splits.like(replace(partly, name="other"))
-    assert sum(len(batch) for batch in other.train()) == splits.sizes["train"]
+    other = splits.like(replace(partly, name="other", label=partly.label / 2))
+    assert sum(len(batch) for batch in other.in_order("train")) == splits.sizes["train"]
 
 
 def test_unlabelled_segments_that_are_not_there_are_asked_for(segments):

@@ -473,7 +473,7 @@ def test_scale_of_z_does_not_pay():
     [
         (
             {"measure": "kl", "divergence": "pearson"},
-            "but 'pearson' came with measure='kl'",
+            "got 'pearson' with measure='kl'",
         ),
         ({"measure": "wasserstein", "training": "bound", "divergence": "pearson"}, "Only measure=f"),
         ({"ema_rate": 0.0}, r"ema_rate=0\.0"),

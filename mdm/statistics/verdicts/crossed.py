@@ -50,9 +50,13 @@ class TwoWay(Statistic):
         if any(one.crossed.lost for one in found):
             said.append(
                 "Lost: pairs that are left out, because a run has no test metric or diverged. That is told without the test fold: "
-                "a loss that is not finite, no finite metric on validation, or a constant prediction there where other runs of "
-                "the row vary. Stars speak of runs that do none of this."
+                "a loss that is not finite, no finite metric on validation, or, where other runs of the row have learned "
+                "something, a constant prediction there or a metric no better than that of the mean training label. Stars speak of "
+                "runs that do none of this."
             )
         if any(one.crossed.reason for one in found):
-            said.append("A comparison that cannot be told has no p and no star, and counts in k with p = 1.")
+            said.append(
+                "A comparison that cannot be told has no p and no star, whatever its runs gave, and counts in k with p = 1: that "
+                "is not even a lack of evidence."
+            )
         return said

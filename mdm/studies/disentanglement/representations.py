@@ -207,7 +207,7 @@ def pick_cases(trained: Trained, n: int) -> list[dict[str, str | float]]:
     backbone = trained.backbone
     batches = list(trained.batches("test"))
     ids = [i for batch in batches for i in batch.ids]
-    segments = trained.splits.segments
+    segments = trained.data
     place = {name: i for i, name in enumerate(segments.ids)}
     first: dict[str, int] = {}
     for row, name in enumerate(ids):

@@ -38,7 +38,7 @@ class Explanation(Study):
         """Every test segment of a run, what the scores are worth, and examples."""
         trained, keys = mdm.load(run.folder), {"data": run.data, "row": run.row, "seed": run.seed}
         own, label_range = explain(trained), trained.splits.spec.label_range
-        sets, again = {"test": own}, draw_again(trained.splits.segments, self.new) if self.new else None
+        sets, again = {"test": own}, draw_again(trained.data, self.new) if self.new else None
         if again is not None:
             sets["new"] = explain(trained, again)
         rankings: Rows = []
