@@ -34,7 +34,7 @@ def run_command(arguments: list[str]) -> int | None:
         print(mdm.__version__)
         return None
     if name not in list_commands():
-        raise ValueError(f"A command of mdm is one of {', '.join(list_commands())}, but {name:.60} came; see `mdm --help`.")
+        raise ValueError(f"A command of mdm is one of {', '.join(list_commands())}, got {name:.60}; see `mdm --help`.")
     status: int | None = import_module(f"mdm.commands.{name}").main(rest)
     return status
 

@@ -4,8 +4,8 @@
         with ended():
             main(sys.argv[1:])
 
-What a contract, a file or the machine refuses ends with status 2, an interruption with 130, our own mistakes with 70; they are said
-to be ours, with the line that made them. HYDRA_FULL_ERROR=1 lets every error through as it is.
+A command that a contract, a file or the machine refuses ends with status 2, an interrupted one with 130. Our own mistakes end with
+70, and the message names the line that made them. HYDRA_FULL_ERROR=1 lets every error through as it is.
 """
 
 from __future__ import annotations
@@ -77,16 +77,16 @@ def is_reader_gone() -> bool:
 
 
 def drop_stdout() -> None:
-    """What could not be written cannot be written at exit either, where Python would complain once more."""
+    """Send stdout nowhere: what could not be written would fail again at exit, and Python would complain once more."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# ---- what is said
+# ---- messages
 
 
 def describe_error(error: BaseException) -> tuple[str, int]:
-    """What a person is told of an error, and the status that the command ends with."""
+    """The message for an error, and the status that the command ends with."""
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted. What was finished is kept; the same command goes on from there.", INTERRUPTED
     if isinstance(error, BrokenPipeError) and is_reader_gone():
@@ -103,7 +103,7 @@ def format_error(error: BaseException) -> str:
 
 
 def explain_error(error: BaseException) -> str | None:
-    """What came of what was asked for, and what to do; None for what nobody foresaw, which is our own mistake."""
+    """What went wrong and what to do about it; None for an error that nobody foresaw, which is our own mistake."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -128,7 +128,7 @@ def explain_error(error: BaseException) -> str | None:
 
 
 def explain_hydra(error: BaseException) -> str:
-    """Hydra's message, and OmegaConf's below it, in one line; what it says of its own ways is left out or said in ours."""
+    """Hydra's message, and OmegaConf's below it, in one line, without its advice or with ours in its place."""
     whole = join_lines(" – ".join(str(one) for one in (error, error.__cause__) if one is not None and str(one)))
     owned = re.search(r"Could not override 'trainer\.(\w+)'", whole)
     if owned and any(owned[1] in names.split() for names in OWNED):
@@ -165,10 +165,10 @@ HYDRA = (
     (r" expecting \{.*\}", ""),
     (r"LexerNoViableAltException: ", "this is none: "),
     (r"no viable alternative at input", "a value ends too early after"),
-    (r"ConfigLoader is not set", "glob(…) came, which is read by no command; name the options, as penalty=kl,f"),
+    (r"ConfigLoader is not set", "got glob(…), which no command reads; name the options, as penalty=kl,f"),
     (r"requires --multirun", "are many runs, which need mdm train -m"),
 )
-"""What Hydra says, and what is left of it."""
+"""A pattern of Hydra's messages → what replaces it."""
 
 
 SYSTEM = {
@@ -188,7 +188,7 @@ SYSTEM = {
     errno.EIO: ("must be read and written, but its disk fails", "copy what can be read, and choose another place"),
     errno.ESTALE: ("must be there, but its file server has lost it", "give the command again"),
 }
-"""Errors of the system: what was needed and came, and what to do."""
+"""Errors of the system: what was needed and what was found, and what to do."""
 
 
 def explain_system(error: OSError) -> str:
@@ -212,12 +212,12 @@ def join_lines(text: str) -> str:
 
 
 def escape_controls(text: str) -> str:
-    """Without characters that would steer a terminal."""
+    """A text with control characters escaped, so that it cannot steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def join_errors(found: Sequence[str], most: int = 5) -> str:
-    """Messages below one another, those after the first few counted."""
+    """Messages one below the other: the first few, and how many more there are."""
     rest = [f"… and {len(found) - most} more like these; `mdm verify` lists them."] * (len(found) > most)
     return "\n".join([*found[:most], *rest])
 
@@ -257,7 +257,7 @@ def is_ours(file: str) -> bool:
 
 
 def find_place(error: BaseException) -> str:
-    """What the innermost of our functions was at, as its variables ``path`` or ``folder`` say; nothing if none does."""
+    """The path that the innermost of our functions worked on, from its variables ``path`` or ``folder``; empty without either."""
     found = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if is_ours(frame.f_code.co_filename):

@@ -1,4 +1,4 @@
-"""Before everything: packages that not everybody needs, and what is said where one lacks."""
+"""Before everything: packages that not everybody needs, and the message where one is missing."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def require_extra(module: str, what: str) -> None:
 
 
 def format_missing(module: str, what: str) -> str:
-    """What lacks, and how it is installed."""
+    """Which package is missing, and how to install it."""
     name = module.rpartition(".")[2].replace("_", "-")
     return f"{what} needs {name}, which is not installed; run `pip install 'mdm[{EXTRAS[module]}]'`."

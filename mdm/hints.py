@@ -1,4 +1,4 @@
-"""Before all: does a plain value, as YAML has it, keep an annotation, and how is that annotation said in words?
+"""Before everything: does a plain value from YAML keep an annotation, and how is that annotation put in words?
 
 The leaves are beartype's; what it does not do is done here: it looks at one item of a list, takes true for a number and a word for
 a sequence of letters, and knows no ranges. A list stands for a tuple, since YAML has no tuples; numbers are finite.
@@ -26,7 +26,11 @@ LARGEST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Range:
-    """Metadata of a number: ``Annotated[int, Range(1)]``. ``strict``: neither end is in it."""
+    """Metadata of a number: ``Annotated[int, Range(1)]``. ``strict``: neither end is in it.
+
+    >>> Range(0, strict=True).admits(0), str(Range(1, 10))
+    (False, 'between 1 and 10')
+    """
 
     low: float = -math.inf
     high: float = math.inf
@@ -83,7 +87,11 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def describe(hint: Any) -> str:
-    """An annotation in words: ``a whole number of at least 1 or null``."""
+    """An annotation in words: ``a whole number of at least 1 or null``.
+
+    >>> describe(Size | None)
+    'a whole number of at least 1 or null'
+    """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         words = [str(each) for each in args[1:] if hasattr(each, "admits")]
@@ -113,7 +121,7 @@ def describe(hint: Any) -> str:
 
 
 def find_advice(hint: Any) -> str:
-    """What an annotation advises whoever broke it, if it does."""
+    """The advice that an annotation gives on a value that breaks it; empty if it gives none."""
     for each in get_args(hint):
         found = getattr(each, "advice", "") or find_advice(each)
         if found:
@@ -122,7 +130,7 @@ def find_advice(hint: Any) -> str:
 
 
 def is_runtime(hint: Any) -> bool:
-    """Whether an annotation is of an object that no YAML has, such as a tensor or a path."""
+    """Whether an annotation is of an object that YAML cannot write, such as a tensor or a path."""
     return isinstance(hint, type) and hint not in (int, float, bool, str, list, dict, tuple, type(None))
 
 
@@ -141,7 +149,7 @@ def is_plain(hint: Any) -> bool:
 
 
 def format_value(value: Any) -> str:
-    """A value in a message: on one line, and not longer than one."""
+    """A value for a message: on one line, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:100]}…"
 
@@ -154,7 +162,7 @@ def require(key: str, value: Any, hint: Any) -> None:
 
 
 def require_known(key: str, given: Iterable[Any], known: Iterable[str], of: str) -> None:
-    """Raise ValueError, naming the key and what it may have meant, if nothing reads one of these names.
+    """Raise ValueError, naming the key and similar known ones, if one of these names is unknown.
 
     key: what holds the names, with its dot, or nothing
     """
@@ -167,4 +175,4 @@ def require_known(key: str, given: Iterable[Any], known: Iterable[str], of: str)
                 if close
                 else f"known are {', '.join(names) or 'none'}."
             )
-            raise ValueError(f"{of} has no key {said}, but {key}{said} came, which nothing would read; {other}")
+            raise ValueError(f"{of} has no key {said}, got {key}{said}, which nothing would read; {other}")

@@ -1,4 +1,4 @@
-"""Before everything: the options of Lightning's Trainer that belong to a run, and what is said to those who set them."""
+"""Before everything: the options of Lightning's Trainer that a run keeps for itself, and the message to whoever sets one."""
 
 from __future__ import annotations
 

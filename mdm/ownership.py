@@ -1,4 +1,4 @@
-"""One owner for a folder, a run's or a store's in the making: whoever works in it holds a lease there.
+"""One owner for a folder: whoever works in the folder of a run, or of a store that is being written, holds a lease there.
 
 The lease works on any file system that several machines share: a file ``.lock`` with the owner's host and process, refreshed every
 few seconds (`filelock.SoftFileLease`). An owner that died on this machine is known by its process and replaced at once; one on
@@ -43,7 +43,7 @@ class Owner:
         if self.lease.compromise is not None or not self.lease.is_lock_held_by_us:
             raise InUse(
                 f"{self.folder} was this process's, but it gave no sign of life for {LEASE:.0f} s, and another has taken it over"
-                f"{format_owner(self.lease)}; this process ends, and what it had not written yet is lost."
+                f"{format_owner(self.lease)}; this process ends, and what it had not written is lost."
             )
 
 
@@ -123,7 +123,7 @@ def format_owner(lease: SoftFileLease) -> str:
 
 
 def read_last_beat(folder: Path) -> int | None:
-    """When the owner last gave a sign of life, by the file server's clock: of use only to see whether it changes."""
+    """When the owner last gave a sign of life, by the file server's clock; good only for seeing whether it changes."""
     try:
         return os.stat(folder / LOCK).st_mtime_ns
     except OSError:
@@ -142,7 +142,7 @@ def read_own_host() -> str:
 
 
 def is_zombie(pid: int) -> bool:
-    """Whether a process of this machine has ended and only waits for its parent to notice, which kill(pid, 0) does not tell."""
+    """Whether a process of this machine has ended and only waits for its parent to notice, which kill(pid, 0) does not show."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (OSError, IndexError):
@@ -150,7 +150,7 @@ def is_zombie(pid: int) -> bool:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove what dead owners left half written."""
+    """Remove the half-written files of dead owners."""
     for left in find_half_written(folder):
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
@@ -159,7 +159,7 @@ def remove_half_written(folder: Path) -> None:
 
 
 def find_half_written(folder: Path) -> list[Path]:
-    """What has the kind of name under which files are written before they are renamed."""
+    """Files still under the temporary names that they have until they are complete."""
     return [path for path in folder.glob(".*") if is_half_written(path.name)]
 
 

@@ -22,7 +22,7 @@ def derive(seed: int, name: str, index: int = 0) -> int:
     Raises ValueError if ``seed`` or ``index`` is negative.
     """
     if seed < 0 or index < 0:
-        raise ValueError(f"A seed must be a non-negative integer, but {min(seed, index)} came; use seed=0, 1, 2, …")
+        raise ValueError(f"A seed must be a non-negative integer, got {min(seed, index)}; use seed=0, 1, 2, …")
     words = np.random.SeedSequence([seed, zlib.crc32(name.encode()), index]).generate_state(2, np.uint32)
     return (int(words[0]) << 31) | (int(words[1]) >> 1)
 
@@ -38,6 +38,12 @@ class Stream:
     Dropout and weight initialisation can only draw from the global generators; inside ``with
     stream.active():`` those are this stream's, and afterwards they are as they were. ``state`` (tensors)
     can be saved and set again.
+
+    >>> stream, before = Stream(0, "dropout"), torch.get_rng_state()
+    >>> with stream.active():
+    ...     noise = torch.rand(3)
+    >>> bool((torch.get_rng_state() == before).all())  # nothing outside was disturbed
+    True
     """
 
     def __init__(self, seed: int, name: str):

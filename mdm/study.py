@@ -1,6 +1,6 @@
-"""After runs: from the command line of a sweep to its finished runs, for all that makes tables, studies and pages of them.
+"""After runs: from a sweep's command line to its finished runs, for whatever makes tables, studies and pages of them.
 
-But for `run_with_configs` and `read_folder`, Hydra must have the configs already.
+Hydra must have the configs already, except for `run_with_configs` and `read_folder`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Measured = TypeVar("Measured")
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment as its command line declares it, and what there is of its runs.
+    """An experiment as its command line declares it, and its runs as far as they exist.
 
     table: without rows where it has no runs; gathered: every cell and its runs
     differing: what is mixed among records and was allowed, a line each
@@ -128,7 +128,7 @@ def read_finished(arguments: list[str], mixed: bool, loaded: bool = False) -> Ex
         raise ValueError(join_errors(damaged))
     if not found.runs:
         given = " ".join([*arguments, *format_search_path()])
-        raise ValueError(f"Finished runs are studied, but of {found.cfg.name} none has finished; run `mdm train -m {given}` first.")
+        raise ValueError(f"A study needs finished runs, but {found.cfg.name} has none; run `mdm train -m {given}` first.")
     return found
 
 
@@ -140,7 +140,7 @@ def take_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
     said = [argument for argument in arguments if argument.startswith("jobs=")]
     jobs = said[-1].removeprefix("jobs=") if said else "1"
     if not (jobs.isascii() and jobs.isdecimal() and 1 <= int(jobs[:6]) <= MOST_JOBS):
-        raise ValueError(f"jobs is a number of processes, 1 to {MOST_JOBS}, but jobs={jobs} came; correct it.")
+        raise ValueError(f"jobs is a number of processes, 1 to {MOST_JOBS}, got jobs={jobs}; correct it.")
     return [argument for argument in arguments if argument not in said], int(jobs)
 
 

@@ -280,7 +280,7 @@ def main(arguments: list[str]) -> None:
     require_known("", options, ("threads", "models", "penalties"), "bench.py")
     threads = options.get("threads", "1")
     if not (threads.isascii() and threads.isdecimal() and 1 <= int(threads[:6]) <= MOST_JOBS):
-        raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, but threads={threads} came; correct it.")
+        raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, got threads={threads}; correct it.")
     parts: dict[str, Callable[[], None]] = {
         "epoch": bench_epoch,
         "peers": bench_peers,
@@ -296,7 +296,7 @@ def main(arguments: list[str]) -> None:
     for name, known in (("models", MODELS), ("penalties", PENALTIES)):
         wanted = options.get(name, ",".join(known)).split(",")
         if not set(wanted) <= set(known):
-            raise ValueError(f"bench.py knows the {name} {', '.join(known)}, but {', '.join(wanted)} came; name some of these.")
+            raise ValueError(f"bench.py knows the {name} {', '.join(known)}, got {', '.join(wanted)}; name some of these.")
         known[:] = wanted
     torch.set_num_threads(int(threads))
     print(f"torch {torch.__version__}, {threads} thread(s), {torch.get_num_interop_threads()} inter-op")

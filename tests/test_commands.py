@@ -95,7 +95,7 @@ ARGUMENTS = {
     "experiment=nothing": "Could not find 'experiment/nothing'; experiment= may be mdm/critics",
     "experiment=glob(mdm/*)": "glob",
     "experiment=mdm/table1,mdm/table2": "mdm/table1,mdm/table2",
-    "+job=2": "A config has no key job, but job came, which nothing would read",
+    "+job=2": "A config has no key job, got job, which nothing would read",
     "job=2": "Could not override 'job': Key 'job' is not in struct",
     "trainer.epochs=3": "Key 'epochs' is not in struct",
     "--bogus": "--bogus",
@@ -112,9 +112,9 @@ ARGUMENTS = {
     "paths.outputs=": "paths.outputs must be a folder",
 }
 OPTIONS = {
-    "jobs=0": "jobs is a number of processes, 1 to 512, but jobs=0 came",
-    "jobs=two": "but jobs=two came",
-    "jobs=": "but jobs= came",
+    "jobs=0": "jobs is a number of processes, 1 to 512, got jobs=0",
+    "jobs=two": "got jobs=two",
+    "jobs=": "got jobs=",
     "mixed=maybe": "mixed is true or false",
     "mixed=": "mixed is true or false",
 }
@@ -177,7 +177,7 @@ def test_overwrite_is_true_or_false(refused, said):
         ("cost", "study.segment.audio.dim=0", "study.segment.audio.dim must be a whole number"),
         ("cost", "study.rows.MIRD.overrides=[a]", "Error parsing override 'a'"),
         ("estimation", "jobs=0", "jobs is a number of processes, 1 to 512"),
-        ("estimation", "study.laws.two.rhos=[2]", "rho=2 came"),
+        ("estimation", "study.laws.two.rhos=[2]", "rho=2"),
         ("estimation", "study.layout.rows=[x]", "study.layout.rows must be a list (each measure, modalities or setting)"),
         ("estimation", "study.layout.rows=[]", "A figure has rows and columns"),
         ("estimation", "+study.cell.foo=1", "study.cell has no key foo"),
@@ -204,7 +204,7 @@ def test_a_folder_that_is_no_run(refused, tmp_path, monkeypatch, name, said):
         ("bench", "job=2", "bench.py has no key job"),
         ("bench", "nothing", "but nothing was asked for"),
         ("bench", "models=nothing", "bench.py knows the models"),
-        ("verify", "nothing", "Folders are verified"),
+        ("verify", "nothing", "mdm verify reads folders"),
     ],
 )
 def test_options_of_one_script(refused, name, said, message):
@@ -227,8 +227,8 @@ def test_every_script_has_the_boundary(name):
         .read_text()
         .endswith(
             (
-                'if __name__ == "__main__":\n    with ended():\n        main(sys.argv[1:])\n',
-                'if __name__ == "__main__":\n    with ended():\n        sys.exit(main(sys.argv[1:]))\n',
+                'if __name__ == "__main__":\n    with exit_on_error():\n        main(sys.argv[1:])\n',
+                'if __name__ == "__main__":\n    with exit_on_error():\n        sys.exit(main(sys.argv[1:]))\n',
             )
         )
     )
@@ -246,7 +246,7 @@ def test_mdm_lists_its_commands(capsys):
         assert said.count(f"\n  {name:<10}{first}\n") == 2
     assert run_command(["--version"]) is None
     assert capsys.readouterr().out == f"{version('mdm')}\n"
-    with pytest.raises(ValueError, match=r"A command of mdm is one of prepare, report, .*, but trian came; see `mdm --help`"):
+    with pytest.raises(ValueError, match=r"A command of mdm is one of prepare, report, .*, got trian; see `mdm --help`"):
         run_command(["trian"])
 
 

@@ -164,10 +164,10 @@ def test_a_search_path_is_taken_from_a_command_line(mine, monkeypatch):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (["--config-dir", "nothing"], "--config-dir names a folder of configs, but nothing is none"),
-        (["--config-dir"], "--config-dir names a folder of configs, but nothing is none"),
-        (["hydra.searchpath=[file://gone]"], "hydra.searchpath names a folder of configs, but gone is none"),
-        (["hydra.searchpath=mine"], "hydra.searchpath is a list of folders, but hydra.searchpath=mine came"),
+        (["--config-dir", "nothing"], "--config-dir names a folder of configs, but nothing is not one"),
+        (["--config-dir"], "--config-dir names a folder of configs, but nothing is not one"),
+        (["hydra.searchpath=[file://gone]"], "hydra.searchpath names a folder of configs, but gone is not one"),
+        (["hydra.searchpath=mine"], "hydra.searchpath is a list of folders, got hydra.searchpath=mine"),
         (["hydra.searchpath=[1]"], "hydra.searchpath is a list of folders"),
         (["--config-dir", "mine", "-cd", "mine"], "are given once each"),
         (["hydra.searchpath=[mine]", "hydra.searchpath=[mine]"], r"name all folders in one hydra.searchpath=[…]"),
@@ -225,7 +225,9 @@ def test_declared_configs(tmp_path, monkeypatch):
         monkeypatch.setattr(composing, "entry_points", lambda group: [EntryPoint("wren", value, group)])
 
     declare("wren_configs_that_are_not_there")
-    with pytest.raises(ValueError, match=r"entry point of mdm\.configs names a package .* wren = wren_.* is none; mend or remove"):
+    with pytest.raises(
+        ValueError, match=r"entry point of mdm\.configs names a package .* wren = wren_.* is not one; mend or remove"
+    ):
         find_declared_configs()
     (tmp_path / "wren.py").unlink()
     declare("wren.configs")

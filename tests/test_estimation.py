@@ -297,7 +297,7 @@ def test_the_same_numbers_on_any_number_of_processes():
         ({"marks": []}, "measured after increasing numbers"),
         ({"marks": [5, 5]}, r"marks=\[5, 5\]"),
         ({"marks": [0, 5]}, "takes at least one step"),
-        ({"lr": 0.0}, "lr=0.0 came"),
+        ({"lr": 0.0}, "lr=0.0"),
         ({"batch_size": 1}, "re-paired among at least as many rows"),
         ({"held_out": 2, "modalities": 3}, "held_out=2"),
         ({"rows": 10}, "no larger than the training set"),

@@ -77,11 +77,11 @@ def test_metrics_may_differ_between_data_sets():
     ("arguments", "message"),
     [
         (["trainer.max_epochs=3,5"], "give trainer.max_epochs one value, or sweep without experiment="),
-        (["seed=range(0)"], "seed=range.0. has none; use seed="),
-        (["seed=interval(0,1)"], "Runs are chosen by lists of values, but seed=interval.0,1. came"),
+        (["seed=range(0)"], "seed=range.0. is empty; use seed="),
+        (["seed=interval(0,1)"], "Runs are chosen by lists of values, got seed=interval.0,1."),
         (["model=glob(*)"], "Runs are chosen by lists of values, but model=glob"),
-        (["experiment=a", "experiment=b"], "One experiment is read at a time, but experiment=a experiment=b came"),
-        (["seed=a"], r"Seeds are whole numbers, but seed=a came; use seed='range\(10\)'"),
+        (["experiment=a", "experiment=b"], "One experiment is read at a time, got experiment=a experiment=b"),
+        (["seed=a"], r"Seeds are whole numbers, got seed=a; use seed='range\(10\)'"),
         (["model=tfn"], "No row of this table runs with model=tfn on synthetic, synthetic_mosei; its rows are none: model=eflstm"),
         (["data=mosei", "model=lmf"], "No row of this table runs with model=lmf on mosei"),
     ],
@@ -94,7 +94,7 @@ def test_arguments_that_fit_no_cell_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"colour": "red"}, "table has no key colour, but table.colour came, which nothing would read"),
+        ({"colour": "red"}, "table has no key colour, got table.colour, which nothing would read"),
         ({"seeds": 0}, "table.seeds must be a whole number of at least 1, but is 0"),
         ({"seeds": True}, "table.seeds must be a whole number of at least 1, but is True"),
         ({"data": {}}, r"has data=\{\}, metrics=.*; set table"),

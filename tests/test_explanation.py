@@ -254,7 +254,7 @@ def test_examples_are_the_extremes():
     rows = [{"id": str(i), "T": float(t)} for i, t in enumerate([3, 0, 5, 1, 4, 2])]
     assert [(row["end"], row["T"]) for row in pick_examples(rows, "T", 2)] == [("L", 0), ("L", 1), ("H", 5), ("H", 4)]
     for k in (0, 4):
-        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, but examples={k} came; use 1 to 3"):
+        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, got examples={k}; use 1 to 3"):
             pick_examples(rows, "T", k)
 
 
@@ -328,9 +328,7 @@ def test_a_ranking_is_said_with_its_interval_over_seeds():
 
 
 def test_what_cannot_be_explained(outputs):
-    with pytest.raises(
-        ValueError, match=r"Finished runs are studied, but of mdm/table5 none has finished; run `mdm train -m experiment"
-    ):
+    with pytest.raises(ValueError, match=r"A study needs finished runs, but mdm/table5 has none; run `mdm train -m experiment"):
         main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
     with pytest.raises(ValueError, match=r"study\.new must be a whole number of at least 0, but is 'few'"):
         main(["experiment=mdm/table3_lmf", "study.new=few"])

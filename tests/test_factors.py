@@ -289,7 +289,9 @@ def test_means_are_of_real_steps(fresh):
         one = {name: part[5:6] for name, part in of.parts.items()}
         steps = fresh.backbone.decode(m, one, of.lengths[m][5:6]).detach()[0]
         assert made[5].numpy() == pytest.approx((steps.softmax(1) if m == "language" else steps).mean(0).numpy(), abs=1e-5)
-    shares = np.bincount(of.words[5], minlength=len(VOCABULARY)) / len(of.words[5])
+    feature = fresh.splits.spec.features["language"]
+    ids = [feature.vocabulary.index(VOCABULARY[word]) for word in of.words[5]]
+    shares = np.bincount(ids, minlength=feature.dim) / len(ids)
     assert of.means["language"][5].numpy() == pytest.approx(shares, abs=1e-6)
     (batch,) = fresh.batches("valid")
     frames = batch.sequences["video"]
@@ -380,7 +382,7 @@ def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
 
 
 def test_too_few_permutations_are_refused(fresh):
-    with pytest.raises(ValueError, match=r"p <= 0\.05, which takes 19 permutations, but 18 came; set study\.permutations"):
+    with pytest.raises(ValueError, match=r"p <= 0\.05, which takes 19 permutations, got 18; set study\.permutations"):
         measure_ratios(fresh, infer(fresh, "valid"), 18)
 
 
@@ -404,7 +406,7 @@ def test_other_models_are_refused(fresh, config):
 def test_the_study_says_what_it_needs(tmp_path, outputs):
     with pytest.raises(ValueError, match=r"none has finished; run `mdm train -m"):
         main(["experiment=mfm/figure9", f"paths.outputs={tmp_path}"])
-    with pytest.raises(ValueError, match=r"or one of folder=…, but folder=x seed=0 came"):
+    with pytest.raises(ValueError, match=r"or one of folder=…, got folder=x seed=0"):
         main(["study=factors", "folder=x", "seed=0"])
-    with pytest.raises(ValueError, match=r"jobs is a number of processes, 1 to 512, but jobs=two came"):
+    with pytest.raises(ValueError, match=r"jobs is a number of processes, 1 to 512, got jobs=two"):
         main(["experiment=mfm/figure9", "jobs=two"])

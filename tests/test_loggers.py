@@ -220,7 +220,7 @@ def test_a_killed_run_goes_on_as_the_same_run_and_calls_nobody(config, tmp_path)
 
 
 def test_online_or_offline(tmp_path):
-    with pytest.raises(ValueError, match=r"offline or online, but mode=dryrun came; set logger\.loggers\.wandb\.mode"):
+    with pytest.raises(ValueError, match=r"offline or online, got mode=dryrun; set logger\.loggers\.wandb\.mode"):
         Wandb(str(tmp_path), mode="dryrun")
 
 

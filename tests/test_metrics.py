@@ -334,7 +334,7 @@ def test_a_declared_metric_that_is_none(monkeypatch, name, value, message):
 
 @pytest.mark.parametrize("name", ["loss", "valid/loss", "f1", "acc2", ""])
 def test_an_unknown_metric_is_named(name):
-    with pytest.raises(ValueError, match=rf"A metric is one of mae, corr, .*, but {name} came; correct its name"):
+    with pytest.raises(ValueError, match=rf"A metric is one of mae, corr, .*, got {name}; correct its name"):
         find_metric(name)
 
 
@@ -344,10 +344,10 @@ def test_an_unknown_metric_is_named(name):
 @pytest.mark.parametrize(
     ("prediction", "label", "message"),
     [
-        ((5, 1), (4, 1), r"\[5, 1\] and \[4, 1\] came"),
-        ((5, 2), (5, 1), r"\[5, 2\] and \[5, 1\] came"),
-        ((5, 2), (5, 2), r"\[5, 2\] and \[5, 2\] came"),
-        ((5,), (5,), r"\[5\] and \[5\] came"),
+        ((5, 1), (4, 1), r"\[5, 1\] and \[4, 1\]"),
+        ((5, 2), (5, 1), r"\[5, 2\] and \[5, 1\]"),
+        ((5, 2), (5, 2), r"\[5, 2\] and \[5, 2\]"),
+        ((5,), (5,), r"\[5\] and \[5\]"),
     ],
 )
 def test_shapes_that_differ(prediction, label, message):
@@ -357,7 +357,7 @@ def test_shapes_that_differ(prediction, label, message):
 
 
 def test_no_segments():
-    with pytest.raises(ValueError, match="at least one segment, but none came"):
+    with pytest.raises(ValueError, match="at least one segment, got none"):
         evaluate(np.zeros((0, 1)), np.zeros((0, 1)), SEVEN, ("sentiment",))
 
 

@@ -85,6 +85,9 @@ def test_the_train_mean_stands_beside_the_test_score(config):
     label = [float(r["label"]) for r in table(folder_of(cfg) / "predictions.csv")]
     assert record["test_of_train_mean"]["mae"] == pytest.approx(np.abs(np.array(label) - np.float32(mean)).mean(), abs=1e-6)
     assert record["test_of_train_mean"]["corr"] is None
+    valid = np.concatenate([batch.label.numpy() for batch in splits.valid()])
+    assert record["valid_of_train_mean"]["mae"] == pytest.approx(np.abs(valid - np.float32(mean)).mean(), abs=1e-6)
+    assert record["valid_of_train_mean"].keys() == record["test_of_train_mean"].keys()
 
 
 def test_a_run_alone_equals_the_same_run_second_in_a_process(config, tmp_path):
@@ -170,6 +173,21 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_pre
     prediction, _ = predict(learner.backbone, splits.open_test(selection))
     stored = [float(row["prediction"]) for row in table(folder / "predictions.csv")]
     assert prediction[:, 0].tolist() == stored
+
+
+def test_the_record_has_the_metrics_of_the_chosen_epoch(config, monkeypatch):
+    """Errors on validation that are made to rise: the first epoch is chosen, and no number of a later one stands beside it."""
+    measure = Learner.on_validation_epoch_end
+
+    def worsen(learner):
+        measure(learner)
+        learner.curve[-1] |= {name: 1.0 + learner.current_epoch for name in learner.curve[-1] if name.startswith("valid/")}
+
+    monkeypatch.setattr(Learner, "on_validation_epoch_end", worsen)
+    record = run(config("penalty=kl", "trainer.max_epochs=3"))
+    assert record["selected"] == {"by": "valid/mae", "epoch": 0, "epochs": 3}
+    assert {"mae", "kl/estimate"} <= set(record["valid"])
+    assert set(record["valid"].values()) == {1.0}
 
 
 def test_early_stopping_waits_for_patience(config):
@@ -319,7 +337,7 @@ def test_real_three_modality_data_beat_the_train_mean(config, real_data, tmp_pat
 
 @pytest.mark.real_data
 def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data, tmp_path):
-    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi")
+    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi", options={"words": {"row_offset": 1}})
     stores = f"paths.data={tmp_path}/stores"
     record = run(config("data=mosi", "model=lmf", "trainer.max_epochs=3", stores, small=False))
     assert record["modalities"] == ["language"]

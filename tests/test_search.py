@@ -161,14 +161,14 @@ def test_draws_are_distinct_points_and_more_of_them_contain_fewer():
             r"A search has data, grid, runs, seeds, select, source, title, and may have draws, but search/it has",
         ),
         ({"seeds": 0}, r"needs a seed, a data set and a run, but search/it has seeds=0"),
-        ({"grid": {"lr": [1]}}, r"keys below a group to lists of numbers, words or null, but lr came"),
-        ({"grid": {"a.lr": 0.1}}, r"but an empty one came; set search\.grid"),
-        ({"grid": {"a.lr": [[1]]}}, r"but a\.lr came"),
+        ({"grid": {"lr": [1]}}, r"keys below a group to lists of numbers, words or null, got lr"),
+        ({"grid": {"a.lr": 0.1}}, r"got an empty one; set search\.grid"),
+        ({"grid": {"a.lr": [[1]]}}, r"got a\.lr"),
         (
             {"select": "loss"},
-            r"search\.select: A metric is one of mae, .*, but loss came",
+            r"search\.select: A metric is one of mae, .*, got loss",
         ),
-        ({"draws": 5}, r"drawn among the grid's 4, but draws=5 came; set search\.draws"),
+        ({"draws": 5}, r"drawn among the grid's 4, got draws=5; set search\.draws"),
         ({"runs": {"a": ["model=lmf", "seed=3"]}}, r"search\.runs\.a has seed=3; it could not be written"),
         ({"runs": {"a": ["+penalty@penalty.sum.kl=kl"]}}, r"search\.runs\.a has \+penalty@penalty\.sum\.kl=kl"),
         (
@@ -183,10 +183,10 @@ def test_a_file_that_does_not_fit_together_is_refused(changes, message):
 
 
 def test_other_refusals(config):
-    with pytest.raises(ValueError, match=r"declared by an experiment, but single has none; choose one"):
+    with pytest.raises(ValueError, match=r"declares its search in a section, but single has none; choose one"):
         parse_search(config())
     search = parse_search(declare_search())
-    with pytest.raises(ValueError, match=r"model\.optimizer\.lr is searched, but model\.optimizer\.lr=3 came"):
+    with pytest.raises(ValueError, match=r"model\.optimizer\.lr is searched, got model\.optimizer\.lr=3"):
         list_trials(search, ["model.optimizer.lr=3"])
     with pytest.raises(
         ValueError, match=r"No run of this search has .*mfn.*; its runs are lmf_none: model=lmf penalty=none; lmf_kl"
@@ -276,7 +276,7 @@ def test_another_file_is_not_overwritten_silently(tmp_path):
     path = tmp_path / "search" / "synthetic" / "lmf.yaml"
     for _ in range(2):
         write_tuned(path, "a: 1\n", overwrite=False)
-    with pytest.raises(ValueError, match=r"lmf\.yaml is another file than this search would write; add overwrite=true"):
+    with pytest.raises(ValueError, match=r"lmf\.yaml differs from what this search would write; add overwrite=true"):
         write_tuned(path, "a: 2\n", overwrite=False)
     assert path.read_text() == "a: 1\n"
     write_tuned(path, "a: 2\n", overwrite=True)

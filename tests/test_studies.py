@@ -108,7 +108,7 @@ def test_the_command_line_comes_before_the_experiment():
             "One study is made at a time, named by a file of configs/study",
         ),
         (["study=explanation,robustness"], "One study is made at a time, named by a file of configs/study"),
-        (["study=explanation", "~study.examples"], "What is removed must be there, but ~study.examples came"),
+        (["study=explanation", "~study.examples"], "A key can be removed only where it is set, got ~study.examples"),
     ],
 )
 def test_what_is_no_choice(given, message):

@@ -45,7 +45,7 @@ def test_jobs_on_a_command_line():
     assert take_jobs(["a=1", "jobs=2", "b"]) == (["a=1", "b"], 2)
     assert take_jobs([]) == ([], 1)
     for wrong in ("0", "two", "-1", "", "1.5", "²", "9" * 9):
-        with pytest.raises(ValueError, match=f"jobs is a number of processes, 1 to 512, but jobs={wrong} came"):
+        with pytest.raises(ValueError, match=f"jobs is a number of processes, 1 to 512, got jobs={wrong}"):
             take_jobs([f"jobs={wrong}"])
 
 

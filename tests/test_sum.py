@@ -104,14 +104,14 @@ def test_the_models_own_penalty_joins_the_sum(config):
         (["penalty=sum", "+penalty.sum.kl=kl"], r"but has kl; add each whole, as \+penalty@penalty\.sum\.kl=kl"),
         (["penalty=sum", "+penalty.sum.kl.weight=1"], "but has kl; add each whole"),
         (["penalty=sum", "+penalty@penalty.sum.s=sum"], "but has s; add each whole"),
-        (["penalty=kl", CLUB], r"Only penalty=sum has members, but penalty=kl came with club; .* \+penalty@penalty\.sum\.kl=kl"),
+        (["penalty=kl", CLUB], r"Only penalty=sum has members, got penalty=kl with club; .* \+penalty@penalty\.sum\.kl=kl"),
         (
             ["penalty=sum", KL, "penalty.sum.kl.weight=much"],
             r"penalty\.sum\.kl\.weight must be a finite number above 0, but is 'much'",
         ),
         (["penalty=sum", KL, "penalty.sum.kl.critic.steps=0.5"], r"penalty\.sum\.kl\.critic\.steps must be a whole number"),
         (["penalty=sum", KL, "penalty.sum.kl.weight=-1"], "weight must be a finite number above 0, but is -1"),
-        (["penalty=sum", KL, "model=baseline"], "model=baseline has none, but penalty=kl came"),
+        (["penalty=sum", KL, "model=baseline"], "which model=baseline lacks, got penalty=kl"),
     ],
 )
 def test_what_is_no_sum_is_refused_before_anything_is_written(config, tmp_path, overrides, message):

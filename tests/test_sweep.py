@@ -83,7 +83,7 @@ def test_a_config_that_cannot_run_stops_a_sweep_before_anything_starts(swept, tm
 
 
 def test_an_interval_is_no_grid():
-    with pytest.raises(ValueError, match=r"lists of values, but seed=interval\(0,1\) came; use choice\(…\) or range\(…\)"):
+    with pytest.raises(ValueError, match=r"lists of values, got seed=interval\(0,1\); use choice\(…\) or range\(…\)"):
         plans.list_wanted(OmegaConf.create({}), ["seed=interval(0,1)"])
 
 
@@ -94,7 +94,7 @@ def test_runs_that_share_a_folder_are_refused(composer):
 
 def test_a_task_does_at_least_one_run(composer):
     for numbers in ((0, 1), (1, 2), (2, 0)):
-        with pytest.raises(ValueError, match=f"runs_per_task={numbers[0]} and at_once={numbers[1]} came; set hydra.sweeper"):
+        with pytest.raises(ValueError, match=f"runs_per_task={numbers[0]} and at_once={numbers[1]}; set hydra.sweeper"):
             sweep.sweep(composer([]), [], composer, print, *numbers)
 
 
@@ -251,14 +251,14 @@ def test_a_pool_shares_out_the_gpus_to_living_workers(monkeypatch, tmp_path):
 POOL = """
 import os, sys, time
 import joblib
-from mdm.workers import as_parent, die_with_parent, in_pool
+from mdm.workers import announce_parent, die_with_parent, is_in_pool
 
 def work(i):
-    assert in_pool()
+    assert is_in_pool()
     print(os.getpid(), flush=True)
     time.sleep(60)
 
-as_parent()
+announce_parent()
 joblib.Parallel(n_jobs=2, initializer=die_with_parent)(joblib.delayed(work)(i) for i in range(2))
 """
 
@@ -484,7 +484,7 @@ def test_the_command_runs_what_is_missing_in_a_pool(tmp_path):
 def test_wrong_arguments_are_told_in_a_sentence(tmp_path):
     result = train(tmp_path, "-m", "seed=a,b")
     assert (result.returncode, result.stdout) == (2, "")
-    said = "Seeds are whole numbers, but seed=a,b came; use seed='range(10)', say.\n(HYDRA_FULL_ERROR=1 shows where.)\n"
+    said = "Seeds are whole numbers, got seed=a,b; use seed='range(10)', say.\n(HYDRA_FULL_ERROR=1 shows where.)\n"
     assert result.stderr == said
 
 

@@ -76,7 +76,8 @@ class Outputs:
         prediction = (label + error)[:, None]
         metrics = evaluate(prediction, label[:, None], (-3.0, 3.0), ("sentiment",)) | (test or {})
         base = {"data": data, "seed": seed, "valid": metrics, "test": metrics, "label_range": [-3.0, 3.0], "synthetic": True}
-        base |= {"selected": {"by": "valid/mae"}, "data_card": f"{data}-card", "commit": "0123456789"}
+        base |= {"valid_of_train_mean": {"mae": 99.0, "corr": None}, "selected": {"by": "valid/mae"}}
+        base |= {"data_card": f"{data}-card", "commit": "0123456789"}
         base |= {"uncommitted_changes": False, "versions": {"python": "3.11", "torch": "2.9"}}
         folder.mkdir(parents=True)
         records.write_atomically(folder / records.CONFIG, claims.dump({**own, "data_card": f"{data}-card", **(config or {})}))
@@ -336,7 +337,7 @@ def test_other_code_data_or_settings_are_refused_unless_told(outputs, change, na
     found = find_mixtures(gathered)
     assert len(found) == 1
     assert found[0].startswith(named)
-    with pytest.raises(ValueError, match=f"but these differ:\n  {re.escape(named)}(?s:.)*or say mixed=true"):
+    with pytest.raises(ValueError, match=f"but these differ:\n  {re.escape(named)}(?s:.)*or add mixed=true"):
         refuse_mixtures(found, gathered)
     sheet = build_sheet("t", declare_table(), gathered, found)
     assert render_caption(sheet)[0].startswith(f"MIXED, as asked for. Records differ in {named}")
@@ -636,7 +637,7 @@ def test_markdown_tables_are_whole(outputs):
     assert "**0.590 ± 0.061** ★" in text
     assert r"| a\|b\* " in text
     assert "synthetic is SYNTHETIC and stands in for CMU-MOSI: its numbers say nothing about people" in text
-    assert "The paper does not say what becomes of zeros in its acc2." in text
+    assert "The paper does not say how it counts zeros in its acc2." in text
 
 
 # The command ---------------------------------------------------------------------------------------------
@@ -687,9 +688,7 @@ def test_the_command_line_says_which_test_stars(swept, capsys):
     assert "n=3, 3 of them equal, cannot reach .05 in a family of" in printed  # made of the same errors
     with pytest.raises(ValueError, match=r"table\.test .*crossed, wilcoxon, sign_flip or mann_whitney.*welch"):
         main([*arguments, "table.test=welch"])
-    with pytest.raises(
-        ValueError, match=r"only data, seed, model and penalty choose among them, but table\.test=wilcoxon,crossed came"
-    ):
+    with pytest.raises(ValueError, match=r"only data, seed, model and penalty choose among them, got table\.test=wilcoxon,crossed"):
         main([*arguments, "table.test=wilcoxon,crossed"])
 
 
@@ -707,7 +706,7 @@ def test_the_command_refuses_records_of_other_settings(swept, capsys):
 
 
 def test_what_the_script_does_not_know(capsys):
-    with pytest.raises(ValueError, match="mixed is true or false, but mixed=maybe came"):
+    with pytest.raises(ValueError, match="mixed is true or false, got mixed=maybe"):
         main(["experiment=mdm/table1", "mixed=maybe"])
     with pytest.raises(ValueError, match="single has no table"):
         main([])

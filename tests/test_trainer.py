@@ -82,15 +82,15 @@ def test_owned_options_are_lightnings_own():
             "trainer.limit_val_batches=1.5",
             "trainer.limit_val_batches must be a whole number of at least 1 or a finite",
         ),
-        ("trainer.max_time=12", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but 12 came"),
-        ("trainer.max_time=1h", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but '1h' came"),
+        ("trainer.max_time=12", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got 12"),
+        ("trainer.max_time=1h", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got '1h'"),
         ("trainer.profiler=fast", "trainer.profiler must be simple, advanced or pytorch or null, but is 'fast'"),
         ("trainer.detect_anomaly=1", "trainer.detect_anomaly must be true or false, but is 1"),
         ("trainer.deterministic=2", "trainer.deterministic must be true or false or warn, but is 2"),
         ("trainer.benchmark=x", "trainer.benchmark must be true or false, but is 'x'"),
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be a whole number of at least 1, but is 0"),
         ("trainer.precision=16-true", "trainer.precision must be 32-true, 64-true, bf16-true, 16-mixed or bf16-mixed, but is"),
-        ("+trainer.fast_dev_runs=true", "trainer has no key fast_dev_runs, but trainer.fast_dev_runs came"),
+        ("+trainer.fast_dev_runs=true", "trainer has no key fast_dev_runs, got trainer.fast_dev_runs"),
         ("name=debug/x", "name=debug/x would be filed among debug runs, which are no results; choose another name."),
         (
             "+callbacks.callbacks.x={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: valid/mae}",
@@ -103,7 +103,7 @@ def test_owned_options_are_lightnings_own():
         ),
         (
             "+callbacks.callbacks.x={_target_: pytorch_lightning.callbacks.DeviceStatsMonitor, cpu: true}",
-            "has no key cpu, but callbacks.callbacks.x.cpu came",
+            "has no key cpu, got callbacks.callbacks.x.cpu",
         ),
     ],
 )

@@ -48,7 +48,7 @@ class MMIM(Backbone):
     Rows that lack a modality take no part in its CPC term. Matrices begin Xavier-normal, as in the official code, but for the
     transformer's.
 
-    Raises ValueError on numbers out of range, an unknown axis, and modalities that the data have not.
+    Raises ValueError on numbers out of range, an unknown axis, and modalities that the data lack.
     """
 
     def __init__(

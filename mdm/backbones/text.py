@@ -55,7 +55,7 @@ class TextEncoder(nn.Module):
     pooler: whether BERT keeps its pooling layer
 
     ``model`` is the transformers model, in training mode (it comes in evaluation mode, and Lightning leaves modes as they are).
-    A random encoder reads words as its pieces, and words that the training fold has not as unknown; a pretrained one reads
+    A random encoder reads words as its pieces, and words outside the training fold as unknown; a pretrained one reads
     them all.
 
     Raises ValueError if language is no text, the encoder is not there, is of another family, lacks weights that the

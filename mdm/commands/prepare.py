@@ -32,14 +32,14 @@ TEXTS = ("format", "source", "out", "name", "download")
 
 
 def read_settings(arguments: list[str]) -> dict[str, Any]:
-    """configs/prepare.yaml with the command line's ``key=value`` over it. Raises ValueError on what it has not got."""
+    """configs/prepare.yaml with the command line's ``key=value`` over it. Raises ValueError on an unknown key."""
     base: Any = OmegaConf.load(find_configs() / "prepare.yaml")
     OmegaConf.set_struct(base, True)
     OmegaConf.set_struct(base.options, False)
     given = [argument.partition("=") for argument in arguments]
     twice = sorted({key for key, _, _ in given if [other for other, _, _ in given].count(key) > 1})
     if twice:
-        raise ValueError(f"Each key must be given once, but {', '.join(twice)} came twice; leave one.")
+        raise ValueError(f"Each key must be given once, got {', '.join(twice)} twice; leave one.")
     for key, _, value in given:
         if key in TEXTS and FORBIDDEN_IN_TEXT.search(value):
             raise ValueError(f"{key} must be written without control characters, but is {value!r:.80}; correct it.")
@@ -53,8 +53,8 @@ def read_settings(arguments: list[str]) -> dict[str, Any]:
         config |= texts
     except (OmegaConfBaseException, YAMLError, AttributeError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Arguments must be key=value with keys of configs/prepare.yaml ({', '.join(base)}), but {' '.join(arguments):.200} "
-            f"came ({str(error).splitlines()[0]:.200}); see --help."
+            f"Arguments must be key=value with keys of configs/prepare.yaml ({', '.join(base)}), got {' '.join(arguments):.200} "
+            f"({str(error).splitlines()[0]:.200}); see --help."
         ) from None
     absent = [key for key in ("format", "source", "out") if not config[key]]
     if absent:

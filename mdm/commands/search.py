@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
         return
     said = [argument for argument in arguments if argument.startswith("overwrite=")]
     if len(said) > 1 or set(said) - {"overwrite=true", "overwrite=false"}:
-        raise ValueError(f"overwrite is true or false, and said once, but {' '.join(said)} came; correct it.")
+        raise ValueError(f"overwrite is true or false, and said once, got {' '.join(said)}; correct it.")
     overwrite, arguments = said == ["overwrite=true"], [argument for argument in arguments if argument not in said]
     arguments, path = take_search_path(arguments)
     given = read_arguments(arguments)

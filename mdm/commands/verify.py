@@ -1,9 +1,9 @@
-"""Is everything on disk as it was written? Every record and store below some folders, read whole and held against its hashes.
+"""Check records and stores against their hashes: is everything on disk as it was written?
 
     mdm verify [folder …]     outputs if none is named
 
-Names what was edited, damaged or lost, what a killed process left half written, and runs that began and did not finish. Exits with
-status 1 if there is any of it. Mends nothing.
+Reads every record and store below the folders. Names what was edited, damaged or lost, what a killed process left half written, and
+runs that began and did not finish; exits with status 1 if there is anything to name. Repairs nothing.
 """
 
 import os
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     roots = [Path(argument) for argument in arguments or ["outputs"]]
     lost = [str(root) for root in roots if not root.is_dir()]
     if lost:
-        raise ValueError(f"Folders are verified, but {', '.join(lost)} is none; name folders of records or stores.")
+        raise ValueError(f"mdm verify reads folders, but {', '.join(lost)} is not one; name folders of records or stores.")
     unreadable: list[OSError] = []
     found = list(dict.fromkeys(each for root in roots for each in find_artifacts(root, unreadable)))
     wrong = [format_error(error) for error in unreadable]
@@ -71,7 +71,7 @@ def find_artifacts(root: Path, unreadable: list[OSError]) -> Iterator[Artifact]:
 def is_debris(path: Path, in_run: bool) -> bool:
     """Whether a killed process of ours left a file or folder: half written, or a store's that it was writing.
 
-    Outside of a run's folder, which has one owner, what a living process of this machine writes is none.
+    Outside a run's folder, which has one owner, a file that a living process of this machine writes does not count.
     """
     if path.name.startswith(".") and path.name.endswith(".writing"):
         return find_owner(path) is None

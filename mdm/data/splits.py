@@ -23,7 +23,7 @@ from mdm.data.rows import take
 from mdm.data.seal import Sealed
 from mdm.data.views import ModalityReader
 from mdm.seeds import derive
-from mdm.types import Batch, DataSpec, Feature
+from mdm.types import Batch, DataSpec
 
 
 class Splits:
@@ -157,8 +157,10 @@ class Splits:
     def like(self, segments: Segments) -> Others:
         """Other segments read as these are: the same modalities, scaling and known words, all from this training fold.
 
-        Raises ValueError if the other segments lack a modality or have other features, and if one of them is a segment of this test
-        fold, under whatever name.
+        Words are read by what they are, whatever ids the other segments give them; words that the data have not are unknown.
+
+        Raises ValueError if the other segments lack a modality, or it is of another kind or width, and if one of them is a segment
+        of this test fold, under whatever name.
         """
         check(segments)
         features = {**segments.text, **segments.modalities}
@@ -166,10 +168,10 @@ class Splits:
         for name, view in self._views.items():
             kind = str(self._text) if name == "language" else name
             ragged = features.get(kind)
-            if ragged is None or Feature(ragged.dim, ragged.tokens, ragged.vocabulary, view.feature.unseen) != view.feature:
+            if ragged is None or not view.fits(ragged):
                 raise ValueError(
                     f"New segments must have the features of the training data, but {segments.name}'s {kind} is "
-                    f"{'missing' if ragged is None else 'of another width or vocabulary'}; prepare them in the same way."
+                    f"{'missing' if ragged is None else 'of another kind or width'}; prepare them in the same way."
                 )
             chosen[name] = ragged
         self._refuse_tested(segments)

@@ -103,7 +103,7 @@ def f_divergence(
     """
     joint, product = require_critic_values(joint, product)
     if divergence not in DIVERGENCES:
-        raise ValueError(f"A divergence is {', '.join(DIVERGENCES)}, but {divergence!r} came; choose one of these.")
+        raise ValueError(f"A divergence is {', '.join(DIVERGENCES)}, got {divergence!r}; choose one of these.")
     f = DIVERGENCES[divergence]
     if log_ratio:
         return f.critic(joint).mean() - f.of_log_ratio(product).mean()
@@ -151,7 +151,7 @@ def info_nce(scores: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
         raise ValueError(
-            f"InfoNCE takes a score for each pair of n anchors and n candidates, a matrix [n, n], but {list(scores.shape)} came; "
+            f"InfoNCE takes a score for each pair of n anchors and n candidates, a matrix [n, n], got {list(scores.shape)}; "
             "give as many candidates as anchors, true pairs on the diagonal."
         )
     (scores,) = raise_precision(scores)

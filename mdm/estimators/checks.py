@@ -15,7 +15,7 @@ def raise_precision(*tensors: Tensor) -> list[Tensor]:
 
 def check_scales(scales: Sequence[float]) -> None:
     if not len(scales) or not all(s > 0 for s in scales):
-        raise ValueError(f"A kernel's scales are positive numbers, at least one, but {list(scales)} came; set the kernel's scale.")
+        raise ValueError(f"A kernel's scales are positive numbers, at least one, got {list(scales)}; set the kernel's scale.")
 
 
 def require_matrices(**named: Tensor) -> list[Tensor]:

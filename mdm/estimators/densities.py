@@ -38,7 +38,7 @@ def club(
     y, mean, log_variance = require_alike(y=y, mean=mean, log_variance=log_variance)
     n = len(y)
     if unbiased and n < 2:
-        raise ValueError("An estimate without the diagonal needs at least two rows, but one came; use larger batches.")
+        raise ValueError("An estimate without the diagonal needs at least two rows, got one; use larger batches.")
     centre = y.mean(0)
     every = (y - centre).square().mean(0) + (centre - mean).square()
     value = ((every - (y - mean).square()) * torch.exp(-log_variance)).sum(1).mean() / 2
@@ -57,7 +57,7 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
     require_matrices(h=h)
     if covariance not in ("full", "diagonal") or not ridge > 0:
         raise ValueError(
-            f"A Gaussian's covariance is full or diagonal, and the ridge positive, but {covariance!r} and {ridge} came; "
+            f"A Gaussian's covariance is full or diagonal, and the ridge positive, got {covariance!r} and {ridge}; "
             "set covariance and ridge."
         )
     double = h.double()
@@ -97,7 +97,7 @@ def gaussian_mixture_entropy(
     given = [1 / len(classes)] * len(classes) if weights is None and classes else list(weights or [])
     if not classes or len(given) != len(classes) or not all(w > 0 for w in given) or abs(sum(given) - 1) > 1e-6:
         raise ValueError(
-            f"A mixture has at least one class and a positive weight for each, their sum 1, but {len(classes)} classes came with "
+            f"A mixture has at least one class and a positive weight for each, their sum 1, got {len(classes)} classes with "
             f"weights {weights}; leave out classes that have no rows."
         )
     entropies = [gaussian_entropy(rows, covariance, ridge) for rows in classes]

@@ -26,8 +26,8 @@ def mmd2(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], scales: Sequence[floa
     x, y = require_matrices(x=x, y=y)
     if x.shape[1] != y.shape[1] or (unbiased and min(len(x), len(y)) < 2):
         raise ValueError(
-            f"MMD² compares samples [n, d] and [m, d], without k(x_i, x_i) of two rows at least, but {list(x.shape)} and "
-            f"{list(y.shape)} came with unbiased={unbiased}; use one width and larger batches, or unbiased=False."
+            f"MMD² compares samples [n, d] and [m, d], without k(x_i, x_i) of two rows at least, got {list(x.shape)} and "
+            f"{list(y.shape)} with unbiased={unbiased}; use one width and larger batches, or unbiased=False."
         )
     check_scales(scales)
     within = [_mean_of_pairs(_kernel(_squared_distances(z, z), scales), unbiased) for z in (x, y)]
@@ -45,7 +45,7 @@ def median_scale(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
     rows = require_matrices(x=x) if y is None else require_matrices(x=x, y=y)
     if len({z.shape[1] for z in rows}) > 1 or sum(len(z) for z in rows) < 2:
         raise ValueError(
-            f"Distances are between two rows at least, of one width, but {' and '.join(str(list(z.shape)) for z in rows)} came; "
+            f"Distances are between two rows at least, of one width, got {' and '.join(str(list(z.shape)) for z in rows)}; "
             "give larger batches, or project to one width."
         )
     distances = torch.pdist(torch.cat(rows).detach())
@@ -93,8 +93,8 @@ def hsic(
     least = 4 if unbiased else 2
     if len(x) != len(y) or len(x) < least:
         raise ValueError(
-            f"HSIC is of the same n rows of x and y, n >= {least} with unbiased={unbiased}, but {list(x.shape)} and "
-            f"{list(y.shape)} came; give both for the same samples, in larger batches."
+            f"HSIC is of the same n rows of x and y, n >= {least} with unbiased={unbiased}, got {list(x.shape)} and "
+            f"{list(y.shape)}; give both for the same samples, in larger batches."
         )
     grams, varies, same = [], [], torch.eye(len(x), dtype=torch.bool, device=x.device)
     for z, scale in ((x, scale_x), (y, scale_y)):

@@ -20,8 +20,8 @@ def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"],
     x, y = require_matrices(x=x, y=y)
     if x.shape[1] != y.shape[1] or moments < 1:
         raise ValueError(
-            f"CMD compares at least one moment of samples [n, d] and [m, d], but {moments} moments of {list(x.shape)} and "
-            f"{list(y.shape)} came; use one width."
+            f"CMD compares at least one moment of samples [n, d] and [m, d], got {moments} moments of {list(x.shape)} and "
+            f"{list(y.shape)}; use one width."
         )
     means = x.mean(0), y.mean(0)
     value = torch.linalg.vector_norm(means[0] - means[1])
@@ -35,7 +35,8 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
 
     form: ``features``, mean over all d_a·d_b entries of (ÂᵀB̂)², columns centred, then each row divided by its norm, which carries
         no gradient (MISA's code; its paper has the plain squared norm ‖AᵀB‖_F²). So 0 says that the directions of the rows are
-        uncorrelated, not the columns themselves. It grows with n for independent rows and with n² for dependent ones.
+        uncorrelated, not the columns themselves. Their scale is of no effect, so the gradient grows as rows draw together; rows
+        that agree up to rounding count as 0 and have none. It grows with n for independent rows and with n² for dependent ones.
         ``gram``, ‖ABᵀ‖_F² over the n × n pairs of rows, as paper 004 prints it (Eq. 9). It is 0 for a = (t, 0), b = (0, t),
         where each determines the other, and not for uncorrelated columns.
 
@@ -44,8 +45,8 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
     a, b = require_matrices(a=a, b=b)
     if form not in ("features", "gram") or len(a) != len(b) or (form == "gram" and a.shape[1] != b.shape[1]):
         raise ValueError(
-            "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], but "
-            f"form={form!r}, {list(a.shape)} and {list(b.shape)} came; give the same rows of both."
+            "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], got "
+            f"form={form!r}, {list(a.shape)} and {list(b.shape)}; give the same rows of both."
         )
     with torch.autocast(a.device.type, enabled=False):
         if form == "gram":
@@ -78,8 +79,8 @@ def mardia_kurtosis(
     centre = double.mean(0) if mean is None else mean.double()
     if centre.shape != (p,) or (covariance is not None and covariance.shape != (p, p)) or not ridge >= 0:
         raise ValueError(
-            f"A kurtosis of rows [n, {p}] takes a mean [{p}], a covariance [{p}, {p}] and a ridge >= 0, but {list(centre.shape)}, "
-            f"{None if covariance is None else list(covariance.shape)} and {ridge} came; give moments of the same columns."
+            f"A kurtosis of rows [n, {p}] takes a mean [{p}], a covariance [{p}, {p}] and a ridge >= 0, got {list(centre.shape)}, "
+            f"{None if covariance is None else list(covariance.shape)} and {ridge}; give moments of the same columns."
         )
     centred = double - centre
     s = centred.T @ centred / len(z) if covariance is None else covariance.double()
@@ -97,6 +98,12 @@ def mardia_kurtosis(
 
 
 def _rows_of_length_one(a: Tensor) -> Tensor:
-    """Columns centred, then each row divided by its norm, which is as good as given; a row of zeros stays zero."""
+    """Columns centred, then each row divided by its norm, which is as good as given.
+
+    A row that differs from the mean by no more than rounding of what all rows have in common has no direction: it is 0.
+    """
+    rounding = 16 * torch.finfo(a.dtype).eps * a.detach().abs().max()
     a = a - a.mean(0)
-    return a / (torch.linalg.vector_norm(a.detach(), dim=1, keepdim=True) + 1e-6)
+    given = a.detach()
+    same = given.abs().amax(1, keepdim=True) <= rounding
+    return torch.where(same, 0.0, a / (torch.linalg.vector_norm(given, dim=1, keepdim=True) + 1e-6))

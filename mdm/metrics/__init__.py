@@ -176,7 +176,7 @@ def find_metric(name: str) -> Metric:
     """
     plain, known = name.rpartition("/")[2], list_metrics()
     if plain not in known:
-        raise ValueError(f"A metric is one of {', '.join(known)}, but {name} came; correct its name.")
+        raise ValueError(f"A metric is one of {', '.join(known)}, got {name}; correct its name.")
     return known[plain]
 
 
@@ -214,11 +214,11 @@ def evaluate(
     """
     if prediction.shape != label.shape or prediction.ndim != 2 or prediction.shape[1] != len(targets):
         raise ValueError(
-            f"Metrics need predictions and labels of one shape [segments, {len(targets)} targets], but {list(prediction.shape)} "
-            f"and {list(label.shape)} came; check the model's head."
+            f"Metrics need predictions and labels of one shape [segments, {len(targets)} targets], got {list(prediction.shape)} "
+            f"and {list(label.shape)}; check the model's head."
         )
     if len(label) == 0:
-        raise ValueError("Metrics need at least one segment, but none came; check the fold.")
+        raise ValueError("Metrics need at least one segment, got none; check the fold.")
     if not (np.isfinite(prediction).all() and np.isfinite(label).all()):
         raise ValueError(
             f"Metrics need finite values, but {int((~np.isfinite(prediction)).sum())} predictions and "

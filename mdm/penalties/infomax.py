@@ -54,6 +54,16 @@ class InfoMax(Penalty):
     a determinant of 0 or less there.)
 
     Raises ValueError on representations that are not there, unknown names, or numbers out of range.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> infomax = InfoMax(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> list(infomax.estimate(view)), infomax.critic_loss(view).shape
+    (['language_audio'], torch.Size([]))
     """
 
     lowers = False
@@ -88,12 +98,12 @@ class InfoMax(Penalty):
             ("history", history, ("whole", "own")),
         ):
             if value not in values:
-                raise ValueError(f"InfoMax's {option} is {' or '.join(values)}, but {value!r} came; set the objective's {option}.")
+                raise ValueError(f"InfoMax's {option} is {' or '.join(values)}, got {value!r}; set the objective's {option}.")
         positive = all(number is None or number > 0 for number in (hidden, bound)) and ridge > 0
         if min(memory, skip_first) < 0 or not positive:
             raise ValueError(
-                "InfoMax needs hidden and bound to be positive or null, memory and skip_first >= 0 and ridge > 0, but "
-                f"hidden={hidden}, bound={bound}, memory={memory}, skip_first={skip_first}, ridge={ridge} came; set these of the "
+                "InfoMax needs hidden and bound to be positive or null, memory and skip_first >= 0 and ridge > 0, got "
+                f"hidden={hidden}, bound={bound}, memory={memory}, skip_first={skip_first}, ridge={ridge}; set these of the "
                 "objective."
             )
         self.pairs = pairs_of(unimodal_dims, pairs)

@@ -36,18 +36,29 @@ class InfoNCE(Penalty):
     direction: ``xy``, x finds its y among the y_j (Eq. 11); ``yx``, the reverse (the official code); ``both`` (default), their mean
     dim: width of g and h
     hidden: width of their one hidden layer; null (default): they are linear, and then log p(y|x)/p(y) of Gaussians, which has
-        squares, is not among the scores. But a critic with a hidden layer is sooner certain of the rows that it trains on
+        squares, is not among the scores. But a critic with a hidden layer overfits its rows sooner
     block: rows are divided into blocks of about this many (between ⅔ and ½ as many again), and each anchor finds its partner in its
         own block alone; null: among all rows. The value grows with the number of candidates, so that a fold read at once would
-        stand beside batches of 32 with another bound and another cap: set it to data.batch_size. A block takes every so-manieth
-        row, because neighbours in a fold may be of one video
+        be measured with another bound and another cap than batches of 32: set it to data.batch_size. The rows of a block are
+        spread over the fold, because neighbours may come from one video
     normalize: whether each dimension of x and y is standardised over the rows, by statistics that carry gradient (default).
         Information does not change by it
 
     Raises ValueError on names that are not there, an unknown name, or numbers out of range.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> infonce = InfoNCE(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> bool(infonce.estimate(view)["language_audio"] <= torch.tensor(32.0).log())  # never above the log of a block
+    True
     """
 
     lowers = False
+    bound_from = "below"
 
     def __init__(
         self,
@@ -67,13 +78,13 @@ class InfoNCE(Penalty):
         super().__init__(weight)
         if scores not in ("inner", "cosine") or direction not in DIRECTIONS:
             raise ValueError(
-                f"InfoNCE's scores are inner or cosine and its direction {', '.join(DIRECTIONS)}, but {scores!r} and "
-                f"{direction!r} came; set penalty.objective.scores and penalty.objective.direction."
+                f"InfoNCE's scores are inner or cosine and its direction {', '.join(DIRECTIONS)}, got {scores!r} and "
+                f"{direction!r}; set penalty.objective.scores and penalty.objective.direction."
             )
         if not 0 < temperature < math.inf or dim < 1 or (hidden is not None and hidden < 1) or (block is not None and block < 2):
             raise ValueError(
-                "InfoNCE needs temperature > 0, dim >= 1, hidden >= 1 or null, and block >= 2 or null, but "
-                f"temperature={temperature}, dim={dim}, hidden={hidden}, block={block} came; set penalty.objective.*."
+                "InfoNCE needs temperature > 0, dim >= 1, hidden >= 1 or null, and block >= 2 or null, got "
+                f"temperature={temperature}, dim={dim}, hidden={hidden}, block={block}; set penalty.objective.*."
             )
         part_dims = part_dims or {}
         self.pairs = pairs_of(unimodal_dims, part_dims, pairs)

@@ -37,7 +37,7 @@ def pairs_of(
     """
     if direction not in ("paper", "official"):
         raise ValueError(
-            f"direction is paper, q(z_S|z_m), or official, q(z_m|z_S), but {direction!r} came; set the objective's direction."
+            f"direction is paper, q(z_S|z_m), or official, q(z_m|z_S), got {direction!r}; set the objective's direction."
         )
     there = ["z", *parts, *unimodal]
     result: list[tuple[str, str]]
@@ -47,8 +47,8 @@ def pairs_of(
         result = [(x, y) for x, y in pairs]
         if not result or len({frozenset(pair) for pair in result}) < len(result) or any(x == y for x, y in result):
             raise ValueError(
-                "The objective's pairs are of two different representations, each pair once, at least one pair, but "
-                f"{[list(pair) for pair in pairs]} came; correct pairs, or leave it null for all of them."
+                "The objective's pairs are of two different representations, each pair once, at least one pair, got "
+                f"{[list(pair) for pair in pairs]}; correct pairs, or leave it null for all of them."
             )
     else:
         result = list(combinations(unimodal, 2))

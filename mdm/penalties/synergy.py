@@ -70,6 +70,16 @@ class Synergy(Penalty):
         the κ of `PrintedMoments`, where clip and ridge are absolute; each summed over the modalities
 
     Raises ValueError without representations to work on, if every γ is 0, on unknown names, and numbers out of range.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> synergy = Synergy(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> sorted(synergy.estimate(view))
+    ['alignment', 'kurtosis', 'l2']
     """
 
     lowers = True
@@ -103,8 +113,8 @@ class Synergy(Penalty):
         gammas = {"l2": l2, "alignment": alignment, "kurtosis": kurtosis}
         if not all(0 <= gamma < float("inf") for gamma in gammas.values()) or not any(gammas.values()):
             raise ValueError(
-                "Synergy's l2, alignment and kurtosis are the weights of its parts, >= 0 and one at least > 0, but "
-                f"{l2}, {alignment} and {kurtosis} came; set these of penalty.objective."
+                "Synergy's l2, alignment and kurtosis are the weights of its parts, >= 0 and one at least > 0, got "
+                f"{l2}, {alignment} and {kurtosis}; set these of penalty.objective."
             )
         for option, value, known in (
             ("divergence", divergence, ("mmd", "kl")),
@@ -114,13 +124,13 @@ class Synergy(Penalty):
         ):
             if value not in known:
                 raise ValueError(
-                    f"Synergy's {option} is {' or '.join(str(k or 'null') for k in known)}, but {value!r} came; set "
+                    f"Synergy's {option} is {' or '.join(str(k or 'null') for k in known)}, got {value!r}; set "
                     f"penalty.objective.{option}."
                 )
         if min(projection, hidden) < 1 or not (clip >= 1 and ridge > 0 and bound > 0 and 0 <= decay < 1):
             raise ValueError(
-                "Synergy needs projection >= 1, hidden >= 1, clip >= 1, ridge > 0, bound > 0 and 0 <= decay < 1, but "
-                f"projection={projection}, hidden={hidden}, clip={clip}, ridge={ridge}, bound={bound}, decay={decay} came; set "
+                "Synergy needs projection >= 1, hidden >= 1, clip >= 1, ridge > 0, bound > 0 and 0 <= decay < 1, got "
+                f"projection={projection}, hidden={hidden}, clip={clip}, ridge={ridge}, bound={bound}, decay={decay}; set "
                 "these of penalty.objective."
             )
         least = 2 if l2 else 1 if alignment or variables == "all" else 0

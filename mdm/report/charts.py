@@ -55,7 +55,7 @@ STYLE: Any = {
 
 
 def find_colour(series: int) -> str:
-    """Of the i-th series. Beyond `SERIES` they repeat, with another dash (`find_dash`)."""
+    """The colour of the i-th series. Beyond `SERIES` colours repeat, with another dash (`find_dash`)."""
     return PLACEHOLDERS[f"c{series % SERIES}"]
 
 
@@ -134,7 +134,7 @@ def round_coordinate(coordinate: re.Match[str]) -> str:
 
 
 def flatten(parent: ET.Element) -> None:
-    """Half of what matplotlib writes is groups that group one thing, turns by nothing and frames that are not drawn."""
+    """Drop what draws nothing, half of matplotlib's output: groups of one thing, turns by zero, frames without a line."""
     for place, child in reversed(list(enumerate(parent))):
         flatten(child)
         if child.get("transform", "").startswith("rotate(-0 "):

@@ -46,7 +46,7 @@ def read_curve(run: Run) -> Curve:
 
 
 def list_quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What the curves can show: quantity → its columns, validation before training.
+    """The quantities that curves can show → their columns, validation before training.
 
     In order: the task, the first metric, the parts of the loss, the other metrics.
 

@@ -52,8 +52,7 @@ def draw_forest(block: Block, sheet: Sheet) -> str:
 
 
 def describe_block(block: Block, sheet: Sheet) -> str:
-    """What the comparisons of a data set say: which rows differ, for which there is no evidence, and of which nothing can be said
-    and why."""
+    """The comparisons of a data set in words: which rows differ, which show no evidence, and which cannot be told and why."""
     rows = [(line, line.contrast) for line in find_contrasts(block) if line.contrast is not None]
     test, column = sheet.declared.test, block.primary
     starred = [describe_difference(line, block, sheet) for line, contrast in rows if contrast.star]
@@ -91,7 +90,7 @@ def describe_difference(line: Line, block: Block, sheet: Sheet) -> str:
 
 
 def name_obstacle(contrast: Contrast) -> str:
-    """Why a comparison could not have had a star, whatever its runs had given; empty if it could."""
+    """Why a comparison could not have a star whatever its runs gave; empty if it could."""
     if contrast.found is None or "cannot" in contrast.reason or contrast.reason.startswith("incomplete"):
         return contrast.reason.removeprefix("cannot be told: ")
     return ""

@@ -70,7 +70,7 @@ def render_page(sheet: Sheet, gathered: Sequence[CellRuns], folder: Path, argume
 
 
 def quote(argument: str) -> str:
-    """As a shell takes it."""
+    """An argument in quotes where a shell needs them."""
     return f"'{argument}'" if set(argument) & set("()[]{} *,$") else argument
 
 

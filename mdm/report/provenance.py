@@ -172,7 +172,7 @@ def list_absent(sheet: Sheet) -> list[list[str]]:
 
 
 def compare_settings(block: Block, gathered: Sequence[CellRuns]) -> dict[str, Any]:
-    """The whole config of the first row that ran, and what is otherwise in each of the others. Empty before one finished."""
+    """The whole config of the first row that ran, and how each of the others differs. Empty before a run has finished."""
     labels = {line.row.name: line.row.label for line in block.lines}
     here = [found for found in gathered if found.cell.data == block.data and found.finished]
     if not here:

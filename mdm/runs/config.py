@@ -246,7 +246,7 @@ def check_parts(values: Mapping[str, Any]) -> None:
     devices = values["machine"]["devices"]
     if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
         raise ValueError(
-            f"A run trains on one device, but machine.devices={devices} came: several would each see the same batches. Use "
+            f"A run trains on one device, got machine.devices={devices}: several would each see the same batches. Use "
             "machine.devices=1 and give each device runs of its own."
         )
     for key in ("outputs", "data"):
@@ -259,7 +259,7 @@ def check_penalty(cfg: DictConfig) -> None:
     chosen = list_penalties(cfg)
     if "baseline" in cfg.model and chosen:
         raise ValueError(
-            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={name_penalty(cfg)} came; "
+            f"A penalty acts on a fused representation, which model={cfg.model.name} lacks, got penalty={name_penalty(cfg)}; "
             "use penalty=none, or another model."
         )
     for name, node in chosen.items():

@@ -123,7 +123,7 @@ MAPPINGS = ("loggers", "callbacks")
 def read_hints(called: Callable[..., Any]) -> dict[str, Any]:
     """Annotations by name.
 
-    Raises ValueError if one names what its module has not, as under ``TYPE_CHECKING``.
+    Raises ValueError if one names something that its module lacks, as under ``TYPE_CHECKING``.
     """
     try:
         return get_type_hints(called, include_extras=True)

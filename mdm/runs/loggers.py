@@ -76,7 +76,7 @@ class Wandb(Logger):
     def __init__(self, save_dir: str, project: str = "mdm", entity: str | None = None, mode: str = "offline"):
         require_extra("wandb", "logger=wandb")
         if mode not in ("offline", "online"):
-            raise ValueError(f"wandb logs offline or online, but mode={mode} came; set logger.loggers.wandb.mode.")
+            raise ValueError(f"wandb logs offline or online, got mode={mode}; set logger.loggers.wandb.mode.")
         self.folder, self.project, self.entity, self.mode = Path(save_dir), project, entity, mode
 
     def start(self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:

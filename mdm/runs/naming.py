@@ -32,7 +32,7 @@ def list_penalties(cfg: DictConfig) -> dict[str, DictConfig]:
     members = {str(name): cfg.penalty.sum[name] for name in sorted(cfg.penalty.sum or {})}
     if cfg.penalty.get("name") != "sum":
         raise ValueError(
-            f"Only penalty=sum has members, but penalty={cfg.penalty.get('name')} came with {', '.join(members)}; use penalty=sum "
+            f"Only penalty=sum has members, got penalty={cfg.penalty.get('name')} with {', '.join(members)}; use penalty=sum "
             f"and add +penalty@penalty.sum.{cfg.penalty.name}={cfg.penalty.name} to them."
         )
     whole = all(isinstance(node, DictConfig) and "objective" in node for node in members.values())
@@ -61,7 +61,7 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
 
     Values that differ give folders that differ, whatever their spelling: 1 and 1.0 are one value, true and 'true' are two.
 
-    Raises ValueError on a name that is no folder's or leads elsewhere, and a seed that is no whole number.
+    Raises ValueError on a name that cannot name a folder or leads elsewhere, and on a seed that is not a whole number.
     """
     require("seed", cfg.seed, Count)
     names = {"name": cfg.name, "data.name": cfg.data.name, "model.name": cfg.model.name, "penalty.name": name_penalty(cfg)}
@@ -89,7 +89,7 @@ def check_name(key: str, part: Any) -> None:
     if not usual or set(part) & set(FORBIDDEN) or len(part.encode()) > 100:
         raise ValueError(
             f"{key} names a folder of the record, so it must have 1 to 100 characters, none of them one of {FORBIDDEN}, and no dot "
-            f"or blank at its ends, but {format_value(part)} came; choose another."
+            f"or blank at its ends, got {format_value(part)}; choose another."
         )
 
 
@@ -105,7 +105,7 @@ def list_other_overrides(cfg: DictConfig, overrides: Sequence[str]) -> dict[str,
                 found[key] = spell_value(OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2])
             except OmegaConfBaseException as error:
                 raise ValueError(
-                    f"An override sets a key to a value, but {format_value(override)} came ({error}); correct it."
+                    f"An override sets a key to a value, got {format_value(override)} ({error}); correct it."
                 ) from None
     return found
 

@@ -20,7 +20,7 @@ LIMITS = ("fast_dev_run", "overfit_batches", "limit_train_batches", "limit_val_b
 class TrainerOptions:
     """The options of a run's trainer; configs/trainer/default.yaml says what each does.
 
-    >>> Trainer(max_epochs=40, patience=8, precision="32-true", gradient_clip=None, select="mae", fast_dev_run=True).epochs
+    >>> TrainerOptions(max_epochs=40, patience=8, precision="32-true", gradient_clip=None, select="mae", fast_dev_run=True).epochs
     1
     """
 
@@ -91,7 +91,7 @@ def check_options(values: Mapping[str, Any]) -> None:
     given = values.get("max_time")
     if given is not None and (not isinstance(given, str) or not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", given)):
         raise ValueError(
-            f"trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but {format_value(given)} came; write it so."
+            f"trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got {format_value(given)}; write it so."
         )
 
 

@@ -15,7 +15,7 @@ def check_select(select: str, spec: DataSpec) -> None:
     ends = np.array([[end] * len(spec.targets) for end in spec.label_range])
     names = list(evaluate(ends, ends, spec.label_range, spec.targets))
     if select not in names:
-        raise ValueError(f"A checkpoint is chosen by one of {', '.join(names)}, but {select} came; set trainer.select.")
+        raise ValueError(f"A checkpoint is chosen by one of {', '.join(names)}, got {select}; set trainer.select.")
     low, high = spec.label_range
     # Necessary of one-hot labels, and enough for labels that are not meant to be: otherwise every epoch would score NaN.
     if find_metric(select).joint and abs(sum(spec.label_mean) - (len(spec.targets) - 1) * low - high) > 1e-3:

@@ -87,7 +87,7 @@ class Trained:
         wanted = self.splits.spec.features
         if set(counts) != set(wanted) or len(set(counts.values())) != 1 or 0 in counts.values():
             raise ValueError(
-                f"Each segment needs a sequence of {', '.join(wanted)}, but {counts} came; give every modality for every segment, "
+                f"Each segment needs a sequence of {', '.join(wanted)}, got {counts}; give every modality for every segment, "
                 "an empty sequence where it is missing."
             )
         text, modalities = {}, {}
@@ -125,7 +125,7 @@ def expect_card(trained_on: str, came: str, name: str) -> None:
 
 
 def look_up_ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
-    """Words as ids; those that the vocabulary has not are one unknown word."""
+    """Words as ids; words outside the vocabulary become the unknown word."""
     index = {word: i for i, word in enumerate(vocabulary)}
     return [index.get(word, UNKNOWN) for word in words]
 

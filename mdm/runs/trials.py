@@ -52,6 +52,6 @@ def try_work(key: str, values: Mapping[str, Any], work: Callable[[], Any]) -> No
     except Exception as error:  # torch says no in many ways: ValueError, RuntimeError, AssertionError, TypeError
         said = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{key} must be what {values['_target_']} can work with, but {format_value(dict(values))} came "
+            f"{key} must be what {values['_target_']} can work with, got {format_value(dict(values))} "
             f"({type(error).__name__}: {said}); correct {key}."
         ) from error

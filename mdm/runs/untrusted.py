@@ -68,7 +68,7 @@ def check_events(text: bytes) -> None:
 
 
 def check_plain(value: Any) -> None:
-    """Raise ValueError on values that JSON has not, such as YAML's dates and sets."""
+    """Raise ValueError on values that JSON cannot hold, such as YAML's dates and sets."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str | int):

@@ -75,6 +75,11 @@ def compare(
     generator: for the sign-flip test, which draws beyond 40 pairs
 
     Raises ValueError on no runs, on different numbers of them, beyond 40 pairs without a generator, and beyond 100 pairs.
+
+    >>> x, y = np.array([1.0, 1.1, 1.2, 1.3, 1.4]), np.array([1.5, 1.7, 1.6, 1.9, 1.8])
+    >>> found = compare(x, y, lower_is_better=True)
+    >>> found.n, round(found.difference, 2), found.sign_flip
+    (5, -0.5, 0.0625)
     """
     worst_first = [np.where(np.isfinite(v), -v if lower_is_better else v, -np.inf) for v in (system, baseline)]
     check_values("compare", *worst_first, paired=True)
@@ -100,15 +105,15 @@ def compare(
 def judge(comparisons: Sequence[Comparison], *, test: Test = "sign_flip", alpha: float = 0.05) -> list[Verdict]:
     """Stars for one family: all comparisons that a table declares.
 
-    A star needs Holm's p < alpha. There is none where not even the smallest p's that the numbers of runs and their zeros allow, in
-    the whole family, would do.
+    A star needs Holm's p < alpha. Some families cannot have one: with few runs, or many pairs that do not differ, even the smallest
+    possible p's stay above alpha after Holm's correction. Such a comparison says so.
 
     Raises ValueError on another test, and unless 0 < alpha < 1.
     """
     if test not in get_args(Test) or not 0 < alpha < 1:
         raise ValueError(
-            f"Stars are given by one of {', '.join(get_args(Test))} at a level between 0 and 1, but test={test!r} and "
-            f"alpha={alpha} came; use test='sign_flip' and alpha=0.05."
+            f"Stars are given by one of {', '.join(get_args(Test))} at a level between 0 and 1, got test={test!r} and "
+            f"alpha={alpha}; use test='sign_flip' and alpha=0.05."
         )
     p = np.array([getattr(c, test) for c in comparisons], dtype=np.float64)
     # Holm's p grows with every p of the family, so with the smallest of all it is the least that it can be.

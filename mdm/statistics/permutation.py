@@ -1,7 +1,7 @@
 """Exact tests, whatever the ties: what would the statistic have been, had signs or labels fallen otherwise?
 
 Libraries go over to normal approximations at n = 10 or where values tie, and then call significant at n = 5 what cannot be.
-All p are two-sided. ±inf is a value like any other, beyond all the rest; NaN is none.
+All p are two-sided. ±inf counts as a value beyond all others; NaN is refused.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ def sign_flip(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], generator:
     them order the patterns in the same way.
 
     Raises ValueError on arrays that are no pairs, on NaN, and beyond 40 pairs without a generator.
+
+    >>> sign_flip(np.array([1.0, 2.0, 3.0]), np.zeros(3)).p  # 2 of the 8 patterns of signs
+    0.25
     """
     check_values("sign_flip", x, y, paired=True)
     n, d = len(x), subtract_pairs(x, y)
@@ -55,7 +58,7 @@ def sign_flip(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], generator:
         return SignFlip(2 * hits / 2**n, "exact")  # twice, for the law of Σ ±d_i is symmetric
     if generator is None:
         raise ValueError(
-            f"The sign-flip test is exact up to {EXACT_FLIPS} pairs and draws patterns beyond, but {n} pairs came without a "
+            f"The sign-flip test is exact up to {EXACT_FLIPS} pairs and draws patterns beyond, got {n} pairs without a "
             "generator; give one, or use fewer seeds."
         )
     hits, done = 0, 0
@@ -76,7 +79,7 @@ def mann_whitney(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> floa
     check_values("mann_whitney", x, y)
     if len(x) + len(y) > MOST_RANKED:
         raise ValueError(
-            f"The exact Mann–Whitney test takes up to {MOST_RANKED} values, but {len(x)} and {len(y)} came; use fewer seeds."
+            f"The exact Mann–Whitney test takes up to {MOST_RANKED} values, got {len(x)} and {len(y)}; use fewer seeds."
         )
     n, ranks = len(x), double_midranks(np.concatenate([x, y]), bound_rounding(x, y))
     counts = np.zeros((n + 1, int(ranks.sum()) + 1))  # [j, s]: ways of choosing j ranks with sum s; every digit right up to 2⁵³
@@ -92,6 +95,9 @@ def a12(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> float:
     """P(X > Y) + ½P(X = Y) in the samples, U/(nm) (Vargha and Delaney 2000). Cliff's δ is 2·A12 − 1.
 
     Raises ValueError on no values, and on NaN.
+
+    >>> a12(np.array([1.0, 2.0]), np.array([0.0, 1.0]))
+    0.875
     """
     check_values("a12", x, y)
     n, ranks = len(x), double_midranks(np.concatenate([x, y]), bound_rounding(x, y))
@@ -105,8 +111,8 @@ def check_values(what: str, x: np.ndarray, y: np.ndarray, *, paired: bool = Fals
     """Raise ValueError unless ``what`` can be made of two sides' values."""
     if x.ndim != 1 or y.ndim != 1 or not len(x) or not len(y) or (paired and len(x) != len(y)):
         raise ValueError(
-            f"{what} takes a value a run, one run at least{' and the same seeds' if paired else ''} on both sides, but shapes "
-            f"{list(x.shape)} and {list(y.shape)} came; give {'the seeds that both have' if paired else 'each side its runs'}."
+            f"{what} takes a value a run, one run at least{' and the same seeds' if paired else ''} on both sides, got shapes "
+            f"{list(x.shape)} and {list(y.shape)}; give {'the seeds that both have' if paired else 'each side its runs'}."
         )
     if np.isnan(x).any() or np.isnan(y).any():
         raise ValueError(f"{what} has no place for NaN; give finite values, or use compare, to which NaN is the worst of all.")

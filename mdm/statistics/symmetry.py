@@ -76,7 +76,7 @@ def measure_lean(d: Float[np.ndarray, "draws n"], tolerance: float = 0.0) -> Flo
 
 @lru_cache(maxsize=32)
 def draw_leans(n: int) -> Float[np.ndarray, " draws"]:
-    """|lean| of n normal values, many times; of a generator of its own, so the same ever after."""
+    """|lean| of n normal values, many times. It has a generator of its own, so the draws are always the same."""
     triples, generator = math.comb(n, 3), np.random.default_rng(n)
     draws, rows = min(DRAWS, MOST_TRIPLES // triples), max(1, CHUNK // triples)
     values = generator.normal(size=(draws, n))

@@ -41,7 +41,7 @@ def make_study(arguments: list[str], mixed: bool) -> None:
 
 
 def take_folder(arguments: Sequence[str]) -> Path | None:
-    """The run that is read by itself, as ``folder=…`` says; None if it is an experiment that is read.
+    """The single run that ``folder=…`` names; None if an experiment is read.
 
     Raises ValueError if it is named beside anything else, and if there is no such folder.
     """
@@ -50,8 +50,8 @@ def take_folder(arguments: Sequence[str]) -> Path | None:
         return None
     if len(arguments) > 1 or not Path(named[0]).is_dir() or not named[0]:
         raise ValueError(
-            f"Runs of an experiment are studied, or one of folder=…, but {' '.join(arguments)} came; name one experiment, or one "
-            "folder that is there."
+            f"A study reads the runs of an experiment, or one of folder=…, got {' '.join(arguments)}; name one experiment, or one "
+            "folder that exists."
         )
     return Path(named[0])
 
@@ -68,7 +68,7 @@ def choose_section(cfg: DictConfig | None, arguments: Sequence[str]) -> DictConf
     names = [each.value() for each in given if each.key_or_group == "study"]
     if len(names) > 1 or swept or not all(isinstance(name, str) for name in names):
         raise ValueError(
-            f"One study is made at a time, named by a file of configs/study, of single values, but {' '.join(arguments)} came; "
+            f"One study is made at a time, named by a file of configs/study, of single values, got {' '.join(arguments)}; "
             "correct it."
         )
     section: Any = None if cfg is None else cfg.get("study")
@@ -89,7 +89,7 @@ def choose_section(cfg: DictConfig | None, arguments: Sequence[str]) -> DictConf
             outer, _, last = str(each.key_or_group).rpartition(".")
             node = OmegaConf.select(section, outer)
             if not isinstance(node, DictConfig) or last not in node:
-                raise ValueError(f"What is removed must be there, but {each.input_line} came, and it is not; correct it.")
+                raise ValueError(f"A key can be removed only where it is set, got {each.input_line}; correct it.")
             del node[last]
         elif each.key_or_group != "study":
             OmegaConf.update(section, str(each.key_or_group), each.value(), force_add=True)
@@ -123,7 +123,7 @@ def conduct(study: Study, experiment: Experiment, jobs: int = 1) -> None:
 
 
 def name_study(study: Study) -> str:
-    """What its folder is called."""
+    """The name of a study's folder."""
     return type(study).__name__.lower()
 
 

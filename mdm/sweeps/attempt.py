@@ -91,7 +91,7 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 def choose_devices(accelerator: str, asked: Any) -> Any:
-    """A GPU for each worker of a pool, the one that fewest living workers of this machine have; what was asked for otherwise."""
+    """In a worker of a pool, the GPU that the fewest living workers of this machine use; elsewhere what was asked for."""
     count = torch.cuda.device_count()
     if accelerator not in ("auto", "gpu", "cuda") or asked != 1 or not count or not is_in_pool():
         return asked
@@ -117,7 +117,7 @@ def reserve_gpu(count: int, folder: Path) -> int:
 
 
 RESERVED: list[FileLock] = []
-"""Kept, so that they are held."""
+"""Locks that this process holds; a lock that is collected is released."""
 
 
 def pack_task(runs: Sequence[list[str]], at_once: int, path: Sequence[str] = ()) -> str:

@@ -43,7 +43,7 @@ class TrialResult:
 
     @property
     def summary(self) -> str:
-        """Mean ± sample standard deviation of what there is."""
+        """Mean ± sample standard deviation over the seeds that finished."""
         if not self.values:
             return "–"
         spread = f" ± {np.std(self.values, ddof=1):.4f}" if len(self.values) > 1 else ""
@@ -51,7 +51,7 @@ class TrialResult:
 
 
 def read_validation(folder: Path) -> dict[str, Any] | None:
-    """Of a run's record, what a choice may rest on: its validation metrics, and whose they are; None if it has not finished.
+    """The part of a record that a choice may rest on: validation metrics, data and commit; None if the run has not finished.
 
     No metric of the test fold is returned.
     """
@@ -93,7 +93,7 @@ def read_trial(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any],
 
 
 def rank_points(found: Sequence[TrialResult], metric: str) -> list[TrialResult]:
-    """Best first; ties keep the grid's order, and what has no mean comes last."""
+    """Points, best first; ties keep the grid's order, and points without a mean come last."""
     sign = 1 if find_metric(metric).lower_is_better else -1
     return sorted(found, key=lambda f: (math.isnan(f.mean), sign * f.mean if not math.isnan(f.mean) else 0.0))
 
@@ -169,6 +169,6 @@ def write_tuned(path: Path, text: str, overwrite: bool) -> None:
     Raises ValueError if there is another one and ``overwrite`` is not set.
     """
     if path.is_file() and path.read_text(encoding="utf-8") != text and not overwrite:
-        raise ValueError(f"{path} is another file than this search would write; add overwrite=true, or remove it.")
+        raise ValueError(f"{path} differs from what this search would write; add overwrite=true, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     records.write_atomically(path, text)

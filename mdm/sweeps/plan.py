@@ -46,15 +46,15 @@ def list_wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     for given in OverridesParser.create().parse_overrides(list(arguments)):
         key = given.get_key_element()
         if given.is_sweep_override() and not given.is_discrete_sweep():
-            raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; use choice(…) or range(…).")
+            raise ValueError(f"A grid is made of lists of values, got {given.input_line}; use choice(…) or range(…).")
         swept = given.is_sweep_override()
         if key == "experiment" and swept:
-            raise ValueError(f"One experiment is run at a time, but {given.input_line} came; give the command once for each.")
+            raise ValueError(f"One experiment is run at a time, got {given.input_line}; give the command once for each.")
         if isinstance(given.value(), Glob):
-            raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; name the options, as penalty=kl,f.")
+            raise ValueError(f"A grid is made of lists of values, got {given.input_line}; name the options, as penalty=kl,f.")
         values[key] = [f"{key}={value}" for value in given.sweep_string_iterator()] if swept else [str(given.input_line)]
         if key == "seed" and not all(value.removeprefix("seed=").isdecimal() for value in values[key]):
-            raise ValueError(f"Seeds are whole numbers, but {given.input_line} came; use seed='range(10)', say.")
+            raise ValueError(f"Seeds are whole numbers, got {given.input_line}; use seed='range(10)', say.")
     empty = [key for key, chosen in values.items() if not chosen]
     if empty:
         raise ValueError(f"A grid has at least one value of each key, but {', '.join(empty)} has none; use seed='range(10)', say.")

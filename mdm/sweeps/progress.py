@@ -18,7 +18,7 @@ log = logging.getLogger("sweep")
 
 
 def read_state(folder: Path, since: float = 0.0) -> str:
-    """finished, failed, running (its log was opened after ``since``, so it may also have been killed) or left."""
+    """``finished``, ``failed``, ``running`` (its log was opened after ``since``; it may also have been killed) or ``left``."""
     if (folder / records.METRICS).is_file():
         return "finished"
     if (folder / records.ERROR).is_file():
@@ -69,7 +69,7 @@ def show_progress(todo: Sequence[PlannedRun], every: float = 1.0, quiet_for: flo
 
 
 def format_progress(counts: dict[str, int], seconds: float) -> str:
-    """``3 done, 2 running, 0 failed, 75 left, about 12 min``; the estimate supposes that the rest takes as long as what is done."""
+    """``3 done, 2 running, 0 failed, 75 left, about 12 min``; the estimate assumes that the rest takes as long as what is done."""
     over = counts["finished"] + counts["failed"]
     text = f"{counts['finished']} done, {counts['running']} running, {counts['failed']} failed, {counts['left']} left"
     remaining = counts["left"] + counts["running"]

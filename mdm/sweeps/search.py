@@ -35,7 +35,12 @@ from mdm.sweeps.experiment import Cell, read_arguments
 
 @dataclass(frozen=True)
 class Search:
-    """The declaration of a search; see the module's docstring."""
+    """The declaration of a search; see the module's docstring.
+
+    >>> grid = {"a.lr": (0.1, 0.2), "a.decay": (0,)}
+    >>> Search("A grid", "paper 000", ("mosi",), 3, {"kl": ("penalty=kl",)}, grid, "mae").points()
+    [{'a.lr': 0.1, 'a.decay': 0}, {'a.lr': 0.2, 'a.decay': 0}]
+    """
 
     title: str
     source: str
@@ -47,7 +52,7 @@ class Search:
     draws: int | None = None
 
     def points(self) -> list[dict[str, Any]]:
-        """The grid's points in its order. More draws contain fewer ones, so that what has been run stays of use."""
+        """The grid's points in its order. More draws contain fewer ones, so runs that are done stay useful."""
         points = [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
         if self.draws is None:
             return points
@@ -70,7 +75,9 @@ def parse_search(cfg: DictConfig) -> Search:
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
     """
     if "search" not in cfg:
-        raise ValueError(f"A search is declared by an experiment, but {cfg.name} has none; choose one, as experiment=search/mdm.")
+        raise ValueError(
+            f"An experiment declares its search in a section, but {cfg.name} has none; choose one, as experiment=search/mdm."
+        )
     # As written: an interpolation in a run's overrides is resolved in that run.
     raw: Any = OmegaConf.to_container(cfg.search, resolve=False)
     needed = {"title", "source", "data", "seeds", "runs", "grid", "select"}
@@ -92,7 +99,7 @@ def parse_search(cfg: DictConfig) -> Search:
     ]
     if wrong or not size:
         raise ValueError(
-            f"A grid maps keys below a group to lists of numbers, words or null, but {', '.join(wrong) or 'an empty one'} came; "
+            f"A grid maps keys below a group to lists of numbers, words or null, got {', '.join(wrong) or 'an empty one'}; "
             "set search.grid, as {model.optimizer.lr: [0.001, 0.0005]}."
         )
     try:
@@ -100,7 +107,7 @@ def parse_search(cfg: DictConfig) -> Search:
     except ValueError as error:
         raise ValueError(f"search.select: {error}") from None
     if draws is not None and not (isinstance(draws, int) and 1 <= draws <= size):
-        raise ValueError(f"Points are drawn among the grid's {size}, but draws={draws} came; set search.draws, null for all.")
+        raise ValueError(f"Points are drawn among the grid's {size}, got draws={draws}; set search.draws, null for all.")
     runs = {str(name): tuple(str(o) for o in overrides) for name, overrides in raw["runs"].items()}
     for name, overrides in runs.items():
         for override in overrides:
@@ -123,7 +130,7 @@ def list_trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     for other in given.others:
         key = other.partition("=")[0].lstrip("+~")
         if key in search.grid:
-            raise ValueError(f"{key} is searched, but {other} came, which would set it in every run; set search.grid in the file.")
+            raise ValueError(f"{key} is searched, got {other}, which would set it in every run; set search.grid in the file.")
     seeds = given.seeds if given.seeds is not None else tuple(range(search.seeds))
     found = []
     for data, (run, overrides) in product(given.data or search.data, search.runs.items()):

@@ -1,4 +1,4 @@
-"""Many runs: what is missing of an experiment or a grid, through any of Hydra's launchers.
+"""Many runs: those that an experiment or a grid still lacks, through any of Hydra's launchers.
 
 Before anything starts, every run is composed and its folder examined: finished ones are left out, a record of another config stops
 the sweep. Each run then leaves ``run.log`` and, if it fails, ``error.txt`` with the traceback, and does not stop the others. What a
@@ -42,7 +42,7 @@ def sweep(
     at_once: int = 1,
     path: Sequence[str] = (),
 ) -> list[PlannedRun]:
-    """Run what is missing; say what is there in the end.
+    """Run what is missing, then report what is finished.
 
     launch: lists of overrides → runs them, in any way and order
     runs_per_task, at_once: runs that one task of the launcher does, and how many of them at a time
@@ -54,8 +54,8 @@ def sweep(
     whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (runs_per_task, at_once))
     if not whole or runs_per_task < 1 or not 1 <= at_once <= runs_per_task:
         raise ValueError(
-            f"A task does at least one run, and at most all of its runs at once, but runs_per_task={runs_per_task} and "
-            f"at_once={at_once} came; set hydra.sweeper."
+            f"A task does at least one run, and at most all of its runs at once, got runs_per_task={runs_per_task} and "
+            f"at_once={at_once}; set hydra.sweeper."
         )
     planned = plan(list_wanted(cfg, arguments), composer)
     began = time.time()
@@ -73,11 +73,11 @@ def sweep(
 
 
 TRIES = 3
-"""Times that a run is begun in a pool whose workers are killed, before it counts as what kills them."""
+"""How often a run is begun in a pool whose workers are killed, before the run itself counts as the cause."""
 
 
 def run_all(todo: Sequence[PlannedRun], launch: Launch, pack: Callable[[list[list[str]]], list[list[str]]]) -> None:
-    """Launch what nobody else is at; wait for what another sweep or job is at, and take it over if that one dies.
+    """Launch the runs that nobody else works on; wait for those of another sweep or job, and take them over if it dies.
 
     A pool that one killed worker has broken is opened again for the rest.
     """
@@ -105,7 +105,7 @@ def run_all(todo: Sequence[PlannedRun], launch: Launch, pack: Callable[[list[lis
 
 
 def launch_jobs(launch: Launch, jobs: list[list[str]]) -> bool:
-    """Whether the launcher's pool broke and is worth another try. What failed outside of a run is said."""
+    """Launch jobs; return whether the launcher's pool broke and is worth another try. Failures outside a run are logged."""
     announce_parent()
     try:
         returns = launch(jobs) or ()
@@ -126,7 +126,7 @@ def launch_jobs(launch: Launch, jobs: list[list[str]]) -> bool:
 
 
 def explain_foreign(error: BaseException) -> str:
-    """What a launcher raised, which need be no mistake of ours."""
+    """What a launcher raised; it need not be our mistake."""
     return explain_error(error) or f"{type(error).__name__}: {join_lines(str(error))}"
 
 

@@ -50,7 +50,7 @@ def find_columns(table: Table, data: str) -> tuple[str, list[Column]]:
     sets = [stands_for] if known else list(table.metrics)
     if any(table.metrics[name] != table.metrics[sets[0]] or table.primary[name] != table.primary[sets[0]] for name in sets):
         raise ValueError(
-            f"Columns of this table are declared for {', '.join(sets)} and differ, so those of data={data} are not known; "
+            f"The columns of this table differ between {', '.join(sets)}, so those of data={data} are unknown; "
             "add it to table.data."
         )
     columns = []
@@ -142,7 +142,7 @@ def read_value(run: Run, metric: str) -> float:
 
 
 def list_decimals(lines: Sequence[Line], column: Column) -> list[int]:
-    """As many as the paper prints, for what both show in percent."""
+    """How many decimals the paper prints, for values in percent."""
     printed = [line.entries[column.metric].printed for line in lines]
     return [value.decimals for value in printed if value is not None and value.unit == "percent"] or [0]
 

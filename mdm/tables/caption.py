@@ -1,4 +1,4 @@
-"""What must be said of a table's numbers, sentence by sentence, in any format."""
+"""The sentences under a table, the same in every format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdm.tables.stars import explain_stars
 from mdm.tables.wording import DATASETS, format_runs, join_names
 
 UNSAID = ("acc2", "f1")
-"""The papers' metrics of which they do not say what becomes of zeros."""
+"""Metrics for which the papers do not say how they count zeros."""
 
 
 def format_title(block: Block) -> str:
@@ -109,12 +109,12 @@ def explain_conventions(blocks: Sequence[Block]) -> list[str]:
     open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and find_metric(c.metric).signed]
     if open_:
         names = join_names(list(dict.fromkeys(c.printed.rpartition("/")[2] for c in open_)))
-        text.append(f"The paper does not say what becomes of zeros in its {names}.")
+        text.append(f"The paper does not say how it counts zeros in its {names}.")
     return text
 
 
 def list_citations(lines: Sequence[Line]) -> list[str]:
-    """Where the values of systems come from that are not built here."""
+    """Where the values of systems that are not built here come from."""
     by_source = dict[str, list[str]]()
     for line in lines:
         if not line.runs:
@@ -136,7 +136,7 @@ SOURCES = {
 
 
 def describe_origin(sheet: Sheet) -> str:
-    """Code and data that made the numbers, of all records where they differ."""
+    """The code and the data behind the numbers; each version where records differ."""
     records = [run.record for block in sheet.blocks for line in block.lines for run in line.runs if run.state == "finished"]
     if not records:
         return "No run has finished."
@@ -154,7 +154,11 @@ def list_records(block: Block) -> list[dict[str, str]]:
 
 
 def format_ranges(seeds: Iterable[int]) -> str:
-    """0 to 9, or 0, 1 and 5 to 7."""
+    """0 to 9, or 0, 1 and 5 to 7.
+
+    >>> format_ranges([0, 1, 5, 6, 7])
+    '0, 1, 5 to 7'
+    """
     parts = []
     for _, group in groupby(enumerate(sorted(seeds)), lambda pair: pair[1] - pair[0]):
         run = [seed for _, seed in group]

@@ -36,26 +36,26 @@ def render_cell(line: Line, column: Column, test: StarTest) -> CellText:
 
 
 def format_printed(entry: Entry) -> str:
-    """As printed, with † where the paper calls it significant; empty where it has no such cell, a dash where it prints one."""
+    """The paper's value, with † where the paper calls it significant; empty without such a cell, a dash where it prints one."""
     if entry.printed is None:
         return ""
     return (entry.printed.value.replace("-", "−") or "–") + ("†" if entry.printed.significant else "")
 
 
 def format_size(line: Line) -> str:
-    """n, or n of those declared."""
+    """The number of finished runs, or ``3/5`` where runs are missing; ``cited`` for a row without runs."""
     if not line.runs:
         return "cited"
     return str(line.finished) if line.finished == len(line.runs) else f"{line.finished}/{len(line.runs)}"
 
 
 STARS = {"crossed": "★", "wilcoxon": "☆", "sign_flip": "☆", "mann_whitney": "☆"}
-"""By the test that gives them: only the first speaks of new videos."""
+"""The star of each test; only the first speaks of new videos."""
 NAMES = {"crossed": "two-way t", "wilcoxon": "Wilcoxon", "sign_flip": "sign-flip", "mann_whitney": "Mann–Whitney"}
 
 
 def list_comparison_heads(test: StarTest) -> list[str]:
-    """Of the comparisons' columns, the first of which has no head."""
+    """The heads of the comparisons' columns; the first column has none."""
     intervals = {
         "crossed": ["difference", "simultaneous 95 %", "variance: runs/videos/both, %"],
         "wilcoxon": ["shift", "exact interval", "rank-biserial"],
@@ -85,7 +85,7 @@ def render_contrast(line: Line, column: Column, table: Table, family: int) -> li
 
 
 def format_effect(found: Evidence, digits: int, test: StarTest, family: int) -> list[str]:
-    """Pairs, size of the difference, and how sure it is, by the test that stars."""
+    """Number of pairs, size of the difference and its interval, as the test that gives the stars has them."""
     crossed = found.crossed
     if test == "crossed":
         n = f"{crossed.pairs}, {crossed.lost} lost" if crossed.lost else str(crossed.pairs)

@@ -1,4 +1,4 @@
-"""From cells to what their runs left on disk, and what may not stand side by side in one table."""
+"""Cells → what their runs left on disk, and the differences that one table must not mix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Placer = Callable[[list[str]], tuple[Path, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Run:
-    """A run that a cell declares, and what there is of it.
+    """A run that a cell declares, and what it left on disk.
 
     state: ``finished``; ``failed``: it left its traceback; ``broken``: it began; ``missing``: nothing
     record: its metrics, empty unless finished; differing: keys of its config that are not as declared
@@ -91,12 +91,12 @@ def read_run(folder: Path, seed: int, declared: Mapping[str, Any], seen: dict[st
 
 
 def select_decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config decides a cell's numbers: neither the seed nor the data's hash, which is compared between records."""
+    """The part of a config that decides a cell's numbers: not the seed, nor the data's hash, which is compared between records."""
     return {key: value for key, value in claims.select_compared(config).items() if key not in ("seed", "data_card")}
 
 
 def find_mixtures(gathered: Sequence[CellRuns]) -> list[str]:
-    """What differs between records that stand in one table and ought not to, a line each; empty if nothing does.
+    """What differs between the records of one table but should not, a line each; empty if nothing does.
 
     Between all: commit, uncommitted changes, versions of libraries. On one data set: the data's hash and what chose the checkpoint.
     In one run: a config that is not what the experiment declares now.
@@ -135,7 +135,7 @@ def take_mixed(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """
     said = [argument for argument in arguments if argument.startswith("mixed=")]
     if set(said) - {"mixed=true", "mixed=false"}:
-        raise ValueError(f"mixed is true or false, but {' '.join(said)} came.")
+        raise ValueError(f"mixed is true or false, got {' '.join(said)}; correct it.")
     return [argument for argument in arguments if argument not in said], said[-1:] == ["mixed=true"]
 
 
@@ -144,7 +144,7 @@ def refuse_mixtures(lines: Sequence[str], gathered: Sequence[CellRuns]) -> None:
     if lines:
         first = next(run.folder for found in gathered for run in found.runs if run.state == "finished")
         raise ValueError(
-            "A table is of runs of the same code, libraries, data and settings, but these differ:\n  "
+            "The runs of a table must share code, libraries, data and settings, but these differ:\n  "
             + "\n  ".join(lines)
-            + f"\nRemove the old records (one is {first}) and run the sweep again, or say mixed=true, and the table will say so."
+            + f"\nRemove the old records (one is {first}) and run the sweep again; or add mixed=true, and the table will say so."
         )

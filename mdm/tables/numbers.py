@@ -14,7 +14,7 @@ from mdm.sweeps.experiment import Row, Table
 from mdm.tables.gather import Run
 
 LEVEL = 0.05
-"""Of a table's stars, all together, and of its simultaneous intervals."""
+"""The error level of all stars of a table together, and of its simultaneous intervals."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a row and a column meet: values by seed, NaN where a metric is not defined; footnotes of the printed value."""
+    """Where a row and a column meet: values by seed, NaN where a metric is not defined; footnotes of the printed value.
+
+    >>> entry = Entry({0: 1.0, 1: 3.0, 2: math.nan}, printed=None)
+    >>> entry.mean, entry.undefined
+    (2.0, 1)
+    """
 
     values: Mapping[int, float]
     printed: Printed | None
@@ -110,7 +115,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows on one data set. ``synthetic``: whether their numbers are of no people; None without a run."""
+    """The rows on one data set. ``synthetic``: whether the data are synthetic; None without a run."""
 
     data: str
     stands_for: str
@@ -138,7 +143,12 @@ class Sheet:
 
 @dataclass
 class Footnotes:
-    """Texts in the order in which they are first referred to, numbered from 1."""
+    """Texts in the order in which they are first referred to, numbered from 1.
+
+    >>> notes = Footnotes()
+    >>> notes.mark("a doubtful value"), notes.mark("another"), notes.mark("a doubtful value")
+    (1, 2, 1)
+    """
 
     texts: list[str] = field(default_factory=list)
 

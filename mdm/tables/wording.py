@@ -1,4 +1,4 @@
-"""How numbers, columns and data sets are called in a table, in any format."""
+"""Numbers and names as a table writes them, the same in every format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ DATASETS = {
 
 
 def format_number(value: float, decimals: int) -> str:
-    """A dash where there is none; no sign before a zero."""
+    """A number with a fixed count of decimals: a dash for NaN, no sign before a zero.
+
+    >>> format_number(-0.5, 2), format_number(-0.001, 2), format_number(math.nan, 2)
+    ('−0.50', '0.00', '–')
+    """
     if math.isnan(value):
         return "–"
     text = f"{abs(value):.{decimals}f}"
@@ -39,7 +43,7 @@ def format_bound(value: float, decimals: int) -> str:
 
 
 def format_shares(shares: tuple[float, float, float]) -> str:
-    """Runs/videos/both in whole percent that add up to 100: the largest takes what rounding leaves. A dash where there is none."""
+    """Runs/videos/both in whole percent that add up to 100: the largest takes what rounding leaves. A dash for NaN."""
     if math.isnan(shares[0]):
         return "–"
     whole = [round(100 * share) for share in shares]
@@ -48,7 +52,11 @@ def format_shares(shares: tuple[float, float, float]) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p: three decimals, or two digits of what is smaller; a dash where there is none."""
+    """A p with three decimals, or with two digits below .001; a dash for NaN.
+
+    >>> format_p(0.0321), format_p(0.00004)
+    ('0.032', '4.0e-05')
+    """
     if math.isnan(p):
         return "–"
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"

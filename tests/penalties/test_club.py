@@ -261,7 +261,7 @@ def test_names_that_are_not_there_are_refused():
         build(pairs=[["language"]])
     with pytest.raises(ValueError, match="but shared is not among them"):
         build(shared="shared")
-    with pytest.raises(ValueError, match=r"direction is paper.*'sideways' came"):
+    with pytest.raises(ValueError, match=r"direction is paper.*'sideways'"):
         build(direction="sideways")
 
 

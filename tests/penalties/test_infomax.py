@@ -486,7 +486,7 @@ def test_pairs_that_are_not_there_are_refused():
 
 @pytest.mark.parametrize("option", ["likelihood", "entropy_space", "covariance", "classes", "prior", "history"])
 def test_unknown_names_are_refused(option):
-    with pytest.raises(ValueError, match=f"InfoMax's {option} is .* or .*, but 'x' came"):
+    with pytest.raises(ValueError, match=f"InfoMax's {option} is .* or .*, got 'x'"):
         build(**{option: "x"})
 
 

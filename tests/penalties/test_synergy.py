@@ -753,7 +753,7 @@ def test_weights_of_parts_are_checked(gammas):
 
 @pytest.mark.parametrize("option", ["divergence", "g", "variables", "mode"])
 def test_unknown_names_are_refused(option):
-    with pytest.raises(ValueError, match=rf"Synergy's {option} is .*, but 'odd' came; set penalty\.objective\.{option}"):
+    with pytest.raises(ValueError, match=rf"Synergy's {option} is .*, got 'odd'; set penalty\.objective\.{option}"):
         build(**{option: "odd"})
 
 

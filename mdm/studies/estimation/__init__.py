@@ -113,7 +113,7 @@ class Estimation(Study):
 
     def __post_init__(self) -> None:
         if not self.layout["rows"] or not self.layout["columns"]:
-            raise ValueError(f"A figure has rows and columns, but {self.layout} came; set study.layout.")
+            raise ValueError(f"A figure has rows and columns, got {self.layout}; set study.layout.")
 
     def plan(self, experiment: Experiment) -> Sequence[CriticCell]:
         """Every critic on every law, with every seed."""

@@ -62,7 +62,7 @@ class CriticCell:
         log(held_out·products) nats cannot be trusted, by whichever critic
     lr: of Adam
 
-    Raises ValueError on numbers out of their range, unknown arguments of the penalty, or a law that is none.
+    Raises ValueError on numbers out of their range, on unknown arguments of the penalty, and on a law that does not exist.
     """
 
     name: str
@@ -91,15 +91,15 @@ class CriticCell:
             )
         if not self.marks or list(self.marks) != sorted(set(self.marks)) or self.marks[0] < 1 or not self.lr > 0:
             raise ValueError(
-                "A critic takes at least one step, of positive size, and is measured after increasing numbers of them, but "
-                f"marks={list(self.marks)} and lr={self.lr} came; set study.cell.marks and study.cell.lr."
+                "A critic takes at least one step, of positive size, and is measured after increasing numbers of them, got "
+                f"marks={list(self.marks)} and lr={self.lr}; set study.cell.marks and study.cell.lr."
             )
         least = min(self.batch_size, self.held_out, self.batch_size if self.rows is None else self.rows)
         if least < max(2, self.modalities) or (self.rows is not None and self.rows < self.batch_size) or self.products < 1:
             raise ValueError(
                 "Modalities are re-paired among at least as many rows as there are modalities, in batches no larger than the "
-                f"training set, but batch_size={self.batch_size}, rows={self.rows}, held_out={self.held_out} and "
-                f"products={self.products} came with {self.modalities} modalities; set study.cell or study.settings."
+                f"training set, got batch_size={self.batch_size}, rows={self.rows}, held_out={self.held_out} and "
+                f"products={self.products} with {self.modalities} modalities; set study.cell or study.settings."
             )
 
 
@@ -242,7 +242,7 @@ def plan_cells(
     critics: name → ``measures``, ``penalty``; how they are drawn
     cell: keys that all share
 
-    Raises ValueError if there is no cell, on a name that is none, and where `CriticCell` does.
+    Raises ValueError if there is no cell, on an unknown name, and where `CriticCell` does.
     """
     cells = []
     for setting, own in settings.items():

@@ -88,9 +88,7 @@ def pick_examples(rows: Rows, critic: str, k: int) -> Rows:
     Raises ValueError unless 1 ≤ k ≤ half of the segments.
     """
     if not 1 <= k <= len(rows) // 2:
-        raise ValueError(
-            f"There are examples at both ends of {len(rows)} segments, but examples={k} came; use 1 to {len(rows) // 2}."
-        )
+        raise ValueError(f"There are examples at both ends of {len(rows)} segments, got examples={k}; use 1 to {len(rows) // 2}.")
     ordered = sorted(rows, key=lambda row: row[critic])
     return [{"end": "L"} | row for row in ordered[:k]] + [{"end": "H"} | row for row in ordered[: -k - 1 : -1]]
 

@@ -65,8 +65,8 @@ def measure_ratios(trained: Trained, of: Inferred, permutations: int) -> list[Ro
     """
     if 1 / (1 + permutations) > LEVEL:
         raise ValueError(
-            f"Dependence is told from chance at p <= {LEVEL}, which takes {round(1 / LEVEL) - 1} permutations, but {permutations} "
-            "came; set study.permutations."
+            f"Dependence is told from chance at p <= {LEVEL}, which takes {round(1 / LEVEL) - 1} permutations, got {permutations}; "
+            "set study.permutations."
         )
     rng = np.random.default_rng(derive(int(trained.record["seed"]), "factor permutations"))
     rows: list[Row] = []

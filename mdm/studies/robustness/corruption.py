@@ -66,7 +66,7 @@ def list_settings(
 
     kept: lists of modalities; an empty one removes all; corruptions: names; levels: those of noise
 
-    Raises ValueError, naming the key, if there are none of them, a corruption is unknown or a level is outside [0, 1].
+    Raises ValueError, naming the key, if a list is empty, a corruption is unknown or a level is outside [0, 1].
     """
     kept, corruptions, levels = list(kept), list(corruptions), list(levels or [])
     if not kept or not corruptions or not set(corruptions) <= set(CORRUPTIONS):
@@ -97,8 +97,8 @@ def corrupt(batch: Batch, setting: Corruption, *, means: Mapping[str, Float[Tens
     missing = [m for m in setting.kept if m not in batch.sequences]
     if missing or set(setting.kept) == set(batch.sequences):
         raise ValueError(
-            f"Some modalities of {', '.join(batch.sequences)} are kept and at least one is removed, but "
-            f"{', '.join(setting.kept) or 'none'} came; correct study.kept."
+            f"Some modalities of {', '.join(batch.sequences)} are kept and at least one is removed, got "
+            f"{', '.join(setting.kept) or 'none'}; correct study.kept."
         )
     sequences = dict(batch.sequences)
     for m, steps in batch.sequences.items():
