@@ -85,6 +85,9 @@ def test_the_train_mean_stands_beside_the_test_score(config):
     label = [float(r["label"]) for r in table(folder_of(cfg) / "predictions.csv")]
     assert record["test_of_train_mean"]["mae"] == pytest.approx(np.abs(np.array(label) - np.float32(mean)).mean(), abs=1e-6)
     assert record["test_of_train_mean"]["corr"] is None
+    valid = np.concatenate([batch.label.numpy() for batch in splits.valid()])
+    assert record["valid_of_train_mean"]["mae"] == pytest.approx(np.abs(valid - np.float32(mean)).mean(), abs=1e-6)
+    assert record["valid_of_train_mean"].keys() == record["test_of_train_mean"].keys()
 
 
 def test_a_run_alone_equals_the_same_run_second_in_a_process(config, tmp_path):
@@ -334,7 +337,7 @@ def test_real_three_modality_data_beat_the_train_mean(config, real_data, tmp_pat
 
 @pytest.mark.real_data
 def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data, tmp_path):
-    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi")
+    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi", options={"words": {"row_offset": 1}})
     stores = f"paths.data={tmp_path}/stores"
     record = run(config("data=mosi", "model=lmf", "trainer.max_epochs=3", stores, small=False))
     assert record["modalities"] == ["language"]

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.ef_lstm import concatenate_steps
-from mdm.backbones.layers import Steps, at_last_step, expand_option, last_state, real_steps_first, regressor
+from mdm.backbones.layers import Steps, at_last_step, expand_option, last_state, real_steps_first, regressor, replace_unknown
 from mdm.backbones.mfn import CellStates, DeltaMemory
 from mdm.estimators import mmd2, mmd2_to_standard_normal
 from mdm.hints import Share, Size
@@ -259,7 +259,8 @@ class Decoder(nn.Module):
         found = self.output(self.states(factors, target.mask.shape[1])[target.mask]).float()
         wanted = target.values[target.mask]
         if self.tokens:
-            return F.cross_entropy(found, wanted.long(), reduction="sum") / max(len(wanted), 1) / math.log(found.shape[1])
+            wanted = replace_unknown(wanted, found.shape[1])
+            return F.cross_entropy(found, wanted, reduction="sum") / max(len(wanted), 1) / math.log(found.shape[1])
         return F.mse_loss(found, wanted, reduction="sum") / max(wanted.numel(), 1)
 
 

@@ -24,16 +24,16 @@ def read_mult(
 ) -> Segments:
     """One pickle {train, valid, test} → vision, text (word vectors), audio [n, time, dim], labels [n, 1, 1], id [n, …].
 
-    Padding is zeros in front. ``aligned``: whether the three share their steps; by default they do where they
-    have equally many (50, 50, 50), and do not in the ``noalign`` files (50, 375, 500). Aligned segments
+    Padding is zeros in front. ``aligned``: whether the three share their steps; by default they do where the training fold
+    has equally many (50, 50, 50), and do not in the ``noalign`` files (50, 375, 500). Aligned segments
     lose only steps that are zero in all three; others lose each modality's own padding.
 
     Raises ValueError if the file is missing, is no plain pickle, or has another form.
     """
-    folds, files = load_folds(source, "mult")
+    folds, files, left = load_folds(source, "mult")
     tables = {fold: Columns(content, "labels", f"format=mult: {fold}") for fold, content in folds.items()}
     if aligned is None:
-        aligned = all(len(columns.steps(KEYS.values())) < 2 for columns in tables.values())
+        aligned = len(tables["train"].steps(KEYS.values())) < 2
     rows = []
     for fold, columns in tables.items():
         for k in range(columns.n):
@@ -50,4 +50,5 @@ def read_mult(
         clip_labels=clip_labels,
         name=name,
         aligned=tuple(KEYS) if aligned else (),
+        notes=left,
     )

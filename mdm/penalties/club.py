@@ -48,6 +48,7 @@ class Club(Penalty):
     """
 
     lowers = True
+    bound_from = "above"
 
     def __init__(
         self,

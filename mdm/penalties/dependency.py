@@ -53,7 +53,8 @@ class Dependency(Penalty):
     lipschitz, for wasserstein; the divergences need none, it only loosens their bound:
         ``gradient_penalty``, nearly right: T is 1-Lipschitz only about the rows and only nearly, so that estimates may exceed the
             distance by some per cent
-        ``spectral_norm``, valid, but slopes shrink from layer to layer, so that plain networks attain half of the distance
+        ``spectral_norm``, valid in evaluation mode (see `Critic`), but slopes shrink from layer to layer, so that plain networks
+            attain half of the distance
         ``orthonormal``, valid, and attains nine tenths of it, at some times the cost of a step
         ``none``: not the distance, which then has no finite estimate unless the output is bounded
     gradient_penalty_weight: of the term added to the critic's loss
@@ -82,6 +83,7 @@ class Dependency(Penalty):
     """
 
     lowers = False
+    bound_from = "below"
 
     log_average: Tensor
 

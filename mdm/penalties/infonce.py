@@ -58,6 +58,7 @@ class InfoNCE(Penalty):
     """
 
     lowers = False
+    bound_from = "below"
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from mdm.data.base import UNKNOWN
 from mdm.runs.members import make
 from mdm.training.product import batch_lengths, product, shifts
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
@@ -208,6 +209,27 @@ def test_shapes_are_as_declared(case):
     for term in backbone.own_terms(batch, encoded, fusion).values():
         assert term.shape == ()
         assert torch.isfinite(term)
+
+
+@pytest.mark.parametrize("case", [case for case in EVERY if case[2] == "words"], ids=name_of)
+def test_words_of_other_folds_move_no_weight_and_are_unknown(case):
+    """The same draws with three more words that training has not: every weight and buffer to the bit."""
+    model, options, kind, backbone = case
+    spec, batch = spec_of(kind), batch_of(kind)
+    words = Feature(WORDS.dim, tokens=True, vocabulary=(*WORDS.vocabulary, "a", "w55", "z"), others=3)
+    torch.manual_seed(0)
+    other = make(
+        OmegaConf.merge(CONFIGS[model].backbone, options), spec=replace(spec, features={**spec.features, "language": words})
+    )
+    state = backbone.state_dict()
+    assert {name: t.shape for name, t in other.state_dict().items()} == {name: t.shape for name, t in state.items()}
+    assert all(torch.equal(value, state[name]) for name, value in other.state_dict().items())
+    read = batch.sequences["language"]
+    new, unknown = (Sequence(torch.where(read.values % 3 == 0, word, read.values), read.mask) for word in (13, UNKNOWN))
+    made = [
+        deepcopy(other).eval()(replace(batch, sequences={**batch.sequences, "language": sequence})) for sequence in (new, unknown)
+    ]
+    assert_same(*made, atol=0)
 
 
 @pytest.mark.parametrize("where", ["front", "back", "inside"])
