@@ -337,7 +337,7 @@ def test_real_three_modality_data_beat_the_train_mean(config, real_data, tmp_pat
 
 @pytest.mark.real_data
 def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data, tmp_path):
-    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi")
+    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi", options={"words": {"row_offset": 1}})
     stores = f"paths.data={tmp_path}/stores"
     record = run(config("data=mosi", "model=lmf", "trainer.max_epochs=3", stores, small=False))
     assert record["modalities"] == ["language"]

@@ -30,7 +30,7 @@ def read_mult(
 
     Raises ValueError if the file is missing, is no plain pickle, or has another form.
     """
-    folds, files = load_folds(source, "mult")
+    folds, files, left = load_folds(source, "mult")
     tables = {fold: Columns(content, "labels", f"format=mult: {fold}") for fold, content in folds.items()}
     if aligned is None:
         aligned = len(tables["train"].steps(KEYS.values())) < 2
@@ -50,4 +50,5 @@ def read_mult(
         clip_labels=clip_labels,
         name=name,
         aligned=tuple(KEYS) if aligned else (),
+        notes=left,
     )
