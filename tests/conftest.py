@@ -77,11 +77,11 @@ def real_data() -> Path:
 IN_TURN = """
 import json, sys
 from mdm.__main__ import run_command
-from mdm.boundary import ended
+from mdm.boundary import exit_on_error
 
 for arguments in json.loads(sys.argv[1]):
     print("$ mdm", *arguments, flush=True)
-    with ended():
+    with exit_on_error():
         run_command(arguments)
 """
 

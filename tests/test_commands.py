@@ -227,8 +227,8 @@ def test_every_script_has_the_boundary(name):
         .read_text()
         .endswith(
             (
-                'if __name__ == "__main__":\n    with ended():\n        main(sys.argv[1:])\n',
-                'if __name__ == "__main__":\n    with ended():\n        sys.exit(main(sys.argv[1:]))\n',
+                'if __name__ == "__main__":\n    with exit_on_error():\n        main(sys.argv[1:])\n',
+                'if __name__ == "__main__":\n    with exit_on_error():\n        sys.exit(main(sys.argv[1:]))\n',
             )
         )
     )

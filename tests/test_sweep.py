@@ -251,14 +251,14 @@ def test_a_pool_shares_out_the_gpus_to_living_workers(monkeypatch, tmp_path):
 POOL = """
 import os, sys, time
 import joblib
-from mdm.workers import as_parent, die_with_parent, in_pool
+from mdm.workers import announce_parent, die_with_parent, is_in_pool
 
 def work(i):
-    assert in_pool()
+    assert is_in_pool()
     print(os.getpid(), flush=True)
     time.sleep(60)
 
-as_parent()
+announce_parent()
 joblib.Parallel(n_jobs=2, initializer=die_with_parent)(joblib.delayed(work)(i) for i in range(2))
 """
 

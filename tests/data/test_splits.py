@@ -41,7 +41,7 @@ def table(seed=0, **fields):
         "name": "tiny",
         "ids": tuple(f"s{i}" for i in range(n)),
         "fold": fold,
-        "group": np.array([f"v{i // 2}" for i in range(n)]),
+        "group": np.array([f"v{i // 2}{fold[i]}" for i in range(n)]),
         "label": np.clip(rng.standard_normal((n, 1)), -3, 3).astype(np.float32),
         "targets": ("sentiment",),
         "label_range": (-3.0, 3.0),
@@ -709,7 +709,7 @@ def partly(segments):
     fold[-3:] = "unlabeled"
     label = segments.label.copy()
     label[-3:] = np.nan
-    return replace(segments, fold=fold, label=label)
+    return replace(segments, fold=fold, label=label, group=np.array([*segments.group[:-3], "u0", "u1", "u2"]))
 
 
 def test_unlabelled_segments_join_the_training_batches_only(partly):
@@ -742,7 +742,13 @@ def test_unlabelled_segments_move_no_labelled_one(partly):
 
 
 def test_a_division_leaves_the_unlabelled_alone(partly):
-    splits = Splits(partly, batch_size=4, unlabeled=1, folds=lambda s: np.array((["train", "valid", "test"] * len(s))[: len(s)]))
+    splits = Splits(
+        partly,
+        batch_size=4,
+        unlabeled=1,
+        groups="shared",
+        folds=lambda s: np.array((["train", "valid", "test"] * len(s))[: len(s)]),
+    )
     assert splits.sizes["unlabeled"] == 3
     assert all(torch.isfinite(batch.label).all() for batch in splits.in_order("train"))
 
