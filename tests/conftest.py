@@ -67,7 +67,7 @@ def half_precision():
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real files: MDM_REAL_DATA, or ``data`` with ``mosi`` in it in a folder beside the clone or above; skips without."""
+    """The real files: MDM_REAL_DATA, or a folder ``data`` that has ``mosi``, below a neighbour of the clone or of what it is in."""
     given = os.environ.get("MDM_REAL_DATA")
     beside = (mosi.parent for above in ROOT.parents for mosi in sorted(above.glob("*/data/mosi")))
     folder = Path(given) if given else next(beside, None)
