@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from mdm.data.base import Segments
+from mdm.data.leaks import describe_leaks
 from mdm.formats.prepare import formats, prepare
 
 
@@ -36,7 +38,9 @@ def stored(tmp_path: Path) -> Callable[..., Segments]:
 
     def through(format: str, source: Path, **options: Any) -> Segments:
         read = formats()[format](source, name="tiny", **options)
-        same(read, prepare(format, source, tmp_path / "out" / "store", name="tiny", overwrite=True, options=options))
+        groups = "shared" if options.get("split") == "paper" else "apart"
+        store = prepare(format, source, tmp_path / "out" / "store", name="tiny", overwrite=True, groups=groups, options=options)
+        same(replace(read, source={**read.source, **describe_leaks(read, groups)}), store)
         return read
 
     return through
