@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,15 +77,6 @@ def csd(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of real files, by MDM_REAL_DATA or beside the repository; skips where it is absent."""
-    folder = Path(os.environ.get("MDM_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; set MDM_REAL_DATA")
-    return folder
 
 
 @pytest.fixture(scope="session")
