@@ -115,8 +115,6 @@ class Welch(Statistic):
 from matplotlib.figure import Figure
 
 from mdm.runs import records
-from mdm.statistics import verdicts
-from mdm.statistics.verdicts import Statistic
 from mdm.studies import Frames, Study, Tables
 
 

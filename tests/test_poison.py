@@ -133,9 +133,9 @@ def check_folds(train, tmp_path, segments, options, columns=COLUMNS):
 @pytest.mark.parametrize(
     "options",
     [
-        ("model=eflstm", "penalty=kl"),  # a word embedding
+        ("model=eflstm", "penalty=kl", "model.backbone.embedding_dim=8"),  # a word embedding
         ("model=mmim",),  # a small transformer from its config, and a penalty of its own
-        ("model=mfm",),  # a decoder that has an output for each word
+        ("model=mfm", "model.backbone.embedding_dim=8"),  # a decoder that has an output for each word
     ],
 )
 def test_no_weight_sees_another_fold(train, tmp_path, options):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
 from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, return_batch
 from mdm.data.checks import check
-from mdm.data.copies import hash_labelled
+from mdm.data.leaks import Groups, check_groups, hash_labelled, warn_of_copies
 from mdm.data.rows import take
 from mdm.data.seal import Sealed
 from mdm.data.views import ModalityReader
@@ -43,9 +43,12 @@ class Splits:
         a little less random
     unlabeled: unlabelled segments that join each labelled one in a training batch, for models that learn from them
     overfit: so many training batches, or this share of them, the same in every epoch and for critics; None for all
+    groups: ``apart``: no group (video, speaker) may be in two folds; ``shared``: some are, knowingly
     workers: processes that prepare batches; 0 reads in the main process, the fastest for sets of MOSI's size
 
-    Raises ValueError if a fold is empty, a modality or text kind is not there, or an argument is out of range.
+    ``shared_groups`` counts those of several folds.
+
+    Raises ValueError if a fold is empty, a group is in two, a modality or text kind is not there, or an argument is out of range.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Splits:
         by_length: bool = False,
         unlabeled: int = 0,
         overfit: int | float | None = None,
+        groups: Groups = "apart",
     ):
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
@@ -77,6 +81,8 @@ class Splits:
                 f"{segments.name}: each of train, valid and test must hold a segment, but {', '.join(empty)} hold none; "
                 "check the folds of the store, or declare a division with data.folds."
             )
+        self.shared_groups = check_groups(segments, fold, groups)
+        warn_of_copies(segments, fold)
         rows[UNLABELED] = np.flatnonzero(fold == UNLABELED)
         if unlabeled < 0 or (unlabeled and len(rows[UNLABELED]) == 0):
             raise ValueError(

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mdm.data.leaks import Groups
 from mdm.hints import Count, Positive, Range, Size, format_value, is_plain, require, require_known
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
@@ -38,6 +39,7 @@ class DataGroup:
     text: str | None
     modalities: Sequence[str] | None
     folds: Member | None
+    groups: Groups
     scale: Literal["standard", "maxabs", "none"]
     unlabeled: Count
     max_steps: Size | None

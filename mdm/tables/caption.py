@@ -28,6 +28,7 @@ def render_caption(sheet: Sheet) -> list[str]:
     lines = [line for block in sheet.blocks for line in block.lines]
     said = [f"MIXED, as asked for. Records differ in {what}." for what in sheet.mixed]
     said += [explain_synthetic(block) for block in sheet.blocks if block.synthetic]
+    said += explain_shared_groups(sheet.blocks)
     said += list_unfinished(sheet.blocks)
     said.append(explain_cells(lines))
     said += explain_conventions(sheet.blocks)
@@ -46,6 +47,20 @@ def explain_synthetic(block: Block) -> str:
         if known
         else ": its numbers say nothing about people."
     )
+
+
+def explain_shared_groups(blocks: Sequence[Block]) -> list[str]:
+    """Of which data sets groups are in several folds, as their config allows."""
+    said = []
+    for block in blocks:
+        finished = [run.record for line in block.lines for run in line.runs if run.state == "finished"]
+        counts = {record["shared_groups"] for record in finished if record.get("shared_groups")}
+        if counts:
+            said.append(
+                f"In {block.data} {format_ranges(counts)} groups (videos, speakers) are in several folds, as data.groups=shared "
+                "allows: segments that are tested have relatives that were trained on or chosen by."
+            )
+    return said
 
 
 def list_unfinished(blocks: Sequence[Block]) -> list[str]:

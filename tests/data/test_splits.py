@@ -41,7 +41,7 @@ def table(seed=0, **fields):
         "name": "tiny",
         "ids": tuple(f"s{i}" for i in range(n)),
         "fold": fold,
-        "group": np.array([f"v{i // 2}" for i in range(n)]),
+        "group": np.array([f"v{i // 2}{fold[i]}" for i in range(n)]),
         "label": np.clip(rng.standard_normal((n, 1)), -3, 3).astype(np.float32),
         "targets": ("sentiment",),
         "label_range": (-3.0, 3.0),
@@ -629,15 +629,16 @@ def test_like_refuses_other_features(segments, change, message):
 
 def test_like_reads_words_by_what_they_are(segments):
     """Another store has another vocabulary: the same words have the same ids here, and a word that the data have not is unknown."""
-    words = segments.text["words"]
+    known = segments.rows(np.flatnonzero(segments.fold != "test"))
+    words = known.text["words"]
     turned = np.array([0, 1, *range(len(VOCABULARY), 1, -1)], dtype=np.int32)  # w02 is 20, …, w19 is 3; 2 is a new word
     vocabulary = ("<pad>", "<unk>", "new", *reversed(VOCABULARY[2:]))
     splits = Splits(segments)
-    same = splits.like(replace(segments, text={"words": Ragged(turned[words.values], words.offsets, vocabulary)}, aligned=()))
-    assert all(equal(a, b) for a, b in zip(splits.valid(), same.valid(), strict=True))
+    same = splits.like(replace(known, text={"words": Ragged(turned[words.values], words.offsets, vocabulary)}, aligned=()))
+    assert all(equal(a, b) for a, b in zip(splits.valid(), same.in_order("valid"), strict=True))
     new = np.full_like(words.values, 2)
-    strange = splits.like(replace(segments, text={"words": Ragged(new, words.offsets, vocabulary)}, aligned=()))
-    language = next(iter(strange.valid())).sequences["language"]
+    strange = splits.like(replace(known, text={"words": Ragged(new, words.offsets, vocabulary)}, aligned=()))
+    language = next(iter(strange.in_order("valid"))).sequences["language"]
     assert set(language.values[language.mask].tolist()) == {UNKNOWN}
 
 
@@ -709,7 +710,7 @@ def partly(segments):
     fold[-3:] = "unlabeled"
     label = segments.label.copy()
     label[-3:] = np.nan
-    return replace(segments, fold=fold, label=label)
+    return replace(segments, fold=fold, label=label, group=np.array([*segments.group[:-3], "u0", "u1", "u2"]))
 
 
 def test_unlabelled_segments_join_the_training_batches_only(partly):
@@ -742,7 +743,13 @@ def test_unlabelled_segments_move_no_labelled_one(partly):
 
 
 def test_a_division_leaves_the_unlabelled_alone(partly):
-    splits = Splits(partly, batch_size=4, unlabeled=1, folds=lambda s: np.array((["train", "valid", "test"] * len(s))[: len(s)]))
+    splits = Splits(
+        partly,
+        batch_size=4,
+        unlabeled=1,
+        groups="shared",
+        folds=lambda s: np.array((["train", "valid", "test"] * len(s))[: len(s)]),
+    )
     assert splits.sizes["unlabeled"] == 3
     assert all(torch.isfinite(batch.label).all() for batch in splits.in_order("train"))
 
