@@ -230,7 +230,7 @@ def test_four_seeds_cannot_tell(outputs):
 def test_groups_that_are_in_several_folds_are_said(outputs):
     outputs.fill({"none": NONE, "kl": BETTER})
     assert not any("data.groups" in said for said in render_caption(outputs.sheet(declare_table())))
-    for seed in SEEDS:
+    for seed in range(SEEDS):
         shutil.rmtree(outputs.place(["data=synthetic", "penalty=kl", f"seed={seed}"])[0])
         outputs.write("kl", seed, BETTER[seed], shared_groups=7)
     said = next(said for said in render_caption(outputs.sheet(declare_table())) if "data.groups" in said)
