@@ -79,7 +79,7 @@ def test_metrics_may_differ_between_data_sets():
         (["trainer.max_epochs=3,5"], "give trainer.max_epochs one value, or sweep without experiment="),
         (["seed=range(0)"], "seed=range.0. is empty; use seed="),
         (["seed=interval(0,1)"], "Runs are chosen by lists of values, got seed=interval.0,1."),
-        (["model=glob(*)"], "Runs are chosen by lists of values, but model=glob"),
+        (["model=glob(*)"], "Runs are chosen by lists of values, got model=glob"),
         (["experiment=a", "experiment=b"], "One experiment is read at a time, got experiment=a experiment=b"),
         (["seed=a"], r"Seeds are whole numbers, got seed=a; use seed='range\(10\)'"),
         (["model=tfn"], "No row of this table runs with model=tfn on synthetic, synthetic_mosei; its rows are none: model=eflstm"),

@@ -2,8 +2,9 @@
 
     mdm verify [folder …]     outputs if none is named
 
-Reads every record and store below the folders and compares it with its hashes. Names what was edited, damaged or lost, what a killed process left half written, and
-runs that began and did not finish; exits with status 1 if there is anything to name. Repairs nothing.
+Reads every record and store below the folders and compares it with its hashes. Names what was edited, damaged or lost, what a
+killed process left half written, and runs that began and did not finish; exits with status 1 if there is anything to name.
+Repairs nothing.
 """
 
 import os

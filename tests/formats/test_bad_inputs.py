@@ -134,7 +134,7 @@ ARGUMENTS: list[tuple[str, list[str], str]] = [
     ("mird", ["format=" + "x" * 5000], "format must be one of"),
     ("mird", ["frmat=mird"], "Arguments must be key=value with keys of configs/prepare.yaml"),
     ("mird", ["mird"], "Arguments must be key=value"),
-    ("mird", ["source"], "Each key must be given once, but source came twice"),
+    ("mird", ["source"], "Each key must be given once, got source twice"),
     ("mird", ["--overwrite"], "Arguments must be key=value"),
     ("mird", ["=x"], "Arguments must be key=value"),
     ("mird", ["options.label_range=[1"], "Arguments must be key=value"),
