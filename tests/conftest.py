@@ -45,6 +45,25 @@ def config(tmp_path):
 
 
 @pytest.fixture
+def fit():
+    """(config, folder, change of the learner before it trains) → (learner, splits), trained outside a record."""
+    from mdm.ownership import own
+    from mdm.runs.build import build_learner, build_splits
+    from mdm.runs.trainer import build_trainer
+
+    def train(cfg, folder, change=lambda learner: None):
+        splits = build_splits(cfg)
+        learner = build_learner(cfg, splits)
+        change(learner)
+        folder.mkdir(parents=True, exist_ok=True)
+        with own(folder) as owner:
+            build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
+        return learner, splits
+
+    return train
+
+
+@pytest.fixture
 def half_precision():
     """Autocast to bfloat16, as a context.
 
@@ -67,10 +86,12 @@ def half_precision():
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real features."""
-    folder = Path(os.environ.get("MDM_REAL_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data: set MDM_REAL_DATA (looked in {folder})")
+    """The real files: MDM_REAL_DATA, or a folder ``data`` that has ``mosi``, below a neighbour of the clone or of what it is in."""
+    given = os.environ.get("MDM_REAL_DATA")
+    beside = (mosi.parent for above in ROOT.parents for mosi in sorted(above.glob("*/data/mosi")))
+    folder = Path(given) if given else next(beside, None)
+    if folder is None or not folder.is_dir():
+        pytest.skip(f"no real data: set MDM_REAL_DATA (looked in {given or f'folders beside {ROOT} and above'})")
     return folder
 
 

@@ -187,8 +187,11 @@ def card_view(card: Mapping[str, Any]) -> Group:
     facts.add_row("training mean", mean)
     facts.add_row("aligned", ", ".join(card["aligned"]) or "nothing")
     for key, value in source.items():
-        if key not in ("files", "options", "cleaned"):
+        if key not in ("files", "options", "cleaned", "joins"):
             facts.add_row(key.replace("_", " "), _brief(value))
+    for joined, measured in source.get("joins", {}).items():
+        for what, found in measured.items():
+            facts.add_row(f"join of {joined}: {what.replace('_', ' ')}", _brief(found).replace("_", " "))
     for option, value in source["options"].items():
         facts.add_row(f"options.{option}", _brief(value))
     for file, digest in source["files"].items():

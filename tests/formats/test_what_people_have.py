@@ -13,10 +13,11 @@ import pytest
 from mdm.data.base import Segments
 from mdm.formats.base import find_groups, list_unread
 from mdm.formats.features import clean_features, find_sentinels
-from mdm.formats.mfn_h5 import read_mfn_h5
+from mdm.formats.mfn_h5 import name_targets, read_mfn_h5
 from mdm.formats.misa import read_misa
 from mdm.formats.mmim import read_mmim
 from mdm.formats.mmsa import read_mmsa
+from mdm.formats.mult import read_emotions, read_mult
 from mdm.formats.scale import FEWEST, label_bounds
 from mdm.formats.values import read_words, split_words
 from mdm.metrics import evaluate
@@ -26,12 +27,12 @@ FOLDS = ("train", "valid", "test")
 
 def mird_file(labels: Any, n: int = 10, **further: Any) -> dict[str, Any]:
     draw = np.random.default_rng(0)
-    columns = {
-        "raw_text": ["it was good"] * n,
-        "audio": draw.normal(size=(n, 4, 2)).astype(np.float32),
-        "video": draw.normal(size=(n, 3, 2)).astype(np.float32),
-    }
-    return {fold: {**columns, "labels": np.resize(labels, n), **further} for fold in FOLDS}
+
+    def fold() -> dict[str, Any]:
+        audio, video = (draw.normal(size=(n, steps, 2)).astype(np.float32) for steps in (4, 3))
+        return {"raw_text": ["it was good"] * n, "audio": audio, "video": video, "labels": np.resize(labels, n), **further}
+
+    return {name: fold() for name in FOLDS}
 
 
 # The scale of labels --------------------------------------------------------------------------------------
@@ -221,3 +222,35 @@ def test_the_files_of_ict_mmmo_are_joined_row_by_row(real_data: Path) -> None:
     assert set(joins) == {"vectors and audio", "vectors and video", "audio and video"}
     assert all(found["lengths_by_rows"]["best_row_offset"] == 0 for found in joins.values())
     assert joins["audio and video"]["lengths_by_rows"]["correlation"] > 0.5
+
+
+# Several targets ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_data
+def test_cases_of_several_targets(cases: Path) -> None:
+    emotions = read_mult(cases / "mult_iemocap_data.pkl")
+    assert emotions.targets == ("neutral", "happy", "sad", "angry")
+    assert emotions.label_range == (0, 1)
+    assert emotions.label[:3].tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [1, 0, 1, 0]]
+    classes = read_mfn_h5(cases / "h5_onehot")
+    assert classes.targets == ("class_0", "class_1", "class_2")
+    assert classes.label[:3].tolist() == [[0, 1, 0], [0, 1, 0], [1, 0, 0]]
+    metrics = evaluate(classes.label, classes.label, classes.label_range, classes.targets)
+    assert metrics["accuracy"] == 1
+
+
+def test_emotions_are_marked_once_each() -> None:
+    assert read_emotions([[1, 0], [0, 1], [1, 0], [0, 1]], "x").tolist() == [0, 1, 0, 1]
+    for value in ([[1, 1], [0, 1], [1, 0], [0, 1]], [[0.5, 0.5]] * 4, [[1, 0]] * 3, "x"):
+        with pytest.raises(ValueError, match="x's label must mark no or yes for each of neutral, happy, sad, angry, but is"):
+            read_emotions(value, "x")
+
+
+def test_columns_of_labels_in_hdf5() -> None:
+    y = {fold: np.array([[1, 7.0], [2, 3]]) for fold in FOLDS}
+    assert name_targets({"joy": 1}, y) == {"joy": 1}
+    assert name_targets(None, {fold: labels[:, :1] for fold, labels in y.items()}) == {"sentiment": 0}
+    for targets, tables in ((None, y), ({"joy": 2}, y), (None, {**y, "test": y["test"][:, :1]})):
+        with pytest.raises(ValueError, match=r"y must have the columns that targets names, .*pass options\.targets\."):
+            name_targets(targets, tables)
