@@ -464,7 +464,7 @@ def test_columns_of_data_that_are_not_declared():
     assert (stands_for, [(c.metric, c.printed) for c in columns]) == ("gaussian", [("mae", ""), ("acc2_pos", "")])
     assert [c.printed for c in find_columns(same, "mosei")[1]] == ["mae", "acc2"]
     other = declare_table(metrics={"mosi": METRICS, "pom": {"mae": "mae"}})
-    with pytest.raises(ValueError, match=r"declared for mosi, pom and differ, so those of data=gaussian are not known"):
+    with pytest.raises(ValueError, match=r"of this table differ between mosi, pom, so those of data=gaussian are unknown"):
         find_columns(other, "gaussian")
 
 
