@@ -31,7 +31,7 @@ def pairs():
             yield pytest.param(model, penalty, marks=pytest.mark.slow if (i + j) % 4 else ())
 
 
-@pytest.mark.parametrize(("model", "penalty"), pairs())
+@pytest.mark.parametrize(("model", "penalty"), list(pairs()))
 def test_trains_two_epochs(config, model, penalty):
     steps = ["penalty.critic.steps=2"] if penalty in CRITICS else []
     if DATA[model] != "synthetic" and penalty == "infomax":  # its pairs are of language by default

@@ -202,7 +202,7 @@ def cases(broad: bool, slow: bool) -> Iterator[pytest.param]:
 def pytest_generate_tests(metafunc):
     slow = "not slow" not in metafunc.config.getoption("markexpr")
     if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", cases(metafunc.function.__name__ in BROAD, slow), indirect=True)
+        metafunc.parametrize("case", list(cases(metafunc.function.__name__ in BROAD, slow)), indirect=True)
     for fixture, kinds in (("paired", PAIRED), ("worded", {"words"})):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, [param for param in cases(True, slow) if param.values[0][2] in kinds])

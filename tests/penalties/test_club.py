@@ -176,6 +176,7 @@ def test_lowering_it_makes_the_representations_independent():
     assert size > 0.3
 
 
+@pytest.mark.slow
 def test_shrinking_a_representation_deceives_only_the_literal_form():
     """ρ = 0.95, y a tenth as large: with log variances in [−1, 1] and no normalising, q cannot even say that it fits."""
     rng = torch.Generator().manual_seed(0)
