@@ -479,16 +479,3 @@ def test_the_command_runs_what_is_missing_in_a_pool(tmp_path):
     assert result.stderr.count("needs word-aligned data") == 1
     assert "Traceback" not in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"single"}
-
-
-def test_wrong_arguments_are_told_in_a_sentence(tmp_path):
-    result = train(tmp_path, "-m", "seed=a,b")
-    assert (result.returncode, result.stdout) == (2, "")
-    said = "Seeds are whole numbers, got seed=a,b; use seed='range(10)', say.\n(HYDRA_FULL_ERROR=1 shows where.)\n"
-    assert result.stderr == said
-
-
-def test_a_table_is_many_runs(tmp_path):
-    result = train(tmp_path, "experiment=mdm/table1")
-    assert result.returncode == 2
-    assert "mdm/table1 is many runs: mdm train -m experiment=mdm/table1" in result.stderr

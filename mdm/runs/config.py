@@ -25,6 +25,7 @@ from mdm.runs.members import check_member
 from mdm.runs.naming import list_penalties, name_penalty, record_folder
 from mdm.runs.options import TrainerOptions, check_options
 from mdm.runs.trials import check_group_options, try_loss, try_step
+from mdm.training.groups import Decay
 
 
 class Member:
@@ -99,7 +100,7 @@ class ModelGroup:
     loss: Member
     optimizer: Member
     groups: Mapping[str, Mapping[str, Any]]
-    decay: Literal["all", "matrices"]
+    decay: Decay
     schedule: Member | None
     by_length: bool
     select: str | None = None
@@ -217,6 +218,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     """The part of `check` that concerns one key."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     groups = [each for each in options if hasattr(each, "__dataclass_fields__")]
+    mappings = [each for each in options if get_origin(each) is Mapping and not is_plain(each)]
     if value is None and type(None) in options:
         return
     if Member in options:
@@ -224,10 +226,10 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     elif groups:
         require(key, value, Mapping)
         check_group(f"{key}.", value, choose_group(value, groups))
-    elif get_origin(hint) is Mapping and not is_plain(hint):
+    elif mappings:
         require(key, value, Mapping)
         for name, inner in value.items():
-            check_value(f"{key}.{name}", inner, get_args(hint)[1])
+            check_value(f"{key}.{name}", inner, get_args(mappings[0])[1])
     else:
         require(key, value, hint)
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
+from mdm.hints import require_option
 
-def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]], decay: str = "all") -> list[dict[str, Any]]:
+Decay = Literal["all", "matrices"]
+
+
+def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]], decay: Decay = "all") -> list[dict[str, Any]]:
     """Optimiser groups by the submodule that owns the parameters; the rest forms the first group.
 
     With ``decay=matrices`` each is divided: vectors (biases, the weights of norms) get no weight decay.
 
     Raises ValueError if a name is no submodule, if two groups share parameters, or on an unknown ``decay``.
     """
-    if decay not in ("all", "matrices"):
-        raise ValueError(f"Weight decay acts on all parameters or on matrices, but {decay!r} came; set model.decay.")
+    require_option("decay", decay, Decay)
     owned: dict[int, str] = {}
     result: list[dict[str, Any]] = []
     for name, options in groups.items():

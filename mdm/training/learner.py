@@ -26,7 +26,7 @@ from mdm.metrics import evaluate
 from mdm.penalties.base import Penalty, View
 from mdm.seeds import Stream, derive
 from mdm.training.curve import Fold, name_estimate, name_metric, name_term
-from mdm.training.groups import parameter_groups
+from mdm.training.groups import Decay, parameter_groups
 from mdm.training.objective import CriticTraining, Objective, OptimizerFactory
 from mdm.training.predict import to_numpy
 from mdm.training.product import batch_lengths, detach_all, product, shifts
@@ -61,7 +61,7 @@ class Learner(pl.LightningModule):
         seed: int,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
         gradient_clip: float | None = None,
-        decay: str = "all",
+        decay: Decay = "all",
         schedule: Callable[[float], float] | None = None,
         fresh: DataLoader[Batch] | None = None,
         accumulate: int = 1,
