@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -31,6 +31,9 @@ class Feature:
     unseen: frozenset[int] = frozenset()
 
 
+HeadStart = Literal["label_mean", "layer"]
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """What a backbone must know of the data before it is built; dimensions flow from here.
@@ -38,6 +41,7 @@ class DataSpec:
     ``aligned``: every modality has one step per word, so steps of one segment correspond.
     ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
     ``train_ids``: the training fold's segments, for models that keep something for each of them.
+    ``head_start``: where the biases of regression heads start: at that mean, or where a ``layer``'s do, as in published code.
     """
 
     features: Mapping[str, Feature]
@@ -46,6 +50,7 @@ class DataSpec:
     label_mean: tuple[float, ...]
     aligned: bool
     train_ids: tuple[str, ...] = ()
+    head_start: HeadStart = "label_mean"
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mdm.runs.kinds import arguments_of
 from mdm.runs.loggers import Lightning, Logger
 from mdm.runs.members import checked_member, make
 from mdm.runs.naming import penalties, penalty_name
-from mdm.runs.options import DEBUG, reasons_for_debug
+from mdm.runs.options import DEBUG, read_options, reasons_for_debug
 from mdm.seeds import Stream
 from mdm.training.learner import Learner
 from mdm.training.objective import CriticTraining, Objective
@@ -46,8 +47,10 @@ def build_splits(cfg: DictConfig) -> Splits:
 
 def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
     """Backbone, then penalties on what it offers; each initialised by a stream of its own."""
+    options = read_options(cfg.trainer)
     with Stream(cfg.seed, "weights").active():
-        backbone = make(cfg.model.backbone, spec=splits.spec)
+        spec = replace(splits.spec, head_start=cfg.model.get("head_start", "label_mean"))
+        backbone = make(cfg.model.backbone, spec=spec)
     own = {} if cfg.model.own_penalty is None else {"own": cfg.model.own_penalty}
     objectives = {}
     for name, node in {**own, **penalties(cfg)}.items():
@@ -71,11 +74,13 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         objectives=objectives,
         seed=cfg.seed,
         groups=plain(cfg.model.groups),
-        gradient_clip=cfg.trainer.gradient_clip,
+        clipping=options.clipping,
         decay=cfg.model.decay,
         schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
         fresh=splits.train("critic batches") if objectives else None,
-        accumulate=cfg.trainer.get("accumulate_grad_batches", 1),
+        accumulation=options.accumulation,
+        frozen=list(cfg.model.get("freeze", [])),
+        batch_size=cfg.data.batch_size,
     )
 
 

@@ -24,6 +24,8 @@ from mdm.runs.members import checked_member
 from mdm.runs.naming import penalties, penalty_name, record_folder
 from mdm.runs.options import Trainer, check_options
 from mdm.runs.trials import check_group_options, try_loss, try_step
+from mdm.training.groups import Decay
+from mdm.types import HeadStart
 
 
 class Member:
@@ -62,6 +64,7 @@ class Critic:
     interleave: Interleave
     gradient_clip: Positive | None
     optimizer: Member
+    share: Annotated[float, Range(0, 1, strict=True)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,12 @@ class Model:
     loss: Member
     optimizer: Member
     groups: Mapping[str, Mapping[str, Any]]
-    decay: Literal["all", "matrices"]
+    decay: Decay
     schedule: Member | None
     by_length: bool
     select: str | None = None
+    freeze: Sequence[str] = ()
+    head_start: HeadStart = "label_mean"
 
 
 @dataclass(frozen=True)
@@ -259,6 +264,11 @@ def check_penalty(cfg: DictConfig) -> None:
         raise ValueError(
             f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={penalty_name(cfg)} came; "
             "use penalty=none, or another model."
+        )
+    if cfg.trainer.get("gradient_clip_over") == "all" and cfg.trainer.precision == "16-mixed":
+        raise ValueError(
+            "Half precision scales the backbone's gradients and not its critics', so trainer.gradient_clip_over=all has no norm of "
+            "both with trainer.precision=16-mixed; use bf16-mixed or 32-true."
         )
     for name, node in chosen.items():
         if node.critic is not None and node.critic.interleave == "epoch" and node.critic.batches != "fresh":
