@@ -363,7 +363,7 @@ def test_words_of_another_vocabulary_are_not_those_of_the_lexicon(fresh, monkeyp
     rows, flows = measure_flow(fresh, of)
     assert all(math.isnan(row["auc"]) for row in rows)
     segments = fresh.splits.segments
-    assert not any(row["sentiment"] for row in pick_steps(segments.words, segments.ids, of, flows))
+    assert not any(row["sentiment"] for row in pick_steps(fresh.splits.words_at_steps, segments.ids, of, flows))
 
 
 def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
@@ -372,7 +372,7 @@ def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
     cut = Trained(Path("nowhere"), cfg, {"seed": 0}, splits, build_learner(cfg, splits).eval())
     of = infer(cut, "valid")
     flows = {"language": np.ones((len(of.ids), 9))}
-    rows = pick_steps(splits.segments.words, splits.segments.ids, of, flows)
+    rows = pick_steps(splits.words_at_steps, splits.segments.ids, of, flows)
     whole = splits.segments.words(splits.segments.ids.index(rows[0]["id"])).split()
     assert len(whole) > len(rows)  # else nothing was cut
     assert [row["word"] for row in rows] == whole[-len(rows) :]

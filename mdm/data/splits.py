@@ -8,7 +8,7 @@ estimated from data here (scaling, known words, mean label) is estimated on the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Sampler
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
 from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, as_is
 from mdm.data.checks import check
-from mdm.data.views import View
+from mdm.data.views import Reading, View, for_each
 from mdm.seeds import derive
-from mdm.types import Batch, DataSpec, Feature
+from mdm.types import Batch, DataSpec
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,14 @@ class Splits:
     modalities: names to use; None for all that the data hold
     folds: a division to use instead of the data's own
     scale: audio, video and given word vectors, per feature over training frames: ``standard`` (zero mean, unit
-        variance), ``maxabs`` (as the MFN line does for FACET), or ``none``
-    max_steps: keep at most the last so many steps (the MFN line keeps 20); None keeps all
+        variance), ``maxabs`` (as the MFN line does for FACET), or ``none``; one for all, or modality → its own
+    max_steps: keep at most so many steps (the MFN line keeps 20); None keeps all; one for all, or modality → its own
+    keep: which steps a cut keeps, the ``last`` (the MFN line) or the ``first`` ones (what fits into a file of fixed length)
+    padding: ``masked``, a segment has its own length; ``official``, as most published code has it, frames and word vectors are filled
+        up to ``max_steps`` with zeros that are read as steps, in front with keep=last and behind with keep=first. Since the length is
+        the same for all, no prediction depends on its neighbours. Token ids are masked either way
+    order: ``shuffled`` anew for each epoch, or ``once`` for all of them (MFN and MFM)
+    last_batch: ``keep`` what is left over for the last batch of an epoch, or ``drop`` it
     by_length: train on batches of segments of like length: less padding, which transformers pay for, and batches that are
         a little less random
     unlabeled: unlabelled segments that join each labelled one in a training batch, for models that learn from them
@@ -65,8 +71,12 @@ class Splits:
         text: str | None = "words",
         modalities: list[str] | None = None,
         folds: Callable[[Segments], Shaped[np.ndarray, " n"]] | None = None,
-        scale: str = "standard",
-        max_steps: int | None = None,
+        scale: str | Mapping[str, str] = "standard",
+        max_steps: int | Mapping[str, int | None] | None = None,
+        keep: str = "last",
+        padding: str = "masked",
+        order: str = "shuffled",
+        last_batch: str = "keep",
         workers: int = 0,
         by_length: bool = False,
         unlabeled: int = 0,
@@ -74,8 +84,6 @@ class Splits:
     ):
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
-        if max_steps is not None and max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, but is {max_steps}; leave it null to keep all steps.")
         check(segments)
         fold = segments.fold if folds is None else divided(segments, folds)
         rows = {name: np.flatnonzero(fold == name) for name in FOLDS}
@@ -101,7 +109,21 @@ class Splits:
         self.segments, self.batch_size, self.seed, self.workers = segments, batch_size, seed, workers
         self._rows, self._text, self._sealed = rows, text, True
         train = rows["train"]
-        self._views = {name: View(ragged, train, scale, max_steps) for name, ragged in chosen.items()}
+        if order not in ("shuffled", "once") or last_batch not in ("keep", "drop"):
+            raise ValueError(
+                f"order must be shuffled or once and last_batch keep or drop, but {order!r} and {last_batch!r} came; set data.order "
+                "and data.last_batch."
+            )
+        if last_batch == "drop" and len(train) < batch_size:
+            raise ValueError(
+                f"last_batch=drop leaves no batch of {batch_size} among {len(train)} training segments; set data.last_batch=keep, or "
+                "a smaller data.batch_size."
+            )
+        known = {"language", *segments.modalities}
+        scales, most = for_each("scale", scale, chosen, known), for_each("max_steps", max_steps, chosen, known)
+        self._views = {
+            name: View(ragged, train, Reading(scales[name], most[name], keep, padding)) for name, ragged in chosen.items()
+        }
         kinds = {text if name == "language" else name for name in chosen}
         self.spec = DataSpec(
             features={name: view.feature for name, view in self._views.items()},
@@ -112,7 +134,7 @@ class Splits:
             train_ids=tuple(segments.ids[i] for i in train),
         )
         self.sizes = {name: len(r) for name, r in rows.items() if name in FOLDS or unlabeled}
-        self._unlabeled, self._overfit = unlabeled, overfit
+        self._unlabeled, self._overfit, self._order, self._last_batch = unlabeled, overfit, order, last_batch
         self._lengths = None
         if by_length:
             self._lengths = np.max([ragged.lengths_of(train) for ragged in chosen.values()], axis=0)
@@ -123,7 +145,8 @@ class Splits:
         ``epoch``: where a run (re)starts. Lightning makes the first iterator before it tells the sampler the epoch.
         """
         n, seed = len(self._rows["train"]), derive(self.seed, "order" if self._overfit else stream)
-        order: Shuffled | Joined = Shuffled(n, self.batch_size, seed, epoch, self._lengths)
+        drop, once = self._last_batch == "drop", self._order == "once" and stream == "order"
+        order: Shuffled | Joined = Shuffled(n, self.batch_size, seed, epoch, self._lengths, drop, once)
         if isinstance(order, Shuffled) and self._unlabeled:
             order = Joined(order, len(self._rows[UNLABELED]), self._unlabeled)
         joined = UNLABELED if self._unlabeled else None
@@ -150,7 +173,7 @@ class Splits:
         for name, view in self._views.items():
             kind = str(self._text) if name == "language" else name
             ragged = features.get(kind)
-            if ragged is None or Feature(ragged.dim, ragged.tokens, ragged.vocabulary, view.feature.unseen) != view.feature:
+            if ragged is None or not view.reads(ragged):
                 raise ValueError(
                     f"New segments must have the features of the training data, but {segments.name}'s {kind} is "
                     f"{'missing' if ragged is None else 'of another width or vocabulary'}; prepare them in the same way."
@@ -200,6 +223,11 @@ class Splits:
             "group": self.segments.group[rows].tolist(),
             **{mark: flags[rows].tolist() for mark, flags in self.segments.marks.items()},
         }
+
+    def words_at_steps(self, i: int) -> list[str]:
+        """The word at each step of segment i as a run reads it, cut and padded; data must be aligned and hold words."""
+        view = next(iter(self._views.values()))
+        return view.reading.place(self.segments.words(i).split(), "", view.feature.zeros_read)
 
     def _loader(self, fold: str, order: Sampler[list[int]], joined: str | None = None) -> DataLoader[Batch]:
         rows = self._rows[fold] if joined is None else np.concatenate([self._rows[fold], self._rows[joined]])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import mmap
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,16 +20,71 @@ MAPPED_AT_MOST = 64 * 2**20
 up to 2 MiB around each row that is read, so that even counting what was read would let a large store fill the memory."""
 
 
-class View:
-    """One modality as a run reads it: scaled and cut to its last steps."""
+Scale = Literal["standard", "maxabs", "none"]
+Keep = Literal["last", "first"]
+Padding = Literal["masked", "official"]
+Option = TypeVar("Option")
 
-    def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
-        self.ragged, self.max_steps = ragged, max_steps
-        self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary, unseen_tokens(ragged, train))
+
+@dataclass(frozen=True)
+class Reading:
+    """How the steps of a modality are read; see `mdm.data.splits.Splits`.
+
+    Raises ValueError on a value that is none of the choices, and on padding=official without max_steps.
+    """
+
+    scale: str = "standard"
+    max_steps: int | None = None
+    keep: str = "last"
+    padding: str = "masked"
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("standard", "maxabs", "none"):
+            raise ValueError(f"scale must be standard, maxabs or none, but is {self.scale!r}; set data.scale.")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, but is {self.max_steps}; leave it null to keep all steps.")
+        if self.keep not in ("last", "first") or self.padding not in ("masked", "official"):
+            raise ValueError(
+                f"keep must be last or first and padding masked or official, but {self.keep!r} and {self.padding!r} came; set "
+                "data.keep and data.padding."
+            )
+        if self.padding == "official" and self.max_steps is None:
+            raise ValueError(
+                "padding=official fills every segment with zeros up to one length, but max_steps=null says none; set data.max_steps "
+                "to the length of the authors' file."
+            )
+
+    def place(self, steps: list[str], blank: str, zeros_read: bool) -> list[str]:
+        """The steps of one segment as `View` reads them, with blanks for zeros.
+
+        >>> Reading(max_steps=3, padding="official").place(["so", "good"], "", zeros_read=True)
+        ['', 'so', 'good']
+        """
+        most, last = self.max_steps, self.keep == "last"
+        if most is None:
+            return steps
+        cut = steps[-most:] if last else steps[:most]
+        blanks = [blank] * (most - len(cut)) * zeros_read
+        return blanks + cut if last else cut + blanks
+
+
+class View:
+    """One modality as a run reads it: scaled, cut and padded."""
+
+    def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], reading: Reading):
+        self.ragged, self.reading = ragged, reading
+        # A tokenizer's pieces are masked in every code; only frames and word vectors are read where there are none.
+        zeros = reading.padding == "official" and not ragged.tokens
+        self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary, unseen_tokens(ragged, train), zeros)
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
-            self.shift, self.factor = scaling(ragged, train, scale)
+            self.shift, self.factor = scaling(ragged, train, reading.scale)
+
+    def reads(self, ragged: Ragged) -> bool:
+        """Whether other sequences have this one's width and vocabulary."""
+        own = self.feature
+        return (own.dim, own.tokens, own.vocabulary) == (ragged.dim, ragged.tokens, ragged.vocabulary)
 
     def of(self, ragged: Ragged) -> View:
         """Other sequences read in the same way."""
@@ -36,20 +93,43 @@ class View:
         return other
 
     def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
-        """Padded behind, to the longest of these rows."""
-        ends, lengths = self.ragged.offsets[rows + 1], self.ragged.lengths_of(rows)
-        if self.max_steps is not None:
-            lengths = np.minimum(lengths, self.max_steps)
-        steps = np.arange(max(int(lengths.max(initial=0)), 1))
-        mask = steps < lengths[:, None]
-        values = self.ragged.values[np.where(mask, (ends - lengths)[:, None] + steps, 0)]
+        """Padded behind, to the longest of these rows; where zeros are read, to ``max_steps`` on the side that a cut takes from."""
+        starts, lengths = self.ragged.offsets[rows], self.ragged.lengths_of(rows)
+        most, last, zeros = self.reading.max_steps, self.reading.keep == "last", self.feature.zeros_read
+        if most is not None:
+            cut = np.minimum(lengths, most)
+            starts, lengths = (starts + lengths - cut if last else starts), cut
+        time = most if zeros and most is not None else max(int(lengths.max(initial=0)), 1)
+        steps = np.arange(time) - ((time - lengths)[:, None] if zeros and last else 0)
+        mask = (steps >= 0) & (steps < lengths[:, None])
+        values = self.ragged.values[np.where(mask, starts[:, None] + steps, 0)]
         release(self.ragged.values)
         if self.shift is not None and self.factor is not None:
             values = (values - self.shift) * self.factor
         if self.ragged.tokens:
             values = values.astype(np.int64)
         values[~mask] = PADDING
-        return Sequence(torch.from_numpy(values), torch.from_numpy(mask))
+        return Sequence(torch.from_numpy(values), torch.from_numpy(mask | zeros))
+
+
+def for_each(
+    option: str, value: Option | Mapping[str, Option], chosen: Collection[str], known: Collection[str]
+) -> dict[str, Option]:
+    """A setting of the data that is one for all modalities, or modality → its own.
+
+    chosen: the modalities of the run; known: those of the data, which a mapping may name too
+
+    Raises ValueError if a mapping lacks one that is chosen, or names one that is not there.
+    """
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(chosen, value)
+    absent, unknown = [m for m in chosen if m not in value], [m for m in value if m not in known]
+    if absent or unknown:
+        raise ValueError(
+            f"{option} must be one for all, or one for each of {', '.join(chosen)}, but {dict(value)} "
+            f"{'lacks ' + ', '.join(absent) if absent else 'names ' + ', '.join(unknown)}; set data.{option}."
+        )
+    return {m: value[m] for m in chosen}
 
 
 def scaling(
@@ -62,8 +142,6 @@ def scaling(
     if scale == "maxabs":
         largest = np.max([np.abs(ragged[i]).max(0, initial=0) for i in train], axis=0)
         return np.zeros(ragged.dim, np.float32), (1 / np.where(largest > 0, largest, 1)).astype(np.float32)
-    if scale != "none":
-        raise ValueError(f"scale must be standard, maxabs or none, but is {scale!r}; set data.scale.")
     return None, None
 
 

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from mdm.backbones.base import Backbone
 from mdm.data.splits import Splits
 from mdm.penalties.base import Penalty
-from mdm.runs.config import plain
+from mdm.runs.config import plain, resolved
 from mdm.runs.kinds import arguments_of
 from mdm.runs.loggers import Lightning, Logger
 from mdm.runs.members import checked_member, make
@@ -36,8 +36,12 @@ def build_splits(cfg: DictConfig) -> Splits:
         text=data.text,
         modalities=None if data.modalities is None else list(data.modalities),
         folds=make(data.folds) if data.folds is not None else None,
-        scale=data.scale,
-        max_steps=data.max_steps,
+        scale=resolved(data.scale),
+        max_steps=resolved(data.max_steps),
+        keep=data.keep,
+        padding=data.padding,
+        order=data.order,
+        last_batch=data.last_batch,
         workers=cfg.machine.workers,
         by_length=cfg.model.by_length,
         unlabeled=cfg.data.unlabeled,

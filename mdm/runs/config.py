@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mdm.data.batches import LastBatch, Order
+from mdm.data.views import Keep, Padding, Scale
 from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
@@ -39,9 +41,13 @@ class Data:
     text: str | None
     modalities: Sequence[str] | None
     folds: Member | None
-    scale: Literal["standard", "maxabs", "none"]
+    scale: Scale | Mapping[str, Scale]
     unlabeled: Count
-    max_steps: Size | None
+    max_steps: Size | None | Mapping[str, Size | None]
+    keep: Keep
+    padding: Padding
+    order: Order
+    last_batch: LastBatch
     batch_size: Annotated[int, Range(2, advice="a batch of one has no statistics")]
 
 

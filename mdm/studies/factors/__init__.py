@@ -60,7 +60,7 @@ class Factors(Study):
         found = {
             "ratios": measure_ratios(trained, of, self.permutations),
             "flow": flow,
-            "steps": pick_steps(trained.splits.segments.words, trained.splits.segments.ids, of, flows),
+            "steps": pick_steps(trained.splits.words_at_steps, trained.splits.segments.ids, of, flows),
             "generation": measure_generation(trained, train, of, self.donors),
         }
         return {name: [{**run.keys, **row} for row in rows] for name, rows in found.items()}
