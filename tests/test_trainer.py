@@ -25,6 +25,7 @@ from mdm.runs.protocol import run
 from mdm.runs.trainer import build_trainer
 from mdm.seeds import derive
 from mdm.tables.gather import look
+from mdm.training.schedules import Progress
 
 STILL = ("model.backbone.dropout=0",)
 

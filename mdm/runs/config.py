@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mdm.data.batches import LastBatch, Order
 from mdm.data.views import Keep, Padding, Scale
-from mdm.hints import Count, Positive, Range, Size, is_plain, require, require_known, shown
+from mdm.hints import Count, Positive, Range, Share, Size, is_plain, require, require_known, shown
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
 from mdm.runs.kinds import arguments_of
@@ -70,7 +70,7 @@ class Critic:
     interleave: Interleave
     gradient_clip: Positive | None
     optimizer: Member
-    share: Annotated[float, Range(0, 1, strict=True)] = 1.0
+    share: Share = 1.0
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ Each check takes a `Built`, which is what `mdm train tuned=official/… …` wou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,11 +15,13 @@ from unittest import mock
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from oracles.frozen import Frozen, Names, load, read, read_gradients
-from torch import Tensor
+from oracles.frozen import Frozen, Names, load, of_learner, read, read_gradients
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedModel
 
+from mdm.backbones.mult import Layer
 from mdm.backbones.tfn import CheapDropout
 from mdm.data.splits import Splits
 from mdm.ownership import own
@@ -51,6 +53,9 @@ class System:
     padded: overrides of the case ``padded/``; none if the run has no such case
     order: of a tensor whose dropout CheapDropout draws, our coordinate at each place of the official one
     constants: official parameters that are no parameters here
+    rows: which segment of the first batch stands in each row of the official one
+    steps: ours → official ones, as the file counts them
+    prepare: what else the frozen run needs: folder → overrides, such as that of a text encoder
     """
 
     option: str
@@ -59,6 +64,9 @@ class System:
     padded: Callable[[Frozen], list[str]] | None = None
     order: Callable[[Frozen], Tensor] | None = None
     constants: tuple[str, ...] = ()
+    rows: Callable[[Frozen], Tensor] | None = None
+    steps: Mapping[int, int] = field(default_factory=lambda: {1: 1, 20: 20})
+    prepare: Callable[[Frozen, Path], list[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,21 @@ class Built:
 
     @property
     def first(self) -> Batch:
-        return next(iter(self.loader))
+        """The first batch, in the order of its official rows."""
+        rows = self.frozen.batches()[0]
+        if self.system.rows is not None:
+            rows = [rows[i] for i in self.system.rows(self.frozen)]
+        return next(iter(self.splits._loader("train", Fixed([rows]))))
 
 
 class Fixed(Sampler[list[int]]):
-    """The same batches in every epoch."""
+    """The same batches in every epoch, of critics too."""
 
     def __init__(self, batches: Sequence[list[int]]):
         self.batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every epoch is the first."""
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
@@ -99,19 +114,30 @@ def build(system: System, frozen: Frozen, compose: Compose, folder: Path, case: 
     """Compose the official config at the frozen run's size, build what it says and load the weights."""
     padded = [] if not case or system.padded is None else system.padded(frozen)
     data = frozen.write(folder / "data", case)
+    prepared = [] if system.prepare is None else system.prepare(frozen, folder)
     cfg = compose(
         *("data=mosi", f"tuned=official/{system.option}", f"paths.data={data}"),
-        *(f"data.batch_size={frozen.used['batch']}", *system.overrides(frozen), *padded, *extra),
+        *(f"data.batch_size={frozen.used['batch']}", *system.overrides(frozen), *prepared, *padded, *extra),
         small=False,
     )
     check(cfg)
     splits = build_splits(cfg)
     learner = build_learner(cfg, splits)
-    names = system.names(frozen)
+    names = of_learner(system.names(frozen))
     unnamed = frozen.parameters.keys() - names.keys() - set(system.constants)
     assert not unnamed, f"no name here for {sorted(unnamed)}"
-    load(learner.backbone, names, frozen.parameters)
-    return Built(frozen, system, case, cfg, splits, learner, names)
+    load(learner, names, frozen.parameters)
+    for module in learner.modules():
+        if isinstance(module, PreTrainedModel):
+            module.set_attn_implementation("eager")  # whose dropout is a call that can be replaced, unlike that of a fused kernel
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0  # off in the frozen runs
+        elif isinstance(module, Layer):
+            module.attention_dropout.p = 0.0  # so are these
+    built = Built(frozen, system, case, cfg, splits, learner, names)
+    if learner.fresh is not None:
+        learner.fresh = built.loader
+    return built
 
 
 # ---- dropout
@@ -186,9 +212,10 @@ def loss_difference(built: Built, parts: Mapping[str, str]) -> float:
 def gradient_difference(built: Built) -> float:
     """Largest difference of the gradients of the whole loss, dropout off; what has no gradient there has none here, or zero."""
     learner, expected = built.learner, built.frozen.group("grad/", built.case)
-    learner.backbone.eval().zero_grad()
+    learner.eval().zero_grad()
     torch.stack(list(terms(learner, built.first).values())).sum().backward()
-    found = read_gradients(learner.backbone, built.names)
+    found = read_gradients(learner, built.names)
+    expected = {name: gradient for name, gradient in expected.items() if name not in built.system.constants}
     strays = [name for name, gradient in found.items() if name not in expected and gradient.abs().max() > 0]
     return float("inf") if strays else largest(found, expected)
 
@@ -196,18 +223,18 @@ def gradient_difference(built: Built) -> float:
 class Snapshots(pl.Callback):
     """The weights under official names after some of the steps."""
 
-    def __init__(self, names: Names, steps: tuple[int, ...] = (1, 20)):
+    def __init__(self, names: Names, steps: Collection[int]):
         self.names, self.steps = names, steps
         self.taken: dict[int, dict[str, Tensor]] = {}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if trainer.global_step in self.steps and trainer.global_step not in self.taken:
-            self.taken[trainer.global_step] = read(pl_module.backbone, self.names)
+            self.taken[trainer.global_step] = read(pl_module, self.names)
 
 
 def trajectory_differences(built: Built, folder: Path) -> dict[int, float]:
     """Steps → the largest difference of a weight, in units of the largest movement, dropout off; the learner trains as in a run."""
-    snapshots = Snapshots(built.names)
+    snapshots = Snapshots(built.names, built.system.steps)
     folder.mkdir(parents=True, exist_ok=True)
     with own(folder) as owner, dropping(keep_all):
         trainer = build_trainer(built.cfg, owner, built.splits.spec)
@@ -215,11 +242,12 @@ def trajectory_differences(built: Built, folder: Path) -> dict[int, float]:
         trainer.fit(built.learner, built.loader, built.splits.valid())
     skip = set(built.frozen.trajectory(built.case)["undetermined"]) | set(built.system.constants)
     found = {}
-    for steps, weights in snapshots.taken.items():
+    for ours, weights in snapshots.taken.items():
+        steps = built.system.steps[ours]
         expected = {name: w.float() for name, w in built.frozen.after(steps, built.case).items() if name not in skip}
         moved = largest(built.frozen.parameters, expected)
-        found[steps] = largest(weights, expected) / moved
-    assert set(found) == {1, 20}, "the frozen run has 20 steps"
+        found[steps] = largest(weights, expected) / (moved or 1.0)  # a rate that rises from 0 moves nothing in the first step
+    assert set(found) == set(built.system.steps.values()), "the frozen run is longer"
     return found
 
 
@@ -243,7 +271,7 @@ def spread_differences(built: Built) -> list[str]:
     for seed in range(STARTS):
         cfg = built.cfg.copy()
         cfg.seed = seed
-        starts.append(read(build_learner(cfg, built.splits).backbone, built.names))
+        starts.append(read(build_learner(cfg, built.splits), built.names))
     wrong = []
     for name, (mean, deviation, most) in built.frozen.meta["init"].items():
         if name in built.system.constants:

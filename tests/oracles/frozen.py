@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,33 +112,49 @@ class Own:
     """Where an official parameter lies here: ``name`` of the backbone's state, or a part of it.
 
     index: what of it, such as rows that two official matrices share here, or columns in the official order
+    transposed: whether it is a matrix that stands the other way round here
+
+    ``name`` may begin with ``penalties.``, where the learner's critics are.
     """
 
     name: str
     index: Any = ...
+    transposed: bool = False
+
+    def turn(self, value: Tensor) -> Tensor:
+        """From here to there, or back."""
+        return value.T if self.transposed else value
 
 
 Names = Mapping[str, Own]
 """Official name → ours."""
 
 
-def load(backbone: nn.Module, names: Names, values: Mapping[str, Tensor]) -> None:
+def of_learner(names: Names) -> Names:
+    """Names below a learner: those of its backbone, and of its critics."""
+    return {
+        official: own if own.name.startswith("penalties.") else replace(own, name=f"backbone.{own.name}")
+        for official, own in names.items()
+    }
+
+
+def load(module: nn.Module, names: Names, values: Mapping[str, Tensor]) -> None:
     """Put official weights in the place of ours."""
-    own = backbone.state_dict(keep_vars=True)
+    own = module.state_dict(keep_vars=True)
     with torch.no_grad():
         for official, place in names.items():
             # Assigned by index, since an index of columns gives a copy.
-            own[place.name][place.index] = values[official].to(own[place.name].dtype)
+            own[place.name][place.index] = place.turn(values[official].to(own[place.name].dtype))
 
 
-def read(backbone: nn.Module, names: Names) -> dict[str, Tensor]:
+def read(module: nn.Module, names: Names) -> dict[str, Tensor]:
     """Our weights under their official names."""
-    own = backbone.state_dict()
-    return {official: own[place.name][place.index].clone() for official, place in names.items()}
+    own = module.state_dict()
+    return {official: place.turn(own[place.name][place.index]).clone() for official, place in names.items()}
 
 
-def read_gradients(backbone: nn.Module, names: Names) -> dict[str, Tensor]:
+def read_gradients(module: nn.Module, names: Names) -> dict[str, Tensor]:
     """The gradients of our parameters under the official names; none for what has no gradient."""
-    own = dict(backbone.named_parameters())
-    found = {official: (own[place.name].grad, place.index) for official, place in names.items() if place.name in own}
-    return {official: gradient[index].clone() for official, (gradient, index) in found.items() if gradient is not None}
+    own = dict(module.named_parameters())
+    found = {official: (own[place.name].grad, place) for official, place in names.items() if place.name in own}
+    return {official: place.turn(gradient[place.index]).clone() for official, (gradient, place) in found.items() if gradient is not None}
