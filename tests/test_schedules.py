@@ -8,8 +8,8 @@ from transformers import get_linear_schedule_with_warmup
 from mdm.training.schedules import Linear, Plateau, Progress
 
 
-def at(step, steps, full=None, curve=()):
-    return Progress(step, steps, steps if full is None else full, curve)
+def at(step, steps, full=None):
+    return Progress(step, steps, steps if full is None else full)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
@@ -57,7 +57,7 @@ def test_a_plateau_is_that_of_torch(seed):
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, eps=0.0)
     ours, curve = Plateau(factor, patience), []
     for value in values:
-        assert ours(at(0, 1, curve=curve)) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert ours(curve) == pytest.approx(optimizer.param_groups[0]["lr"])
         curve.append({"valid/mae": float(value)})
         theirs.step(float(value))
 
@@ -65,4 +65,4 @@ def test_a_plateau_is_that_of_torch(seed):
 @pytest.mark.parametrize("options", [{"factor": 1.0}, {"patience": -1}, {"threshold": 1.0}])
 def test_a_plateau_that_could_not_fall_is_refused(options):
     with pytest.raises(ValueError, match=r"A plateau has a factor in \(0, 1\), patience >= 0 and a threshold"):
-        Plateau(**options)
+        Plateau(**{"factor": 0.1, "patience": 10, **options})

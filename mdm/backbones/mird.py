@@ -54,8 +54,8 @@ class MIRD(Backbone):
         pieces and the decoder rebuilds. (z_S's BERT has a mask in official code, too.)
 
     Losses, encoders and decoders see real steps only; official code reads and rebuilds zero frames too, as many as the longest
-    segment of a file asks for (data.padding=official). With ``log`` a batch is one mean: the terms of two half batches do not average
-    to that of the whole.
+    segment of a file asks for (data.padding=official). With ``log`` a batch is one mean: the terms of two half batches do not
+    average to that of the whole.
 
     Raises ValueError without text, on frames that are tokens, and on options that are not these.
     """

@@ -24,6 +24,7 @@ from mdm.seeds import Stream
 from mdm.training.learner import Learner
 from mdm.training.objective import CriticTraining, Objective
 from mdm.training.product import shifts
+from mdm.training.schedules import Plateau
 
 
 def build_splits(cfg: DictConfig) -> Splits:
@@ -81,6 +82,7 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         clipping=options.clipping,
         decay=cfg.model.decay,
         schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
+        plateau=None if cfg.model.get("plateau") is None else Plateau(**plain(cfg.model.plateau)),
         fresh=splits.train("critic batches") if objectives else None,
         accumulation=options.accumulation,
         frozen=list(cfg.model.get("freeze", [])),

@@ -27,6 +27,7 @@ from mdm.runs.naming import penalties, penalty_name, record_folder
 from mdm.runs.options import Trainer, check_options
 from mdm.runs.trials import check_group_options, try_loss, try_step
 from mdm.training.groups import Decay
+from mdm.training.schedules import Plateau
 from mdm.types import HeadStart
 
 
@@ -109,6 +110,7 @@ class Model:
     decay: Decay
     schedule: Member | None
     by_length: bool
+    plateau: Plateau | None = None
     select: str | None = None
     freeze: Sequence[str] = ()
     head_start: HeadStart = "label_mean"

@@ -31,7 +31,7 @@ from mdm.training.groups import freeze, parameter_groups
 from mdm.training.objective import CriticTraining, Objective, OptimizerFactory, check_together, critics_of
 from mdm.training.predict import to_numpy
 from mdm.training.product import batch_lengths, detached, product, shifts
-from mdm.training.schedules import Progress
+from mdm.training.schedules import Plateau, Progress
 from mdm.training.steps import EACH_BATCH, NO_CLIPPING, Accumulation, Clipping, add_up, check_critic
 from mdm.training.views import Here, Recent, endless, gather, keeping_buffers, samples, single_precision
 from mdm.types import Batch, DataSpec
@@ -45,15 +45,14 @@ class Learner(pl.LightningModule):
     groups: submodule of the backbone → options of its parameter group, such as ``{"encoder": {"lr": 5e-5}}``
     clipping: of gradients, see `Clipping`
     decay: what weight decay acts on where the group does not say, see `mdm.training.groups`
-    schedule: how far training has come → factor of every learning rate of the task optimiser, before each step
+    schedule, plateau: how far training has come, and what validation has said → factor of every learning rate of the task optimiser
     fresh: a loader of training batches in an order of its own, for critics on fresh batches
     accumulation: of batches into one step, see `Accumulation`. Critics are fitted, and `Backbone.after_step` is called, on every
         batch all the same
     frozen: submodules of the backbone that stay as they are
     batch_size: rows of a full batch, for schedules that count these; None: every batch is one
 
-    ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the
-    term, before any weight has changed.
+    ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the term.
     """
 
     def __init__(
@@ -68,6 +67,7 @@ class Learner(pl.LightningModule):
         clipping: Clipping = NO_CLIPPING,
         decay: str = "all",
         schedule: Callable[[Progress], float] | None = None,
+        plateau: Plateau | None = None,
         fresh: DataLoader[Batch] | None = None,
         accumulation: Accumulation = EACH_BATCH,
         frozen: Sequence[str] = (),
@@ -80,7 +80,7 @@ class Learner(pl.LightningModule):
         self.objectives = dict(objectives)
         self.spec, self.loss, self.make_optimizer, self.groups = spec, loss, optimizer, groups or {}
         self.seed, self.clipping, self.decay, self.schedule, self.fresh = seed, clipping, decay, schedule, fresh
-        self.accumulation, self.batch_size = accumulation, batch_size
+        self.accumulation, self.batch_size, self.plateau = accumulation, batch_size, plateau
         self.curve: list[dict[str, float]] = []
         freeze(backbone, frozen)
         parameter_groups(backbone, self.groups, decay)  # complains of a wrong name before anything has begun
@@ -165,7 +165,8 @@ class Learner(pl.LightningModule):
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
         self._batches += 1
         if self.accumulation.ends(self._batches - 1, batches):
-            self._set_rates(optimizer, batches)
+            if self.schedule is not None or self.plateau is not None:
+                self._set_rates(optimizer, batches)
             if self.clipping.together:
                 self.clipping.clip_norm(self)
             elif self.clipping.limit is not None:
@@ -174,13 +175,13 @@ class Learner(pl.LightningModule):
             self._steps += 1
 
     def _set_rates(self, optimizer: Any, batches: int) -> None:
-        """The learning rates of the step to come, by the schedule."""
-        if self.schedule is None:
-            return
+        """The learning rates of the step to come."""
         epochs: int = self.trainer.max_epochs  # type: ignore[assignment]
         full = batches if self.batch_size is None else min(batches, len(self.spec.train_ids) // self.batch_size)
         each, full = (self.accumulation.count_steps(n) for n in (batches, full))
-        factor = self.schedule(Progress(self.current_epoch * each + self._steps, epochs * each, epochs * full, self.curve))
+        progress = Progress(self.current_epoch * each + self._steps, epochs * each, epochs * full)
+        factor = 1.0 if self.schedule is None else self.schedule(progress)
+        factor *= 1.0 if self.plateau is None else self.plateau(self.curve)
         for group in optimizer.param_groups:
             group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
 

@@ -1,6 +1,6 @@
-"""Before the learner: learning-rate schedules, functions of how far training has come.
+"""Before the learner: learning-rate schedules, functions of how far training has come, and of what validation has said.
 
-Being a function of the step and of finished epochs alone, a schedule has no state to save.
+Being functions of the step and of the curve alone, they have no state to save.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mdm.hints import Count
 from mdm.training.curve import name_metric
 
 
@@ -17,13 +18,11 @@ class Progress:
 
     step: steps that were taken; steps: those of the whole training
     full_steps: how many there would be if the last batch of an epoch, where it has fewer rows, made none
-    curve: a row for each finished epoch
     """
 
     step: int
     steps: int
     full_steps: int
-    curve: Sequence[Mapping[str, float]] = ()
 
 
 class Linear:
@@ -59,6 +58,7 @@ class Linear:
         return (1 - share) / (1 - self.warmup)
 
 
+@dataclass(frozen=True)
 class Plateau:
     """Multiply the rates by ``factor`` when a metric of validation has not improved for more than ``patience`` epochs.
 
@@ -70,23 +70,26 @@ class Plateau:
 
     Raises ValueError unless 0 < factor < 1, patience >= 0 and 0 <= threshold < 1.
 
-    >>> rows = [{"valid/mae": value} for value in (1.0, 0.9, 0.95, 0.95)]
-    >>> Plateau(factor=0.1, patience=1)(Progress(8, 20, 20, rows))
+    >>> Plateau(factor=0.1, patience=1)([{"valid/mae": value} for value in (1.0, 0.9, 0.95, 0.95)])
     0.1
     """
 
-    def __init__(self, factor: float = 0.1, patience: int = 10, metric: str = "mae", threshold: float = 1e-4):
-        if not (0 < factor < 1 and patience >= 0 and 0 <= threshold < 1):
-            raise ValueError(
-                f"A plateau has a factor in (0, 1), patience >= 0 and a threshold in [0, 1), but factor={factor}, "
-                f"patience={patience}, threshold={threshold} came; set model.schedule.*."
-            )
-        self.factor, self.patience, self.metric, self.threshold = factor, patience, metric, threshold
+    factor: float
+    patience: Count
+    metric: str = "mae"
+    threshold: float = 1e-4
 
-    def __call__(self, progress: Progress) -> float:
-        """The factor of every rate."""
+    def __post_init__(self) -> None:
+        if not (0 < self.factor < 1 and self.patience >= 0 and 0 <= self.threshold < 1):
+            raise ValueError(
+                f"A plateau has a factor in (0, 1), patience >= 0 and a threshold in [0, 1), but factor={self.factor}, "
+                f"patience={self.patience}, threshold={self.threshold} came; set model.plateau.*."
+            )
+
+    def __call__(self, curve: Sequence[Mapping[str, float]]) -> float:
+        """The factor of every rate after these epochs."""
         best, waited, factor = float("inf"), 0, 1.0
-        for row in progress.curve:
+        for row in curve:
             value, waited = row[name_metric(self.metric)], waited + 1
             if value < best * (1 - self.threshold):
                 best, waited = value, 0

@@ -212,7 +212,8 @@ def loss_difference(built: Built, parts: Mapping[str, str]) -> float:
 def gradient_difference(built: Built) -> float:
     """Largest difference of the gradients of the whole loss, dropout off; what has no gradient there has none here, or zero."""
     learner, expected = built.learner, built.frozen.group("grad/", built.case)
-    learner.eval().zero_grad()
+    learner.backbone.eval()
+    learner.zero_grad()
     torch.stack(list(terms(learner, built.first).values())).sum().backward()
     found = read_gradients(learner, built.names)
     expected = {name: gradient for name, gradient in expected.items() if name not in built.system.constants}

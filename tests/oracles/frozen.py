@@ -103,7 +103,7 @@ class Frozen:
         """Rows of each batch of an epoch: consecutive ones; ``used.order`` says whether a smaller last one is kept."""
         n, size = len(self.arrays["input/label"]), self.used["batch"]
         batches = [list(range(i, min(i + size, n))) for i in range(0, n, size)]
-        kept = "kept" in self.used["order"] or len(batches[-1]) == size
+        kept = any(word in self.used["order"] for word in ("kept", "smaller")) or len(batches[-1]) == size
         return batches if kept else batches[:-1]
 
 
@@ -157,4 +157,6 @@ def read_gradients(module: nn.Module, names: Names) -> dict[str, Tensor]:
     """The gradients of our parameters under the official names; none for what has no gradient."""
     own = dict(module.named_parameters())
     found = {official: (own[place.name].grad, place) for official, place in names.items() if place.name in own}
-    return {official: place.turn(gradient[place.index]).clone() for official, (gradient, place) in found.items() if gradient is not None}
+    return {
+        official: place.turn(gradient[place.index]).clone() for official, (gradient, place) in found.items() if gradient is not None
+    }

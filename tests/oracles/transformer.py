@@ -35,7 +35,11 @@ def below(frozen: Frozen, official: str, own: str, but: str = "") -> dict[str, O
 
 def rates(frozen: Frozen, groups: str = "") -> list[str]:
     used = frozen.used
-    return [f"model.optimizer.lr={used['lr']}", f"model.groups={{text.model:{{lr:{used['lr']}}}}}", f"trainer.max_epochs={used['epochs']}"]
+    return [
+        f"model.optimizer.lr={used['lr']}",
+        f"model.groups={{text.model:{{lr:{used['lr']}}}}}",
+        f"trainer.max_epochs={used['epochs']}",
+    ]
 
 
 def fill(**lengths: int) -> str:
@@ -219,7 +223,9 @@ def misa_names(frozen: Frozen) -> dict[str, Own]:
         names |= one_to_one(f"{letter}rnn2", f"encoders.{m}.second", reverse)
         names |= one_to_one(f"{letter}layer_norm", f"encoders.{m}.norm")
     for m, letter, i in (("language", "t", 1), ("video", "v", 1), ("audio", "a", 3)):
-        names |= one_to_one(f"project_{letter}.project_{letter}", f"project.{m}.0")
+        columns = misa_states(frozen, m)
+        names[f"project_{letter}.project_{letter}.weight"] = Own(f"project.{m}.0.weight", (slice(None), columns))
+        names[f"project_{letter}.project_{letter}.bias"] = Own(f"project.{m}.0.bias")
         names |= one_to_one(f"project_{letter}.project_{letter}_layer_norm", f"project.{m}.2")
         names |= one_to_one(f"private_{letter}.private_{letter}_{i}", f"private.{m}.0")
         names |= one_to_one(f"recon_{letter}.recon_{letter}_1", f"rebuild.{m}")
@@ -228,6 +234,14 @@ def misa_names(frozen: Frozen) -> dict[str, Own]:
     names["fusion.fusion_layer_1.weight"] = Own("head.0.weight", columns)
     names["fusion.fusion_layer_1.bias"] = Own("head.0.bias")
     return names | one_to_one("fusion.fusion_layer_3", "head.3")
+
+
+def misa_states(frozen: Frozen, m: str) -> Any:
+    """Our place of each state (first forward, first backward, second forward, second backward) in the official order."""
+    if m == "language":
+        return slice(None)
+    width = frozen.arrays[f"input/{m}"].shape[1]
+    return torch.arange(4 * width).view(4, width)[[0, 2, 1, 3]].flatten()
 
 
 def misa_order(frozen: Frozen) -> Tensor:
@@ -338,7 +352,12 @@ def mult_names(frozen: Frozen) -> dict[str, Own]:
                 names |= one_to_one(f"{there}.layer_norms.1", f"{here}.feed_forward.0")
                 names |= one_to_one(f"{there}.fc1", f"{here}.feed_forward.1")
                 names |= one_to_one(f"{there}.fc2", f"{here}.feed_forward.4")
-    return names | one_to_one("proj1", "head.residual.0") | one_to_one("proj2", "head.residual.3") | one_to_one("out_layer", "head.out")
+    return (
+        names
+        | one_to_one("proj1", "head.residual.0")
+        | one_to_one("proj2", "head.residual.3")
+        | one_to_one("out_layer", "head.out")
+    )
 
 
 def mult_overrides(frozen: Frozen) -> list[str]:
