@@ -29,6 +29,7 @@ from mdm.runs.build import build_learner, build_splits
 from mdm.runs.config import check
 from mdm.runs.trainer import build_trainer
 from mdm.training.learner import Learner
+from mdm.training.steps import NO_CLIPPING, Clipping
 from mdm.training.views import Here
 from mdm.types import Batch, Fusion
 
@@ -209,14 +210,20 @@ def loss_difference(built: Built, parts: Mapping[str, str]) -> float:
     return largest({key: found[ours] for key, ours in parts.items()}, {key: expected[key] for key in parts})
 
 
-def gradient_difference(built: Built) -> float:
-    """Largest difference of the gradients of the whole loss, dropout off; what has no gradient there has none here, or zero."""
+def gradient_difference(built: Built, critics: bool = True) -> float:
+    """Largest difference of the gradients of the whole loss, dropout off; what has none there has none here, or zero.
+
+    critics: whether those of the critics are of this loss, too
+    """
     learner, expected = built.learner, built.frozen.group("grad/", built.case)
     learner.backbone.eval()
     learner.zero_grad()
+    learner.clipping = Clipping(1.0, over="all") if critics else NO_CLIPPING  # the first lets critics have a gradient
     torch.stack(list(terms(learner, built.first).values())).sum().backward()
     found = read_gradients(learner, built.names)
     expected = {name: gradient for name, gradient in expected.items() if name not in built.system.constants}
+    if not critics:
+        expected = {name: gradient for name, gradient in expected.items() if not built.names[name].name.startswith("penalties.")}
     strays = [name for name, gradient in found.items() if name not in expected and gradient.abs().max() > 0]
     return float("inf") if strays else largest(found, expected)
 
@@ -233,21 +240,32 @@ class Snapshots(pl.Callback):
             self.taken[trainer.global_step] = read(pl_module, self.names)
 
 
-def trajectory_differences(built: Built, folder: Path) -> dict[int, float]:
-    """Steps → the largest difference of a weight, in units of the largest movement, dropout off; the learner trains as in a run."""
-    snapshots = Snapshots(built.names, built.system.steps)
+def train(built: Built, folder: Path, callbacks: Sequence[pl.Callback] = ()) -> None:
+    """Let the learner train as in a run, dropout off."""
     folder.mkdir(parents=True, exist_ok=True)
     with own(folder) as owner, dropping(keep_all):
         trainer = build_trainer(built.cfg, owner, built.splits.spec)
-        trainer.callbacks.append(snapshots)
+        trainer.callbacks.extend(callbacks)
         trainer.fit(built.learner, built.loader, built.splits.valid())
+
+
+def trajectory_differences(built: Built, folder: Path) -> dict[int, float]:
+    """Steps → the largest difference of a weight, dropout off, in units of the largest movement of the backbone's or the critics'.
+
+    The learner trains as in a run.
+    """
+    snapshots = Snapshots(built.names, built.system.steps)
+    train(built, folder, [snapshots])
     skip = set(built.frozen.trajectory(built.case)["undetermined"]) | set(built.system.constants)
-    found = {}
+    found: dict[int, float] = {}
     for ours, weights in snapshots.taken.items():
         steps = built.system.steps[ours]
         expected = {name: w.float() for name, w in built.frozen.after(steps, built.case).items() if name not in skip}
-        moved = largest(built.frozen.parameters, expected)
-        found[steps] = largest(weights, expected) / (moved or 1.0)  # a rate that rises from 0 moves nothing in the first step
+        critics = {name for name in expected if built.names[name].name.startswith("penalties.")}
+        for part in (critics, expected.keys() - critics):
+            wanted = {name: expected[name] for name in part}
+            unit = largest(built.frozen.parameters, wanted) or 1.0  # a rate that rises from 0 moves nothing in the first step
+            found[steps] = max(found.get(steps, 0.0), largest(weights, wanted) / unit)
     assert set(found) == set(built.system.steps.values()), "the frozen run is longer"
     return found
 

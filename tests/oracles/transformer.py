@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def below(frozen: Frozen, official: str, own: str, but: str = "") -> dict[str, O
     return {name: Own(own + name.removeprefix(official)) for name in found}
 
 
-def rates(frozen: Frozen, groups: str = "") -> list[str]:
+def rates(frozen: Frozen) -> list[str]:
     used = frozen.used
     return [
         f"model.optimizer.lr={used['lr']}",
@@ -49,7 +48,7 @@ def fill(**lengths: int) -> str:
 # ---- MAG
 
 
-def gate_names(official: str, own: str, frozen: Frozen, projection: str = "W_{}") -> dict[str, Own]:
+def gate_names(official: str, own: str, projection: str = "W_{}") -> dict[str, Own]:
     names = one_to_one(f"{official}.LayerNorm", f"{own}.norm")
     for m, letter in OTHERS.items():
         names |= one_to_one(f"{official}.W_h{letter}", f"{own}.gates.{m}")
@@ -59,11 +58,9 @@ def gate_names(official: str, own: str, frozen: Frozen, projection: str = "W_{}"
 
 MAG_BERT = System(
     "mosi/magbert",
-    lambda frozen: rates(frozen),
+    rates,
     lambda frozen: (
-        below(frozen, "bert.", "text.model.", but="MAG")
-        | gate_names("bert.MAG", "gate", frozen)
-        | one_to_one("classifier", "head.1")
+        below(frozen, "bert.", "text.model.", but="MAG") | gate_names("bert.MAG", "gate") | one_to_one("classifier", "head.1")
     ),
     prepare=write_bert,
 )
@@ -73,7 +70,7 @@ MAG_XLNET = System(
     lambda frozen: [*rates(frozen), "model.backbone.text_encoder=tiny"],
     lambda frozen: (
         below(frozen, "transformer.", "text.model.", but="MAG")
-        | gate_names("transformer.MAG", "gate", frozen)
+        | gate_names("transformer.MAG", "gate")
         | one_to_one("sequence_summary.summary", "pooler.0")
         | one_to_one("logits_proj", "head.1")
     ),
@@ -83,8 +80,8 @@ MAG_XLNET = System(
 # ---- WSA-BERT
 
 
-def injection_names(official: str, own: str, frozen: Frozen) -> dict[str, Own]:
-    names = gate_names(official, f"{own}.gate", frozen, "W_{}_")
+def injection_names(official: str, own: str) -> dict[str, Own]:
+    names = gate_names(official, f"{own}.gate", "W_{}_")
     return names | {f"{official}.W_{letter}.weight": Own(f"{own}.keys.{m}.weight") for m, letter in OTHERS.items()}
 
 
@@ -97,9 +94,7 @@ def wsabert(head: Callable[[], dict[str, Own]], *more: str, module: str = "WSA")
     return System(
         "mosi/wsabert",
         lambda frozen: [*rates(frozen), whole(frozen), *more],
-        lambda frozen: (
-            below(frozen, "bert.", "text.model.", but=module) | injection_names(f"bert.{module}", "injection", frozen) | head()
-        ),
+        lambda frozen: below(frozen, "bert.", "text.model.", but=module) | injection_names(f"bert.{module}", "injection") | head(),
         padded=lambda frozen: [fill(**frozen.used["fixed_length"])],
         constants=(f"bert.{module}.W_v.bias", f"bert.{module}.W_a.bias"),
         prepare=write_bert,
@@ -133,7 +128,7 @@ def club_names(official: str, own: str, i: int, x: int, y: int, hidden: int) -> 
 def mird_names(frozen: Frozen) -> dict[str, Own]:
     z, hidden = frozen.used["z"], frozen.used["critic_hidden"] // 2
     names = below(frozen, "mult_encoder.model.", "text.model.", but="WSA")
-    names |= injection_names("mult_encoder.model.WSA", "injection", frozen) | one_to_one("mult_encoder.encoder", "to_shared.1")
+    names |= injection_names("mult_encoder.model.WSA", "injection") | one_to_one("mult_encoder.encoder", "to_shared.1")
     for m, letter in LETTERS.items():
         if f"encoder_{letter}.lstm.weight_ih" in frozen.parameters:
             inner = f"encoders.{m}.encoder" if m == "language" else f"encoders.{m}"
@@ -199,6 +194,7 @@ def mmim_overrides(frozen: Frozen) -> list[str]:
         *settings("model.backbone", {"hidden": {"video": sizes["d_vh"], "audio": sizes["d_ah"]}, "dim": sizes["d_vout"]}),
         f"model.backbone.z_dim={sizes['d_prjh']}",
         "model.own_penalty.objective.unused=fixed",
+        "trainer.max_epochs=2",
     ]
 
 
@@ -323,7 +319,6 @@ def split_stacked(frozen: Frozen) -> Frozen:
     frozen.arrays = arrays
     for trajectory in frozen.meta["trajectory"].values():
         trajectory["undetermined"] = [f"{name}.{part}" for name in trajectory["undetermined"] for part in ("query", "key_value")]
-        del trajectory["norm_of_movement"]
         trajectory["norm_of_movement"] = {}
     split = {}
     for name, spread in frozen.meta["init"].items():
@@ -365,10 +360,6 @@ def mult_overrides(frozen: Frozen) -> list[str]:
     lengths = frozen.used["lengths (l, a, v)"]
     steps = ",".join(f"{m}:{n}" for m, n in zip(LETTERS, lengths, strict=True))
     return [*settings("model.backbone", values), f"data.max_steps={{{steps}}}", "trainer.max_epochs=5"]
-
-
-def versions(frozen: Frozen) -> tuple[str, ...]:
-    return tuple(name for name in frozen.parameters if name.endswith(".version"))
 
 
 MULT_CONSTANTS = tuple(
