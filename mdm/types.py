@@ -39,6 +39,7 @@ class DataSpec:
 
     ``aligned``: every modality has one step per word, so steps of one segment correspond.
     ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
+    ``head_start``: where the bias of the last layer begins, ``label_mean``, or ``random`` as torch draws it (model.head_start).
     ``train_ids``: the training fold's segments, for models that keep something for each of them.
     """
 
@@ -48,6 +49,7 @@ class DataSpec:
     label_mean: tuple[float, ...]
     aligned: bool
     train_ids: tuple[str, ...] = ()
+    head_start: str = "label_mean"
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from mdm.runs.config import check
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
+SCALES = "standard, maxabs or none or a mapping (to each name standard, maxabs or none)"
+STEPS = "a whole number of at least 1 or a mapping (to each name a whole number of at least 1 or null) or null"
 BAD = {
     "+trainer.fast_dev_runs=true": "trainer has no key fast_dev_runs",
     "penalty=kl +penalty.wieght=64": "penalty has no key wieght",
@@ -194,14 +196,14 @@ BAD = {
     "data.batch_size=2.0": "data.batch_size must be a whole number of at least 2, but is 2.0",
     "data.batch_size=true": "data.batch_size must be a whole number of at least 2, but is True",
     "data.batch_size=null": "data.batch_size must be a whole number of at least 2, but is None",
-    "data.scale=3": "data.scale must be standard, maxabs or none or a mapping (to each name standard, maxabs or none), but is 3",
-    "data.scale=minmax": "data.scale must be standard, maxabs or none or a mapping (to each name standard, maxabs or none), but is 'minmax'",
-    "data.scale=null": "data.scale must be standard, maxabs or none or a mapping (to each name standard, maxabs or none), but is None",
+    "data.scale=3": f"data.scale must be {SCALES}, but is 3",
+    "data.scale=minmax": f"data.scale must be {SCALES}, but is 'minmax'",
+    "data.scale=null": f"data.scale must be {SCALES}, but is None",
     "data.text=3": "data.text must be a text or null, but is 3",
     "data.modalities=language": "data.modalities must be a list (each a text) or null, but is 'language'",
     "data.modalities=[1]": "data.modalities must be a list (each a text) or null, but is [1]",
-    "data.max_steps=0": "data.max_steps must be a whole number of at least 1 or null or a mapping (to each name a whole number of at least 1 or null), but is 0",
-    "data.max_steps=abc": "data.max_steps must be a whole number of at least 1 or null or a mapping (to each name a whole number of at least 1 or null), but is 'abc'",
+    "data.max_steps=0": f"data.max_steps must be {STEPS}, but is 0",
+    "data.max_steps=abc": f"data.max_steps must be {STEPS}, but is 'abc'",
     "data.keep=middle": "data.keep must be last or first, but is 'middle'",
     "data.padding=zeros": "data.padding must be masked or official, but is 'zeros'",
     "data.order=sorted": "data.order must be shuffled or once, but is 'sorted'",

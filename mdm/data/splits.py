@@ -49,9 +49,9 @@ class Splits:
         variance), ``maxabs`` (as the MFN line does for FACET), or ``none``; one for all, or modality → its own
     max_steps: keep at most so many steps (the MFN line keeps 20); None keeps all; one for all, or modality → its own
     keep: which steps a cut keeps, the ``last`` (the MFN line) or the ``first`` ones (what fits into a file of fixed length)
-    padding: ``masked``, a segment has its own length; ``official``, as most published code has it, frames and word vectors are filled
-        up to ``max_steps`` with zeros that are read as steps, in front with keep=last and behind with keep=first. Since the length is
-        the same for all, no prediction depends on its neighbours. Token ids are masked either way
+    padding: ``masked``, a segment has its own length; ``official``, as in most published code, frames and word vectors are filled
+        up to ``max_steps`` with zeros that are read as steps, in front with keep=last and behind with keep=first. Since the length
+        is the same for all, no prediction depends on its neighbours. Token ids are masked either way
     order: ``shuffled`` anew for each epoch, or ``once`` for all of them (MFN and MFM)
     last_batch: ``keep`` what is left over for the last batch of an epoch, or ``drop`` it
     by_length: train on batches of segments of like length: less padding, which transformers pay for, and batches that are
@@ -111,13 +111,13 @@ class Splits:
         train = rows["train"]
         if order not in ("shuffled", "once") or last_batch not in ("keep", "drop"):
             raise ValueError(
-                f"order must be shuffled or once and last_batch keep or drop, but {order!r} and {last_batch!r} came; set data.order "
-                "and data.last_batch."
+                f"order must be shuffled or once and last_batch keep or drop, but {order!r} and {last_batch!r} came; set "
+                "data.order and data.last_batch."
             )
         if last_batch == "drop" and len(train) < batch_size:
             raise ValueError(
-                f"last_batch=drop leaves no batch of {batch_size} among {len(train)} training segments; set data.last_batch=keep, or "
-                "a smaller data.batch_size."
+                f"last_batch=drop leaves no batch of {batch_size} among {len(train)} training segments; set data.last_batch=keep, "
+                "or a smaller data.batch_size."
             )
         known = {"language", *segments.modalities}
         scales, most = for_each("scale", scale, chosen, known), for_each("max_steps", max_steps, chosen, known)

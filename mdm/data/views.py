@@ -50,8 +50,8 @@ class Reading:
             )
         if self.padding == "official" and self.max_steps is None:
             raise ValueError(
-                "padding=official fills every segment with zeros up to one length, but max_steps=null says none; set data.max_steps "
-                "to the length of the authors' file."
+                "padding=official fills every segment with zeros up to one length, but max_steps=null says none; set "
+                "data.max_steps to the length of the authors' file."
             )
 
     def place(self, steps: list[str], blank: str, zeros_read: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def build_splits(cfg: DictConfig) -> Splits:
 def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
     """Backbone, then penalties on what it offers; each initialised by a stream of its own."""
     with Stream(cfg.seed, "weights").active():
-        backbone = make(cfg.model.backbone, spec=splits.spec)
+        backbone = make(cfg.model.backbone, spec=replace(splits.spec, head_start=cfg.model.head_start))
     own = {} if cfg.model.own_penalty is None else {"own": cfg.model.own_penalty}
     objectives = {}
     for name, node in {**own, **penalties(cfg)}.items():

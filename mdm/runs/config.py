@@ -41,7 +41,7 @@ class Data:
     folds: Member | None
     scale: Scale | Mapping[str, Scale]
     unlabeled: Count
-    max_steps: Size | None | Mapping[str, Size | None]
+    max_steps: Size | Mapping[str, Size | None] | None
     keep: Keep
     padding: Padding
     order: Order
@@ -105,6 +105,7 @@ class Model:
     groups: Mapping[str, Mapping[str, Any]]
     decay: Literal["all", "matrices"]
     schedule: Member | None
+    head_start: Literal["label_mean", "random"]
     by_length: bool
     select: str | None = None
 

@@ -214,10 +214,12 @@ def trajectory_differences(built: Built, folder: Path) -> dict[int, float]:
         trainer.callbacks.append(snapshots)
         trainer.fit(built.learner, built.loader, built.splits.valid())
     skip = set(built.frozen.trajectory(built.case)["undetermined"]) | set(built.system.constants)
+    trained = {place.name for place in built.names.values()} & dict(built.learner.backbone.named_parameters()).keys()
     found = {}
     for steps, weights in snapshots.taken.items():
         expected = {name: w.float() for name, w in built.frozen.after(steps, built.case).items() if name not in skip}
-        moved = largest(built.frozen.parameters, expected)
+        # A running mean or a count of batches moves further than any weight.
+        moved = largest(built.frozen.parameters, {n: w for n, w in expected.items() if built.names[n].name in trained})
         found[steps] = largest(weights, expected) / moved
     assert set(found) == {1, 20}, "the frozen run has 20 steps"
     return found
