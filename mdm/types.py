@@ -21,7 +21,7 @@ class Feature:
 
     ``vocabulary`` is empty for vectors. For tokens ``dim`` counts the ids that may occur (id 0 is padding, id 1 an
     unknown word); ``vocabulary[i]`` is the word behind id ``i``, and is empty where only ids are known (a tokenizer's).
-    ``unseen``: ids of words that the training fold has not. An embedding that is learned here has nothing to say about
+    ``unseen``: ids of words that the training fold lacks. An embedding that is learned here has nothing to say about
     them; a pretrained encoder has. ``zeros_read``: whether every segment is filled with zeros up to one length, which then count
     as steps (data.padding=official).
     """

@@ -66,7 +66,7 @@ def require_equal_padding(spec: DataSpec, model: str) -> None:
         )
 
 
-def require(spec: DataSpec, needed: tuple[str, ...], model: str) -> None:
+def require_modalities(spec: DataSpec, needed: tuple[str, ...], model: str) -> None:
     """Raise ValueError unless the data have the modalities that a model cannot do without."""
     absent = [m for m in needed if m not in spec.features]
     if absent:

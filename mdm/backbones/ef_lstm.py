@@ -95,7 +95,7 @@ class EFLSTM(Backbone):
 
     def fuse(self, encoded: Encoded) -> Fusion:
         if self.variant == "concat":
-            z = last_state(self.lstms["all"], side_by_side([encoded[m]["steps"] for m in self.steps]))
+            z = last_state(self.lstms["all"], concatenate_steps([encoded[m]["steps"] for m in self.steps]))
             return Fusion(self.head(z), z, self._shares({m: encoded[m]["mean"] for m in self.steps}))
         unimodal = {m: encoded[m]["state"] for m in self.steps}
         z = torch.cat(list(unimodal.values()), dim=1)
@@ -114,7 +114,7 @@ class EFLSTM(Backbone):
         return shares
 
 
-def side_by_side(sequences: list[Sequence]) -> Sequence:
+def concatenate_steps(sequences: list[Sequence]) -> Sequence:
     """Aligned sequences concatenated step by step; a modality that a segment lacks is zero there.
 
     A step is real if it is real in any modality.

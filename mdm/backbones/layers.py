@@ -20,7 +20,7 @@ from mdm.types import DataSpec, Feature, Sequence
 class Steps(nn.Module):
     """The steps of one modality as vectors: given vectors as they are, tokens through a trainable embedding.
 
-    Words that the training fold has not share the embedding of the unknown word. ``dim`` is the width that comes out.
+    Words outside the training fold share the embedding of the unknown word. ``dim`` is the output width.
     """
 
     known: Tensor
@@ -120,7 +120,7 @@ class PooledEncoder(nn.Module):
 Number = TypeVar("Number", int, float)
 
 
-def each(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
+def expand_option(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
     """An option that is a number for all names, or a mapping that has each of them; in the order of the names.
 
     Raises ValueError if the mapping has others.

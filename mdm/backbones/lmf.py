@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import LanguageEncoder, PooledEncoder, each, regressor
+from mdm.backbones.layers import LanguageEncoder, PooledEncoder, expand_option, regressor
 from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
@@ -55,7 +55,7 @@ class LMF(Backbone):
     ):
         super().__init__()
         others = tuple(m for m in spec.modalities if m != "language")
-        widths = each("hidden", hidden, others)
+        widths = expand_option("hidden", hidden, others)
         if min(z_dim, rank, language_hidden // 2, *widths.values()) < 1 or init not in ("unit", "official"):
             raise ValueError(
                 f"LMF needs z_dim, rank, hidden >= 1, language_hidden >= 2 and init=unit or official, but z_dim={z_dim}, "
@@ -67,7 +67,7 @@ class LMF(Backbone):
                 f"LMF has head=linear, or none where z_dim is the number of targets ({len(spec.targets)}), but {head!r} and "
                 f"z_dim={z_dim} came; set model.backbone.head and model.backbone.z_dim."
             )
-        rates = each("dropout", dropout, (*spec.modalities, *(["head"] if head == "linear" else [])))
+        rates = expand_option("dropout", dropout, (*spec.modalities, *(["head"] if head == "linear" else [])))
         self.z_dim = z_dim
         encoders: dict[str, LanguageEncoder | PooledEncoder] = {}
         for m, feature in spec.features.items():

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone, require_equal_padding
 from mdm.backbones.decoders import Decoder
-from mdm.backbones.ef_lstm import side_by_side
-from mdm.backbones.layers import Steps, at_last_step, each, last_state, real_steps_first, regressor
+from mdm.backbones.ef_lstm import concatenate_steps
+from mdm.backbones.layers import Steps, at_last_step, expand_option, last_state, real_steps_first, regressor
 from mdm.backbones.mfn import CellStates, DeltaMemory
 from mdm.estimators import mmd2, mmd2_to_standard_normal
 from mdm.hints import Share, Size
@@ -96,11 +96,11 @@ class MFM(Backbone):
         embedding_dim: Size = 300,
     ):
         super().__init__()
-        choose("variant", variant, VARIANTS)
-        choose("kernel_scale", kernel_scale, ("official", "corrected", "multi"))
-        choose("mmd", mmd, ("joint", "per_factor"))
-        choose("prior", prior, ("closed", "sampled"))
-        choose("decoder", decoder, ("merged", "two_matrices"))
+        check_choice("variant", variant, VARIANTS)
+        check_choice("kernel_scale", kernel_scale, ("official", "corrected", "multi"))
+        check_choice("mmd", mmd, ("joint", "per_factor"))
+        check_choice("prior", prior, ("closed", "sampled"))
+        check_choice("decoder", decoder, ("merged", "two_matrices"))
         fuses, decodes = variant not in ("M_B", "M_D"), variant not in ("M_D", "M_E")
         if fuses and not spec.aligned:
             raise ValueError(
@@ -109,10 +109,10 @@ class MFM(Backbone):
             )
         if fuses:
             require_equal_padding(spec, "MFM")
-        units = each("hidden", hidden, spec.modalities)
-        z_widths, f_widths = each("z_m", z_m, spec.modalities), each("f_m", f_m, spec.modalities)
-        dropouts = each("m_dropout", m_dropout, spec.modalities)
-        self.weights = each("reconstruction_weight", reconstruction_weight, spec.modalities)
+        units = expand_option("hidden", hidden, spec.modalities)
+        z_widths, f_widths = expand_option("z_m", z_m, spec.modalities), expand_option("f_m", f_m, spec.modalities)
+        dropouts = expand_option("m_dropout", m_dropout, spec.modalities)
+        self.weights = expand_option("reconstruction_weight", reconstruction_weight, spec.modalities)
         widths = {"z_y": z_y, "f_y": f_y, "memory": memory, "attention": attention, "proposal": proposal}
         widths |= {"retain": retain, "update": update}
         for option, numbers in (("hidden", units), ("z_m", z_widths), ("f_m", f_widths)):
@@ -178,10 +178,10 @@ class MFM(Backbone):
         codes: dict[str, Tensor] = {}
         if self.fuses:
             unimodal = {m: encoded[m]["state"] for m in self.steps}
-            memory = self.memory(side_by_side([encoded[m]["cells"] for m in self.steps]))
+            memory = self.memory(concatenate_steps([encoded[m]["cells"] for m in self.steps]))
             codes["y"] = self.code(torch.cat([*unimodal.values(), memory], dim=1))
         if "all" in self.encoders:
-            codes["all"] = self.encoders["all"](side_by_side([encoded[m]["steps"] for m in self.steps]))
+            codes["all"] = self.encoders["all"](concatenate_steps([encoded[m]["steps"] for m in self.steps]))
         codes |= {m: encoded[m]["z"] for m in self.steps if m in self.encoders}
         factors = {name: self.factors[name](code) for name, code in codes.items()}
         parts = {f"z_{name}": code for name, code in codes.items()} | {f"f_{name}": f for name, f in factors.items()}
@@ -268,6 +268,6 @@ def prior_distance(z: Float[Tensor, "n d"], kernel_scale: str, prior: str) -> Fl
     return torch.stack([mmd2_to_standard_normal(z, scale) for scale in scales]).mean()
 
 
-def choose(option: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"MFM's {option} is one of {', '.join(choices)}, but {value!r} came; set model.backbone.{option}.")

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mdm.backbones.encoders import SHAPES, folder_of, pretrained_encoder, random_encoder
+from mdm.backbones.encoders import SHAPES, find_folder, pretrained_encoder, random_encoder
 from mdm.backbones.layers import real_steps_first
 from mdm.types import Feature, Sequence
 
@@ -55,7 +55,7 @@ class TextEncoder(nn.Module):
     pooler: whether BERT keeps its pooling layer
 
     ``model`` is the transformers model, in training mode (it comes in evaluation mode, and Lightning leaves modes as they are).
-    A random encoder reads words as its pieces, and words that the training fold has not as unknown; a pretrained one reads
+    A random encoder reads words as its pieces, and words outside the training fold as unknown; a pretrained one reads
     them all.
 
     Raises ValueError if language is no text, the encoder is not there, is of another family, lacks weights that the
@@ -83,7 +83,7 @@ class TextEncoder(nn.Module):
         if name in SHAPES:
             self.model, pieces, special = random_encoder(feature, family, name, pooler)
         else:
-            self.model, pieces, special = pretrained_encoder(feature, family, folder_of(name), pooler)
+            self.model, pieces, special = pretrained_encoder(feature, family, find_folder(name), pooler)
         self.model.train()
         for parameter in (p for n, p in self.model.named_parameters() if n.endswith("mask_emb")):
             parameter.requires_grad_(False)  # XLNet reads it only where it predicts masked words
@@ -157,7 +157,7 @@ class TextEncoder(nn.Module):
 
 
 @contextmanager
-def replaced(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def replace_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """While inside, ``module`` returns ``change`` of its output (a tensor, or the first of a tuple).
 
     A hook instead of a patched copy of the library: keys of the checkpoint, masks and attention stay the library's own.

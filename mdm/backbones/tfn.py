@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import LanguageEncoder, PooledEncoder, each, regressor
+from mdm.backbones.layers import LanguageEncoder, PooledEncoder, expand_option, regressor
 from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion
 
@@ -59,7 +59,7 @@ class TFN(Backbone):
     ):
         super().__init__()
         others = tuple(m for m in spec.modalities if m != "language")
-        widths, rates = each("hidden", hidden, others), each("dropout", dropout, others)
+        widths, rates = expand_option("hidden", hidden, others), expand_option("dropout", dropout, others)
         if min(z_dim, language_hidden, language_out, *widths.values()) < 1 or output not in ("bounded", "linear"):
             raise ValueError(
                 f"TFN needs z_dim, hidden, language_hidden, language_out >= 1 and output=bounded or linear, but z_dim={z_dim}, "

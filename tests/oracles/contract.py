@@ -75,7 +75,7 @@ class Built:
 
     @property
     def loader(self) -> DataLoader[Batch]:
-        return self.splits._loader("train", Fixed(self.frozen.batches()))
+        return self.splits._loader(self.splits._folds["train"], Fixed(self.frozen.batches()))
 
     @property
     def first(self) -> Batch:
