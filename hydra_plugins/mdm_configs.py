@@ -13,9 +13,9 @@ class DeclaredConfigs(SearchPathPlugin):
     """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        from mdm.compose import declared_configs, find_configs
+        from mdm.compose import find_configs, find_declared_configs
 
         if str(find_configs()) not in [each.path for each in search_path.get_path() if each.provider == "main"]:
             return
-        for folder in declared_configs():
+        for folder in find_declared_configs():
             search_path.append("mdm.configs", f"file://{folder}")

@@ -31,10 +31,10 @@ class Missing(Sweeper):
             self.launcher.joblib["initializer"] = die_with_parent
 
     def sweep(self, arguments: list[str]) -> Any:
-        from mdm.compose import search_path_of
+        from mdm.compose import read_search_path
         from mdm.sweeps.sweep import sweep
 
-        def composed(overrides: list[str]) -> DictConfig:
+        def compose(overrides: list[str]) -> DictConfig:
             cfg = self.context.config_loader.load_sweep_config(self.composed_once, overrides)
             with open_dict(cfg):
                 del cfg["hydra"]
@@ -43,5 +43,5 @@ class Missing(Sweeper):
         def launch(jobs: list[list[str]]) -> Any:
             return self.launcher.launch(jobs, initial_job_idx=0)
 
-        path = search_path_of(self.composed_once)
-        return sweep(self.composed_once, arguments, composed, launch, self.runs_per_task, self.at_once, path)
+        path = read_search_path(self.composed_once)
+        return sweep(self.composed_once, arguments, compose, launch, self.runs_per_task, self.at_once, path)

@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mdm import commands
-from mdm.boundary import ended
+from mdm.boundary import exit_on_error
 
 
 def main() -> None:
     """What the console script calls."""
-    with ended():
+    with exit_on_error():
         sys.exit(run_command(sys.argv[1:]))
 
 
@@ -26,32 +26,32 @@ def run_command(arguments: list[str]) -> int | None:
     """
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
-        print(help_text())
+        print(render_help())
         return None
     if name == "--version":
         import mdm
 
         print(mdm.__version__)
         return None
-    if name not in names():
-        raise ValueError(f"A command of mdm is one of {', '.join(names())}, but {name:.60} came; see `mdm --help`.")
+    if name not in list_commands():
+        raise ValueError(f"A command of mdm is one of {', '.join(list_commands())}, got {name:.60}; see `mdm --help`.")
     status: int | None = import_module(f"mdm.commands.{name}").main(rest)
     return status
 
 
-def names() -> list[str]:
+def list_commands() -> list[str]:
     """The commands that there are."""
     return sorted(module.name for module in pkgutil.iter_modules(commands.__path__) if not module.name.startswith("_"))
 
 
-def help_text() -> str:
+def render_help() -> str:
     """Each command and the first line of its docstring, which is read without importing what it needs."""
-    lines = [f"  {name:<10}{first_line(name)}" for name in names()]
+    lines = [f"  {name:<10}{read_first_line(name)}" for name in list_commands()]
     usage = ["mdm <command> [key=value …]", "", *lines, "", "`mdm <command> --help` says more."]
     return "\n".join(usage)
 
 
-def first_line(name: str) -> str:
+def read_first_line(name: str) -> str:
     spec = find_spec(f"mdm.commands.{name}")
     assert spec is not None
     assert spec.origin is not None

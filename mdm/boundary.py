@@ -4,8 +4,8 @@
         with ended():
             main(sys.argv[1:])
 
-What a contract, a file or the machine refuses ends with status 2, an interruption with 130, our own mistakes with 70; they are said
-to be ours, with the line that made them. HYDRA_FULL_ERROR=1 lets every error through as it is.
+A command that a contract, a file or the machine refuses ends with status 2, an interrupted one with 130. Our own mistakes end with
+70, and the message names the line that made them. HYDRA_FULL_ERROR=1 lets every error through as it is.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdm import extras
-from mdm.owned import OWNED, refusal
+from mdm.owned import OWNED, explain_owned
 
 ROOT = Path(__file__).resolve().parents[1]
 """The repository, or the folder that the package was installed into, beside others."""
 
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
-"""Whether errors are wanted whole; as it was at the start, since `hydra_silenced` sets the variable."""
+"""Whether errors are wanted whole; as it was at the start, since `silence_hydra` sets the variable."""
 
 REFUSED, MISTAKE, INTERRUPTED, CLOSED = 2, 70, 130, 141
 """Statuses; the last is that of a process whose reader has gone, as `| head` does."""
 
 
 @contextlib.contextmanager
-def ended() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Run a command's work; whatever it raises becomes a message on stderr and a SystemExit. SystemExit itself passes."""
     try:
         yield
@@ -45,20 +45,20 @@ def ended() -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:
         if FULL:
             raise
-        text, status = account(error)
-        if not flushed():
+        text, status = describe_error(error)
+        if not flush_stdout():
             drop_stdout()
         if text:
             print(text, file=sys.stderr)
         raise SystemExit(status) from None
 
 
-def hydra_silenced() -> None:
-    """Let Hydra hand its errors on to `ended` instead of printing them by itself, with a traceback if they are not its own."""
+def silence_hydra() -> None:
+    """Let Hydra pass its errors on to `exit_on_error` instead of printing them, with a traceback for any that are not its own."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
-def flushed() -> bool:
+def flush_stdout() -> bool:
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -66,7 +66,7 @@ def flushed() -> bool:
     return True
 
 
-def reader_gone() -> bool:
+def is_reader_gone() -> bool:
     """Whether stdout is a pipe that nobody reads any more."""
     try:
         poll = select.poll()
@@ -77,73 +77,73 @@ def reader_gone() -> bool:
 
 
 def drop_stdout() -> None:
-    """What could not be written cannot be written at exit either, where Python would complain once more."""
+    """Send stdout nowhere: what could not be written would fail again at exit, and Python would complain once more."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# ---- what is said
+# ---- messages
 
 
-def account(error: BaseException) -> tuple[str, int]:
-    """What a person is told of an error, and the status that the command ends with."""
+def describe_error(error: BaseException) -> tuple[str, int]:
+    """The message for an error, and the status that the command ends with."""
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted. What was finished is kept; the same command goes on from there.", INTERRUPTED
-    if isinstance(error, BrokenPipeError) and reader_gone():
+    if isinstance(error, BrokenPipeError) and is_reader_gone():
         return "", CLOSED
-    text = explained(error)
+    text = explain_error(error)
     if text is None:
-        return f"{mistake(error)}\n(HYDRA_FULL_ERROR=1 shows all of it.)", MISTAKE
-    return f"{printable(text)}\n(HYDRA_FULL_ERROR=1 shows where.)", REFUSED
+        return f"{describe_mistake(error)}\n(HYDRA_FULL_ERROR=1 shows all of it.)", MISTAKE
+    return f"{escape_controls(text)}\n(HYDRA_FULL_ERROR=1 shows where.)", REFUSED
 
 
-def message(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """An error in a line or a few, for those who list several."""
-    return printable(explained(error) or mistake(error))
+    return escape_controls(explain_error(error) or describe_mistake(error))
 
 
-def explained(error: BaseException) -> str | None:
-    """What came of what was asked for, and what to do; None for what nobody foresaw, which is our own mistake."""
+def explain_error(error: BaseException) -> str | None:
+    """What went wrong and what to do about it; None for an error that nobody foresaw, which is our own mistake."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return of_hydra(error)
+        return explain_hydra(error)
     if isinstance(error, YAMLError):
-        return f"A YAML file must be well formed, but one is not: {in_line(str(error))}; correct it."
+        return f"A YAML file must be well formed, but one is not: {join_lines(str(error))}; correct it."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is of a GPU
-        of = f"{place(error) or 'This'} needs more memory than there is"
-        cause = f" ({in_line(str(error))[:300]})" if str(error) else ""
+        of = f"{find_place(error) or 'This'} needs more memory than there is"
+        cause = f" ({join_lines(str(error))[:300]})" if str(error) else ""
         return f"{of}{cause}; use smaller batches, less data, or less at once."
     if isinstance(error, BrokenProcessPool):
         return "A worker was killed, as happens when memory runs out, and its pool with it; try again with fewer at once."
     if isinstance(error, OSError):
-        return of_system(error)
+        return explain_system(error)
     if type(error) is RuntimeError and re.search(r"inline_container|PytorchStreamWriter", str(error)):  # torch.save's words
-        return of_system(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place(error) or "A checkpoint"))
+        return explain_system(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), find_place(error) or "A checkpoint"))
     if isinstance(error, ValueError) or type(error) is RuntimeError:
-        return str(error) if str(error) and origin(error).deliberate else None
+        return str(error) if str(error) and find_origin(error).deliberate else None
     return None
 
 
-def of_hydra(error: BaseException) -> str:
-    """Hydra's message, and OmegaConf's below it, in one line; what it says of its own ways is left out or said in ours."""
-    whole = in_line(" – ".join(str(one) for one in (error, error.__cause__) if one is not None and str(one)))
+def explain_hydra(error: BaseException) -> str:
+    """Hydra's message, and OmegaConf's below it, in one line, without its advice or with ours in its place."""
+    whole = join_lines(" – ".join(str(one) for one in (error, error.__cause__) if one is not None and str(one)))
     owned = re.search(r"Could not override 'trainer\.(\w+)'", whole)
     if owned and any(owned[1] in names.split() for names in OWNED):
-        return refusal(owned[1])
+        return explain_owned(owned[1])
     for pattern, ours in HYDRA:
         whole = re.sub(pattern, ours, whole)
     lost = re.search(r"Could not find '(\w+)/[^']*'", whole)
     if lost:
-        whole += f"; {lost[1]}= may be {', '.join(options(lost[1], str(error))) or 'nothing'}"
+        whole += f"; {lost[1]}= may be {', '.join(list_options(lost[1], str(error))) or 'nothing'}"
     if SLURM_LACKS in whole:
-        return extras.message("hydra_plugins.hydra_submitit_launcher", "hydra/launcher=slurm")
+        return extras.format_missing("hydra_plugins.hydra_submitit_launcher", "hydra/launcher=slurm")
     return f"Arguments are key=value for keys and options of configs/, but: {whole[:1500]}. See `mdm train --help`."
 
 
-def options(group: str, text: str) -> list[str]:
+def list_options(group: str, text: str) -> list[str]:
     """What a group offers in all folders of the search path, which Hydra lists in its message."""
     folders = [Path(folder) / group for folder in re.findall(r"path=file://(.+)", text)]
     return sorted({str(file.relative_to(folder).with_suffix("")) for folder in folders for file in folder.rglob("*.yaml")})
@@ -165,10 +165,10 @@ HYDRA = (
     (r" expecting \{.*\}", ""),
     (r"LexerNoViableAltException: ", "this is none: "),
     (r"no viable alternative at input", "a value ends too early after"),
-    (r"ConfigLoader is not set", "glob(…) came, which is read by no command; name the options, as penalty=kl,f"),
+    (r"ConfigLoader is not set", "got glob(…), which no command reads; name the options, as penalty=kl,f"),
     (r"requires --multirun", "are many runs, which need mdm train -m"),
 )
-"""What Hydra says, and what is left of it."""
+"""A pattern of Hydra's messages → what replaces it."""
 
 
 SYSTEM = {
@@ -188,34 +188,36 @@ SYSTEM = {
     errno.EIO: ("must be read and written, but its disk fails", "copy what can be read, and choose another place"),
     errno.ESTALE: ("must be there, but its file server has lost it", "give the command again"),
 }
-"""Errors of the system: what was needed and came, and what to do."""
+"""Errors of the system: what was needed and what was found, and what to do."""
 
 
-def of_system(error: OSError) -> str:
+def explain_system(error: OSError) -> str:
     """An OSError with the path that it is about, which the system does not say of a full disk."""
     named = error.filename2 if error.filename2 is not None else error.filename
-    path = os.fsdecode(named) if isinstance(named, str | bytes | os.PathLike) else place(error) or "A file"
-    came, todo = SYSTEM.get(error.errno or 0, (f"must be read or written, but the system says: {in_line(str(error))}", "see to it"))
+    path = os.fsdecode(named) if isinstance(named, str | bytes | os.PathLike) else find_place(error) or "A file"
+    came, todo = SYSTEM.get(
+        error.errno or 0, (f"must be read or written, but the system says: {join_lines(str(error))}", "see to it")
+    )
     return f"{path} {came}; {todo}, and give the command again."
 
 
-def mistake(error: BaseException) -> str:
+def describe_mistake(error: BaseException) -> str:
     """An error that nobody foresaw, with the line of ours that it came from."""
-    what = f"{type(error).__name__}: {in_line(str(error))[:500]}"
-    return f"This is a mistake in mdm, not yours: {what} ({origin(error).line}); please report it."
+    what = f"{type(error).__name__}: {join_lines(str(error))[:500]}"
+    return f"This is a mistake in mdm, not yours: {what} ({find_origin(error).line}); please report it."
 
 
-def in_line(text: str) -> str:
+def join_lines(text: str) -> str:
     return " ".join(text.split())
 
 
-def printable(text: str) -> str:
-    """Without characters that would steer a terminal."""
+def escape_controls(text: str) -> str:
+    """A text with control characters escaped, so that it cannot steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
-def several(found: Sequence[str], most: int = 5) -> str:
-    """Messages below one another, those after the first few counted."""
+def join_errors(found: Sequence[str], most: int = 5) -> str:
+    """Messages one below the other: the first few, and how many more there are."""
     rest = [f"… and {len(found) - most} more like these; `mdm verify` lists them."] * (len(found) > most)
     return "\n".join([*found[:most], *rest])
 
@@ -231,7 +233,7 @@ class Origin:
     deliberate: bool
 
 
-def origin(error: BaseException) -> Origin:
+def find_origin(error: BaseException) -> Origin:
     """Where an error came from, in this process or in a worker, whose traceback joblib brings as text."""
     steps = [(f.filename, f.lineno or 0, f.name) for f in traceback.extract_tb(error.__traceback__)]
     if type(error.__cause__).__name__ == "_RemoteTraceback":
@@ -254,8 +256,8 @@ def is_ours(file: str) -> bool:
     return parts[0] in ("mdm", "scripts", "train.py") or (parts[0] == "hydra_plugins" and parts[-1].startswith("mdm_"))
 
 
-def place(error: BaseException) -> str:
-    """What the innermost of our functions was at, as its variables ``path`` or ``folder`` say; nothing if none does."""
+def find_place(error: BaseException) -> str:
+    """The path that the innermost of our functions worked on, from its variables ``path`` or ``folder``; empty without either."""
     found = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if is_ours(frame.f_code.co_filename):

@@ -44,15 +44,15 @@ def find_configs() -> Path:
     raise ValueError(f"mdm must have its configs in {PACKAGE / 'configs'}, but they are not there; install it again.")
 
 
-def in_repository() -> bool:
+def is_in_repository() -> bool:
     """Whether the package lies in its repository, and is not an installed copy."""
     return find_configs().parent != PACKAGE
 
 
-def declared_configs() -> list[Path]:
+def find_declared_configs() -> list[Path]:
     """The folders of configs that installed packages declare.
 
-    Raises ValueError, naming the entry point, for one that leads to no folder.
+    Raises ValueError, naming the entry point, if it does not lead to a folder.
     """
     found = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -62,8 +62,8 @@ def declared_configs() -> list[Path]:
             spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(
-                f"An entry point of {GROUP} names a package that holds YAML files, but {entry.name} = {entry.value} is none; mend "
-                "or remove the package that declares it."
+                f"An entry point of {GROUP} names a package that holds YAML files, but {entry.name} = {entry.value} is not one; "
+                "mend or remove the package that declares it."
             )
         found += [Path(folder) for folder in spec.submodule_search_locations]
     return found
@@ -73,9 +73,10 @@ def declared_configs() -> list[Path]:
 
 
 def take_search_path(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command line without what it says of Hydra, and the search path that it says: ``file:///configs``.
+    """A command line without Hydra's own keys, and the search path that it gives, such as ``file:///configs``.
 
-    Other keys of Hydra's say how runs are launched, which is nothing to those who read runs: they may be given the same arguments.
+    Hydra's other keys say how runs are launched. A command that only reads runs drops them, so it takes the
+    same arguments.
 
     >>> take_search_path(["model=lmf", "hydra/launcher=joblib", "hydra.searchpath=[pkg://magpie.configs]"])
     (['model=lmf'], ['pkg://magpie.configs'])
@@ -90,54 +91,54 @@ def take_search_path(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in words:
         flag, _, value = word.partition("=")
         if flag in FLAGS:
-            folders.append(folder_url(value or next(words, ""), flag))
+            folders.append(format_folder_url(value or next(words, ""), flag))
         elif flag.lstrip("+~") == KEY:
             lists.append(read_list(word))
         elif not word.lstrip("+~").startswith(("hydra.", "hydra/")):
             rest.append(word)
     if len(folders) > 1 or len(lists) > 1:
         raise ValueError(
-            f"--config-dir and {KEY} are given once each, but {' '.join(arguments):.300} came; name all folders in one {KEY}=[…]."
+            f"--config-dir and {KEY} are given once each, got {' '.join(arguments):.300}; name all folders in one {KEY}=[…]."
         )
     return rest, [*folders, *(url for urls in lists for url in urls)]
 
 
-def folder_url(folder: str, said: str) -> str:
+def format_folder_url(folder: str, said: str) -> str:
     """A folder as Hydra names it.
 
     Raises ValueError if it is not there.
     """
     if not folder or not Path(folder).is_dir():
-        raise ValueError(f"{said} names a folder of configs, but {folder or 'nothing'} is none; correct the path.")
+        raise ValueError(f"{said} names a folder of configs, but {folder or 'nothing'} is not one; correct the path.")
     return f"file://{Path(folder).absolute()}"
 
 
 def read_list(override: str) -> list[str]:
     """The entries of ``hydra.searchpath=[…]``; a folder is made absolute, what has another scheme is left to Hydra.
 
-    Raises ValueError if it is no list of texts, or if a folder is not there.
+    Raises ValueError if it is not a list of texts, or if a folder does not exist.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     values = OverridesParser.create().parse_override(override).value()
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{KEY} is a list of folders, but {override} came; write {KEY}=[file:///the/folder].")
-    return [value if is_elsewhere(value) else folder_url(value.removeprefix("file://"), KEY) for value in map(str, values)]
+        raise ValueError(f"{KEY} is a list of folders, got {override}; write {KEY}=[file:///the/folder].")
+    return [value if is_elsewhere(value) else format_folder_url(value.removeprefix("file://"), KEY) for value in map(str, values)]
 
 
 def is_elsewhere(url: str) -> bool:
-    """Whether an entry of a search path is no folder of the file system."""
+    """Whether an entry of a search path lies outside the file system."""
     return "://" in url and not url.startswith("file://")
 
 
-def search_path_of(cfg: DictConfig) -> list[str]:
+def read_search_path(cfg: DictConfig) -> list[str]:
     """The search path of the command line that Hydra composed a config for; ``cfg`` has Hydra's own section."""
     sources = cfg.hydra.runtime.config_sources
     return [f"{source.schema}://{source.path}" for source in sources if source.provider.endswith(PROVIDER)]
 
 
-def search_path_as_arguments() -> list[str]:
-    """What a command line must say to have the search path of the Hydra at work: nothing, or ``hydra.searchpath=[…]``."""
+def format_search_path() -> list[str]:
+    """The arguments that give a command line the search path of the Hydra at work: none, or ``hydra.searchpath=[…]``."""
     from hydra.core.global_hydra import GlobalHydra
 
     places = GlobalHydra.instance().config_loader().get_search_path().get_path()
@@ -149,7 +150,7 @@ def search_path_as_arguments() -> list[str]:
 
 
 @contextmanager
-def configured(path: Sequence[str] = ()) -> Iterator[None]:
+def use_configs(path: Sequence[str] = ()) -> Iterator[None]:
     """`hydra.compose` reads our configs, and those of a search path, while the block runs.
 
     Also where Hydra is at work on another config already, as in a task that does its runs in turn: that one goes on afterwards.

@@ -1,4 +1,4 @@
-"""Before everything: packages that not everybody needs, and what is said where one lacks."""
+"""Before everything: packages that not everybody needs, and the message where one is missing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def require_extra(module: str, what: str) -> None:
     except ModuleNotFoundError:  # the package that it lies in
         spec = None
     if spec is None or spec.origin is None:  # a folder without code, such as wandb/ beside a script, is found too
-        raise ValueError(message(module, what))
+        raise ValueError(format_missing(module, what))
 
 
-def message(module: str, what: str) -> str:
-    """What lacks, and how it is installed."""
+def format_missing(module: str, what: str) -> str:
+    """Which package is missing, and how to install it."""
     name = module.rpartition(".")[2].replace("_", "-")
     return f"{what} needs {name}, which is not installed; run `pip install 'mdm[{EXTRAS[module]}]'`."

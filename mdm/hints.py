@@ -1,4 +1,4 @@
-"""Before all: does a plain value, as YAML has it, keep an annotation, and how is that annotation said in words?
+"""Before everything: does a plain value from YAML keep an annotation, and how is that annotation put in words?
 
 The leaves are beartype's; what it does not do is done here: it looks at one item of a list, takes true for a number and a word for
 a sequence of letters, and knows no ranges. A list stands for a tuple, since YAML has no tuples; numbers are finite.
@@ -112,17 +112,17 @@ def describe(hint: Any) -> str:
     return named.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def advice(hint: Any) -> str:
-    """What an annotation advises whoever broke it, if it does."""
+def find_advice(hint: Any) -> str:
+    """The advice that an annotation gives on a value that breaks it; empty if it gives none."""
     for each in get_args(hint):
-        found = getattr(each, "advice", "") or advice(each)
+        found = getattr(each, "advice", "") or find_advice(each)
         if found:
             return found
     return ""
 
 
 def is_runtime(hint: Any) -> bool:
-    """Whether an annotation is of an object that no YAML has, such as a tensor or a path."""
+    """Whether an annotation is of an object that YAML cannot write, such as a tensor or a path."""
     return isinstance(hint, type) and hint not in (int, float, bool, str, list, dict, tuple, type(None))
 
 
@@ -140,8 +140,8 @@ def is_plain(hint: Any) -> bool:
     return hint in (Any, int, float, bool, str, list, dict, tuple, type(None))
 
 
-def shown(value: Any) -> str:
-    """A value in a message: on one line, and not longer than one."""
+def format_value(value: Any) -> str:
+    """A value for a message: on one line, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:100]}…"
 
@@ -149,24 +149,22 @@ def shown(value: Any) -> str:
 def require(key: str, value: Any, hint: Any) -> None:
     """Raise ValueError, naming the key, unless a plain value keeps an annotation."""
     if not fits(value, hint):
-        do = advice(hint) or f"set {key} so"
-        raise ValueError(f"{key} must be {describe(hint)}, but is {shown(value)}; {do}.")
+        do = find_advice(hint) or f"set {key} so"
+        raise ValueError(f"{key} must be {describe(hint)}, but is {format_value(value)}; {do}.")
 
 
 def require_known(key: str, given: Iterable[Any], known: Iterable[str], of: str) -> None:
-    """Raise ValueError, naming the key and what it may have meant, if nothing reads one of these names.
+    """Raise ValueError, naming the key and similar known ones, if one of these names is unknown.
 
     key: what holds the names, with its dot, or nothing
     """
     names = list(known)
     for name in given:
         if name not in names:
-            close = difflib.get_close_matches(str(name), names, 3)
+            said, close = format_value(name)[1:-1], difflib.get_close_matches(str(name), names, 3)
             other = (
                 f"did you mean {' or '.join(key + each for each in close)}?"
                 if close
                 else f"known are {', '.join(names) or 'none'}."
             )
-            raise ValueError(
-                f"{of} has no key {shown(name)[1:-1]}, but {key}{shown(name)[1:-1]} came, which nothing would read; {other}"
-            )
+            raise ValueError(f"{of} has no key {said}, got {key}{said}, which nothing would read; {other}")

@@ -1,4 +1,4 @@
-"""Before everything: the options of Lightning's Trainer that belong to a run, and what is said to those who set them."""
+"""Before everything: the options of Lightning's Trainer that a run keeps for itself, and the message to whoever sets one."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ OWNED = {
 def refuse_owned(option: str) -> None:
     """Raise ValueError for one of `OWNED`."""
     if any(option in names.split() for names in OWNED):
-        raise ValueError(refusal(option))
+        raise ValueError(explain_owned(option))
 
 
-def refusal(option: str) -> str:
+def explain_owned(option: str) -> str:
     """Why an option of Lightning's Trainer is not passed on, and what to use."""
     why, instead = next(said for names, said in OWNED.items() if option in names.split())
     return f"trainer.{option} is not passed on to Lightning, because {why}; use {instead}."

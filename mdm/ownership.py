@@ -1,4 +1,4 @@
-"""One owner for a folder, a run's or a store's in the making: whoever works in it holds a lease there.
+"""One owner for a folder: whoever works in the folder of a run, or of a store that is being written, holds a lease there.
 
 The lease works on any file system that several machines share: a file ``.lock`` with the owner's host and process, refreshed every
 few seconds (`filelock.SoftFileLease`). An owner that died on this machine is known by its process and replaced at once; one on
@@ -43,7 +43,7 @@ class Owner:
         if self.lease.compromise is not None or not self.lease.is_lock_held_by_us:
             raise InUse(
                 f"{self.folder} was this process's, but it gave no sign of life for {LEASE:.0f} s, and another has taken it over"
-                f"{by(self.lease)}; this process ends, and what it had not written yet is lost."
+                f"{format_owner(self.lease)}; this process ends, and what it had not written is lost."
             )
 
 
@@ -57,11 +57,11 @@ def own(folder: Path) -> Iterator[Owner]:
     some seconds if its sign of life must be awaited. Raises OSError if the folder cannot be written.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    lease = lease_of(folder)
+    lease = get_lease(folder)
     try:
         acquire(folder, lease)
         try:
-            collect(folder)
+            remove_half_written(folder)
             yield Owner(folder, lease)
         finally:
             lease.release()
@@ -71,7 +71,7 @@ def own(folder: Path) -> Iterator[Owner]:
                 place.rmdir()
 
 
-def lease_of(folder: Path) -> SoftFileLease:
+def get_lease(folder: Path) -> SoftFileLease:
     """The lease of a folder; one object for each folder, so that one process can take it twice."""
     return SoftFileLease(folder.resolve() / LOCK, lease_duration=LEASE, heartbeat_interval=HEARTBEAT, is_singleton=True)
 
@@ -90,40 +90,40 @@ def acquire(folder: Path, lease: SoftFileLease) -> None:
                 raise
             continue
         except Timeout:
-            owner, beat = lease.owner, last_beat(folder)
+            owner, beat = lease.owner, read_last_beat(folder)
         # What filelock could not prove dead is alive if it runs here, and elsewhere once it gives a sign.
-        here = owner is not None and owner.hostname == own_host() and not is_zombie(owner.pid)
+        here = owner is not None and owner.hostname == read_own_host() and not is_zombie(owner.pid)
         if here or (seen is not None and beat is not None and beat != seen) or time.monotonic() > until:
             raise InUse(
-                f"A folder has one owner at a time, but {folder} is in use{by(lease)}; wait until that has ended, or end it, and "
-                "give the command again."
+                f"A folder has one owner at a time, but {folder} is in use{format_owner(lease)}; wait until that has "
+                "ended, or end it, and give the command again."
             )
         seen = beat if seen is None else seen
 
 
-def in_use(folder: Path) -> str | None:
+def find_owner(folder: Path) -> str | None:
     """Whose a folder is, as ``process 4711 on node7``; None if nobody who is alive has it."""
     if not (folder / LOCK).exists():
         return None
-    lease = lease_of(folder)
+    lease = get_lease(folder)
     if lease.is_locked:
         return f"process {os.getpid()}, this one"
     try:
         acquire(folder, lease)
     except InUse:
-        return by(lease).removeprefix(" by ") or "a process that did not say which"
+        return format_owner(lease).removeprefix(" by ") or "a process that did not say which"
     lease.release()
     return None
 
 
-def by(lease: SoftFileLease) -> str:
+def format_owner(lease: SoftFileLease) -> str:
     """`` by process 4711 on node7``; nothing where the owner cannot be read."""
     owner = lease.owner
     return "" if owner is None else f" by process {owner.pid} on {owner.hostname.partition('?')[0]}"
 
 
-def last_beat(folder: Path) -> int | None:
-    """When the owner last gave a sign of life, by the file server's clock: of use only to see whether it changes."""
+def read_last_beat(folder: Path) -> int | None:
+    """When the owner last gave a sign of life, by the file server's clock; good only for seeing whether it changes."""
     try:
         return os.stat(folder / LOCK).st_mtime_ns
     except OSError:
@@ -131,7 +131,7 @@ def last_beat(folder: Path) -> int | None:
 
 
 @cache
-def own_host() -> str:
+def read_own_host() -> str:
     """This machine's name as owners write it; two containers of one name differ."""
     with tempfile.TemporaryDirectory() as folder:
         lease = SoftFileLease(Path(folder) / LOCK)
@@ -142,24 +142,24 @@ def own_host() -> str:
 
 
 def is_zombie(pid: int) -> bool:
-    """Whether a process of this machine has ended and only waits for its parent to notice, which kill(pid, 0) does not tell."""
+    """Whether a process of this machine has ended and only waits for its parent to notice, which kill(pid, 0) does not show."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (OSError, IndexError):
         return False
 
 
-def collect(folder: Path) -> None:
-    """Remove what dead owners left half written."""
-    for left in half_written(folder):
+def remove_half_written(folder: Path) -> None:
+    """Remove the half-written files of dead owners."""
+    for left in find_half_written(folder):
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
         else:
             left.unlink(missing_ok=True)
 
 
-def half_written(folder: Path) -> list[Path]:
-    """What has the kind of name under which files are written before they are renamed."""
+def find_half_written(folder: Path) -> list[Path]:
+    """Files still under the temporary names that they have until they are complete."""
     return [path for path in folder.glob(".*") if is_half_written(path.name)]
 
 

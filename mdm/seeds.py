@@ -22,7 +22,7 @@ def derive(seed: int, name: str, index: int = 0) -> int:
     Raises ValueError if ``seed`` or ``index`` is negative.
     """
     if seed < 0 or index < 0:
-        raise ValueError(f"A seed must be a non-negative integer, but {min(seed, index)} came; use seed=0, 1, 2, …")
+        raise ValueError(f"A seed must be a non-negative integer, got {min(seed, index)}; use seed=0, 1, 2, …")
     words = np.random.SeedSequence([seed, zlib.crc32(name.encode()), index]).generate_state(2, np.uint32)
     return (int(words[0]) << 31) | (int(words[1]) >> 1)
 

@@ -1,6 +1,6 @@
-"""After runs: from the command line of a sweep to its finished runs, for all that makes tables, studies and pages of them.
+"""After runs: from a sweep's command line to its finished runs, for whatever makes tables, studies and pages of them.
 
-But for `command` and `read_folder`, Hydra must have the configs already.
+Hydra must have the configs already, except for `run_with_configs` and `read_folder`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from rich.console import Console
 from rich.progress import track
 from threadpoolctl import threadpool_limits
 
-from mdm.boundary import several
-from mdm.compose import configured, search_path_as_arguments, take_search_path
+from mdm.boundary import join_errors
+from mdm.compose import format_search_path, take_search_path, use_configs
 from mdm.runs import records
-from mdm.runs.config import check, plain
+from mdm.runs.config import check, to_plain
 from mdm.runs.naming import record_folder
-from mdm.runs.progress import quiet
-from mdm.sweeps.experiment import Cell, Row, Table, cells, read_arguments, table_of
-from mdm.tables.gather import Gathered, Run, gather, mixtures, refuse, without_mixed
-from mdm.workers import pool
+from mdm.runs.progress import silence_remarks
+from mdm.sweeps.experiment import Cell, Row, Table, list_cells, parse_table, read_arguments
+from mdm.tables.gather import CellRuns, Run, find_mixtures, gather_runs, refuse_mixtures, take_mixed
+from mdm.workers import open_pool
 
 MOST_JOBS = 512
 
@@ -35,7 +35,7 @@ Measured = TypeVar("Measured")
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment as its command line declares it, and what there is of its runs.
+    """An experiment as its command line declares it, and its runs as far as they exist.
 
     table: without rows where it has no runs; gathered: every cell and its runs
     differing: what is mixed among records and was allowed, a line each
@@ -43,7 +43,7 @@ class Experiment:
 
     cfg: DictConfig
     table: Table
-    gathered: list[Gathered]
+    gathered: list[CellRuns]
     differing: list[str]
 
     @property
@@ -63,19 +63,19 @@ class Experiment:
         return Path(self.cfg.paths.outputs) / self.cfg.name
 
 
-def command(arguments: list[str], doc: str | None, work: Callable[[list[str], bool], None]) -> None:
+def run_with_configs(arguments: list[str], doc: str | None, work: Callable[[list[str], bool], None]) -> None:
     """A command line: its docstring for --help, else ``work(overrides, mixed)`` where Hydra has the configs of its search path."""
     if {"-h", "--help"} & set(arguments):
         print(doc)
         return
-    quiet()
+    silence_remarks()
     given, path = take_search_path(arguments)
-    overrides, mixed = without_mixed(given)
-    with configured(path):
+    overrides, mixed = take_mixed(given)
+    with use_configs(path):
         work(overrides, mixed)
 
 
-def composed(arguments: list[str]) -> DictConfig:
+def compose_experiment(arguments: list[str]) -> DictConfig:
     """The config of an experiment, of which ``table`` and the sections beside it are read."""
     given = read_arguments(arguments)
     # Where a model or data set is chosen, other overrides may be of keys that only these have.
@@ -89,25 +89,25 @@ def composed(arguments: list[str]) -> DictConfig:
     return cfg
 
 
-def declared(arguments: list[str], mixed: bool) -> Experiment:
+def read_experiment(arguments: list[str], mixed: bool) -> Experiment:
     """An experiment with its runs, finished or not.
 
     Raises ValueError where the declaration, the command line or the records break a contract, as records do that differ in code,
     libraries, data or settings, unless ``mixed``.
     """
-    cfg = composed(arguments)
-    table = table_of(cfg)
-    gathered = gather(cells(table, arguments), placed)
-    differing = mixtures(gathered)
+    cfg = compose_experiment(arguments)
+    table = parse_table(cfg)
+    gathered = gather_runs(list_cells(table, arguments), locate_run)
+    differing = find_mixtures(gathered)
     if not mixed:
-        refuse(differing, gathered)
+        refuse_mixtures(differing, gathered)
     return Experiment(cfg, table, gathered, differing)
 
 
-def placed(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
+def locate_run(overrides: list[str]) -> tuple[Path, dict[str, Any]]:
     """A run's folder and config by its overrides; raises ValueError where `mdm.runs.config.check` does."""
     cfg = compose_run(overrides)
-    return record_folder(cfg, overrides), plain(cfg, resolve=False)
+    return record_folder(cfg, overrides), to_plain(cfg, resolve=False)
 
 
 def compose_run(overrides: list[str]) -> DictConfig:
@@ -117,22 +117,22 @@ def compose_run(overrides: list[str]) -> DictConfig:
     return cfg
 
 
-def finished_runs(arguments: list[str], mixed: bool, loaded: bool = False) -> Experiment:
-    """`declared`; raises ValueError as well if no run has finished.
+def read_finished(arguments: list[str], mixed: bool, loaded: bool = False) -> Experiment:
+    """`read_experiment`; raises ValueError as well if no run has finished.
 
     loaded: whether their models will be, so that every file of every run is verified first, and all that are damaged are named
     """
-    found = declared(arguments, mixed)
-    damaged = [problem for _, run in found.runs if loaded for problem in records.problems(run.folder)]
+    found = read_experiment(arguments, mixed)
+    damaged = [problem for _, run in found.runs if loaded for problem in records.find_problems(run.folder)]
     if damaged:
-        raise ValueError(several(damaged))
+        raise ValueError(join_errors(damaged))
     if not found.runs:
-        given = " ".join([*arguments, *search_path_as_arguments()])
-        raise ValueError(f"Finished runs are studied, but of {found.cfg.name} none has finished; run `mdm train -m {given}` first.")
+        given = " ".join([*arguments, *format_search_path()])
+        raise ValueError(f"A study needs finished runs, but {found.cfg.name} has none; run `mdm train -m {given}` first.")
     return found
 
 
-def without_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
+def take_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
     """A script's arguments without ``jobs=…``, and how many runs it reads at once: 1 where they do not say.
 
     Raises ValueError unless it is a whole number above 0.
@@ -140,7 +140,7 @@ def without_jobs(arguments: Sequence[str]) -> tuple[list[str], int]:
     said = [argument for argument in arguments if argument.startswith("jobs=")]
     jobs = said[-1].removeprefix("jobs=") if said else "1"
     if not (jobs.isascii() and jobs.isdecimal() and 1 <= int(jobs[:6]) <= MOST_JOBS):
-        raise ValueError(f"jobs is a number of processes, 1 to {MOST_JOBS}, but jobs={jobs} came; correct it.")
+        raise ValueError(f"jobs is a number of processes, 1 to {MOST_JOBS}, got jobs={jobs}; correct it.")
     return [argument for argument in arguments if argument not in said], int(jobs)
 
 
@@ -155,7 +155,7 @@ def read_folder(folder: Path) -> Experiment:
     table = Table(f"{label} on {data}", 1, {data: data}, {data: {}}, {}, {row: Row(row, label, run=())})
     cfg = OmegaConf.create({"name": folder.name, "paths": {"outputs": str(folder.parent)}})
     run = Run(seed, folder, "finished", record)
-    return Experiment(cfg, table, [Gathered(Cell(row, data, (), (seed,)), (run,))], [])
+    return Experiment(cfg, table, [CellRuns(Cell(row, data, (), (seed,)), (run,))], [])
 
 
 def call_each(function: Callable[..., Measured], calls: Sequence[tuple[Any, ...]], jobs: int, title: str) -> Iterator[Measured]:
@@ -163,7 +163,7 @@ def call_each(function: Callable[..., Measured], calls: Sequence[tuple[Any, ...]
 
     Each on one thread, so that numbers do not depend on how many.
     """
-    found = pool(jobs, return_as="generator")(joblib.delayed(call_on_one_thread)(function, arguments) for arguments in calls)
+    found = open_pool(jobs, return_as="generator")(joblib.delayed(call_on_one_thread)(function, arguments) for arguments in calls)
     yield from track(found, title, len(calls), console=Console(stderr=True))
 
 

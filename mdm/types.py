@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -21,7 +21,7 @@ class Feature:
 
     ``vocabulary`` is empty for vectors. For tokens ``dim`` counts the ids that may occur (id 0 is padding, id 1 an
     unknown word); ``vocabulary[i]`` is the word behind id ``i``, and is empty where only ids are known (a tokenizer's).
-    ``unseen``: ids of words that the training fold has not. An embedding that is learned here has nothing to say about
+    ``unseen``: ids of words that the training fold lacks. An embedding that is learned here has nothing to say about
     them; a pretrained encoder has. ``zeros_read``: whether every segment is filled with zeros up to one length, which then count
     as steps (data.padding=official).
     """
@@ -33,17 +33,14 @@ class Feature:
     zeros_read: bool = False
 
 
-HeadStart = Literal["label_mean", "layer"]
-
-
 @dataclass(frozen=True)
 class DataSpec:
     """What a backbone must know of the data before it is built; dimensions flow from here.
 
     ``aligned``: every modality has one step per word, so steps of one segment correspond.
     ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
+    ``head_start``: where the bias of the last layer begins, ``label_mean``, or ``random`` as torch draws it (model.head_start).
     ``train_ids``: the training fold's segments, for models that keep something for each of them.
-    ``head_start``: where the biases of regression heads start: at that mean, or where a ``layer``'s do, as in published code.
     """
 
     features: Mapping[str, Feature]
@@ -52,7 +49,7 @@ class DataSpec:
     label_mean: tuple[float, ...]
     aligned: bool
     train_ids: tuple[str, ...] = ()
-    head_start: HeadStart = "label_mean"
+    head_start: str = "label_mean"
 
     @property
     def modalities(self) -> tuple[str, ...]:

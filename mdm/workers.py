@@ -15,18 +15,18 @@ PARENT = "MDM_PARENT"
 """Environment variable: the process that starts workers."""
 
 
-def in_pool() -> bool:
+def is_in_pool() -> bool:
     """Whether this process is a worker of joblib's."""
     return multiprocessing.current_process().name.startswith("LokyProcess-")
 
 
-def pool(processes: int, **options: Any) -> Parallel:
+def open_pool(processes: int, **options: Any) -> Parallel:
     """joblib's pool of so many processes, which end with this one; options: of `joblib.Parallel`."""
-    as_parent()
+    announce_parent()
     return Parallel(n_jobs=processes, initializer=die_with_parent, **options)
 
 
-def as_parent() -> None:
+def announce_parent() -> None:
     """Tell the workers that this process will start whose they are."""
     os.environ[PARENT] = str(os.getpid())
 
@@ -37,7 +37,7 @@ def die_with_parent() -> None:
 
     The initializer of every pool, so that it runs before a worker imports torch or waits for work. A worker that outlived its
     sweep, or its task, which is back in the queue, would go on for nobody. Which process started it is told by that one
-    (`as_parent`): asked for later, the parent may have ended, and its place have been taken by another.
+    (`announce_parent`): asked for later, the parent may have ended, and its place have been taken by another.
     """
     parent = int(os.environ.get(PARENT, os.getppid()))
 

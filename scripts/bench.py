@@ -22,14 +22,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from mdm.boundary import ended
+from mdm.boundary import exit_on_error
 from mdm.data.base import Ragged, Segments
 from mdm.data.splits import Splits
 from mdm.data.store import open_store
 from mdm.data.writing import write_store
 from mdm.hints import require_known
-from mdm.runs.build import build_learner, build_splits, maker
-from mdm.runs.progress import quiet
+from mdm.runs.build import build_factory, build_learner, build_splits
+from mdm.runs.progress import silence_remarks
 from mdm.seeds import derive
 from mdm.study import MOST_JOBS
 
@@ -116,7 +116,7 @@ def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3, batches: int
 def bare_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
     """The same epochs in a loop of a few lines, over the same loader."""
     backbone = build_learner(cfg, splits).backbone
-    optimizer = maker(cfg.model.optimizer)(backbone.parameters())
+    optimizer = build_factory(cfg.model.optimizer)(backbone.parameters())
     loader, clock = splits.train(), []
     for epoch in range(epochs + 1):
         torch.manual_seed(derive(0, "dropout", epoch))
@@ -275,12 +275,12 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     warnings.filterwarnings("ignore")
-    quiet()
+    silence_remarks()
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
     require_known("", options, ("threads", "models", "penalties"), "bench.py")
     threads = options.get("threads", "1")
     if not (threads.isascii() and threads.isdecimal() and 1 <= int(threads[:6]) <= MOST_JOBS):
-        raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, but threads={threads} came; correct it.")
+        raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, got threads={threads}; correct it.")
     parts: dict[str, Callable[[], None]] = {
         "epoch": bench_epoch,
         "peers": bench_peers,
@@ -296,7 +296,7 @@ def main(arguments: list[str]) -> None:
     for name, known in (("models", MODELS), ("penalties", PENALTIES)):
         wanted = options.get(name, ",".join(known)).split(",")
         if not set(wanted) <= set(known):
-            raise ValueError(f"bench.py knows the {name} {', '.join(known)}, but {', '.join(wanted)} came; name some of these.")
+            raise ValueError(f"bench.py knows the {name} {', '.join(known)}, got {', '.join(wanted)}; name some of these.")
         known[:] = wanted
     torch.set_num_threads(int(threads))
     print(f"torch {torch.__version__}, {threads} thread(s), {torch.get_num_interop_threads()} inter-op")
@@ -305,5 +305,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with ended():
+    with exit_on_error():
         main(sys.argv[1:])

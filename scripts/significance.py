@@ -28,7 +28,7 @@ import joblib
 import numpy as np
 from scipy.special import stdtr
 
-from mdm.boundary import ended
+from mdm.boundary import exit_on_error
 from mdm.hints import require_known
 from mdm.ownership import own
 from mdm.runs.records import write_table
@@ -37,16 +37,16 @@ from mdm.statistics import (
     WEIGHTED_F1,
     LeaveOneOut,
     Sums,
-    analyse,
+    analyse_crossed,
     holm,
     leave_out_videos,
     segment_interval,
     smallest_p,
 )
 from mdm.statistics.crossed import split_variance
-from mdm.statistics.jackknife import pseudo_values
+from mdm.statistics.jackknife import compute_pseudo_values
 from mdm.statistics.permutation import sign_flip
-from mdm.workers import pool
+from mdm.workers import open_pool
 
 SETS, SYSTEMS, LEVEL, CHUNK = 4, 6, 0.05, 100
 FAMILY = SETS * SYSTEMS
@@ -149,11 +149,11 @@ def star_two_way(pairs: Sequence[tuple[LeaveOneOut, LeaveOneOut]]) -> np.ndarray
     p = []
     for system, baseline in pairs:
         kept = np.isfinite(system.whole - baseline.whole)
-        y = pseudo_values((system.whole - baseline.whole)[kept], (system.without - baseline.without)[kept])
+        y = compute_pseudo_values((system.whole - baseline.whole)[kept], (system.without - baseline.without)[kept])
         sizes = system.sizes.astype(np.float64)
         freedom = np.array([len(y) - 1, sizes.sum() ** 2 / (sizes**2).sum() - 1])
         bound = 2 * stdtr(freedom, -abs(y.mean()) / np.sqrt(split_variance(y)[:2])).max() if len(y) > 1 else 1.0
-        p.append(bound if bound > LEVEL else analyse(y, sizes).p)
+        p.append(bound if bound > LEVEL else analyse_crossed(y, sizes).p)
     return holm(np.array(p)) <= LEVEL
 
 
@@ -251,7 +251,7 @@ def main(arguments: list[str]) -> None:
         done = {(row["scenario"], row["seeds"], row["videos"], row["chunk"]) for row in rows}
         wanted = dict.fromkeys(product(scenarios, numbers["seeds"], numbers["videos"], chunks))
         jobs = (joblib.delayed(simulate)(*cell) for cell in wanted if cell not in done)
-        for row in pool(numbers["jobs"][0], return_as="generator_unordered")(jobs):
+        for row in open_pool(numbers["jobs"][0], return_as="generator_unordered")(jobs):
             rows.append(row)
             write_table(path, rows)
     kept = [row for row in rows if (row["scenario"], row["seeds"], row["videos"], row["chunk"]) in wanted]
@@ -262,5 +262,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with ended():
+    with exit_on_error():
         main(sys.argv[1:])

@@ -2,9 +2,9 @@
 
 import sys
 
-from mdm.boundary import ended
+from mdm.boundary import exit_on_error
 from mdm.commands.study import main
 
 if __name__ == "__main__":
-    with ended():
+    with exit_on_error():
         main(sys.argv[1:])

@@ -128,7 +128,7 @@ def test_words_are_weighted_by_how_rare_they_are():
 
 
 def test_the_chosen_setting_is_the_one_that_is_tested(config):
-    from mdm.data.splits import Selection
+    from mdm.data.seal import select
     from mdm.runs.build import build_splits
 
     cfg = config("model=baseline")
@@ -137,7 +137,9 @@ def test_the_chosen_setting_is_the_one_that_is_tested(config):
     baseline = Baseline(splits.spec, "ridge", cfg.seed)
     baseline.fit(splits.in_order("train"), splits.valid())
     (checkpoint,) = Path(cfg.paths.outputs).rglob("best.ckpt")
-    test = splits.open_test(Selection(checkpoint, 0, "", 0.0))
+    chosen = record["selected"]
+    splits.open_test(select(checkpoint, checkpoint.parent / "curve.csv", chosen["epoch"], chosen["by"], record["valid"]["mae"]))
+    test = splits.in_order("test")
     maes = [np.abs(np.subtract(*baseline.predict(k, test))).mean() for k in range(len(GRIDS["ridge"]))]
     assert len(set(maes)) == len(maes)
     assert record["test"]["mae"] == pytest.approx(maes[record["selected"]["epoch"]], rel=1e-5)
@@ -174,8 +176,8 @@ def candidates(config):
 def test_bad_input_is_refused(config, tmp_path):
     with pytest.raises(ValueError, match=r"A baseline is one of mean, .*'lasso' came; set model.baseline.kind"):
         Baseline(AUDIO, "lasso")
-    with pytest.raises(ValueError, match="penalty=kl came; use penalty=none"):
+    with pytest.raises(ValueError, match="penalty=kl; use penalty=none"):
         run(config("model=baseline", "penalty=kl"))
-    with pytest.raises(ValueError, match=r"A checkpoint is chosen by one of mae, .*, but minimum came; set trainer\.select"):
+    with pytest.raises(ValueError, match=r"A checkpoint is chosen by one of mae, .*, got minimum; set trainer\.select"):
         run(config("model=baseline", "trainer.select=minimum"))
     assert not (tmp_path / "outputs").exists()

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mdm.__main__ import names, run_command
-from mdm.boundary import ended
+from mdm.__main__ import list_commands, run_command
+from mdm.boundary import exit_on_error
 from mdm.runs import records
 from mdm.runs.protocol import run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
-COMMANDS = names()
+COMMANDS = list_commands()
 SMALL = ("data.segments.train=40", "data.segments.valid=20", "data.segments.test=24", "trainer.max_epochs=1")
 CHOSEN = ("experiment=mdm/table1", "data=synthetic", "seed=0,1", "penalty=none,kl", *SMALL)
 OF = {
@@ -76,7 +76,7 @@ def refused(scripts, capsys):
 
     def call(name, *arguments, status=2):
         chosen = (ROOT / "configs" / "study" / f"{name}.yaml").is_file() and not any(a.startswith("study=") for a in arguments)
-        with pytest.raises(SystemExit) as raised, ended():
+        with pytest.raises(SystemExit) as raised, exit_on_error():
             scripts["study" if name in STUDIES else name].main([*arguments, *[f"study={name}"] * chosen])
         err = capsys.readouterr().err
         assert raised.value.code == status, err
@@ -95,7 +95,7 @@ ARGUMENTS = {
     "experiment=nothing": "Could not find 'experiment/nothing'; experiment= may be mdm/critics",
     "experiment=glob(mdm/*)": "glob",
     "experiment=mdm/table1,mdm/table2": "mdm/table1,mdm/table2",
-    "+job=2": "A config has no key job, but job came, which nothing would read",
+    "+job=2": "A config has no key job, got job, which nothing would read",
     "job=2": "Could not override 'job': Key 'job' is not in struct",
     "trainer.epochs=3": "Key 'epochs' is not in struct",
     "--bogus": "--bogus",
@@ -112,9 +112,9 @@ ARGUMENTS = {
     "paths.outputs=": "paths.outputs must be a folder",
 }
 OPTIONS = {
-    "jobs=0": "jobs is a number of processes, 1 to 512, but jobs=0 came",
-    "jobs=two": "but jobs=two came",
-    "jobs=": "but jobs= came",
+    "jobs=0": "jobs is a number of processes, 1 to 512, got jobs=0",
+    "jobs=two": "got jobs=two",
+    "jobs=": "got jobs=",
     "mixed=maybe": "mixed is true or false",
     "mixed=": "mixed is true or false",
 }
@@ -177,7 +177,7 @@ def test_overwrite_is_true_or_false(refused, said):
         ("cost", "study.segment.audio.dim=0", "study.segment.audio.dim must be a whole number"),
         ("cost", "study.rows.MIRD.overrides=[a]", "Error parsing override 'a'"),
         ("estimation", "jobs=0", "jobs is a number of processes, 1 to 512"),
-        ("estimation", "study.laws.two.rhos=[2]", "rho=2 came"),
+        ("estimation", "study.laws.two.rhos=[2]", "rho=2"),
         ("estimation", "study.layout.rows=[x]", "study.layout.rows must be a list (each measure, modalities or setting)"),
         ("estimation", "study.layout.rows=[]", "A figure has rows and columns"),
         ("estimation", "+study.cell.foo=1", "study.cell has no key foo"),
@@ -204,7 +204,7 @@ def test_a_folder_that_is_no_run(refused, tmp_path, monkeypatch, name, said):
         ("bench", "job=2", "bench.py has no key job"),
         ("bench", "nothing", "but nothing was asked for"),
         ("bench", "models=nothing", "bench.py knows the models"),
-        ("verify", "nothing", "Folders are verified"),
+        ("verify", "nothing", "mdm verify reads folders"),
     ],
 )
 def test_options_of_one_script(refused, name, said, message):
@@ -213,7 +213,7 @@ def test_options_of_one_script(refused, name, said, message):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help(scripts, capsys, name):
-    with ended():
+    with exit_on_error():
         assert not scripts[name].main(["--help"])
     out, err = capsys.readouterr()
     assert f"mdm {name} " in out if name in COMMANDS else f"scripts/{name}.py" in out
@@ -246,7 +246,7 @@ def test_mdm_lists_its_commands(capsys):
         assert said.count(f"\n  {name:<10}{first}\n") == 2
     assert run_command(["--version"]) is None
     assert capsys.readouterr().out == f"{version('mdm')}\n"
-    with pytest.raises(ValueError, match=r"A command of mdm is one of prepare, report, .*, but trian came; see `mdm --help`"):
+    with pytest.raises(ValueError, match=r"A command of mdm is one of prepare, report, .*, got trian; see `mdm --help`"):
         run_command(["trian"])
 
 
@@ -328,7 +328,7 @@ def test_an_error_that_is_no_text_does_not_hide_a_table(scripts, outputs, capsys
     folder = of_seed(outputs)[0]
     (folder / records.METRICS).unlink()
     (folder / records.ERROR).write_bytes(b"Traceback\nValueError: \xff\xfe")
-    with ended():
+    with exit_on_error():
         scripts["table"].main([*CHOSEN, f"paths.outputs={outputs}"])
     assert "# Paper 000, Table 1" in capsys.readouterr().out
 
@@ -338,7 +338,7 @@ def test_what_is_no_record_counts_as_not_finished(scripts, outputs, capsys, make
     path = of_seed(outputs)[0] / records.METRICS
     path.unlink()
     path.mkdir() if make == "a folder" else path.symlink_to(path)
-    with ended():
+    with exit_on_error():
         scripts["table"].main([*CHOSEN, f"paths.outputs={outputs}"])
     assert "# Paper 000, Table 1" in capsys.readouterr().out
 

@@ -10,17 +10,17 @@ import yaml
 from hydra import compose
 
 from mdm import compose as composing
-from mdm.boundary import ended
+from mdm.boundary import exit_on_error
 from mdm.commands import report, search, table
 from mdm.compose import (
-    configured,
-    declared_configs,
     find_configs,
-    search_path_as_arguments,
+    find_declared_configs,
+    format_search_path,
     take_search_path,
+    use_configs,
 )
 from mdm.runs import records
-from mdm.study import command, finished_runs
+from mdm.study import read_finished, run_with_configs
 from mdm.sweeps import attempt
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,23 +122,23 @@ def test_a_search_writes_where_its_configs_are(swept, monkeypatch, capsys):
     search.main(["--config-dir", "mine", "experiment=me/hunt", *SMALL])
     path = swept / "mine/tuned/search/synthetic/plain.yaml"
     assert capsys.readouterr().out.rstrip().endswith(f"→ {path}")
-    with configured([f"file://{swept}/mine"]):
+    with use_configs([f"file://{swept}/mine"]):
         cfg = compose("train", ["tuned=search/synthetic/plain"])
     assert cfg.model.name == "mylmf"
     assert cfg.model.optimizer.lr == yaml.safe_load(path.read_text())["model"]["optimizer"]["lr"]
 
 
 def test_a_search_without_a_folder_writes_into_the_repository_or_here(monkeypatch):
-    assert search.own_folder([]) == ROOT / "configs"
-    assert search.own_folder(["pkg://magpie.configs", "file:///a", "file:///b"]) == Path("/a")
-    monkeypatch.setattr(search, "in_repository", lambda: False)
-    assert search.own_folder([]) == Path("configs")
+    assert search.find_own_folder([]) == ROOT / "configs"
+    assert search.find_own_folder(["pkg://magpie.configs", "file:///a", "file:///b"]) == Path("/a")
+    monkeypatch.setattr(search, "is_in_repository", lambda: False)
+    assert search.find_own_folder([]) == Path("configs")
 
 
 def test_runs_that_are_missing_are_asked_for_with_their_configs(mine, tmp_path):
     given = ["--config-dir", str(mine), "experiment=me/first", f"paths.outputs={tmp_path}"]
     with pytest.raises(ValueError, match=rf"run `mdm train -m experiment=me/first .*hydra\.searchpath=\[file://{mine}\]` first"):
-        command(given, None, lambda overrides, mixed: finished_runs(overrides, mixed) and None)
+        run_with_configs(given, None, lambda overrides, mixed: read_finished(overrides, mixed) and None)
 
 
 # ---- command lines
@@ -154,20 +154,20 @@ def test_a_search_path_is_taken_from_a_command_line(mine, monkeypatch):
         [f"file://{mine.parent}", url, "pkg://a.b"],
     )
     assert take_search_path(["hydra/launcher=joblib", "++hydra.verbose=true", "hydrant=1"]) == (["hydrant=1"], [])
-    with configured([url]):
-        (said,) = search_path_as_arguments()
+    with use_configs([url]):
+        (said,) = format_search_path()
         assert take_search_path([said]) == ([], [url])
-    with configured():
-        assert search_path_as_arguments() == []
+    with use_configs():
+        assert format_search_path() == []
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (["--config-dir", "nothing"], "--config-dir names a folder of configs, but nothing is none"),
-        (["--config-dir"], "--config-dir names a folder of configs, but nothing is none"),
-        (["hydra.searchpath=[file://gone]"], "hydra.searchpath names a folder of configs, but gone is none"),
-        (["hydra.searchpath=mine"], "hydra.searchpath is a list of folders, but hydra.searchpath=mine came"),
+        (["--config-dir", "nothing"], "--config-dir names a folder of configs, but nothing is not one"),
+        (["--config-dir"], "--config-dir names a folder of configs, but nothing is not one"),
+        (["hydra.searchpath=[file://gone]"], "hydra.searchpath names a folder of configs, but gone is not one"),
+        (["hydra.searchpath=mine"], "hydra.searchpath is a list of folders, got hydra.searchpath=mine"),
         (["hydra.searchpath=[1]"], "hydra.searchpath is a list of folders"),
         (["--config-dir", "mine", "-cd", "mine"], "are given once each"),
         (["hydra.searchpath=[mine]", "hydra.searchpath=[mine]"], r"name all folders in one hydra.searchpath=[…]"),
@@ -181,12 +181,12 @@ def test_a_search_path_that_leads_nowhere(mine, monkeypatch, said, message):
 
 
 def test_a_message_lists_the_options_of_the_search_path(mine, capsys):
-    with pytest.raises(SystemExit), ended():
+    with pytest.raises(SystemExit), exit_on_error():
         table.main(["--config-dir", str(mine), "experiment=me/second"])
     said = capsys.readouterr().err
     assert "experiment= may be mdm/critics, " in said
     assert ", me/first, me/hunt, " in said
-    with pytest.raises(SystemExit), ended():
+    with pytest.raises(SystemExit), exit_on_error():
         table.main(["experiment=me/second"])
     assert "me/first" not in capsys.readouterr().err
 
@@ -194,8 +194,8 @@ def test_a_message_lists_the_options_of_the_search_path(mine, capsys):
 def test_a_task_carries_its_search_path(mine, monkeypatch):
     done = []
     monkeypatch.setattr(attempt, "attempt", lambda cfg, overrides: done.append((cfg.model.name, overrides)))
-    with configured():
-        attempt.work(attempt.packed_task([["model=mylmf"], ["model=mylmf", "seed=1"]], 1, [f"file://{mine}"]))
+    with use_configs():
+        attempt.run_task(attempt.pack_task([["model=mylmf"], ["model=mylmf", "seed=1"]], 1, [f"file://{mine}"]))
         assert compose("train").model.name == "eflstm", "and Hydra goes on as it was"
     assert done == [("mylmf", ["model=mylmf"]), ("mylmf", ["model=mylmf", "seed=1"])]
 
@@ -225,11 +225,13 @@ def test_declared_configs(tmp_path, monkeypatch):
         monkeypatch.setattr(composing, "entry_points", lambda group: [EntryPoint("wren", value, group)])
 
     declare("wren_configs_that_are_not_there")
-    with pytest.raises(ValueError, match=r"entry point of mdm\.configs names a package .* wren = wren_.* is none; mend or remove"):
-        declared_configs()
+    with pytest.raises(
+        ValueError, match=r"entry point of mdm\.configs names a package .* wren = wren_.* is not one; mend or remove"
+    ):
+        find_declared_configs()
     (tmp_path / "wren.py").unlink()
     declare("wren.configs")
-    assert declared_configs() == [tmp_path / "wren" / "configs"]
+    assert find_declared_configs() == [tmp_path / "wren" / "configs"]
 
 
 def test_other_applications_of_hydra_are_left_as_they_are(tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ from mdm.runs.config import check
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
+SCALES = "standard, maxabs or none or a mapping (to each name standard, maxabs or none)"
+STEPS = "a whole number of at least 1 or a mapping (to each name a whole number of at least 1 or null) or null"
 BAD = {
     "+trainer.fast_dev_runs=true": "trainer has no key fast_dev_runs",
     "penalty=kl +penalty.wieght=64": "penalty has no key wieght",
@@ -29,20 +31,20 @@ BAD = {
     "+_target_=os.system": "A config has no key _target_",
     "+_convert_=all": "A config has no key _convert_",
     "+data._target_=os.system": "data has no key _target_",
-    "+callbacks={a: 1}": "callbacks has no key a, but callbacks.a came",
-    "+data.segments.sed=1": "has no key sed, but data.segments.sed came",
-    "+model.backbone.hiden=3": "has no key hiden, but model.backbone.hiden came",
-    "+model.backbone.spec=3": "has no key spec, but model.backbone.spec came",
-    "+model.backbone._partial_=true": "has no key _partial_, but model.backbone._partial_ came",
-    "+model.backbone._args_=[1]": "has no key _args_, but model.backbone._args_ came",
-    "+model.backbone._recursive_=false": "has no key _recursive_, but model.backbone._recursive_ came",
-    "+model.backbone._convert_=all": "has no key _convert_, but model.backbone._convert_ came",
-    "+model.optimizer.rl=0.1": "has no key rl, but model.optimizer.rl came",
-    "+model.optimizer.params=[]": "has no key params, but model.optimizer.params came",
-    "+model.loss.reduktion=mean": "has no key reduktion, but model.loss.reduktion came",
-    "penalty=kl +penalty.objective.weight=3": "has no key weight, but penalty.objective.weight came",
-    "penalty=kl +penalty.objective.z_dim=3": "has no key z_dim, but penalty.objective.z_dim came",
-    "penalty=kl +penalty.critic.optimizer.momentum=0.9": "has no key momentum, but penalty.critic.optimizer.momentum came",
+    "+callbacks={a: 1}": "callbacks has no key a, got callbacks.a",
+    "+data.segments.sed=1": "has no key sed, got data.segments.sed",
+    "+model.backbone.hiden=3": "has no key hiden, got model.backbone.hiden",
+    "+model.backbone.spec=3": "has no key spec, got model.backbone.spec",
+    "+model.backbone._partial_=true": "has no key _partial_, got model.backbone._partial_",
+    "+model.backbone._args_=[1]": "has no key _args_, got model.backbone._args_",
+    "+model.backbone._recursive_=false": "has no key _recursive_, got model.backbone._recursive_",
+    "+model.backbone._convert_=all": "has no key _convert_, got model.backbone._convert_",
+    "+model.optimizer.rl=0.1": "has no key rl, got model.optimizer.rl",
+    "+model.optimizer.params=[]": "has no key params, got model.optimizer.params",
+    "+model.loss.reduktion=mean": "has no key reduktion, got model.loss.reduktion",
+    "penalty=kl +penalty.objective.weight=3": "has no key weight, got penalty.objective.weight",
+    "penalty=kl +penalty.objective.z_dim=3": "has no key z_dim, got penalty.objective.z_dim",
+    "penalty=kl +penalty.critic.optimizer.momentum=0.9": "has no key momentum, got penalty.critic.optimizer.momentum",
     "penalty=kl +penalty.critic_lr=0.1": "penalty has no key critic_lr",
     "+model.own_penalty.weight=1": "model.own_penalty.name must be set, but is not there",
     "model=mmim +model.own_penalty.wieght=1": "model.own_penalty has no key wieght",
@@ -52,9 +54,9 @@ BAD = {
     "model=mmim model.own_penalty.critic.optimizer.lr=-1": "model.own_penalty.critic.optimizer must be what torch.optim.Adam can",
     "model=baseline +model.backbone={_target_: mdm.backbones.lmf.LMF}": "model has no key backbone",
     "model=baseline +model.optimizer.lr=1": "model has no key optimizer",
-    "model=baseline +model.baseline.spec=1": "has no key spec, but model.baseline.spec came",
+    "model=baseline +model.baseline.spec=1": "has no key spec, got model.baseline.spec",
     "model=baseline model.baseline.kind=3": "model.baseline.kind must be a text, but is 3",
-    "model=baseline penalty=kl": "A penalty acts on a fused representation, and model=baseline has none, but penalty=kl came",
+    "model=baseline penalty=kl": "A penalty acts on a fused representation, which model=baseline lacks, got penalty=kl",
     "+model.select=3": "model.select must be a text or null, but is 3",
     "+model.select={metric: mae}": "model.select must be a text or null, but is {'metric': 'mae'}",
     "model.optimizer.lr=abc": "model.optimizer.lr must be a finite number, but is 'abc'",
@@ -75,7 +77,7 @@ BAD = {
     "+model.optimizer.amsgrad=perhaps": "model.optimizer.amsgrad must be true or false, but is 'perhaps'",
     "+model.optimizer.fused=1": "model.optimizer.fused must be true or false or null, but is 1",
     "model.optimizer._target_=torch.optim.LBFGS": "model.optimizer must be an optimiser of torch.optim whose step needs no clo",
-    "model.optimizer._target_=torch.optim.SparseAdam": "has no key weight_decay, but model.optimizer.weight_decay came",
+    "model.optimizer._target_=torch.optim.SparseAdam": "has no key weight_decay, got model.optimizer.weight_decay",
     "model.optimizer._target_=torch.optim.Optimizer": "model.optimizer must be an optimiser of torch.optim whose step needs no",
     "model.optimizer._target_=torch.optim.Muon": "model.optimizer must be what torch.optim.Muon can work with",
     "model.optimizer._target_=torch.optim.lr_scheduler.LambdaLR": "model.optimizer must be an optimiser of torch.optim whose s",
@@ -153,7 +155,7 @@ BAD = {
     "+model.groups.lstm={params: 1}": "The optimiser's group has no key params",
     "model.schedule=linear": "model.schedule must be a schedule, such as mdm.training.schedules.Linear, by its _target_, but is",
     "model.schedule={_target_: mdm.training.schedules.Linear, warmup: x}": "model.schedule.warmup must be a finite number, but is",
-    "model.schedule={_target_: mdm.training.schedules.Linear, warm: 0.1}": "has no key warm, but model.schedule.warm came",
+    "model.schedule={_target_: mdm.training.schedules.Linear, warm: 0.1}": "has no key warm, got model.schedule.warm",
     "model.schedule={_target_: torch.optim.lr_scheduler.StepLR}": "model.schedule must be a schedule, such as mdm.training.sched",
     "model.name=3": "model.name must be a text, but is 3",
     "model.name=null": "model.name must be a text, but is None",
@@ -185,7 +187,7 @@ BAD = {
     "data=mosi ~data.segments.path": "data.segments must have all that mdm.data.store.open_store needs, but lacks path",
     "data=ict_mmmo data.folds.k=0": "data.folds.k must be a whole number of at least 1, but is 0",
     "data=ict_mmmo data.folds.k=x": "data.folds.k must be a whole number of at least 1, but is 'x'",
-    "data=ict_mmmo +data.folds.parts=3": "has no key parts, but data.folds.parts came",
+    "data=ict_mmmo +data.folds.parts=3": "has no key parts, got data.folds.parts",
     "data.folds=5": "data.folds must be a division of segments, such as mdm.data.folds.KFold, by its _target_, but is 5",
     "data.folds={_target_: mdm.data.checks.check}": "data.folds must be a division of segments, such as mdm.data.folds.KFold",
     "data.batch_size=0": "data.batch_size must be a whole number of at least 2, but is 0",
@@ -194,14 +196,14 @@ BAD = {
     "data.batch_size=2.0": "data.batch_size must be a whole number of at least 2, but is 2.0",
     "data.batch_size=true": "data.batch_size must be a whole number of at least 2, but is True",
     "data.batch_size=null": "data.batch_size must be a whole number of at least 2, but is None",
-    "data.scale=3": "data.scale must be standard, maxabs or none or a mapping (to each name standard, maxabs or none), but is 3",
-    "data.scale=minmax": "data.scale must be standard, maxabs or none or a mapping (to each name standard, maxabs or none), but is 'minmax'",
-    "data.scale=null": "data.scale must be standard, maxabs or none or a mapping (to each name standard, maxabs or none), but is None",
+    "data.scale=3": f"data.scale must be {SCALES}, but is 3",
+    "data.scale=minmax": f"data.scale must be {SCALES}, but is 'minmax'",
+    "data.scale=null": f"data.scale must be {SCALES}, but is None",
     "data.text=3": "data.text must be a text or null, but is 3",
     "data.modalities=language": "data.modalities must be a list (each a text) or null, but is 'language'",
     "data.modalities=[1]": "data.modalities must be a list (each a text) or null, but is [1]",
-    "data.max_steps=0": "data.max_steps must be a whole number of at least 1 or null or a mapping (to each name a whole number of at least 1 or null), but is 0",
-    "data.max_steps=abc": "data.max_steps must be a whole number of at least 1 or null or a mapping (to each name a whole number of at least 1 or null), but is 'abc'",
+    "data.max_steps=0": f"data.max_steps must be {STEPS}, but is 0",
+    "data.max_steps=abc": f"data.max_steps must be {STEPS}, but is 'abc'",
     "data.keep=middle": "data.keep must be last or first, but is 'middle'",
     "data.padding=zeros": "data.padding must be masked or official, but is 'zeros'",
     "data.order=sorted": "data.order must be shuffled or once, but is 'sorted'",
@@ -274,7 +276,7 @@ BAD = {
     "penalty=sum +penalty@penalty.sum.kl=kl penalty.sum.kl.weight=much": "penalty.sum.kl.weight must be a finite number above",
     "penalty=sum +penalty@penalty.sum.kl=kl +penalty.sum.kl.wieght=1": "penalty.sum.kl has no key wieght",
     "penalty=sum +penalty@penalty.sum.kl=kl +penalty.weight=1": "penalty has no key weight",
-    "penalty=kl +penalty@penalty.sum.club=club": "Only penalty=sum has members, but penalty=kl came with club",
+    "penalty=kl +penalty@penalty.sum.club=club": "Only penalty=sum has members, got penalty=kl with club",
     "trainer.max_epochs=0": "trainer.max_epochs must be a whole number of at least 1, but is 0",
     "trainer.max_epochs=two": "trainer.max_epochs must be a whole number of at least 1, but is 'two'",
     "trainer.max_epochs=1.5": "trainer.max_epochs must be a whole number of at least 1, but is 1.5",
@@ -296,15 +298,15 @@ BAD = {
     "machine.workers=x": "machine.workers must be a whole number of at least 0, but is 'x'",
     "machine.threads=0": "machine.threads must be a whole number of at least 1 or null, but is 0",
     "machine.threads=x": "machine.threads must be a whole number of at least 1 or null, but is 'x'",
-    "machine.devices=2": "A run trains on one device, but machine.devices=2 came: several would each see the same batches. Use",
+    "machine.devices=2": "A run trains on one device, got machine.devices=2: several would each see the same batches. Use",
     "machine.devices=x": "machine.devices must be a whole number or a list (each a whole number of at least 0), but is 'x'",
-    "machine.devices=[0,1]": "A run trains on one device, but machine.devices=[0, 1] came: several would each see the same bat",
+    "machine.devices=[0,1]": "A run trains on one device, got machine.devices=[0, 1]: several would each see the same bat",
     "machine.devices=[x]": "machine.devices must be a whole number or a list (each a whole number of at least 0), but is ['x']",
     "machine.devices=[-1]": "machine.devices must be a whole number or a list (each a whole number of at least 0), but is [-1]",
     "machine.devices=null": "machine.devices must be a whole number or a list (each a whole number of at least 0), but is None",
     "machine.accelerator=3": "machine.accelerator must be auto, cpu, gpu, cuda or mps, but is 3",
     "machine.strategy=null": "machine.strategy must be a text, but is None",
-    "logger=wandb +logger.loggers.wandb.save_dir=/tmp/x": "has no key save_dir, but logger.loggers.wandb.save_dir came",
+    "logger=wandb +logger.loggers.wandb.save_dir=/tmp/x": "has no key save_dir, got logger.loggers.wandb.save_dir",
     "logger=wandb logger.loggers.wandb.project=3": "logger.loggers.wandb.project must be a text, but is 3",
     "logger=wandb logger.loggers.wandb._target_=pytorch_lightning.loggers.CSVLogger": "has no key project",
     "logger=wandb logger.loggers.wandb._target_=mdm.runs.loggers.Logger": "logger.loggers.wandb must be a subclass of mdm.runs",
@@ -334,7 +336,7 @@ BAD = {
 
 
 @cache
-def composed(*groups):
+def compose_groups(*groups):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", list(groups))
 
@@ -343,7 +345,7 @@ def overridden(words):
     """A config as the command line composes it; groups are composed once, keys are set as Hydra sets them."""
     given = re.split(r" (?=[+~]?\w[\w.@]*=|~)", words)
     groups = [o for o in given if re.match(r"(data|model|penalty|logger)=|\+penalty@", o)]
-    cfg = composed(*groups).copy()
+    cfg = compose_groups(*groups).copy()
     for override in OverridesParser.create().parse_overrides([o for o in given if o not in groups]):
         parent, _, last = override.key_or_group.rpartition(".")
         if override.is_delete():
@@ -364,7 +366,7 @@ def test_what_is_wrong_is_one_line_with_the_key(words):
 
 
 def test_penalties_without_a_name_are_a_message():
-    cfg = composed("penalty=kl").copy()
+    cfg = compose_groups("penalty=kl").copy()
     with open_dict(cfg):
         del cfg.penalty["name"]
     with pytest.raises(ValueError, match=r"penalty\.name must be set, but is not there"):

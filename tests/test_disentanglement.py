@@ -19,7 +19,7 @@ from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
 from mdm.studies._fresh import draw_fresh
 from mdm.studies.disentanglement import representations as study
-from mdm.sweeps.experiment import cells, table_of
+from mdm.sweeps.experiment import list_cells, parse_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -174,7 +174,7 @@ def outputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("disentanglement")
     overrides = ["experiment=mird/figure4", *SMALL, f"paths.outputs={root}"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for cell in cells(table_of(compose("train", ["experiment=mird/figure4"])), overrides):
+        for cell in list_cells(parse_table(compose("train", ["experiment=mird/figure4"])), overrides):
             run(compose("train", cell.runs()[0]), cell.runs()[0])
     return root
 
@@ -204,7 +204,7 @@ def test_a_model_without_them_is_refused(trained, config):
 def test_new_segments_are_new(trained):
     new = draw_fresh(trained, {"train": 20, "valid": 8, "test": 9})
     assert new.sizes == {"train": 20, "valid": 8, "test": 9}
-    assert new.segments.card_hash != trained.splits.segments.card_hash
+    assert new.segments.card_hash != trained.splits.card_hash
     store = trained.cfg.copy()
     store.data.segments = OmegaConf.create({"path": "somewhere"})
     with pytest.raises(ValueError, match=r"of synthetic data only, but synthetic is a store; set study\.fresh=null"):
@@ -256,8 +256,8 @@ def test_the_study_draws_figure_5(tmp_path, capsys):
         f"paths.outputs={tmp_path}",
     ]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        declared = table_of(compose("train", ["experiment=mird/figure5"]))
-        for cell in [cell for cell in cells(declared, overrides) if cell.row != "mim"]:
+        declared = parse_table(compose("train", ["experiment=mird/figure5"]))
+        for cell in [cell for cell in list_cells(declared, overrides) if cell.row != "mim"]:
             run(compose("train", cell.runs()[0]), cell.runs()[0])
             assert (record_folder(compose("train", cell.runs()[0]), cell.runs()[0]) / records.CURVE).is_file()
     main(overrides)

@@ -15,24 +15,31 @@ from mdm.commands.study import main
 from mdm.data.gaussian import total_correlation
 from mdm.estimators import DIVERGENCES
 from mdm.penalties.dependency import Dependency
-from mdm.runs.config import plain
+from mdm.runs.config import to_plain
 from mdm.runs.protocol import run
 from mdm.seeds import generator
 from mdm.studies import Frames
 from mdm.studies.estimation import Estimation
 from mdm.studies.estimation.cells import (
-    Cell,
-    draw,
+    CriticCell,
+    build_view,
     draw_batches,
+    draw_rows,
     measure_cell,
     measure_slopes,
     plan_cells,
     read_exactly,
     read_out,
     summarise_seeds,
-    view_of,
 )
-from mdm.studies.estimation.closed_forms import divergence, list_eigenvalues, log_ratio, sigmoid_caps, truth, wasserstein_bounds
+from mdm.studies.estimation.closed_forms import (
+    bound_wasserstein,
+    compute_divergence,
+    draw_sigmoid_caps,
+    find_truth,
+    list_eigenvalues,
+    log_ratio,
+)
 from mdm.study import Experiment, call_each
 from mdm.sweeps.experiment import Table
 
@@ -41,7 +48,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def cell(**keys):
     small = {"name": "critic", "setting": "fresh", "measure": "kl", "rho": 0.6, "modalities": 2, "dim": 2, "seed": 0, "penalty": {}}
-    return Cell(**{**small, "marks": [5, 10], "batch_size": 16, "rows": None, "held_out": 64, "products": 2, "lr": 1e-2, **keys})
+    return CriticCell(
+        **{**small, "marks": [5, 10], "batch_size": 16, "rows": None, "held_out": 64, "products": 2, "lr": 1e-2, **keys}
+    )
 
 
 # ---- closed forms
@@ -57,19 +66,23 @@ def test_spectrum_is_that_of_the_correlation_matrix():
 def test_kl_by_its_definition(modalities, rho):
     """½ Σ (λ − 1 − log λ), and Σ λ is the trace of a correlation matrix."""
     expected = sum(k * (v - 1 - math.log(v)) for v, k in list_eigenvalues(rho, 5, modalities)) / 2
-    assert divergence("kl", rho, 5, modalities) == pytest.approx(expected)
-    assert truth("kl", rho, 5, modalities) == truth("f", rho, 5, modalities) == (divergence("kl", rho, 5, modalities),) * 2
+    assert compute_divergence("kl", rho, 5, modalities) == pytest.approx(expected)
+    assert (
+        find_truth("kl", rho, 5, modalities)
+        == find_truth("f", rho, 5, modalities)
+        == (compute_divergence("kl", rho, 5, modalities),) * 2
+    )
 
 
 def test_divergences_of_two_modalities_by_their_formulas():
     """For d coordinates of correlation ρ: KL(Q‖P) = d[ρ²/(1−ρ²) + ½ log(1−ρ²)], ∫(p−q)²/q = (1−ρ²)^{−d} − 1, and
     ∫(√p−√q)² = 2 − 2[(1−ρ²)^¼/(1−ρ²/4)^½]^d; for d = 2, ρ = 0.6 that is 0.6787, 1.4414 and 2·0.12088."""
     rho, d = 0.6, 2
-    assert divergence("reverse_kl", rho, d, 2) == pytest.approx(d * (rho**2 / (1 - rho**2) + math.log(1 - rho**2) / 2))
-    assert divergence("pearson", rho, d, 2) == pytest.approx((1 - rho**2) ** -d - 1)
+    assert compute_divergence("reverse_kl", rho, d, 2) == pytest.approx(d * (rho**2 / (1 - rho**2) + math.log(1 - rho**2) / 2))
+    assert compute_divergence("pearson", rho, d, 2) == pytest.approx((1 - rho**2) ** -d - 1)
     hellinger = 2 - 2 * ((1 - rho**2) ** 0.25 / (1 - rho**2 / 4) ** 0.5) ** d
-    assert divergence("squared_hellinger", rho, d, 2) == pytest.approx(hellinger)
-    found = [divergence(name, rho, d, 2) for name in ("reverse_kl", "pearson", "squared_hellinger")]
+    assert compute_divergence("squared_hellinger", rho, d, 2) == pytest.approx(hellinger)
+    found = [compute_divergence(name, rho, d, 2) for name in ("reverse_kl", "pearson", "squared_hellinger")]
     assert found == pytest.approx([0.6787, 1.4414, 2 * 0.12088], abs=1e-4)
 
 
@@ -83,13 +96,13 @@ def test_divergences_of_three_modalities_against_samples():
         "pearson": (ratio - 1) ** 2,
         "squared_hellinger": (ratio.sqrt() - 1) ** 2,
     }.items():
-        assert float(f.mean()) == pytest.approx(divergence(name, 0.2, 1, 3), abs=5 * float(f.std()) / len(f) ** 0.5), name
-    assert divergence("pearson", 0.5, 1, 3) == math.inf
+        assert float(f.mean()) == pytest.approx(compute_divergence(name, 0.2, 1, 3), abs=5 * float(f.std()) / len(f) ** 0.5), name
+    assert compute_divergence("pearson", 0.5, 1, 3) == math.inf
 
 
 def test_what_has_no_closed_form_is_not_known():
-    assert {name for name in DIVERGENCES if divergence(name, 0.5, 2, 2) is None} == {"jensen_shannon", "total_variation"}
-    assert truth("f", 0.5, 2, 2, "total_variation") == (None, None)
+    assert {name for name in DIVERGENCES if compute_divergence(name, 0.5, 2, 2) is None} == {"jensen_shannon", "total_variation"}
+    assert find_truth("f", 0.5, 2, 2, "total_variation") == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +118,7 @@ def test_what_has_no_closed_form_is_not_known():
 )
 def test_wasserstein_lies_between_a_witness_and_a_coupling(modalities, rho, bounds):
     """For d = 20; the upper ones printed here are means of samples. W2 = √(Σ (√λ−1)²) is above both."""
-    lower, upper = wasserstein_bounds(rho, 20, modalities)
+    lower, upper = bound_wasserstein(rho, 20, modalities)
     assert (lower, upper) == pytest.approx(bounds, abs=1.5e-3)
     assert lower < upper < math.sqrt(sum(k * (math.sqrt(v) - 1) ** 2 for v, k in list_eigenvalues(rho, 20, modalities)))
 
@@ -114,8 +127,8 @@ def test_the_coupling_against_samples():
     """E‖(Λ^½ − I) z‖ of 200,000 z."""
     stretch = np.concatenate([np.full(k, math.sqrt(v) - 1) for v, k in list_eigenvalues(0.7, 3, 3)])
     lengths = np.linalg.norm(stretch * np.random.default_rng(0).standard_normal((200_000, len(stretch))), axis=1)
-    assert wasserstein_bounds(0.7, 3, 3)[1] == pytest.approx(lengths.mean(), abs=5 * lengths.std() / len(lengths) ** 0.5)
-    assert wasserstein_bounds(0.0, 3, 3) == (0.0, 0.0)
+    assert bound_wasserstein(0.7, 3, 3)[1] == pytest.approx(lengths.mean(), abs=5 * lengths.std() / len(lengths) ** 0.5)
+    assert bound_wasserstein(0.0, 3, 3) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +142,7 @@ def test_the_coupling_against_samples():
 )
 def test_caps_of_a_sigmoid(modalities, rho, caps):
     """Computed apart, by other samples; where nothing can be confused, DV 1, NWJ 1 − 1/e and total variation 1."""
-    assert tuple(sigmoid_caps(rho, 20, modalities).values()) == pytest.approx(caps, abs=0.008)
+    assert tuple(draw_sigmoid_caps(rho, 20, modalities).values()) == pytest.approx(caps, abs=0.008)
 
 
 # ---- rows
@@ -137,8 +150,8 @@ def test_caps_of_a_sigmoid(modalities, rho, caps):
 
 def test_rows_have_the_law_and_their_product_has_not():
     a = cell(modalities=3, dim=2, rho=0.4)
-    x = draw(a, 20_000, generator(0, "rows"))
-    view = view_of(x, 2, generator(0, "shifts"))
+    x = draw_rows(a, 20_000, generator(0, "rows"))
+    view = build_view(x, 2, generator(0, "shifts"))
     expected = np.kron(0.6 * np.eye(3) + 0.4, np.eye(2))
     assert np.cov(view.joint.z.T.numpy()) == pytest.approx(expected, abs=0.05)
     assert np.cov(view.product.z.T.numpy()) == pytest.approx(np.eye(6), abs=0.05)
@@ -149,13 +162,13 @@ def test_no_row_keeps_a_partner():
     """Rows of the number of the row: none of the product has two modalities of one row."""
     x = torch.arange(5.0)[:, None, None].expand(5, 3, 1)
     for seed in range(20):
-        z = view_of(x, 2, generator(seed, "shifts")).product.z
+        z = build_view(x, 2, generator(seed, "shifts")).product.z
         assert all(len(set(row.tolist())) == 3 for row in z)
 
 
 def test_streams_do_not_depend_on_rho_or_critic():
     """ρ = 0 is the normals themselves, and the first modality is the same for every ρ."""
-    x, y = (draw(cell(rho=rho), 10, generator(0, "rows")) for rho in (0.0, 0.6))
+    x, y = (draw_rows(cell(rho=rho), 10, generator(0, "rows")) for rho in (0.0, 0.6))
     assert torch.equal(x[:, 0], y[:, 0])
     a, b = (next(draw_batches(cell(name=name, penalty=penalty), 1)) for name, penalty in (("a", {}), ("b", {"hidden": 4})))
     assert torch.equal(a.joint.z, b.joint.z)
@@ -198,7 +211,7 @@ def test_the_best_critic_reads_the_truth(modalities, measure, training, plus):
     """
     a = cell(measure=measure, modalities=modalities, rho=0.4)
     rng = generator(0, "rows")
-    view = view_of(draw(a, 20_000, rng), 3, rng)
+    view = build_view(draw_rows(a, 20_000, rng), 3, rng)
     penalty = Dependency(z_dim=2 * modalities, weight=1.0, measure=measure, training=training, output="linear", normalize=False)
     penalty.critic = LogRatio(a, plus)
     found = read_out(penalty, view)
@@ -209,9 +222,9 @@ def test_the_best_critic_reads_the_truth(modalities, measure, training, plus):
 def test_other_divergences_are_read_at_their_best_critic():
     a = cell(measure="f", rho=0.4)
     rng = generator(0, "rows")
-    view = view_of(draw(a, 20_000, rng), 3, rng)
+    view = build_view(draw_rows(a, 20_000, rng), 3, rng)
     for name in ("reverse_kl", "squared_hellinger", "pearson"):
-        assert read_exactly(a, view, name) == pytest.approx(divergence(name, 0.4, 2, 2), abs=0.06), name
+        assert read_exactly(a, view, name) == pytest.approx(compute_divergence(name, 0.4, 2, 2), abs=0.06), name
 
 
 def test_slopes_of_a_linear_critic():
@@ -225,7 +238,7 @@ def test_slopes_of_a_linear_critic():
     penalty = Dependency(z_dim=4, weight=1.0, measure="wasserstein", training="bound", normalize=False)
     penalty.critic = Linear(a)
     rng = generator(0, "rows")
-    assert measure_slopes(penalty, view_of(draw(a, 50, rng), 1, rng), rng) == pytest.approx((5.0, 5.0))
+    assert measure_slopes(penalty, build_view(draw_rows(a, 50, rng), 1, rng), rng) == pytest.approx((5.0, 5.0))
 
 
 # ---- cells
@@ -244,7 +257,7 @@ def test_a_cell_measures_at_its_marks_and_leaves_the_generators_alone():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
     assert [row["step"] for row in rows] == [1, 8]
-    lower, upper = wasserstein_bounds(0.6, 2, 2)
+    lower, upper = bound_wasserstein(0.6, 2, 2)
     for row in rows:
         assert (row["truth"], row["truth_upper"], row["exact"]) == (lower, upper, None)
         assert row["slope_max"] >= row["slope_mean"] > 0
@@ -284,7 +297,7 @@ def test_the_same_numbers_on_any_number_of_processes():
         ({"marks": []}, "measured after increasing numbers"),
         ({"marks": [5, 5]}, r"marks=\[5, 5\]"),
         ({"marks": [0, 5]}, "takes at least one step"),
-        ({"lr": 0.0}, "lr=0.0 came"),
+        ({"lr": 0.0}, "lr=0.0"),
         ({"batch_size": 1}, "re-paired among at least as many rows"),
         ({"held_out": 2, "modalities": 3}, "held_out=2"),
         ({"rows": 10}, "no larger than the training set"),
@@ -404,7 +417,7 @@ def test_what_is_killed_leaves_what_it_measured(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["figure1", "critics", "lipschitz"])
 def test_every_cell_of_the_experiments_can_be_built(config, name):
-    options = plain(config(f"experiment=mdm/{name}", small=False).study)
+    options = to_plain(config(f"experiment=mdm/{name}", small=False).study)
     cells = plan_cells(options["laws"], options["settings"], options["critics"], options["cell"], options["seeds"])
     for keys in {(c.measure, c.modalities * c.dim, tuple(sorted(c.penalty.items()))) for c in cells}:
         measure, width, penalty = keys

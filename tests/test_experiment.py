@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from mdm.sweeps.experiment import cells, read_arguments, table_of
+from mdm.sweeps.experiment import list_cells, parse_table, read_arguments
 
 ROWS = {
     "none": {"label": "EF-LSTM", "run": ["model=eflstm", "penalty=none"], "paper": {"model": "EF-LSTM"}},
@@ -22,12 +22,12 @@ TABLE = {
 EXPERIMENT = "experiment=mdm/table1"
 
 
-def declared(**keys):
-    return table_of(OmegaConf.create({"name": "mdm/table1", "table": {**TABLE, **keys}}))
+def declare_table(**keys):
+    return parse_table(OmegaConf.create({"name": "mdm/table1", "table": {**TABLE, **keys}}))
 
 
 def rows(*arguments):
-    return [(cell.data, cell.row) for cell in cells(declared(), [EXPERIMENT, *arguments])]
+    return [(cell.data, cell.row) for cell in list_cells(declare_table(), [EXPERIMENT, *arguments])]
 
 
 def test_cells_are_the_rows_that_run_on_each_data_set():
@@ -43,7 +43,7 @@ def test_cells_are_the_rows_that_run_on_each_data_set():
 
 
 def test_a_cell_has_a_run_for_every_seed():
-    (cell,) = cells(declared(), [EXPERIMENT, "data=synthetic", "penalty=kl", "trainer.max_epochs=3"])
+    (cell,) = list_cells(declare_table(), [EXPERIMENT, "data=synthetic", "penalty=kl", "trainer.max_epochs=3"])
     shared = [EXPERIMENT, "data=synthetic", "model=eflstm", "penalty=kl", "trainer.max_epochs=3"]
     assert cell.runs() == [[*shared, "seed=0"], [*shared, "seed=1"]]
 
@@ -51,13 +51,13 @@ def test_a_cell_has_a_run_for_every_seed():
 def test_what_the_command_line_says_chooses_or_replaces():
     assert rows("model=lmf") == [("synthetic", "lmf")]
     assert rows("penalty=kl,none", "data=mosi") == [("mosi", "none"), ("mosi", "kl"), ("mosi", "lmf")]
-    assert {cell.seeds for cell in cells(declared(), ["seed=range(3,6)"])} == {(3, 4, 5)}
-    assert {cell.seeds for cell in cells(declared(), ["seed=7"])} == {(7,)}
+    assert {cell.seeds for cell in list_cells(declare_table(), ["seed=range(3,6)"])} == {(3, 4, 5)}
+    assert {cell.seeds for cell in list_cells(declare_table(), ["seed=7"])} == {(7,)}
 
 
 def test_tuned_values_belong_to_a_data_set():
     """None for a stand-in."""
-    by_data = {cell.data: cell.overrides for cell in cells(declared(), ["model=lmf", "data=mosi,synthetic"])}
+    by_data = {cell.data: cell.overrides for cell in list_cells(declare_table(), ["model=lmf", "data=mosi,synthetic"])}
     assert "tuned=mmsa/mosi/lmf" in by_data["mosi"]
     assert not any(override.startswith("tuned=") for override in by_data["synthetic"])
 
@@ -69,7 +69,7 @@ def test_overrides_keep_their_spelling():
 
 
 def test_metrics_may_differ_between_data_sets():
-    table = declared(metrics={"mosi": {"mae": "mae"}, "mosei": {"corr": "corr"}}, primary={"mosi": "mae", "mosei": "corr"})
+    table = declare_table(metrics={"mosi": {"mae": "mae"}, "mosei": {"corr": "corr"}}, primary={"mosi": "mae", "mosei": "corr"})
     assert (table.metrics["mosi"], table.primary["mosei"]) == ({"mae": "mae"}, "corr")
 
 
@@ -77,24 +77,24 @@ def test_metrics_may_differ_between_data_sets():
     ("arguments", "message"),
     [
         (["trainer.max_epochs=3,5"], "give trainer.max_epochs one value, or sweep without experiment="),
-        (["seed=range(0)"], "seed=range.0. has none; use seed="),
-        (["seed=interval(0,1)"], "Runs are chosen by lists of values, but seed=interval.0,1. came"),
+        (["seed=range(0)"], "seed=range.0. is empty; use seed="),
+        (["seed=interval(0,1)"], "Runs are chosen by lists of values, got seed=interval.0,1."),
         (["model=glob(*)"], "Runs are chosen by lists of values, but model=glob"),
-        (["experiment=a", "experiment=b"], "One experiment is read at a time, but experiment=a experiment=b came"),
-        (["seed=a"], r"Seeds are whole numbers, but seed=a came; use seed='range\(10\)'"),
+        (["experiment=a", "experiment=b"], "One experiment is read at a time, got experiment=a experiment=b"),
+        (["seed=a"], r"Seeds are whole numbers, got seed=a; use seed='range\(10\)'"),
         (["model=tfn"], "No row of this table runs with model=tfn on synthetic, synthetic_mosei; its rows are none: model=eflstm"),
         (["data=mosei", "model=lmf"], "No row of this table runs with model=lmf on mosei"),
     ],
 )
 def test_arguments_that_fit_no_cell_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        cells(declared(), arguments)
+        list_cells(declare_table(), arguments)
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"colour": "red"}, "table has no key colour, but table.colour came, which nothing would read"),
+        ({"colour": "red"}, "table has no key colour, got table.colour, which nothing would read"),
         ({"seeds": 0}, "table.seeds must be a whole number of at least 1, but is 0"),
         ({"seeds": True}, "table.seeds must be a whole number of at least 1, but is True"),
         ({"data": {}}, r"has data=\{\}, metrics=.*; set table"),
@@ -112,9 +112,9 @@ def test_arguments_that_fit_no_cell_are_refused(arguments, message):
 )
 def test_what_does_not_fit_together_is_refused(keys, message):
     with pytest.raises(ValueError, match=message):
-        declared(**keys)
+        declare_table(**keys)
 
 
 def test_an_experiment_without_a_table_has_no_cells():
     with pytest.raises(ValueError, match="but single has no table; choose one, as experiment=mdm/table1"):
-        table_of(OmegaConf.create({"name": "single"}))
+        parse_table(OmegaConf.create({"name": "single"}))

@@ -10,12 +10,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mdm.metrics import evaluate
-from mdm.reference import read
+from mdm.reference import read_rows
 from mdm.runs.build import build_learner, build_splits
 from mdm.runs.members import make
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
-from mdm.sweeps.experiment import CHOOSE, cells, table_of
+from mdm.sweeps.experiment import CHOOSE, list_cells, parse_table
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -109,26 +109,26 @@ HARDEST = {
 SMALL = ("data.segments.train=48", "data.segments.valid=16", "data.segments.test=16", "data.batch_size=16")
 
 
-def composed(*overrides):
+def compose_run(*overrides):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", list(overrides))
 
 
 @cache
-def declared(name):
+def read_experiment(name):
     """An experiment's config and its table."""
-    cfg = composed(f"experiment={name}")
-    return cfg, table_of(cfg)
+    cfg = compose_run(f"experiment={name}")
+    return cfg, parse_table(cfg)
 
 
 def all_cells(name):
-    return cells(declared(name)[1], [f"experiment={name}"])
+    return list_cells(read_experiment(name)[1], [f"experiment={name}"])
 
 
 def small(overrides):
     """A cell in little: few segments, and as many without labels as the row asks for."""
     unlabeled = ("data.segments.unlabeled=80",) if any("unlabeled" in override for override in overrides) else ()
-    return composed(*overrides, *SMALL, *unlabeled)
+    return compose_run(*overrides, *SMALL, *unlabeled)
 
 
 # Which files there are ----------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_every_table_of_the_papers_has_its_file():
     assert {name for name in files if not name.startswith("search/")} == {*EXPERIMENTS, *OTHERS}
     for name in OTHERS:
         assert "table" not in OmegaConf.load(CONFIGS / "experiment" / f"{name}.yaml")
-    printed = {(row["paper"], row["table"]) for row in read("results")}
+    printed = {(row["paper"], row["table"]) for row in read_rows("results")}
     # What is left prints no result of a model: parameters, cases, a measure of finished models.
     assert printed - set(PRINTED.values()) == {("001", "T5"), ("003", "F9a"), ("004", "T2")}
     assert set(HARDEST) == set(EXPERIMENTS)
@@ -155,7 +155,7 @@ def test_a_file_says_what_it_is_and_how_it_is_run(name):
     assert lines[1].startswith(f"# Paper {paper}, ")
     assert f"#   mdm train -m experiment={name}" in lines
     assert any(re.fullmatch(rf"#   mdm \w+ experiment={name}", line) for line in lines)
-    cfg, declaration = declared(name)
+    cfg, declaration = read_experiment(name)
     assert cfg.name == name
     assert dict(declaration.paper) == ({"paper": paper, "table": PRINTED[name][1]} if name in PRINTED else {})
     assert declaration.seeds == (10 if name in TABLES else 3 if name in SWEEPS else 5)
@@ -165,15 +165,15 @@ def test_a_file_says_what_it_is_and_how_it_is_run(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_no_two_rows_are_the_same_run(name):
     """On the paper's data, where published settings may bring what another row declares."""
-    _, table = declared(name)
+    _, table = read_experiment(name)
     alike = {}
-    for cell in cells(table, [f"experiment={name}", f"data={','.join(dict.fromkeys(table.data.values()))}"]):
+    for cell in list_cells(table, [f"experiment={name}", f"data={','.join(dict.fromkeys(table.data.values()))}"]):
         chosen = (o for o in cell.overrides if o.split("=")[0] in ("data", "model", "penalty", "tuned"))
         alike.setdefault(tuple(chosen), []).append(cell)
     for those in (group for group in alike.values() if len(group) > 1):
         seen = {}
         for cell in those:
-            cfg = composed(*cell.overrides)
+            cfg = compose_run(*cell.overrides)
             run = OmegaConf.to_yaml(OmegaConf.create({key: cfg[key] for key in ("model", "penalty", "data")}))
             assert run not in seen, f"{cell.row} and {seen[run]} are one run on {cell.data}"
             seen[run] = cell.row
@@ -185,9 +185,9 @@ def test_no_two_rows_are_the_same_run(name):
 @pytest.mark.parametrize("name", PRINTED)
 def test_rows_and_columns_are_the_paper_s(name):
     """No printed row is forgotten or there twice, and every column that is declared is printed."""
-    table = declared(name)[1]
+    table = read_experiment(name)[1]
     paper, number = PRINTED[name]
-    cells_of_paper = [row for row in read("results") if (row["paper"], row["table"]) == (paper, number)]
+    cells_of_paper = [row for row in read_rows("results") if (row["paper"], row["table"]) == (paper, number)]
     if name in TABLES:
         assert set(table.data.values()) == {row["dataset"] for row in cells_of_paper}
     for dataset in table.data.values():
@@ -212,7 +212,7 @@ def test_rows_and_columns_are_the_paper_s(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_tuned_values_exist_and_are_of_the_row_s_model(name):
     """They belong to real data, which a stand-in of the table stands for."""
-    table = declared(name)[1]
+    table = read_experiment(name)[1]
     for row in table.rows.values():
         for data, option in row.tuned.items():
             assert (CONFIGS / "tuned" / f"{option}.yaml").is_file(), option
@@ -224,7 +224,7 @@ def test_tuned_values_exist_and_are_of_the_row_s_model(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_text_encoder_on_real_data_is_not_the_tiny_one(name):
     """On MOSI and MOSEI a model that reads with a transformer has settings that name one."""
-    table = declared(name)[1]
+    table = read_experiment(name)[1]
     models = {path.stem for path in (CONFIGS / "model").glob("*.yaml") if "text_encoder" in path.read_text()} | {"mird_oc"}
     for row in table.rows.values():
         model = next((o.removeprefix("model=") for o in row.run or () if o.startswith("model=")), "")
@@ -243,7 +243,7 @@ def distinct():
     seen = {}
     for name in EXPERIMENTS:
         for cell in all_cells(name):
-            row = declared(name)[1].rows[cell.row]
+            row = read_experiment(name)[1].rows[cell.row]
             unlabeled = any(override.startswith("data.unlabeled") for override in row.run)
             seen.setdefault(row.run, (f"experiment={name}", f"data={cell.data}", *row.run) if not unlabeled else cell.overrides)
     return list(seen.values())
@@ -264,9 +264,9 @@ def test_every_row_composes_and_builds():
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_columns_are_measured(name):
     """On each stand-in the targets and the range have every metric that the table shows and that chooses a checkpoint."""
-    cfg, table = declared(name)
+    cfg, table = read_experiment(name)
     for data, stands_for in table.data.items():
-        segments = build_splits(small((f"data={data}",))).segments
+        segments = make(small((f"data={data}",)).data.segments)
         ends = np.array([[end] * len(segments.targets) for end in segments.label_range])
         measured = evaluate(ends, ends, segments.label_range, segments.targets)
         assert set(table.metrics[stands_for]) <= set(measured)
@@ -276,7 +276,7 @@ def test_columns_are_measured(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_no_two_cells_share_a_record(name):
     """Where what overrides say alone decides the folder: by the model, the penalty and the rest."""
-    table = declared(name)[1]
+    table = read_experiment(name)[1]
     for data in table.data:
         runs = [row.run for row in table.rows.values() if row.runs_on(data, table.data[data])]
         assert len({frozenset(run_) for run_ in runs}) == len(runs)
@@ -293,7 +293,7 @@ def test_a_cell_runs(name, tmp_path):
     )
     cfg = small((*overrides, "trainer.max_epochs=1", f"paths.outputs={tmp_path}", *steps))
     record = run(cfg, overrides)
-    table = declared(name)[1]
+    table = read_experiment(name)[1]
     assert set(table.metrics[table.data[data]]) <= set(record["test"])
     assert (record["name"], record["data"]) == (name, data)
     assert (record_folder(cfg, overrides) / "metrics.json").is_file()
@@ -304,12 +304,12 @@ def test_a_cell_runs(name, tmp_path):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_cell_composes_with_its_published_settings(name):
     """On the real data sets too: the row's own overrides win over the settings, and no two cells have one folder."""
-    table = declared(name)[1]
+    table = read_experiment(name)[1]
     real = sorted({data for row in table.rows.values() for data in row.tuned})
     for data in (*table.data, *real):
         folders = []
-        for cell in cells(table, [f"experiment={name}", f"data={data}"]):
-            cfg = composed(*cell.overrides)
+        for cell in list_cells(table, [f"experiment={name}", f"data={data}"]):
+            cfg = compose_run(*cell.overrides)
             folders.append(record_folder(cfg, cell.overrides))
             for override in table.rows[cell.row].run:
                 key, _, value = override.partition("=")

@@ -20,10 +20,18 @@ from mdm.data.gaussian import gaussian
 from mdm.data.synthetic import synthetic
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
-from mdm.studies import Frames, Run
+from mdm.studies import Frames, StudyRun
 from mdm.studies.explanation import Explanation
 from mdm.studies.explanation.segments import draw_again, explain, measure_energy, measure_moves, recall_latents
-from mdm.studies.explanation.worth import auc, chance, pick_cases, pick_examples, rank, relate, spearman
+from mdm.studies.explanation.worth import (
+    compute_auc,
+    compute_chance,
+    measure_ranking,
+    measure_relation,
+    pick_cases,
+    pick_examples,
+    spearman,
+)
 from mdm.study import Experiment
 from mdm.sweeps.experiment import Row, Table
 from mdm.types import Batch, Fusion, Sequence
@@ -82,8 +90,8 @@ def test_a_row_for_each_test_segment(critic):
         z = (z - z.mean(1, keepdim=True)) / (z.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
         value = trained.learner.penalties["kl"].critic.layers(z.float()).squeeze(1)
     assert [row["T"] for row in rows] == pytest.approx((8 * torch.tanh(value / 8)).tolist(), abs=1e-4)
-    place = {name: i for i, name in enumerate(trained.splits.segments.ids)}
-    assert [row["words"] for row in rows] == [trained.splits.segments.words(place[row["id"]]) for row in rows]
+    place = {name: i for i, name in enumerate(trained.data.ids)}
+    assert [row["words"] for row in rows] == [trained.data.words(place[row["id"]]) for row in rows]
     assert set(rows[0]) == {
         *("id", "words", "label", "prediction", "T", "energy_audio", "energy_video", "contradictory", "agreement", "best_T")
     }
@@ -91,11 +99,11 @@ def test_a_row_for_each_test_segment(critic):
 
 def test_new_segments_are_of_the_same_population_and_are_others(critic):
     trained = mdm.load(critic)
-    again = draw_again(trained.splits.segments, 50)
+    again = draw_again(trained.data, 50)
     rows = explain(trained, again)
     assert len(rows) == 50
-    assert again.truth == trained.splits.segments.truth
-    assert {row["words"] for row in rows}.isdisjoint(trained.splits.segments.words(i) for i in range(168))
+    assert again.truth == trained.data.truth
+    assert {row["words"] for row in rows}.isdisjoint(trained.data.words(i) for i in range(168))
     assert draw_again(gaussian(train=20, valid=10, test=10), 50) is None
 
 
@@ -134,7 +142,7 @@ def test_scores_are_cosines_with_own_and_other_segments(heads):
             assert np.array_equal(np.isnan(found), ~kept)
             assert found[kept] == pytest.approx(expected[kept], abs=1e-5)
     assert all(row["moved_language"] > 0 for row in rows)
-    measured = relate(rows, "audio")
+    measured = measure_relation(rows, "audio")
     own, shift = (np.array([row[f"{name}_audio"] for row in rows]) for name in ("s", "moved"))
     assert measured["score"] == pytest.approx(own[there].mean())
     assert measured["rank_moved"] == pytest.approx(spearmanr(own, shift, nan_policy="omit").statistic)
@@ -185,9 +193,9 @@ def test_agreement_is_negative_where_segments_contradict():
 def test_the_best_critic_finds_every_contradiction_where_nothing_else_is_shared():
     """With ρ = 0 log p/q is log 4(1 − q) or log 4q; with much else shared it finds but some of them."""
     alone, beside = (synthetic(train=2000, valid=10, test=10, rho=rho, contradiction=0.2) for rho in (0.0, 0.8))
-    assert auc(-recall_latents(alone)["best_T"], alone.marks["contradictory"]) == 1
+    assert compute_auc(-recall_latents(alone)["best_T"], alone.marks["contradictory"]) == 1
     assert set(recall_latents(alone)["best_T"].round(6)) == {round(np.log(3.2), 6), round(np.log(0.8), 6)}
-    assert 0.55 < auc(-recall_latents(beside)["best_T"], beside.marks["contradictory"]) < 0.85
+    assert 0.55 < compute_auc(-recall_latents(beside)["best_T"], beside.marks["contradictory"]) < 0.85
 
 
 def test_of_other_data_nothing_is_known():
@@ -200,7 +208,7 @@ def test_of_other_data_nothing_is_known():
 def test_auc_and_rank_correlation_against_libraries():
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 9, 200).astype(float), rng.normal(size=200)  # x has ties
-    assert auc(x, y > 0.5) == pytest.approx(roc_auc_score(y > 0.5, x))
+    assert compute_auc(x, y > 0.5) == pytest.approx(roc_auc_score(y > 0.5, x))
     assert spearman(x, x + y) == pytest.approx(spearmanr(x, x + y).statistic)
     y[3] = np.nan
     assert spearman(x, y) == pytest.approx(spearmanr(x, y, nan_policy="omit").statistic)
@@ -208,18 +216,18 @@ def test_auc_and_rank_correlation_against_libraries():
 
 def test_what_cannot_be_ranked_is_nan():
     x = np.arange(4.0)
-    assert np.isnan(auc(x, np.zeros(4, bool)))
-    assert np.isnan(auc(x, np.ones(4, bool)))
-    assert np.isnan(auc(np.array([0, 1, np.nan, 2]), x > 1))
+    assert np.isnan(compute_auc(x, np.zeros(4, bool)))
+    assert np.isnan(compute_auc(x, np.ones(4, bool)))
+    assert np.isnan(compute_auc(np.array([0, 1, np.nan, 2]), x > 1))
     assert np.isnan(spearman(x, np.ones(4)))
     assert np.isnan(spearman(x[:2], x[:2]))
-    assert np.isnan(chance(0, 5))
+    assert np.isnan(compute_chance(0, 5))
 
 
 def test_chance_against_scores_that_know_nothing():
     """AUC = (sum of the ranks of 12 of 60 − 12·13/2)/(12·48), ranks in random order."""
     ranks = np.random.default_rng(0).permuted(np.tile(np.arange(1, 61), (20_000, 1)), axis=1)
-    assert chance(12, 48) == pytest.approx(1.96 * np.std((ranks[:, :12].sum(1) - 78) / 576), rel=0.02)
+    assert compute_chance(12, 48) == pytest.approx(1.96 * np.std((ranks[:, :12].sum(1) - 78) / 576), rel=0.02)
 
 
 def test_ranking_by_hand():
@@ -227,14 +235,14 @@ def test_ranking_by_hand():
     names = ("contradictory", "T", "best_T", "agreement", "label", "prediction")
     values = [(True, -2, -1, -1, 0, 0.1), (True, -1, -2, -2, 2, 2.1), (False, 1, 3, 1, 1, 2), (False, 2, 4, 2, -1, 1)]
     rows = [{"id": "a", "words": "b", **dict(zip(names, value, strict=True))} for value in values]
-    found = rank(rows, "T", (-3.0, 3.0))
+    found = measure_ranking(rows, "T", (-3.0, 3.0))
     assert (found["segments"], found["contradictory"]) == (4, 2)
     assert (found["auc_T"], found["auc_best"]) == (1, 1)
     # |prediction| 0.1, 2.1 against 2, 1: three of four pairs the right way, less one; errors 0.1, 0.1 against 1, 2: none.
     assert (found["auc_prediction"], found["auc_error"]) == (0.5, 0)
     assert found["rank_agreement"] == pytest.approx(spearmanr([-2, -1, 1, 2], [-1, -2, 1, 2]).statistic)
     real = [{name: row[name] for name in ("id", "words", "T", "label", "prediction")} for row in rows]
-    found = rank(real, "T", (-3.0, 3.0))
+    found = measure_ranking(real, "T", (-3.0, 3.0))
     assert np.isnan([found[name] for name in ("auc_T", "auc_best", "chance", "rank_agreement")]).all()
     assert np.isfinite(found["rank_error"])
 
@@ -246,7 +254,7 @@ def test_examples_are_the_extremes():
     rows = [{"id": str(i), "T": float(t)} for i, t in enumerate([3, 0, 5, 1, 4, 2])]
     assert [(row["end"], row["T"]) for row in pick_examples(rows, "T", 2)] == [("L", 0), ("L", 1), ("H", 5), ("H", 4)]
     for k in (0, 4):
-        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, but examples={k} came; use 1 to 3"):
+        with pytest.raises(ValueError, match=f"examples at both ends of 6 segments, got examples={k}; use 1 to 3"):
             pick_examples(rows, "T", k)
 
 
@@ -294,7 +302,7 @@ def test_a_run_of_mmim_is_explained(heads, capsys):
 
 
 def test_without_examples_there_are_none(heads, tmp_path):
-    found = Explanation(examples=0, new=0).measure(Run("synthetic", "none", "MMIM", 0, heads, first=True))
+    found = Explanation(examples=0, new=0).measure(StudyRun("synthetic", "none", "MMIM", 0, heads, first=True))
     assert found["examples"] == []
     assert len(found["segments"]) == 40
 
@@ -320,9 +328,7 @@ def test_a_ranking_is_said_with_its_interval_over_seeds():
 
 
 def test_what_cannot_be_explained(outputs):
-    with pytest.raises(
-        ValueError, match=r"Finished runs are studied, but of mdm/table5 none has finished; run `mdm train -m experiment"
-    ):
+    with pytest.raises(ValueError, match=r"A study needs finished runs, but mdm/table5 has none; run `mdm train -m experiment"):
         main(["experiment=mdm/table5", f"paths.outputs={outputs}"])
     with pytest.raises(ValueError, match=r"study\.new must be a whole number of at least 0, but is 'few'"):
         main(["experiment=mdm/table3_lmf", "study.new=few"])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mdm import extras
-from mdm.__main__ import names
-from mdm.boundary import of_hydra
+from mdm.__main__ import list_commands
+from mdm.boundary import explain_hydra
 from mdm.commands import report
 from mdm.extras import require_extra
 from mdm.formats.prepare import prepare
@@ -88,7 +88,7 @@ def test_the_launcher_of_a_cluster():
         "In 'hydra/launcher/slurm': Could not load 'hydra/launcher/submitit_slurm'.\n\n"
         "Available options in 'hydra/launcher':\n\tlocal"
     )
-    assert of_hydra(lacks) == (
+    assert explain_hydra(lacks) == (
         "hydra/launcher=slurm needs hydra-submitit-launcher, which is not installed; run `pip install 'mdm[cluster]'`."
     )
 
@@ -96,7 +96,7 @@ def test_the_launcher_of_a_cluster():
 def test_all_but_reports_and_studies_does_without():
     """No module that the other commands or `prepare` import at their start imports one of them at its own."""
     formats = [f"mdm.formats.{path.stem}" for path in (ROOT / "mdm" / "formats").glob("*.py") if path.stem != "hdf5"]
-    commands = [f"mdm.commands.{name}" for name in names()]
+    commands = [f"mdm.commands.{name}" for name in list_commands()]
     reached, left = (
         set(),
         [*commands, "mdm.runs.protocol", "mdm.sweeps.sweep", *formats],

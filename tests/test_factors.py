@@ -20,20 +20,20 @@ from mdm.runs.build import build_learner, build_splits
 from mdm.runs.protocol import run
 from mdm.runs.trained import Trained
 from mdm.studies.factors import dependence, exchange
-from mdm.studies.factors.dependence import KERNELS, depen, measure_ratios
-from mdm.studies.factors.exchange import Probe, measure_generation, variance_shares
+from mdm.studies.factors.dependence import KERNELS, measure_depen, measure_ratios
+from mdm.studies.factors.exchange import Probe, measure_generation, split_variance
 from mdm.studies.factors.gradient_flow import (
     SENTIMENT,
     differentiate,
     differentiate_all,
     measure_flow,
     pick_steps,
-    within,
-    without_position,
+    rank_within,
+    remove_position,
 )
 from mdm.studies.factors.inference import Inferred, average_generated, infer, require_mfm
 from mdm.studies.factors.wording import render_orders
-from mdm.sweeps.experiment import cells, table_of
+from mdm.sweeps.experiment import list_cells, parse_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["data.segments.train=64", "data.segments.valid=16", "data.segments.test=40", "trainer.max_epochs=1", "seed=0"]
@@ -61,7 +61,7 @@ def population(rho, s):
 @pytest.mark.parametrize("rho", [0.5, 0.9])
 def test_the_literal_kernel_is_that_of_bandwidth_one(rho):
     x, noise = normal(1200, 1), normal(1200, 1, seed=1)
-    value, null, p = depen(x, rho * x + math.sqrt(1 - rho**2) * noise, "literal", 9, rng())
+    value, null, p = measure_depen(x, rho * x + math.sqrt(1 - rho**2) * noise, "literal", 9, rng())
     truth = population(rho, 1) / population(1, 1)
     assert truth == pytest.approx({0.5: 0.1466, 0.9: 0.6964}[rho], abs=1e-4)
     assert value == pytest.approx(truth, abs=0.03)
@@ -74,16 +74,16 @@ def test_dependence_is_hsic(kernel):
     x = normal(60, 3)
     y = x[:, :2] + normal(60, 2, seed=1)
     scale, unbiased = KERNELS[kernel]
-    value, _, _ = depen(x, y, kernel, 1, rng())
+    value, _, _ = measure_depen(x, y, kernel, 1, rng())
     assert value == pytest.approx(float(hsic(x, y, scale, scale, unbiased=unbiased, normalized=True)), abs=1e-5)
-    assert depen(x, x, kernel, 1, rng())[0] == pytest.approx(1)
+    assert measure_depen(x, x, kernel, 1, rng())[0] == pytest.approx(1)
 
 
 def test_a_collapsed_factor_is_a_constant():
     """Rows that differ by rounding of float32 only, which a median bandwidth would blow up."""
     y = normal(60, 3)
     x = 5 + 1e-7 * y
-    assert depen(x, y, "corrected", 1, rng()) == (0, 0, 1)
+    assert measure_depen(x, y, "corrected", 1, rng()) == (0, 0, 1)
     assert float(hsic(x, y, normalized=True)) == 0
     assert float(hsic(5 + 1e-3 * y, y, normalized=True)) > 0.9
 
@@ -94,16 +94,16 @@ def test_a_permutation_is_of_rows():
     y = x + normal(30, 3, seed=1)
     order = rng().permutation(30)
     expected = float(hsic(x[order].double(), y.double(), 2.0, 2.0, unbiased=False, normalized=True))
-    assert depen(x, y, "literal", 1, rng())[1] == pytest.approx(expected)
+    assert measure_depen(x, y, "literal", 1, rng())[1] == pytest.approx(expected)
 
 
 def test_the_literal_reading_of_independent_data_is_one():
     """Supplement F's bandwidth in 32 dimensions: 1 whatever comes, and 1 permuted; debiased it is 0."""
     x, y = normal(300, 32), normal(300, 20, seed=1)
-    value, null, p = depen(x, y, "literal", 19, rng())
+    value, null, p = measure_depen(x, y, "literal", 19, rng())
     assert value > 0.999
     assert null == pytest.approx(value, abs=1e-4)
-    corrected, null, p = depen(x, y, "corrected", 99, rng())
+    corrected, null, p = measure_depen(x, y, "corrected", 99, rng())
     assert abs(corrected) < 0.02
     assert abs(null) < 0.005
     assert p > 0.05
@@ -112,16 +112,16 @@ def test_the_literal_reading_of_independent_data_is_one():
 def test_the_mean_over_permutations_has_a_closed_form():
     """tr(HKH) tr(HLH)/(n − 1) over the norms; 0 for the U-centred."""
     x, y = normal(40, 2), normal(40, 2, seed=1)
-    grams = [dependence.normalised_gram(z, 2.0, False) for z in (x, y)]
-    _, null, _ = depen(x, y, "literal", 2000, rng())
+    grams = [dependence.normalise_gram(z, 2.0, False) for z in (x, y)]
+    _, null, _ = measure_depen(x, y, "literal", 2000, rng())
     # The diagonal of centred_gram's argument is k − 1 = 0, which centring does not see.
     assert null == pytest.approx(float(grams[0].trace() * grams[1].trace()) / 39, rel=0.03)
-    assert depen(x, y, "corrected", 2000, rng())[1] == pytest.approx(0, abs=0.003)
+    assert measure_depen(x, y, "corrected", 2000, rng())[1] == pytest.approx(0, abs=0.003)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_what_is_constant_tells_nothing(kernel):
-    assert depen(torch.ones(20, 3), normal(20, 2), kernel, 9, rng()) == (0, 0, 1)
+    assert measure_depen(torch.ones(20, 3), normal(20, 2), kernel, 9, rng()) == (0, 0, 1)
 
 
 # Figure 9b ----------------------------------------------------------------------------------------------
@@ -174,23 +174,23 @@ def test_auc_is_sklearn_s_within_each_segment():
     hit[3] = False
     both = [i for i in range(6) if 0 < hit[i].sum() < real[i].sum()]
     expected = [roc_auc_score(hit[i, real[i]], score[i, real[i]]) for i in both]
-    assert within(score, hit, real) == pytest.approx(np.array(expected))
+    assert rank_within(score, hit, real) == pytest.approx(np.array(expected))
     assert len(both) == 3
     with pytest.raises(ValueError, match=r"no segment has both; use more segments"):
-        within(score[3:4], hit[3:4], real[3:4])
+        rank_within(score[3:4], hit[3:4], real[3:4])
 
 
 def test_what_position_explains():
     """A level for each segment and a course over t are all explained; what is added besides is what is left of it."""
     real = np.arange(8) < np.array([8, 5, 6, 8, 3])[:, None]
     course = np.arange(5.0)[:, None] - 0.7 * np.arange(8.0) ** 1.5
-    share, rest = without_position(course, real)
+    share, rest = remove_position(course, real)
     assert share == pytest.approx(1)
     assert np.abs(rest[real]).max() < 1e-9
     assert np.isnan(rest[~real]).all()
     noise = rng().normal(size=real.shape)
-    assert without_position(course + noise, real)[1][real] == pytest.approx(without_position(noise, real)[1][real], abs=1e-9)
-    flat, rest = without_position(np.zeros((5, 8)), real)
+    assert remove_position(course + noise, real)[1][real] == pytest.approx(remove_position(noise, real)[1][real], abs=1e-9)
+    flat, rest = remove_position(np.zeros((5, 8)), real)
     assert flat == 0
     assert (rest[real] == 0).all()
 
@@ -200,9 +200,9 @@ def test_a_flow_that_knows_the_words_is_found():
     generator, real = rng(), np.arange(12) < generator_lengths()[:, None]
     hit = (generator.random(real.shape) < 0.3) & real
     logs = -3.0 * np.arange(12) + 0.2 * hit + 0.01 * generator.normal(size=real.shape)
-    _, rest = without_position(logs, real)
-    assert within(rest, hit, real).mean() > 0.95
-    assert within(logs, hit, real).mean() < 0.65
+    _, rest = remove_position(logs, real)
+    assert rank_within(rest, hit, real).mean() > 0.95
+    assert rank_within(logs, hit, real).mean() < 0.65
 
 
 def generator_lengths():
@@ -226,10 +226,10 @@ def test_shares_of_a_crossed_design():
     a = np.array([1.0, 1, -1, -1])
     other = np.array([1.0, -1, 1, -1])
     both = a[:, None] + 2 * a[None] + other[:, None] * other[None]
-    assert variance_shares(both[:, :, None]) == pytest.approx((1 / 6, 4 / 6, 1 / 6))
+    assert split_variance(both[:, :, None]) == pytest.approx((1 / 6, 4 / 6, 1 / 6))
     two = np.stack([np.broadcast_to(a[:, None], (4, 4)), np.broadcast_to(3 * a[None], (4, 4))], axis=2)
-    assert variance_shares(two) == pytest.approx((0.1, 0.9, 0))
-    assert all(math.isnan(share) for share in variance_shares(np.ones((4, 4, 2))))
+    assert split_variance(two) == pytest.approx((0.1, 0.9, 0))
+    assert all(math.isnan(share) for share in split_variance(np.ones((4, 4, 2))))
 
 
 def test_a_probe_reads_what_is_there_and_takes_it_out():
@@ -306,7 +306,7 @@ def outputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("factors")
     overrides = ["experiment=mfm/figure9", *SMALL, f"paths.outputs={root}"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for cell in cells(table_of(compose("train", ["experiment=mfm/figure9"])), overrides):
+        for cell in list_cells(parse_table(compose("train", ["experiment=mfm/figure9"])), overrides):
             run(compose("train", cell.runs()[0]), cell.runs()[0])
     return root
 
@@ -362,8 +362,9 @@ def test_words_of_another_vocabulary_are_not_those_of_the_lexicon(fresh, monkeyp
     assert of.words == ()
     rows, flows = measure_flow(fresh, of)
     assert all(math.isnan(row["auc"]) for row in rows)
-    segments = fresh.splits.segments
-    assert not any(row["sentiment"] for row in pick_steps(fresh.splits.words_at_steps, segments.ids, of, flows))
+    segments = fresh.data
+    rows = pick_steps(lambda i: fresh.splits.place_words(segments.words(i).split()), segments.ids, of, flows)
+    assert not any(row["sentiment"] for row in rows)
 
 
 def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
@@ -372,15 +373,15 @@ def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
     cut = Trained(Path("nowhere"), cfg, {"seed": 0}, splits, build_learner(cfg, splits).eval())
     of = infer(cut, "valid")
     flows = {"language": np.ones((len(of.ids), 9))}
-    rows = pick_steps(splits.words_at_steps, splits.segments.ids, of, flows)
-    whole = splits.segments.words(splits.segments.ids.index(rows[0]["id"])).split()
+    rows = pick_steps(lambda i: splits.place_words(cut.data.words(i).split()), cut.data.ids, of, flows)
+    whole = cut.data.words(cut.data.ids.index(rows[0]["id"])).split()
     assert len(whole) > len(rows)  # else nothing was cut
     assert [row["word"] for row in rows] == whole[-len(rows) :]
     assert [row["sentiment"] for row in rows] == [VOCABULARY.index(word) in SENTIMENT for word in whole[-len(rows) :]]
 
 
 def test_too_few_permutations_are_refused(fresh):
-    with pytest.raises(ValueError, match=r"p <= 0\.05, which takes 19 permutations, but 18 came; set study\.permutations"):
+    with pytest.raises(ValueError, match=r"p <= 0\.05, which takes 19 permutations, got 18; set study\.permutations"):
         measure_ratios(fresh, infer(fresh, "valid"), 18)
 
 
@@ -404,7 +405,7 @@ def test_other_models_are_refused(fresh, config):
 def test_the_study_says_what_it_needs(tmp_path, outputs):
     with pytest.raises(ValueError, match=r"none has finished; run `mdm train -m"):
         main(["experiment=mfm/figure9", f"paths.outputs={tmp_path}"])
-    with pytest.raises(ValueError, match=r"or one of folder=…, but folder=x seed=0 came"):
+    with pytest.raises(ValueError, match=r"or one of folder=…, got folder=x seed=0"):
         main(["study=factors", "folder=x", "seed=0"])
-    with pytest.raises(ValueError, match=r"jobs is a number of processes, 1 to 512, but jobs=two came"):
+    with pytest.raises(ValueError, match=r"jobs is a number of processes, 1 to 512, got jobs=two"):
         main(["experiment=mfm/figure9", "jobs=two"])

@@ -186,7 +186,7 @@ def train(folder, names, *, measure_only=False, sign=1, epochs=5):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides)
     # As an installed package would declare it.
-    members.declared()[f"{__name__}.LinearFusion"] = EntryPoint("linear", f"{__name__}:LinearFusion", members.GROUP)
+    members.find_declared()[f"{__name__}.LinearFusion"] = EntryPoint("linear", f"{__name__}:LinearFusion", members.GROUP)
     cfg.model.backbone = {"_target_": f"{__name__}.LinearFusion"}
     splits = build_splits(cfg)
     learner = build_learner(cfg, splits)

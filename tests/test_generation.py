@@ -20,7 +20,7 @@ from mdm.runs.protocol import run
 from mdm.runs.trained import Trained
 from mdm.studies.generation import images as generation
 from mdm.studies.generation.wording import describe_difference
-from mdm.sweeps.experiment import cells, table_of
+from mdm.sweeps.experiment import list_cells, parse_table
 from mdm.types import Batch, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,7 +157,7 @@ def outputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("generation")
     overrides = ["experiment=mfm/figure5", *SMALL, f"paths.outputs={root}"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for cell in cells(table_of(compose("train", ["experiment=mfm/figure5"])), overrides):
+        for cell in list_cells(parse_table(compose("train", ["experiment=mfm/figure5"])), overrides):
             run(compose("train", cell.runs()[0]), cell.runs()[0])
     return root
 

@@ -22,7 +22,7 @@ from mdm.runs import records
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
 from mdm.runs.records import BEST
-from mdm.runs.untrusted import replaced
+from mdm.runs.untrusted import replace_references
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,7 +80,7 @@ def _hook():
     sys.addaudithook(audit)  # cannot be taken away again, so it sleeps
 
 
-def refused(record, seconds=20.0):
+def read_refusal(record, seconds=20.0):
     """The message with which a record is refused, and that nothing else happened."""
     root = record.parent
     (root / "trap.py").write_text("raise SystemExit('it ran')\n")
@@ -102,7 +102,7 @@ def refused(record, seconds=20.0):
     return message
 
 
-def edited(record, change):
+def edit_record(record, change):
     path = record / records.CONFIG
     config = yaml.safe_load(path.read_text())
     change(config)
@@ -198,8 +198,8 @@ def test_only_members_are_built(record, target):
             node[last] = {"_target_": target, **PLANTED[target]}
             config["model"]["groups"] = {}  # they refer to the optimiser
 
-        edited(record, plant)
-        message = refused(record)
+        edit_record(record, plant)
+        message = read_refusal(record)
         assert slot in message
         assert target in message
         (record / records.CONFIG).write_text(whole)
@@ -264,8 +264,8 @@ def test_a_config_is_plain(record, name):
     (encoder / "trap.py").write_text("open('trap', 'w')\n")
     with open(encoder / "pytorch_model.bin", "wb") as file:
         pickle.dump(Runs(), file)
-    edited(record, CONFIGS[name])
-    refused(record)
+    edit_record(record, CONFIGS[name])
+    read_refusal(record)
 
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -298,19 +298,19 @@ TEXTS = {
 def test_yaml_within_bounds(record, name):
     text = TEXTS[name]
     (record / records.CONFIG).write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert "config.yaml" in refused(record)
+    assert "config.yaml" in read_refusal(record)
 
 
 # ---- checkpoints
 
 
-def saved(value):
+def save_value(value):
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
 
 
-def packed(content, name, data, compress=zipfile.ZIP_STORED):
+def pack_zip(content, name, data, compress=zipfile.ZIP_STORED):
     """A checkpoint with one of its entries replaced."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w", compress) as new:
@@ -331,27 +331,27 @@ def with_weight(make):
     def content(record):
         found = state(record)
         name = weight(record)
-        return saved({"state_dict": {**found, name: make(found[name])}})
+        return save_value({"state_dict": {**found, name: make(found[name])}})
 
     return content
 
 
 CHECKPOINTS = {
     "a pickle that runs": lambda record: pickle.dumps(Runs()),
-    "a torch pickle that runs": lambda record: packed((record / BEST).read_bytes(), "data.pkl", pickle.dumps(Runs(), 2)),
+    "a torch pickle that runs": lambda record: pack_zip((record / BEST).read_bytes(), "data.pkl", pickle.dumps(Runs(), 2)),
     "torch's old format": lambda record: old_format({"state_dict": Runs()}),
     "no archive": lambda record: b"PK\x03\x04" + b"x" * 1000,
     "empty": lambda record: b"",
     "half": lambda record: (record / BEST).read_bytes()[:5000],
-    "a zip bomb": lambda record: packed((record / BEST).read_bytes(), "data/0", b"\0" * 50_000_000, zipfile.ZIP_DEFLATED),
-    "a storage of another size": lambda record: packed((record / BEST).read_bytes(), "data/0", b"\0" * 3),
-    "a list": lambda record: saved([1]),
-    "no weights": lambda record: saved({"epoch": 1}),
-    "weights that are a number": lambda record: saved({"state_dict": 3}),
-    "weights of another model": lambda record: saved({"state_dict": {"w": torch.zeros(3)}}),
-    "one weight less": lambda record: saved({"state_dict": dict(list(state(record).items())[1:])}),
-    "one weight more": lambda record: saved({"state_dict": {**state(record), "w": torch.zeros(3)}}),
-    "names that are no texts": lambda record: saved({"state_dict": {1: torch.zeros(3)}}),
+    "a zip bomb": lambda record: pack_zip((record / BEST).read_bytes(), "data/0", b"\0" * 50_000_000, zipfile.ZIP_DEFLATED),
+    "a storage of another size": lambda record: pack_zip((record / BEST).read_bytes(), "data/0", b"\0" * 3),
+    "a list": lambda record: save_value([1]),
+    "no weights": lambda record: save_value({"epoch": 1}),
+    "weights that are a number": lambda record: save_value({"state_dict": 3}),
+    "weights of another model": lambda record: save_value({"state_dict": {"w": torch.zeros(3)}}),
+    "one weight less": lambda record: save_value({"state_dict": dict(list(state(record).items())[1:])}),
+    "one weight more": lambda record: save_value({"state_dict": {**state(record), "w": torch.zeros(3)}}),
+    "names that are no texts": lambda record: save_value({"state_dict": {1: torch.zeros(3)}}),
     "another shape": with_weight(lambda w: torch.zeros(w.shape[1] + 1, w.shape[0])),
     "another type": with_weight(lambda w: w.double()),
     "a number for a weight": with_weight(lambda w: 3.0),
@@ -361,8 +361,8 @@ CHECKPOINTS = {
     ),
     "one number, repeated": with_weight(lambda w: torch.zeros(1).expand(10**12)),
     "no storage": with_weight(lambda w: torch.empty(w.shape, device="meta")),
-    "deep": lambda record: packed((record / BEST).read_bytes(), "data.pkl", b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."),
-    "an object": lambda record: saved({"state_dict": OrderedDict(a=threading.local)}),
+    "deep": lambda record: pack_zip((record / BEST).read_bytes(), "data.pkl", b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."),
+    "an object": lambda record: save_value({"state_dict": OrderedDict(a=threading.local)}),
 }
 
 
@@ -375,7 +375,7 @@ def old_format(value):
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_checkpoint_is_tensors(record, name):
     (record / BEST).write_bytes(CHECKPOINTS[name](record))
-    assert "best.ckpt" in refused(record)
+    assert "best.ckpt" in read_refusal(record)
 
 
 LINKS = {
@@ -393,7 +393,7 @@ LINKS = {
 def test_files_are_files(record, good, file, name):
     (record / file).unlink()
     LINKS[name](record / file, good / file)
-    assert file in refused(record)
+    assert file in read_refusal(record)
 
 
 # ---- references
@@ -426,7 +426,7 @@ def test_files_are_files(record, good, file, name):
 def test_a_record_looks_nothing_up_but_its_own_values(value):
     config = {"name": "x", "data": {"a": 1}, "me": value}
     with pytest.raises(ValueError, match=r"me (may refer to one other key|must refer to a plain value)") as raised:
-        replaced(config, config, "", 0)
+        replace_references(config, config, "", 0)
     assert "\n" not in str(raised.value)
 
 
@@ -439,4 +439,4 @@ def test_what_a_record_may_refer_to():
         "lr": 0.1,
         "e": ["${lr}"],
     }
-    assert replaced(config, config, "", 0) == {**config, "a": "d/mosi", "b": "mae", "c": "d/mosi", "e": [0.1]}
+    assert replace_references(config, config, "", 0) == {**config, "a": "d/mosi", "b": "mae", "c": "d/mosi", "e": [0.1]}

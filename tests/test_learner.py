@@ -22,7 +22,7 @@ from mdm.training.groups import parameter_groups
 from mdm.training.objective import CriticTraining, Objective
 from mdm.training.predict import predict
 from mdm.training.product import batch_lengths
-from mdm.training.views import Here, Recent, keeping_buffers, samples
+from mdm.training.views import Here, Recent, keeping_buffers, select_samples
 from mdm.types import Fusion
 
 
@@ -270,12 +270,66 @@ def test_penalties_that_ask_for_different_numbers_get_what_they_ask_for(config, 
 def test_samples_of_a_view():
     z = torch.arange(12.0)[:, None]
     view = View(Fusion(z[:4], z[:4]), Fusion(z, z, {"m": 2 * z}), z[:4])
-    part = samples(view, 1, 3, 6)
+    part = select_samples(view, 1, 3, 6)
     assert part.product.z.flatten().tolist() == [2, 3, 4, 5]
     assert part.product.unimodal["m"].flatten().tolist() == [4, 6, 8, 10]
     assert part.joint is view.joint
-    assert samples(view, 0, 0, 6).product is None
-    assert samples(View(view.joint, None, view.label), 0, 1, 1).product is None
+    assert select_samples(view, 0, 0, 6).product is None
+    assert select_samples(View(view.joint, None, view.label), 0, 1, 1).product is None
+
+
+# ---- draws of an epoch
+
+
+def test_draws_of_replay_are_a_function_of_seed_and_epoch(config):
+    """Twenty of sixteen views: two epochs agree by chance with probability 16⁻²⁰."""
+    z = torch.zeros(1, 1)
+
+    def draw(epoch, seed=0):
+        learner, _ = built(config, "penalty=kl", f"seed={seed}")
+        learner._start_epoch(epoch)
+        for i in range(Recent.size):
+            learner._recent["kl"].keep(View(Fusion(z, z), None, z + i))
+        return [int(learner._recent["kl"].draw().label) for _ in range(20)]
+
+    assert draw(1) == draw(1)
+    assert len({tuple(draw(*which)) for which in ((0,), (1,), (2,), (1, 1))}) == 4
+
+
+def test_fresh_batches_come_in_another_order_in_each_pass_and_epoch(config):
+    """96 segments in batches of 32: every third batch begins a pass, and each pass is all of them."""
+    learner, _ = built(config, "penalty=kl", "penalty.critic.batches=fresh")
+
+    def order(epoch):
+        learner._start_epoch(epoch)
+        return [tuple(name for _ in range(3) for name in next(learner._fresh_batches).ids) for _ in range(2)]
+
+    orders = [order(epoch) for epoch in range(3)]
+    assert order(1) == orders[1]
+    passes = sum(orders, [])
+    assert len({tuple(sorted(one)) for one in passes}) == 1
+    assert len(set(passes)) == 6
+    assert passes[0] != tuple(name for batch in build_splits(config("model=lmf")).train() for name in batch.ids), (
+        "the backbone's own"
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_re_pairings_of_validation_are_the_same_in_every_epoch(config, tmp_path, steps):
+    """Where no weight moves an estimate is one number, however many re-pairings training has drawn. EF-LSTM has no BatchNorm."""
+    still = ("model.optimizer.lr=0", "penalty.critic.optimizer.lr=0", f"penalty.critic.steps={steps}", "trainer.max_epochs=3")
+    views = []
+
+    def watch(learner):
+        inner = learner.penalties["kl"].estimate
+        learner.penalties["kl"].estimate = lambda view: views.append(view) or inner(view)
+
+    learner, _ = fit(config("penalty=kl", "model=eflstm", *still), tmp_path / "run", watch)
+    assert len({row["valid/kl/estimate"] for row in learner.curve}) == 1
+    assert len({row["train/kl/estimate"] for row in learner.curve}) == 3, "training's own change"
+    products = [view.product.z for view in views if len(view.label) == 32 and torch.equal(view.label, views[0].label)]
+    assert len(products) == 3
+    assert all(torch.equal(z, products[0]) for z in products)
 
 
 # ---- what can go wrong

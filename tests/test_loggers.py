@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from mdm.runs import records
-from mdm.runs.loggers import Logger, TensorBoard, Wandb, flat, started
+from mdm.runs.loggers import Logger, TensorBoard, Wandb, flatten, start_loggers
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
 
@@ -137,7 +137,7 @@ def test_wandb_has_what_the_record_has(config, tmp_path, monkeypatch, no_connect
     assert [row["_step"] for row in told["rows"]] == [0, 1, 2], "two epochs, then the predictions"
 
     summary, best = told["summary"], curve[record["selected"]["epoch"]]
-    assert {f"test/{name}": summary[f"test/{name}"] for name in record["test"]} == flat({"test": record["test"]})
+    assert {f"test/{name}": summary[f"test/{name}"] for name in record["test"]} == flatten({"test": record["test"]})
     del best["seconds"]  # the record's come after it
     # A summary of wandb has no NaN.
     assert {key: summary.get(key) for key in best} == {k: None if math.isnan(v) else v for k, v in best.items()}
@@ -220,7 +220,7 @@ def test_a_killed_run_goes_on_as_the_same_run_and_calls_nobody(config, tmp_path)
 
 
 def test_online_or_offline(tmp_path):
-    with pytest.raises(ValueError, match=r"offline or online, but mode=dryrun came; set logger\.loggers\.wandb\.mode"):
+    with pytest.raises(ValueError, match=r"offline or online, got mode=dryrun; set logger\.loggers\.wandb\.mode"):
         Wandb(str(tmp_path), mode="dryrun")
 
 
@@ -240,7 +240,7 @@ def test_tensorboard_has_the_curve(config, tmp_path):
     record = run(cfg)
     folder = record_folder(cfg, [])
     resumed = TensorBoard(str(folder))  # what it tells again replaces what was there
-    with started([resumed], "name", "group", [], {"a": 1}, [{"epoch": 0.0, "train/task": 7.0}]):
+    with start_loggers([resumed], "name", "group", [], {"a": 1}, [{"epoch": 0.0, "train/task": 7.0}]):
         pass
     found = EventAccumulator(str(folder / "tensorboard"))
     found.Reload()
@@ -273,7 +273,7 @@ def test_every_logger_is_finished_whatever_happens(error):
     loggers = [Told(), Told()]
 
     def body():
-        with started(loggers, "name", "group", ["tag"], {"a": 1}, [{"epoch": 0.0}, {"epoch": 1.0}]):
+        with start_loggers(loggers, "name", "group", ["tag"], {"a": 1}, [{"epoch": 0.0}, {"epoch": 1.0}]):
             if error is not None:
                 raise error
 
@@ -290,11 +290,11 @@ def test_every_logger_is_finished_whatever_happens(error):
 def test_a_logger_that_cannot_start_leaves_none_open():
     first, second = Told(), Told()
     second.start = lambda *_: 1 / 0
-    with pytest.raises(ZeroDivisionError), started([first, second], "name", "group", [], {}, []):
+    with pytest.raises(ZeroDivisionError), start_loggers([first, second], "name", "group", [], {}, []):
         pass
     assert first.calls[-1] == ("finish", True)
     assert second.calls == []
 
 
 def test_nested_keys_are_joined():
-    assert flat({"a": {"b": {"c": 1}, "d": None}, "e": [1, 2]}) == {"a/b/c": 1, "a/d": None, "e": [1, 2]}
+    assert flatten({"a": {"b": {"c": 1}, "d": None}, "e": [1, 2]}) == {"a/b/c": 1, "a/d": None, "e": [1, 2]}

@@ -15,7 +15,7 @@ from mdm.data.base import Segments
 from mdm.data.synthetic import synthetic
 from mdm.hints import is_plain
 from mdm.runs import members
-from mdm.runs.kinds import KINDS, MAPPINGS, arguments_of
+from mdm.runs.kinds import KINDS, MAPPINGS, list_arguments
 from mdm.runs.members import make, resolve
 from mdm.types import DataSpec, Feature
 
@@ -48,8 +48,8 @@ def targets():
 @pytest.mark.parametrize(("key", "target"), sorted(set(targets())))
 def test_every_member_of_configs_is_of_its_place_alone(key, target):
     member = resolve(target, key)
-    kind = members.kind_of(key)
-    for name, argument in arguments_of(member).items():
+    kind = members.find_kind(key)
+    for name, argument in list_arguments(member).items():
         assert name in kind.given or is_plain(argument.hint), f"{target}: no YAML has a value for {name}"
     for other, admits in KINDS.items():
         if admits is not kind:
@@ -93,9 +93,9 @@ def test_lists_are_tuples_and_the_rest_is_passed_on():
 
 def test_a_stand_in_takes_what_synthetic_takes():
     """All but the targets; by `Annotated[Any, synthetic]`."""
-    mine = arguments_of(resolve("mdm.data.standin.standin", "data.segments"))
+    mine = list_arguments(resolve("mdm.data.standin.standin", "data.segments"))
     assert set(inspect.signature(synthetic).parameters) < set(mine)
-    assert mine["rho"] == arguments_of(synthetic)["rho"]
+    assert mine["rho"] == list_arguments(synthetic)["rho"]
 
 
 # ---- installed packages
@@ -134,9 +134,9 @@ def installed(monkeypatch):
         EntryPoint("broken", "magpie_that_is_not_there:X", members.GROUP),
     ]
     monkeypatch.setattr(members, "entry_points", lambda group: entries if group == members.GROUP else [])
-    members.declared.cache_clear()
+    members.find_declared.cache_clear()
     yield module
-    members.declared.cache_clear()
+    members.find_declared.cache_clear()
 
 
 def test_a_declared_member_is_built_in_its_place(installed):

@@ -10,7 +10,7 @@ from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, mean_squared_error, root_mean_squared_error
 
 import mdm.metrics as metrics_module
-from mdm.metrics import METRICS, Metric, evaluate, evaluate_target, metric_of
+from mdm.metrics import METRICS, Metric, evaluate, evaluate_target, find_metric
 from mdm.metrics.functions import pearson, weighted_f1
 
 SEVEN = (-3.0, 3.0)
@@ -329,13 +329,13 @@ def test_a_metric_without_a_direction_cannot_be():
 def test_a_declared_metric_that_is_none(monkeypatch, name, value, message):
     monkeypatch.setattr(metrics_module, "entry_points", lambda group: [EntryPoint(name, value, group)])
     with pytest.raises(ValueError, match=message):
-        metrics_module.declared_metrics.__wrapped__()
+        metrics_module.find_declared_metrics.__wrapped__()
 
 
 @pytest.mark.parametrize("name", ["loss", "valid/loss", "f1", "acc2", ""])
 def test_an_unknown_metric_is_named(name):
-    with pytest.raises(ValueError, match=rf"A metric is one of mae, corr, .*, but {name} came; correct its name"):
-        metric_of(name)
+    with pytest.raises(ValueError, match=rf"A metric is one of mae, corr, .*, got {name}; correct its name"):
+        find_metric(name)
 
 
 # Errors -------------------------------------------------------------------------------------------------
@@ -344,10 +344,10 @@ def test_an_unknown_metric_is_named(name):
 @pytest.mark.parametrize(
     ("prediction", "label", "message"),
     [
-        ((5, 1), (4, 1), r"\[5, 1\] and \[4, 1\] came"),
-        ((5, 2), (5, 1), r"\[5, 2\] and \[5, 1\] came"),
-        ((5, 2), (5, 2), r"\[5, 2\] and \[5, 2\] came"),
-        ((5,), (5,), r"\[5\] and \[5\] came"),
+        ((5, 1), (4, 1), r"\[5, 1\] and \[4, 1\]"),
+        ((5, 2), (5, 1), r"\[5, 2\] and \[5, 1\]"),
+        ((5, 2), (5, 2), r"\[5, 2\] and \[5, 2\]"),
+        ((5,), (5,), r"\[5\] and \[5\]"),
     ],
 )
 def test_shapes_that_differ(prediction, label, message):
@@ -357,7 +357,7 @@ def test_shapes_that_differ(prediction, label, message):
 
 
 def test_no_segments():
-    with pytest.raises(ValueError, match="at least one segment, but none came"):
+    with pytest.raises(ValueError, match="at least one segment, got none"):
         evaluate(np.zeros((0, 1)), np.zeros((0, 1)), SEVEN, ("sentiment",))
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 
-from mdm.ownership import LOCK, InUse, in_use, own
+from mdm.ownership import LOCK, InUse, find_owner, own
 from mdm.runs import records
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
 
 
-def begun(work):
+def start_process(work):
     """The process that does this."""
     pid = os.fork()
     if pid == 0:
@@ -34,7 +34,7 @@ def status_of(pid):
 
 
 def in_child(work):
-    return status_of(begun(work))
+    return status_of(start_process(work))
 
 
 def test_a_folder_has_one_owner_who_may_take_it_twice(tmp_path):
@@ -46,14 +46,14 @@ def test_a_folder_has_one_owner_who_may_take_it_twice(tmp_path):
             own(folder),
         ):
             pass
-        assert in_use(folder).startswith(f"process {os.getppid()} on ")
+        assert find_owner(folder).startswith(f"process {os.getppid()} on ")
 
     with own(folder) as owner, own(folder):
         assert in_child(refused) == 0
         owner.check()
         (folder / "kept").touch()
     assert [path.name for path in folder.iterdir()] == ["kept"]
-    assert in_use(folder) is None
+    assert find_owner(folder) is None
 
 
 def test_folders_that_stay_empty_are_removed_again(tmp_path):
@@ -72,7 +72,7 @@ def test_what_a_killed_owner_left_is_collected(tmp_path):
 
     assert in_child(work) == -signal.SIGKILL
     assert (tmp_path / LOCK).exists()
-    assert in_use(tmp_path) is None
+    assert find_owner(tmp_path) is None
     with own(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {LOCK, ".DS_Store"}, "what is not ours stays"
 
@@ -166,9 +166,9 @@ def test_two_processes_train_a_run_once(config, tmp_path):
         except InUse as error:
             Path(tmp_path / "refused").write_text(str(error))
 
-    assert [status_of(pid) for pid in [begun(work), begun(work)]] == [0, 0]
+    assert [status_of(pid) for pid in [start_process(work), start_process(work)]] == [0, 0]
     assert trained.read_text() == "x"
-    assert records.problems(folder) == []
+    assert records.find_problems(folder) == []
 
 
 def test_a_place_where_no_folder_can_be_made_is_refused():

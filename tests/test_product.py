@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from mdm.training.product import NEIGHBOURS, batch_lengths, detached, move, product, shifts, stretch
+from mdm.training.product import NEIGHBOURS, batch_lengths, detach_all, move, product, shifts, stretch
 from mdm.types import Batch, Sequence
 
 FARTHEST = 2 * NEIGHBOURS - 2
@@ -263,7 +263,7 @@ def test_gradient_follows_a_row_to_its_new_place():
 def test_detached_keeps_values_and_drops_the_graph():
     x = torch.randn(2, 3, 1, requires_grad=True)
     encoded = {"a": {"steps": Sequence(2 * x, torch.ones(2, 3, dtype=torch.bool)), "z": 3 * x[:, 0]}}
-    out = detached(encoded)["a"]
+    out = detach_all(encoded)["a"]
     assert not out["steps"].values.requires_grad
     assert not out["z"].requires_grad
     assert torch.equal(out["z"], 3 * x[:, 0])

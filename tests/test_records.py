@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mdm.runs.claims import NOT_COMPARED, claim, differences, examine
+from mdm.runs.claims import NOT_COMPARED, claim, examine, list_differences
 from mdm.runs.records import CONFIG, METRICS, PREDICTIONS, finish, read_record, read_records, write_atomically, write_table
 
 CONFIG_OF_A_RUN = {
@@ -179,8 +179,8 @@ def test_a_claim_that_fails_leaves_the_folder_to_be_claimed(tmp_path, monkeypatc
 
 
 def test_differences_of_equal_configs():
-    assert differences(CONFIG_OF_A_RUN, json.loads(json.dumps(CONFIG_OF_A_RUN))) == []
-    assert differences({"a": {"b": 1}}, {"a": 1}) == ["a: {'b': 1} → 1"]
+    assert list_differences(CONFIG_OF_A_RUN, json.loads(json.dumps(CONFIG_OF_A_RUN))) == []
+    assert list_differences({"a": {"b": 1}}, {"a": 1}) == ["a: {'b': 1} → 1"]
 
 
 # Finishing ----------------------------------------------------------------------------------------------

@@ -8,27 +8,27 @@ import numpy as np
 import pytest
 
 from mdm.metrics import evaluate_target
-from mdm.reference import read, value
-from mdm.reference.printed import FILES, KEY, results
+from mdm.reference import find_value, read_rows
+from mdm.reference.printed import FILES, KEY, read_results
 
 
 def test_every_file_is_read_as_text():
     """Row counts of the transcription; a number must not lose its printed decimals."""
-    assert {name: len(read(name)) for name in FILES} == {"results": 1702, "settings": 344, "systems": 107, "figures": 23}
+    assert {name: len(read_rows(name)) for name in FILES} == {"results": 1702, "settings": 344, "systems": 107, "figures": 23}
     for name in FILES:
-        assert all(isinstance(cell, str) for row in read(name) for cell in row.values())
+        assert all(isinstance(cell, str) for row in read_rows(name) for cell in row.values())
         with files("mdm.reference").joinpath(f"{name}.csv").open(encoding="utf-8") as file:
             lengths = {len(line) for line in csv.reader(file)}
         assert len(lengths) == 1
 
 
 def test_the_key_is_unique():
-    assert len({tuple(row[key] for key in KEY) for row in read("results")}) == len(read("results")) == len(results())
+    assert len({tuple(row[key] for key in KEY) for row in read_rows("results")}) == len(read_rows("results")) == len(read_results())
 
 
 def test_a_value_is_as_printed():
     """Paper 000, Table 1, EF-LSTM on MOSI without penalty: 31.1, 76.1, 1.00, 0.65."""
-    cells = {m: value("000", "T1", "mosi", "sentiment", "EF-LSTM", "none", m) for m in ("acc7", "acc2", "mae", "corr")}
+    cells = {m: find_value("000", "T1", "mosi", "sentiment", "EF-LSTM", "none", m) for m in ("acc7", "acc2", "mae", "corr")}
     assert {name: cell.value for name, cell in cells.items()} == {"acc7": "31.1", "acc2": "76.1", "mae": "1.00", "corr": "0.65"}
     assert [cells["mae"].number, cells["mae"].decimals, cells["mae"].unit] == [1.0, 2, "absolute"]
     assert [cells["acc2"].number, cells["acc2"].decimals, cells["acc2"].unit] == [76.1, 1, "percent"]
@@ -38,14 +38,14 @@ def test_a_value_is_as_printed():
 
 
 def test_marks_of_significance():
-    assert value("000", "T1", "mosei", "sentiment", "EF-LSTM", "kl", "mae").significant is True
-    assert value("000", "T1", "mosei", "sentiment", "EF-LSTM", "kl", "acc7").significant is False
+    assert find_value("000", "T1", "mosei", "sentiment", "EF-LSTM", "kl", "mae").significant is True
+    assert find_value("000", "T1", "mosei", "sentiment", "EF-LSTM", "kl", "acc7").significant is False
 
 
 def test_a_dash_is_not_a_printed_nan():
     """Paper 003, supplement Table 2 has a dash for RF's MAE; paper 001, Table 4 prints NaN without history data."""
-    dash = value("003", "ST2", "mosi", "sentiment", "RF", "", "mae")
-    nan = value("001", "T4", "mosei", "sentiment", "MMIM", "w/o history data", "mae")
+    dash = find_value("003", "ST2", "mosi", "sentiment", "RF", "", "mae")
+    nan = find_value("001", "T4", "mosei", "sentiment", "MMIM", "w/o history data", "mae")
     assert [dash.value, nan.value] == ["", "NaN"]
     assert math.isnan(dash.number)
     assert math.isnan(nan.number)
@@ -53,10 +53,10 @@ def test_a_dash_is_not_a_printed_nan():
 
 def test_flags_say_what_is_doubtful():
     """A MAE that contradicts its paper's text, and a row with two flags."""
-    (flag,) = value("000", "T1", "mosi", "sentiment", "EF-LSTM", "f", "mae").flags
+    (flag,) = find_value("000", "T1", "mosi", "sentiment", "EF-LSTM", "f", "mae").flags
     assert flag.startswith("text sec. 5.1 says a MDM penalty gives stronger performance")
-    two = [row for row in read("results") if row["note"].count("FLAG:") == 2]
-    cell = results()[tuple(two[0][key] for key in KEY)]
+    two = [row for row in read_rows("results") if row["note"].count("FLAG:") == 2]
+    cell = read_results()[tuple(two[0][key] for key in KEY)]
     assert len(cell.flags) == 2
     assert not any("FLAG" in flag for flag in cell.flags)
     assert not any(flag.endswith(";") for flag in cell.flags)
@@ -65,12 +65,12 @@ def test_flags_say_what_is_doubtful():
 def test_in_every_table_each_row_meets_each_column():
     """So a key whose parts all exist has a cell: rows times columns, summed over the tables, are as many as the cells."""
     cells = 0
-    for table in {(row["paper"], row["table"]) for row in read("results")}:
-        here = [row for row in read("results") if (row["paper"], row["table"]) == table]
+    for table in {(row["paper"], row["table"]) for row in read_rows("results")}:
+        here = [row for row in read_rows("results") if (row["paper"], row["table"]) == table]
         rows = {(row["model"], row["penalty_or_variant"]) for row in here}
         columns = {(row["dataset"], row["target"], row["metric"]) for row in here}
         cells += len(rows) * len(columns)
-    assert cells == len(read("results"))
+    assert cells == len(read_rows("results"))
 
 
 def test_percent_are_accuracies_and_f1():
@@ -78,7 +78,7 @@ def test_percent_are_accuracies_and_f1():
     ends = np.array([-1.0, 1.0])
     ours = set(evaluate_target(ends, ends, (-3, 3)))
     assert {"mae", "corr", "acc7", "acc2_pos", "f1_nonneg"} <= ours
-    for row in read("results"):
+    for row in read_rows("results"):
         assert (row["unit"] == "percent") == row["metric"].startswith(("acc", "f1")), row
 
 
@@ -96,9 +96,9 @@ def test_percent_are_accuracies_and_f1():
 def test_a_key_that_matches_nothing_names_the_nearest(change, message):
     key = dict(zip(KEY, ("000", "T1", "mosi", "sentiment", "EF-LSTM", "none", "mae"), strict=True))
     with pytest.raises(ValueError, match=message):
-        value(**{**key, **change})
+        find_value(**{**key, **change})
 
 
 def test_another_file():
     with pytest.raises(ValueError, match="is in results, settings, systems, figures, but prices was asked for"):
-        read("prices")
+        read_rows("prices")

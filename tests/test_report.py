@@ -20,17 +20,17 @@ from scipy import stats
 from mdm.commands.report import main
 from mdm.metrics import evaluate
 from mdm.report import charts, curves, provenance
-from mdm.report.differences import describe_block, forest
-from mdm.report.page import page, quoted
+from mdm.report.differences import describe_block, draw_forest
+from mdm.report.page import quote, render_page
 from mdm.report.pictures import read_studies
 from mdm.runs import claims, records
 from mdm.studies import Frames
 from mdm.studies._write import write_figure
 from mdm.studies.robustness import Robustness
 from mdm.study import Experiment
-from mdm.sweeps.experiment import Row, Table, cells
-from mdm.tables.build import build
-from mdm.tables.gather import Run, gather
+from mdm.sweeps.experiment import Row, Table, list_cells
+from mdm.tables.build import build_sheet
+from mdm.tables.gather import Run, gather_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 6
@@ -99,11 +99,11 @@ class Outputs:
     def read(self, seeds=SEEDS, rows=ROWS, **judged):
         columns = {"mosi": {"mae": "mae", "acc2_pos": ""}}
         declared = Table("A <title>", seeds, {"synthetic": "mosi"}, columns, {"mosi": "mae"}, rows, **judged)
-        gathered = gather(cells(declared, ()), self.place)
-        return build("t", declared, gathered), gathered
+        gathered = gather_runs(list_cells(declared, ()), self.place)
+        return build_sheet("t", declared, gathered), gathered
 
     def page(self):
-        return page(*self.read(), self.root / "t", ["experiment=t", "seed=range(6)", "paths.outputs=/some/where"])
+        return render_page(*self.read(), self.root / "t", ["experiment=t", "seed=range(6)", "paths.outputs=/some/where"])
 
 
 @pytest.fixture(scope="module")
@@ -172,14 +172,14 @@ def a_curve(seed, chosen, **columns):
 
 def test_means_end_where_the_first_seed_stopped():
     """Losses 4, 2 and 2, 0, 8: after epoch 1 only the run that went on is left, and it is no mean of both."""
-    found = curves.over_seeds([a_curve(0, 1, train__task=[4, 2]), a_curve(1, 2, train__task=[2, 0, 8])], "train/task")
+    found = curves.summarise_seeds([a_curve(0, 1, train__task=[4, 2]), a_curve(1, 2, train__task=[2, 0, 8])], "train/task")
     assert {name: values.tolist() for name, values in found.items()} == {
         "epoch": [0, 1],
         "mean": [3, 1],
         "low": [2, 0],
         "high": [4, 2],
     }
-    assert not len(curves.over_seeds([a_curve(0, 1, train__task=[4, 2])], "train/other")["mean"])
+    assert not len(curves.summarise_seeds([a_curve(0, 1, train__task=[4, 2])], "train/other")["mean"])
 
 
 def test_estimates_are_shown_on_both_folds_and_metrics_only_if_chosen():
@@ -187,14 +187,16 @@ def test_estimates_are_shown_on_both_folds_and_metrics_only_if_chosen():
     one = a_curve(
         0, 0, train__kl__estimate=[5], valid__kl__estimate=[-5], valid__mae=[1], valid__corr=[1], train__task=[1], seconds=[1]
     )
-    found = curves.quantities([one, a_curve(1, 0, train__cpc_audio=[1])], ["mae"])
+    found = curves.list_quantities([one, a_curve(1, 0, train__cpc_audio=[1])], ["mae"])
     assert found == {
         "task": ("train/task",),
         "mae": ("valid/mae",),
         "cpc_audio": ("train/cpc_audio",),
         "kl/estimate": ("valid/kl/estimate", "train/kl/estimate"),
     }
-    names = [curves.called(name, ["mae", "acc2_pos"]) for name in ("task", "mae", "acc2_pos", "cpc_audio", "kl/term", "own/a_b")]
+    names = [
+        curves.name_quantity(name, ["mae", "acc2_pos"]) for name in ("task", "mae", "acc2_pos", "cpc_audio", "kl/term", "own/a_b")
+    ]
     assert names[:3] == ["task loss on training batches", "validation MAE", "validation Acc-2 (pos), %"]
     assert names[3:] == ["cpc audio: the model's own term", "kl: term of the loss", "own: a b"]
 
@@ -222,7 +224,7 @@ def test_a_curve_is_read_as_tables_show_it(tmp_path):
 
 def test_a_chart_belongs_to_a_page():
     """It is XML, without matplotlib's colours and style; whatever is referred to is in it, and no text was changed."""
-    drawn = charts.bands("a & b: 1; 2", [charts.Band("x: <y>", 1, *(np.array([0.0, 1.0, 2.0]) for _ in range(4)))])
+    drawn = charts.draw_bands("a & b: 1; 2", [charts.Band("x: <y>", 1, *(np.array([0.0, 1.0, 2.0]) for _ in range(4)))])
     root = ET.fromstring(drawn)
     assert root.get("role") == "img"
     assert root.get("aria-label") == "a & b: 1; 2 by epoch: x: <y>"
@@ -246,8 +248,8 @@ def test_no_two_charts_share_an_id_unless_they_are_the_same(text):
 
 
 def test_beyond_eight_rows_lines_are_dashed():
-    assert charts.colour(0) == charts.colour(8) != charts.colour(1)
-    assert (charts.dash(0), charts.dash(8)) == ("-", "--")
+    assert charts.find_colour(0) == charts.find_colour(8) != charts.find_colour(1)
+    assert (charts.find_dash(0), charts.find_dash(8)) == ("-", "--")
 
 
 # Words and numbers --------------------------------------------------------------------------------------
@@ -260,7 +262,7 @@ def test_differences_are_the_tables(outputs):
     said = f"−0.275, simultaneous 95 % [−{-low:.3f}, −{-high:.3f}]"
     expected = f"★ in MAE, for new seeds and new videos: + KL is better than its baseline ({said})."
     assert describe_block(sheet.blocks[0], sheet) == expected
-    drawn = html.unescape(forest(sheet.blocks[0], sheet))
+    drawn = html.unescape(draw_forest(sheet.blocks[0], sheet))
     assert f"95 % over seeds [−{-low:.4f}, −{-high:.4f}]" in drawn
     assert f"simultaneous 95 % over seeds and videos [−{-low:.4f}, −{-high:.4f}]" in drawn
     assert "left of the line is better" in drawn
@@ -274,7 +276,7 @@ def test_intervals_are_those_of_the_whole_table(outputs):
     said = describe_block(sheet.blocks[0], sheet)
     assert f"+ KL is better than its baseline (−0.275, simultaneous 95 % [−{-low:.3f}, −{-high:.3f}])" in said
     assert said.endswith("Whether + F differs cannot be told: 0 of 6 seeds in both.")
-    drawn = html.unescape(forest(sheet.blocks[0], sheet))
+    drawn = html.unescape(draw_forest(sheet.blocks[0], sheet))
     assert f"simultaneous 95 % over seeds and videos [−{-low:.4f}, −{-high:.4f}]" in drawn
 
 
@@ -289,14 +291,14 @@ def test_a_star_over_seeds_is_called_that(outputs, test, said):
     """Six seeds: 2/2⁶ = .03125, and the interval of all shifts between the extremes covers with 1 − 2/2⁶."""
     sheet, _ = outputs.read(test=test)
     assert describe_block(sheet.blocks[0], sheet).startswith(said)
-    assert "☆ + KL" in html.unescape(forest(sheet.blocks[0], sheet))
+    assert "☆ + KL" in html.unescape(draw_forest(sheet.blocks[0], sheet))
 
 
 def test_without_comparisons_there_is_no_picture_of_them(tmp_path):
     made = Outputs(tmp_path)
     made.write("none", 0)
     sheet = made.read()[0]
-    assert forest(sheet.blocks[0], sheet) == ""
+    assert draw_forest(sheet.blocks[0], sheet) == ""
     assert describe_block(sheet.blocks[0], sheet) == "Whether + KL differs cannot be told: 0 of 6 seeds in both."
 
 
@@ -327,7 +329,11 @@ def test_what_few_seeds_cannot_tell_is_no_lack_of_evidence(tmp_path):
 def test_how_it_was_run(outputs):
     """Seeds 3 to 5 of either row train all 8 epochs and choose the last: 6 of 12 runs. Seconds: 30 to 35, twice: 390."""
     sheet, gathered = outputs.read()
-    protocol, code, data = provenance.protocol(sheet, gathered), provenance.code(sheet), provenance.data_facts(sheet.blocks[0])
+    protocol, code, data = (
+        provenance.describe_protocol(sheet, gathered),
+        provenance.describe_code(sheet),
+        provenance.describe_data(sheet.blocks[0]),
+    )
     assert ("checkpoint chosen by", "valid/mae") in protocol
     assert ("epochs trained", "7.5 (5 to 8)") in protocol
     assert ("chosen at the very end", "6 of 12 runs: with more epochs they might have gone further") in protocol
@@ -336,7 +342,7 @@ def test_how_it_was_run(outputs):
     assert ("planted total correlation", "4.36 nats") in data
     assert ("segments", "train 400, valid 100, test 12") in data
     assert ("floor: always the training mean", "MAE 0.800, Acc-2 (pos) 100.0 %") in data
-    assert provenance.run_rows(sheet.blocks[0])[1] == [
+    assert provenance.build_run_rows(sheet.blocks[0])[1] == [
         "+ KL",
         "6/6",
         "7.5 (5 to 8)",
@@ -345,9 +351,9 @@ def test_how_it_was_run(outputs):
         "1,234",
         "56",
     ]
-    settings = provenance.settings(sheet.blocks[0], gathered)
+    settings = provenance.compare_settings(sheet.blocks[0], gathered)
     assert settings["others"] == [("+ KL", ["penalty: none → kl"])]
-    assert [provenance.duration(s) for s in (3.21, 89, 91, 5000, 6000)] == ["3.2 s", "89 s", "1.5 min", "83.3 min", "1.7 h"]
+    assert [provenance.format_duration(s) for s in (3.21, 89, 91, 5000, 6000)] == ["3.2 s", "89 s", "1.5 min", "83.3 min", "1.7 h"]
 
 
 def test_missing_and_failed_runs_are_on_the_page(tmp_path):
@@ -425,7 +431,7 @@ def test_made_again_it_is_the_same_to_the_byte(outputs, text):
 
 
 def test_arguments_as_a_shell_takes_them():
-    assert [quoted(a) for a in ("data=mosi", "seed=range(3)", "a=[1,2]", "a={b:1}")] == [
+    assert [quote(a) for a in ("data=mosi", "seed=range(3)", "a=[1,2]", "a={b:1}")] == [
         "data=mosi",
         "'seed=range(3)'",
         "'a=[1,2]'",
@@ -530,7 +536,7 @@ def test_the_command_writes_one_file(tmp_path, capsys):
 
 
 def test_the_command_refuses_what_it_does_not_know(tmp_path):
-    with pytest.raises(ValueError, match="mixed is true or false, but mixed=perhaps came"):
+    with pytest.raises(ValueError, match="mixed is true or false, got mixed=perhaps"):
         main(["experiment=mdm/table1", "mixed=perhaps"])
     with pytest.raises(ValueError, match="A table is declared by an experiment, but single has no table"):
         main([f"paths.outputs={tmp_path}"])

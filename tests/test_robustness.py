@@ -20,7 +20,7 @@ from mdm.runs.protocol import run
 from mdm.studies.robustness import Robustness
 from mdm.studies.robustness.corruption import (
     CELL,
-    Setting,
+    Corruption,
     add_noise,
     average_frames,
     corrupt,
@@ -41,7 +41,7 @@ SUBSETS = [(), ("language",), ("video",), ("audio", "video")]
 KEPT_VIDEO = ("video",)
 
 
-def composed(*overrides):
+def compose_run(*overrides):
     """The composed config of a run of a second."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", [*SMALL, *overrides])
@@ -72,7 +72,7 @@ def test_what_is_kept_is_untouched_and_nothing_is_changed_in_place():
     batch = batch_of()
     before = {m: s.values.clone() for m, s in batch.sequences.items()}
     for corruption in ("absent", "zero", "noise"):
-        found = corrupt(batch, Setting(KEPT_VIDEO, corruption), means={})
+        found = corrupt(batch, Corruption(KEPT_VIDEO, corruption), means={})
         assert found.sequences["video"] is batch.sequences["video"]
         assert (found.ids, found.label is batch.label) == (batch.ids, True)
         for m in ("language", "audio"):
@@ -82,8 +82,8 @@ def test_what_is_kept_is_untouched_and_nothing_is_changed_in_place():
 
 def test_absent_has_no_step_and_zero_keeps_them_all():
     batch = batch_of()
-    absent = corrupt(batch, Setting(KEPT_VIDEO, "absent"), means={}).sequences
-    zero = corrupt(batch, Setting(KEPT_VIDEO, "zero"), means={}).sequences
+    absent = corrupt(batch, Corruption(KEPT_VIDEO, "absent"), means={}).sequences
+    zero = corrupt(batch, Corruption(KEPT_VIDEO, "zero"), means={}).sequences
     for m in ("language", "audio"):
         assert absent[m].lengths.tolist() == [0] * 5
         assert torch.equal(zero[m].mask, batch.sequences[m].mask)
@@ -102,7 +102,7 @@ def test_the_mean_is_that_of_all_real_steps():
 
 def test_the_mean_is_zero_after_standard_scaling_and_not_after_another():
     for scale, zero in (("standard", True), ("none", False)):
-        splits = build_splits(composed(f"data.scale={scale}", "data.max_steps=null"))
+        splits = build_splits(compose_run(f"data.scale={scale}", "data.max_steps=null"))
         means = average_frames(splits.in_order("train"))
         assert set(means) == {"audio", "video"}
         assert bool((means["audio"].abs() < 1e-5).all()) == zero
@@ -110,7 +110,7 @@ def test_the_mean_is_zero_after_standard_scaling_and_not_after_another():
 
 def test_words_have_no_mean():
     with pytest.raises(ValueError, match=r"but language comes as words or tokens; remove it by absent, zero or noise"):
-        corrupt(batch_of(), Setting(("audio",), "mean"), means=average_frames([batch_of()]))
+        corrupt(batch_of(), Corruption(("audio",), "mean"), means=average_frames([batch_of()]))
 
 
 # Noise --------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_rows_without_the_modality_neither_give_nor_take():
 
 
 def test_noise_is_a_function_of_seed_modality_and_batch():
-    batch, setting = batch_of(), Setting((), "noise", 0.5)
+    batch, setting = batch_of(), Corruption((), "noise", 0.5)
 
     def values(m="video", **of):
         return corrupt(batch, setting, means={}, **of).sequences[m].values
@@ -175,7 +175,7 @@ def test_noise_is_a_function_of_seed_modality_and_batch():
     assert torch.equal(values(seed=3, index=1), values(seed=3, index=1))
     assert not torch.equal(values(seed=3), values(seed=4))
     assert not torch.equal(values(seed=3), values(seed=3, index=1))
-    without_audio = corrupt(batch, Setting(("audio",), "noise", 0.5), means={}, seed=3).sequences["video"].values
+    without_audio = corrupt(batch, Corruption(("audio",), "noise", 0.5), means={}, seed=3).sequences["video"].values
     assert torch.equal(without_audio, values(seed=3))
 
 
@@ -190,9 +190,9 @@ def test_noise_needs_two_segments():
 def test_settings_are_every_choice_under_every_corruption():
     found = list_settings([["audio"], []], ["absent", "noise"], [0.5, 1])
     assert found == [
-        *(Setting(("audio",), "absent"), Setting((), "absent")),
-        *(Setting(("audio",), "noise", 0.5), Setting((), "noise", 0.5)),
-        *(Setting(("audio",), "noise", 1.0), Setting((), "noise", 1.0)),
+        *(Corruption(("audio",), "absent"), Corruption((), "absent")),
+        *(Corruption(("audio",), "noise", 0.5), Corruption((), "noise", 0.5)),
+        *(Corruption(("audio",), "noise", 1.0), Corruption((), "noise", 1.0)),
     ]
 
 
@@ -215,7 +215,7 @@ def test_sections_that_say_nothing_possible(section, said):
 @pytest.mark.parametrize("kept", [("language", "audio", "video"), ("smell",)])
 def test_something_is_removed_and_what_is_kept_is_there(kept):
     with pytest.raises(ValueError, match=r"language, audio, video are kept and at least one is removed, but .*; correct"):
-        corrupt(batch_of(), Setting(kept, "absent"), means={})
+        corrupt(batch_of(), Corruption(kept, "absent"), means={})
 
 
 # Every backbone -----------------------------------------------------------------------------------------
@@ -223,14 +223,14 @@ def test_something_is_removed_and_what_is_kept_is_there(kept):
 
 @pytest.mark.parametrize("model", BACKBONES)
 def test_every_backbone_bears_every_corruption(model):
-    splits = build_splits(composed(f"model={model}"))
-    backbone = build_learner(composed(f"model={model}"), splits).eval().backbone
+    splits = build_splits(compose_run(f"model={model}"))
+    backbone = build_learner(compose_run(f"model={model}"), splits).eval().backbone
     batch, means = next(iter(splits.valid())), average_frames(splits.in_order("train"))
     with torch.no_grad():
         clean = backbone(batch).prediction
         for kept in SUBSETS:
             for corruption in ("absent", "zero", "noise", *(["mean"] if "language" in kept else [])):
-                found = backbone(corrupt(batch, Setting(kept, corruption), means=means)).prediction
+                found = backbone(corrupt(batch, Corruption(kept, corruption), means=means)).prediction
                 assert found.shape == clean.shape
                 assert torch.isfinite(found).all(), (kept, corruption)
                 if not kept and corruption == "absent":
@@ -242,12 +242,12 @@ def test_every_backbone_bears_every_corruption(model):
 @pytest.mark.parametrize(("model", "passes"), [("magbert", False), ("magxlnet", False), ("wsabert", True), ("lmf", True)])
 def test_whether_audio_and_video_reach_a_prediction_without_words(model, passes):
     """MAG gives frames to words: without any they have nowhere to go, and with padding words they have. Others need no words."""
-    splits = build_splits(composed(f"model={model}"))
-    backbone = build_learner(composed(f"model={model}"), splits).eval().backbone
+    splits = build_splits(compose_run(f"model={model}"))
+    backbone = build_learner(compose_run(f"model={model}"), splits).eval().backbone
     batch, kept = next(iter(splits.valid())), ("audio", "video")
     with torch.no_grad():
         spread = {
-            c: float(np.ptp(backbone(corrupt(batch, Setting(kept, c), means={})).prediction.numpy())) for c in ("absent", "zero")
+            c: float(np.ptp(backbone(corrupt(batch, Corruption(kept, c), means={})).prediction.numpy())) for c in ("absent", "zero")
         }
     assert (spread["absent"] > 1e-5) == passes
     assert spread["zero"] > 1e-5
@@ -258,13 +258,13 @@ def test_whether_audio_and_video_reach_a_prediction_without_words(model, passes)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    cfg = composed("model=lmf", "trainer.max_epochs=3", f"paths.outputs={tmp_path_factory.mktemp('robust')}")
+    cfg = compose_run("model=lmf", "trainer.max_epochs=3", f"paths.outputs={tmp_path_factory.mktemp('robust')}")
     run(cfg)
     return mdm.load(record_folder(cfg, ()))
 
 
 def test_a_run_is_measured_as_it_is_and_in_every_setting(trained):
-    wanted = [Setting((), "absent"), Setting(KEPT_VIDEO, "zero"), Setting(("language", "video"), "mean")]
+    wanted = [Corruption((), "absent"), Corruption(KEPT_VIDEO, "zero"), Corruption(("language", "video"), "mean")]
     rows = evaluate_settings(trained, wanted)
     assert [(r["kept"], r["corruption"], r["level"]) for r in rows] == [
         ("language+audio+video", "none", 0.0),

@@ -15,7 +15,8 @@ import pytest
 import torch
 import yaml
 
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import select
+from mdm.data.splits import Splits
 from mdm.data.writing import write_store
 from mdm.formats.prepare import prepare
 from mdm.runs import build, precision, protocol, records
@@ -165,11 +166,25 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_made_the_pre
     splits = build_splits(cfg)
     learner = build_learner(cfg, splits)
     learner.load_state_dict(torch.load(folder / "best.ckpt", weights_only=True)["state_dict"])
-    prediction, _ = predict(
-        learner.backbone, splits.open_test(Selection(folder / "best.ckpt", best, "valid/mae", record["valid"]["mae"]))
-    )
+    selection = select(folder / "best.ckpt", folder / "curve.csv", best, "valid/mae", record["valid"]["mae"])
+    prediction, _ = predict(learner.backbone, splits.open_test(selection))
     stored = [float(row["prediction"]) for row in table(folder / "predictions.csv")]
     assert prediction[:, 0].tolist() == stored
+
+
+def test_the_record_has_the_metrics_of_the_chosen_epoch(config, monkeypatch):
+    """Errors on validation that are made to rise: the first epoch is chosen, and no number of a later one stands beside it."""
+    measure = Learner.on_validation_epoch_end
+
+    def worsen(learner):
+        measure(learner)
+        learner.curve[-1] |= {name: 1.0 + learner.current_epoch for name in learner.curve[-1] if name.startswith("valid/")}
+
+    monkeypatch.setattr(Learner, "on_validation_epoch_end", worsen)
+    record = run(config("penalty=kl", "trainer.max_epochs=3"))
+    assert record["selected"] == {"by": "valid/mae", "epoch": 0, "epochs": 3}
+    assert {"mae", "kl/estimate"} <= set(record["valid"])
+    assert set(record["valid"].values()) == {1.0}
 
 
 def test_early_stopping_waits_for_patience(config):
@@ -340,7 +355,7 @@ def test_a_reserved_gpu_must_be_used(config, monkeypatch, tmp_path):
 
 
 def test_half_precision_needs_a_processor_that_has_it(config, monkeypatch, tmp_path):
-    monkeypatch.setattr(precision, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(precision, "has_bf16_on_cpu", lambda: False)
     with pytest.raises(ValueError, match="bf16-mixed needs a GPU or a processor with AVX-512"):
         run(config("trainer.precision=bf16-mixed", "machine=cpu"))
     assert not (tmp_path / "outputs").exists()

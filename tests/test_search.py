@@ -14,14 +14,23 @@ from mdm.commands.search import main
 from mdm.runs import claims, records
 from mdm.runs.protocol import run
 from mdm.sweeps.experiment import Cell
-from mdm.sweeps.found import Found, best, ranked, read, table, tuned, validation, write
-from mdm.sweeps.search import Search, Trial, search_cells, search_of, trials
+from mdm.sweeps.found import (
+    TrialResult,
+    choose_point,
+    rank_points,
+    read_trial,
+    read_validation,
+    render_ranking,
+    render_tuned,
+    write_tuned,
+)
+from mdm.sweeps.search import Search, Trial, list_search_cells, list_trials, parse_search
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ["search/mdm", "search/mmim", "search/synergy"]
 
 
-def declared(**changes):
+def declare_search(**changes):
     """A config with a small search."""
     search = {
         "title": "A title",
@@ -41,7 +50,7 @@ def found(*points, values=(), failed=0, missing=0, cards=("card",), commits=("ab
     outcomes = []
     for point, of_point in zip(points, values, strict=True):
         trial = Trial("lmf_none", point, cell)
-        outcomes.append(Found(trial, tuple(of_point), failed, missing, frozenset(cards), frozenset(commits)))
+        outcomes.append(TrialResult(trial, tuple(of_point), failed, missing, frozenset(cards), frozenset(commits)))
     return outcomes
 
 
@@ -77,14 +86,14 @@ def printed():
 )
 def test_a_grid_is_the_papers(config, printed, file, key, paper, item):
     values = printed[paper, item].strip("{}").split(",")
-    assert set(search_of(config(f"experiment={file}", small=False)).grid[key]) == {float(value) for value in values}
+    assert set(parse_search(config(f"experiment={file}", small=False)).grid[key]) == {float(value) for value in values}
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_run_of_a_file_composes_and_gets_as_many_tries(config, file):
     cfg = config(f"experiment={file}", small=False)
     of_run = {}
-    for trial in trials(search_of(cfg), [f"experiment={file}"]):
+    for trial in list_trials(parse_search(cfg), [f"experiment={file}"]):
         of_run.setdefault(trial.run, []).append(trial)
     assert {len(of_it) for of_it in of_run.values()} == {{"search/mdm": 4, "search/mmim": 60, "search/synergy": 10}[file]}
     assert len({json.dumps([trial.point for trial in of_it]) for of_it in of_run.values()}) == 1, "the same points"
@@ -101,7 +110,7 @@ def test_every_run_of_a_file_composes_and_gets_as_many_tries(config, file):
 
 @pytest.mark.parametrize("file", FILES)
 def test_the_last_run_of_a_file_trains(config, file):
-    cell = search_cells(config(f"experiment={file}", small=False), [f"experiment={file}"])[-1]
+    cell = list_search_cells(config(f"experiment={file}", small=False), [f"experiment={file}"])[-1]
     record = run(config(*cell.runs()[0], "trainer.max_epochs=1", "data.segments.train=64"))
     assert record["name"] == file
 
@@ -110,8 +119,10 @@ def test_the_last_run_of_a_file_trains(config, file):
 
 
 def test_the_command_line_chooses():
-    cfg = declared()
-    cells = search_cells(cfg, ["experiment=search/it", "penalty=kl", "data=synthetic,gaussian", "seed=5,7", "trainer.max_epochs=1"])
+    cfg = declare_search()
+    cells = list_search_cells(
+        cfg, ["experiment=search/it", "penalty=kl", "data=synthetic,gaussian", "seed=5,7", "trainer.max_epochs=1"]
+    )
     assert [cell.data for cell in cells] == ["synthetic"] * 4 + ["gaussian"] * 4
     assert cells[0].runs() == [
         [
@@ -126,17 +137,17 @@ def test_the_command_line_chooses():
         ]
         for seed in (5, 7)
     ]
-    assert len({cell.row for cell in search_cells(cfg, [])}) == 8, "a row of its own for every run and point"
-    assert search_cells(cfg, [])[0].seeds == (0, 1)
+    assert len({cell.row for cell in list_search_cells(cfg, [])}) == 8, "a row of its own for every run and point"
+    assert list_search_cells(cfg, [])[0].seeds == (0, 1)
 
 
 def test_draws_are_distinct_points_and_more_of_them_contain_fewer():
     grid = {"a.b": list(range(10)), "a.c": list(range(7))}
-    drawn = [search_of(declared(grid=grid, draws=draws)).points() for draws in (5, 20, 70)]
+    drawn = [parse_search(declare_search(grid=grid, draws=draws)).points() for draws in (5, 20, 70)]
     as_sets = [{tuple(point.values()) for point in points} for points in drawn]
     assert [len(points) for points in as_sets] == [5, 20, 70]
     assert as_sets[0] < as_sets[1] < as_sets[2]
-    whole = search_of(declared(grid=grid)).points()
+    whole = parse_search(declare_search(grid=grid)).points()
     assert drawn[2] == whole
     assert drawn[1] == [point for point in whole if point in drawn[1]], "in the grid's order"
     assert drawn[1] != whole[:20]
@@ -150,14 +161,14 @@ def test_draws_are_distinct_points_and_more_of_them_contain_fewer():
             r"A search has data, grid, runs, seeds, select, source, title, and may have draws, but search/it has",
         ),
         ({"seeds": 0}, r"needs a seed, a data set and a run, but search/it has seeds=0"),
-        ({"grid": {"lr": [1]}}, r"keys below a group to lists of numbers, words or null, but lr came"),
-        ({"grid": {"a.lr": 0.1}}, r"but an empty one came; set search\.grid"),
-        ({"grid": {"a.lr": [[1]]}}, r"but a\.lr came"),
+        ({"grid": {"lr": [1]}}, r"keys below a group to lists of numbers, words or null, got lr"),
+        ({"grid": {"a.lr": 0.1}}, r"got an empty one; set search\.grid"),
+        ({"grid": {"a.lr": [[1]]}}, r"got a\.lr"),
         (
             {"select": "loss"},
-            r"search\.select: A metric is one of mae, .*, but loss came",
+            r"search\.select: A metric is one of mae, .*, got loss",
         ),
-        ({"draws": 5}, r"drawn among the grid's 4, but draws=5 came; set search\.draws"),
+        ({"draws": 5}, r"drawn among the grid's 4, got draws=5; set search\.draws"),
         ({"runs": {"a": ["model=lmf", "seed=3"]}}, r"search\.runs\.a has seed=3; it could not be written"),
         ({"runs": {"a": ["+penalty@penalty.sum.kl=kl"]}}, r"search\.runs\.a has \+penalty@penalty\.sum\.kl=kl"),
         (
@@ -168,19 +179,19 @@ def test_draws_are_distinct_points_and_more_of_them_contain_fewer():
 )
 def test_a_file_that_does_not_fit_together_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        search_of(declared(**changes))
+        parse_search(declare_search(**changes))
 
 
 def test_other_refusals(config):
-    with pytest.raises(ValueError, match=r"declared by an experiment, but single has none; choose one"):
-        search_of(config())
-    search = search_of(declared())
-    with pytest.raises(ValueError, match=r"model\.optimizer\.lr is searched, but model\.optimizer\.lr=3 came"):
-        trials(search, ["model.optimizer.lr=3"])
+    with pytest.raises(ValueError, match=r"declares its search in a section, but single has none; choose one"):
+        parse_search(config())
+    search = parse_search(declare_search())
+    with pytest.raises(ValueError, match=r"model\.optimizer\.lr is searched, got model\.optimizer\.lr=3"):
+        list_trials(search, ["model.optimizer.lr=3"])
     with pytest.raises(
         ValueError, match=r"No run of this search has .*mfn.*; its runs are lmf_none: model=lmf penalty=none; lmf_kl"
     ):
-        trials(search, ["model=mfn"])
+        list_trials(search, ["model=mfn"])
 
 
 # ---- what was found
@@ -192,32 +203,32 @@ POINTS = [{"model.optimizer.lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)]
 def test_the_order_by_hand():
     outcomes = found(*POINTS, values=[(3.0, 1.0), (math.nan, 0.0), (1.0, 1.5), (1.5, 1.0)])
     # Means 2, none, 1.25, 1.25: of equals the first of the grid; what is not defined is worst in both directions.
-    assert [f.trial.point["model.optimizer.lr"] for f in ranked(outcomes, "rmse")] == [0.3, 0.4, 0.1, 0.2]
-    assert [f.trial.point["model.optimizer.lr"] for f in ranked(outcomes, "corr")] == [0.1, 0.3, 0.4, 0.2]
-    assert best(outcomes, "corr") is outcomes[0]
+    assert [f.trial.point["model.optimizer.lr"] for f in rank_points(outcomes, "rmse")] == [0.3, 0.4, 0.1, 0.2]
+    assert [f.trial.point["model.optimizer.lr"] for f in rank_points(outcomes, "corr")] == [0.1, 0.3, 0.4, 0.2]
+    assert choose_point(outcomes, "corr") is outcomes[0]
     # Of 3 and 1: mean 2, squared deviations 1 + 1 over n − 1 = 1.
-    assert outcomes[0].shown == "2.0000 ± 1.4142"
-    assert found(POINTS[0], values=[(2.0,)])[0].shown == "2.0000"
+    assert outcomes[0].summary == "2.0000 ± 1.4142"
+    assert found(POINTS[0], values=[(2.0,)])[0].summary == "2.0000"
 
 
 def test_a_point_where_a_seed_failed_is_not_chosen():
     good, bad = found(POINTS[0], values=[(2.0, 2.0)]), found(POINTS[1], values=[(0.0,)], failed=1)
-    assert best(good + bad, "mae") is good[0]
-    lines = table(search_of(declared()), bad + good).splitlines()
+    assert choose_point(good + bad, "mae") is good[0]
+    lines = render_ranking(parse_search(declare_search()), bad + good).splitlines()
     assert lines[4:] == ["| 0.1 | 2.0000 ± 0.0000 | 2 |  |", "| 0.2 | 0.0000 | 1 | 1 failed |"]
     with pytest.raises(
         ValueError, match=r"At no point of the grid did all seeds of lmf_none finish with a number; widen search\.grid"
     ):
-        best(bad, "mae")
+        choose_point(bad, "mae")
 
 
 def test_no_choice_is_made_too_early_or_among_different_data():
     late = found(POINTS[0], values=[(2.0, 2.0)]) + found(POINTS[1], values=[(1.0,)], missing=1)
     with pytest.raises(ValueError, match=r"among finished runs, but 1 of lmf_none are missing; run the search first"):
-        best(late, "mae")
+        choose_point(late, "mae")
     mixed = found(POINTS[0], values=[(2.0, 2.0)]) + found(POINTS[1], values=[(1.0, 1.0)], cards=("other",))
     with pytest.raises(ValueError, match=r"on one data set, but records of lmf_none have 2"):
-        best(mixed, "mae")
+        choose_point(mixed, "mae")
 
 
 def record_at(folder, **changes):
@@ -236,25 +247,25 @@ def test_reading_counts_what_failed_and_what_is_missing(tmp_path):
     record_at(folders[0], uncommitted_changes=True)
     folders[1].mkdir()
     (folders[1] / records.ERROR).write_text("Traceback")
-    of_it = read(trial, folders, config, "mae")
+    of_it = read_trial(trial, folders, config, "mae")
     assert (of_it.values, of_it.failed, of_it.missing) == ((0.5,), 1, 1)
     assert of_it.commits == {"a" * 12 + " with uncommitted changes"}
-    assert math.isnan(read(trial, folders, config, "corr").values[0]), "null: the metric is not defined"
+    assert math.isnan(read_trial(trial, folders, config, "corr").values[0]), "null: the metric is not defined"
     with pytest.raises(ValueError, match=r"has no acc9, but mae, corr; set search\.select"):
-        read(trial, folders, config, "acc9")
+        read_trial(trial, folders, config, "acc9")
     with pytest.raises(ValueError, match=r"made with other settings than this search has now:\s+model\.lr: 1e-05 → 0\.1"):
-        read(trial, folders, {**config, "model": {"lr": 0.1}}, "mae")
+        read_trial(trial, folders, {**config, "model": {"lr": 0.1}}, "mae")
 
 
 def test_nothing_of_the_test_fold_is_returned(tmp_path):
     record_at(tmp_path / "a", test={"mae": -1e9}, test_of_train_mean={"mae": 1.0})
-    assert validation(tmp_path / "a") == {
+    assert read_validation(tmp_path / "a") == {
         "valid": {"mae": 0.5, "corr": None},
         "data_card": "card",
         "commit": "a" * 40,
         "uncommitted_changes": False,
     }
-    assert validation(tmp_path) is None
+    assert read_validation(tmp_path) is None
     source = (ROOT / "mdm" / "sweeps" / "found.py").read_text()
     assert source.count("read_result(") == 1, "in validation alone"
     assert "PREDICTIONS" not in source
@@ -264,15 +275,15 @@ def test_nothing_of_the_test_fold_is_returned(tmp_path):
 def test_another_file_is_not_overwritten_silently(tmp_path):
     path = tmp_path / "search" / "synthetic" / "lmf.yaml"
     for _ in range(2):
-        write(path, "a: 1\n", overwrite=False)
-    with pytest.raises(ValueError, match=r"lmf\.yaml is another file than this search would write; add overwrite=true"):
-        write(path, "a: 2\n", overwrite=False)
+        write_tuned(path, "a: 1\n", overwrite=False)
+    with pytest.raises(ValueError, match=r"lmf\.yaml differs from what this search would write; add overwrite=true"):
+        write_tuned(path, "a: 2\n", overwrite=False)
     assert path.read_text() == "a: 1\n"
-    write(path, "a: 2\n", overwrite=True)
+    write_tuned(path, "a: 2\n", overwrite=True)
     assert path.read_text() == "a: 2\n"
 
 
-def composed(folder, *overrides):
+def compose_run(folder, *overrides):
     """A config that also finds options below a folder."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", [f"hydra.searchpath=[file://{folder}]", *overrides])
@@ -280,16 +291,16 @@ def composed(folder, *overrides):
 
 def test_a_file_may_begin_with_published_settings(tmp_path):
     search = Search("", "", ("synthetic",), 1, {"a": ("tuned=mmsa/mosi/lmf", "penalty=kl")}, {"penalty.weight": (0.5, 2)}, "mae")
-    outcome = Found(
+    outcome = TrialResult(
         Trial("a", {"penalty.weight": 0.5}, Cell("", "synthetic", (), (0,))), (1.0,), 0, 0, frozenset("c"), frozenset("c")
     )
-    write(
+    write_tuned(
         tmp_path / "tuned/search/synthetic/a.yaml",
-        tuned(search, "search/it", [outcome], outcome, {"penalty": {"weight": 0.5}}),
+        render_tuned(search, "search/it", [outcome], outcome, {"penalty": {"weight": 0.5}}),
         False,
     )
-    cfg = composed(tmp_path, "tuned=search/synthetic/a")
-    theirs = composed(tmp_path, "tuned=mmsa/mosi/lmf", "penalty=kl", "penalty.weight=0.5")
+    cfg = compose_run(tmp_path, "tuned=search/synthetic/a")
+    theirs = compose_run(tmp_path, "tuned=mmsa/mosi/lmf", "penalty=kl", "penalty.weight=0.5")
     assert cfg == theirs
     assert cfg.model.name == "lmf"
 
@@ -306,9 +317,9 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     ]
     arguments += [f"paths.outputs={tmp_path}/outputs", *small]
     valid = {}
-    for cell in search_cells(config("experiment=search/mdm", small=False), arguments):
+    for cell in list_search_cells(config("experiment=search/mdm", small=False), arguments):
         for overrides in cell.runs():
-            cfg = composed(tmp_path, *overrides)
+            cfg = compose_run(tmp_path, *overrides)
             valid.setdefault(cfg.model.optimizer.lr, []).append(run(cfg, overrides)["valid"]["mae"])
     assert {len(values) for values in valid.values()} == {2}
     capsys.readouterr()
@@ -337,7 +348,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
         "model": {"optimizer": {"lr": chosen}},
     }
 
-    cfg = composed(found, "tuned=search/synthetic/lmf_none", "seed=1", f"paths.outputs={tmp_path}/outputs", *small)
+    cfg = compose_run(found, "tuned=search/synthetic/lmf_none", "seed=1", f"paths.outputs={tmp_path}/outputs", *small)
     assert run(cfg)["valid"]["mae"] == valid[chosen][1], "the chosen run, bit for bit"
 
     for file in (tmp_path / "outputs" / "search").rglob(records.METRICS):

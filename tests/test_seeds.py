@@ -77,7 +77,7 @@ def test_index_zero_is_the_default():
 @pytest.mark.parametrize(("seed", "index"), [(-1, 0), (0, -1), (-7, 3)])
 def test_negative_seeds(seed, index):
     for function in (derive, generator):
-        with pytest.raises(ValueError, match=f"non-negative integer, but {min(seed, index)} came"):
+        with pytest.raises(ValueError, match=f"non-negative integer, got {min(seed, index)}"):
             function(seed, "order", index)
 
 

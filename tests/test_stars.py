@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdm.metrics import METRICS, evaluate, metric_of
+from mdm.metrics import METRICS, evaluate, find_metric
 from mdm.runs import claims, records
-from mdm.statistics import analyse, signed_rank
-from mdm.statistics.jackknife import pseudo_values
-from mdm.sweeps.experiment import Row, Table, cells
-from mdm.tables.build import build
-from mdm.tables.caption import caption
+from mdm.statistics import analyse_crossed, signed_rank
+from mdm.statistics.jackknife import compute_pseudo_values
+from mdm.sweeps.experiment import Row, Table, list_cells
+from mdm.tables.build import build_sheet
+from mdm.tables.caption import render_caption
 from mdm.tables.divergence import STOPPED
-from mdm.tables.gather import gather
-from mdm.tables.latex import latex
-from mdm.tables.markdown import markdown
-from mdm.tables.page import page
-from mdm.tables.rows import long_rows
-from mdm.tables.wording import format_shares, interval
+from mdm.tables.gather import gather_runs
+from mdm.tables.latex import render_latex
+from mdm.tables.markdown import render_markdown
+from mdm.tables.page import render_page
+from mdm.tables.rows import build_cell_rows
+from mdm.tables.wording import format_interval, format_shares
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 8
@@ -33,7 +33,7 @@ ROWS = {
 }
 
 
-def declared(metric="mae", rows=("none", "kl"), seeds=SEEDS, **judged):
+def declare_table(metric="mae", rows=("none", "kl"), seeds=SEEDS, **judged):
     columns = {"gaussian": {metric: ""}}
     return Table("t", seeds, {"gaussian": "gaussian"}, columns, {"gaussian": metric}, {r: ROWS[r] for r in rows}, **judged)
 
@@ -75,7 +75,7 @@ class Made:
                 self.write(row, seed, label + error, label, groups)
 
     def sheet(self, table, *arguments):
-        return build("t", table, gather(cells(table, arguments), self.place))
+        return build_sheet("t", table, gather_runs(list_cells(table, arguments), self.place))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_each_seed_meets_itself(made):
     made.write_errors({"none": none, "kl": kl})
     reference = stats.ttest_rel(kl, none)
     for order in ("range(8)", "7,2,0,1,5,3,4,6"):
-        found = contrast_of(made.sheet(declared(), f"seed={order}")).found
+        found = contrast_of(made.sheet(declare_table(), f"seed={order}")).found
         assert found.crossed.p == pytest.approx(reference.pvalue)
         assert found.crossed.interval() == pytest.approx(tuple(reference.confidence_interval()))
         assert found.seeds.paired_t == pytest.approx(reference.pvalue)
@@ -107,7 +107,7 @@ def test_seeds_that_one_side_lacks_shift_no_pair(made):
     """The baseline lacks seed 1, the system seed 4: seeds 0, 2, 3, 5, 6, 7 are compared, each with itself."""
     errors = np.random.default_rng(0).uniform(0.2, 0.9, (2, SEEDS))
     made.write_errors({row: {s: e for s, e in enumerate(errors[i]) if s != (1, 4)[i]} for i, row in enumerate(("none", "kl"))})
-    contrast = contrast_of(made.sheet(declared()))
+    contrast = contrast_of(made.sheet(declare_table()))
     both = [0, 2, 3, 5, 6, 7]
     assert contrast.found.crossed.difference == pytest.approx((errors[1] - errors[0])[both].mean())
     assert contrast.found.crossed.p == pytest.approx(stats.ttest_rel(errors[1][both], errors[0][both]).pvalue)
@@ -121,15 +121,15 @@ def test_runs_that_diverged_on_validation_are_lost_and_counted(made):
     label, groups = np.array([-2.0, -1.0, 1.0, 2.0] * 6), [f"v{i // 2}" for i in range(24)]
     made.write("kl", 2, label + kl[2], label, groups, valid={"corr": None})
     made.write("kl", 5, label + kl[5], label, groups, valid={"mae": None})
-    sheet = made.sheet(declared())
+    sheet = made.sheet(declare_table())
     found, kept = contrast_of(sheet).found, [0, 1, 3, 4, 6, 7]
     reference = stats.ttest_rel(np.array(kl)[kept], np.array(none)[kept])
     assert (found.crossed.pairs, found.crossed.lost) == (6, 2)
     assert found.crossed.p == pytest.approx(reference.pvalue)
     assert (found.seeds.n, found.ranks.n) == (8, 6)
-    assert "| 6, 2 lost |" in markdown(sheet)
-    assert "Lost: pairs that are left out, because a run has no test metric or diverged." in " ".join(caption(sheet))
-    (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+    assert "| 6, 2 lost |" in render_markdown(sheet)
+    assert "Lost: pairs that are left out, because a run has no test metric or diverged." in " ".join(render_caption(sheet))
+    (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
     assert (row["pairs"], row["lost"], row["seeds"]) == (6, 2, 8)
 
 
@@ -146,12 +146,14 @@ def test_a_run_whose_loss_was_not_finite_is_lost_and_another_failure_is_not(made
         ("MemoryError", f"incomplete: {SEEDS - 1} of {SEEDS} seeds in both"),
     ):
         (folder / records.ERROR).write_text(f"Traceback\n  a line\n{error}\n")
-        sheet = made.sheet(declared())
+        sheet = made.sheet(declare_table())
         contrast = contrast_of(sheet)
         assert (contrast.found.crossed.pairs, contrast.found.crossed.lost) == (SEEDS - 1, 0 if reason else 1)
         assert (contrast.reason, contrast.star) == (reason, not reason)
-        assert ("| 7, 1 lost |" in markdown(sheet)) == (not reason)
-        assert contrast_of(made.sheet(declared(test="sign_flip"))).reason == f"incomplete: {SEEDS - 1} of {SEEDS} seeds in both"
+        assert ("| 7, 1 lost |" in render_markdown(sheet)) == (not reason)
+        assert (
+            contrast_of(made.sheet(declare_table(test="sign_flip"))).reason == f"incomplete: {SEEDS - 1} of {SEEDS} seeds in both"
+        )
 
 
 def test_a_row_that_always_predicts_a_constant_is_not_diverged(made):
@@ -161,13 +163,13 @@ def test_a_row_that_always_predicts_a_constant_is_not_diverged(made):
     for seed in range(SEEDS):
         made.write("none", seed, np.full(24, 0.1 + 0.01 * seed), label, groups)
         made.write("kl", seed, 0.9 * label + 0.1 * g.normal(size=24), label, groups)
-    found = contrast_of(made.sheet(declared())).found
+    found = contrast_of(made.sheet(declare_table())).found
     assert (found.crossed.pairs, found.crossed.lost) == (SEEDS, 0)
     other = Made(made.root / "other")
     for seed in range(SEEDS):
         other.write("none", seed, label + 1 + 0.1 * g.normal(size=24), label, groups)
         other.write("kl", seed, np.zeros(24) if seed == 3 else label, label, groups, valid={"corr": 0.5})
-    assert contrast_of(other.sheet(declared())).found.crossed.lost == 0
+    assert contrast_of(other.sheet(declare_table())).found.crossed.lost == 0
 
 
 # Videos and metrics -------------------------------------------------------------------------------------
@@ -189,8 +191,8 @@ def by_force(value, runs, labels, groups, counts):
     videos = [v for v in np.unique(groups) if counts[groups == v].sum()]
     whole = [np.array([value(p, labels) for p in side]) for side in runs]
     without = [np.array([[value(p[groups != v], labels[groups != v]) for v in videos] for p in side]) for side in runs]
-    baseline, system = map(pseudo_values, whole, without)
-    return analyse(system - baseline, np.array([counts[groups == v].sum() for v in videos], dtype=float))
+    baseline, system = map(compute_pseudo_values, whole, without)
+    return analyse_crossed(system - baseline, np.array([counts[groups == v].sum() for v in videos], dtype=float))
 
 
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if not metric.joint])
@@ -200,7 +202,7 @@ def test_the_two_way_t_is_of_the_metric_without_each_video(made, name):
     for row, of_row in zip(("none", "kl"), runs, strict=True):
         for seed, prediction in enumerate(of_row):
             made.write(row, seed, prediction, labels, groups)
-    what, found = metric_of(name), contrast_of(made.sheet(declared(name))).found.crossed
+    what, found = find_metric(name), contrast_of(made.sheet(declare_table(name))).found.crossed
     counts = (labels[:, 0] != 0 if what.keeps is not None else np.ones(len(labels))).astype(int)
     expected = by_force(lambda p, y: what.scale * what.value(p, y), runs[..., 0], labels[:, 0], groups, counts)
     assert expected.p < 1
@@ -219,9 +221,9 @@ def test_several_targets(made, name):
     for row, of_row in zip(("none", "kl"), runs, strict=True):
         for seed, prediction in enumerate(of_row):
             made.write(row, seed, prediction, labels, groups, targets)
-    found = contrast_of(made.sheet(declared(name))).found.crossed
+    found = contrast_of(made.sheet(declare_table(name))).found.crossed
     kept = {"acc2_pos": (labels != 0).sum(1), "sad/acc2_pos": (labels[:, 1] != 0).astype(int)}
-    counts, scale = kept.get(name, np.ones(len(labels), dtype=int)), metric_of(name).scale
+    counts, scale = kept.get(name, np.ones(len(labels), dtype=int)), find_metric(name).scale
     expected = by_force(lambda p, y: scale * evaluate(p, y, (low, high), targets)[name], runs, labels, groups, counts)
     assert (found.p, found.difference, found.videos) == pytest.approx((expected.p, expected.difference, expected.videos))
 
@@ -231,20 +233,20 @@ def test_without_groups_every_segment_is_its_own_video(made):
     for row, of_row in zip(("none", "kl"), runs, strict=True):
         for seed, prediction in enumerate(of_row):
             made.write(row, seed, prediction, labels)
-    found = contrast_of(made.sheet(declared())).found.crossed
+    found = contrast_of(made.sheet(declare_table())).found.crossed
     assert found.videos == pytest.approx(sum(SIZES))
 
 
 def test_few_videos_cannot_tell(made):
     made.write_errors({"none": [0.8 + 0.01 * s for s in range(SEEDS)], "kl": [0.4 + 0.02 * s for s in range(SEEDS)]}, videos=8)
-    sheet = made.sheet(declared())
+    sheet = made.sheet(declare_table())
     contrast, why = contrast_of(sheet), "cannot be told: the test set counts as 8.0 videos of equal size, 10 are needed"
     assert contrast.reason == why
-    for text in (markdown(sheet), page(sheet), latex(sheet)):
+    for text in (render_markdown(sheet), render_page(sheet), render_latex(sheet)):
         assert why in text
-    (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+    (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
     assert (row["p_crossed"], row["p_holm"], row["star"], row["reason"]) == ("", 1, False, why)
-    assert re.search(r"\| –  +\| –  +\| –  +\| 1\.000 \|", markdown(sheet))  # interval, shares and p; Holm's
+    assert re.search(r"\| –  +\| –  +\| –  +\| 1\.000 \|", render_markdown(sheet))  # interval, shares and p; Holm's
 
 
 def test_other_labels_are_refused(made):
@@ -252,7 +254,7 @@ def test_other_labels_are_refused(made):
     label = np.array([-2.0, -1.0, 1.0, 1.0] * 6)
     made.write("kl", SEEDS - 1, label, label, [f"v{i // 2}" for i in range(24)])
     with pytest.raises(ValueError, match=r"same test segments, but the labels in predictions\.csv of .*seed=0 and .*seed=7 differ"):
-        made.sheet(declared())
+        made.sheet(declare_table())
 
 
 # The family ---------------------------------------------------------------------------------------------
@@ -271,21 +273,21 @@ def test_a_star_is_holms_p_and_nothing_else(made):
     none = np.full(SEEDS, 0.5)
     errors = {"none": none, "kl": none + shift_by(pattern, 0.001), "f": none + shift_by(pattern, 0.04)}
     made.write_errors(errors)
-    sheet = made.sheet(declared(rows=("none", "kl", "f")))
+    sheet = made.sheet(declare_table(rows=("none", "kl", "f")))
     kl, f = contrast_of(sheet), contrast_of(sheet, "f")
     assert [c.found.crossed.p for c in (kl, f)] == pytest.approx([0.001, 0.04])
     assert [c.verdict.adjusted for c in (kl, f)] == pytest.approx([0.002, 0.04])
     assert (kl.star, f.star, sheet.family) == (True, True, 2)
     low, high = stats.ttest_rel(errors["f"], none).confidence_interval(1 - 0.05 / 2)
     assert low < 0 < high
-    assert interval((low, high), 3) in markdown(sheet)
-    assert "each at 1 − .05/2 (Bonferroni)" in " ".join(caption(sheet))
-    assert "One may reach 0 where a later step of Holm's gave a ★" in " ".join(caption(sheet))
+    assert format_interval((low, high), 3) in render_markdown(sheet)
+    assert "each at 1 − .05/2 (Bonferroni)" in " ".join(render_caption(sheet))
+    assert "One may reach 0 where a later step of Holm's gave a ★" in " ".join(render_caption(sheet))
     three = {**ROWS, "g": Row("g", "g", ("penalty=g",), baseline="none")}
-    more = made.sheet(replace(declared(), rows=three))
+    more = made.sheet(replace(declare_table(), rows=three))
     assert contrast_of(more, "f").verdict.adjusted == pytest.approx(0.08)
     assert (contrast_of(more).star, contrast_of(more, "f").star, more.family) == (True, False, 3)
-    assert "k = 3 comparisons of this table, 1 of which is not there and counts with p = 1" in " ".join(caption(more))
+    assert "k = 3 comparisons of this table, 1 of which is not there and counts with p = 1" in " ".join(render_caption(more))
 
 
 # Tests over seeds ---------------------------------------------------------------------------------------
@@ -299,18 +301,20 @@ def test_tests_over_seeds_have_a_star_of_their_own(made):
     for seed in range(SEEDS):
         made.write("none", seed, label + 1 + 0.001 * seed, label, groups)
         made.write("kl", seed, label + 1 + 0.001 * (seed % 3) + change, label, groups)
-    assert contrast_of(made.sheet(declared())).reason == "no evidence at n=8"
+    assert contrast_of(made.sheet(declare_table())).reason == "no evidence at n=8"
     for test, name in (("wilcoxon", "Wilcoxon"), ("sign_flip", "sign-flip"), ("mann_whitney", "Mann–Whitney")):
-        sheet = made.sheet(declared(test=test))
+        sheet = made.sheet(declare_table(test=test))
         contrast = contrast_of(sheet)
         assert contrast.star
         assert contrast.verdict.p == getattr(contrast.found.seeds, test) <= 2 / 2**8
-        assert re.search(r"\*{0,2}0\.95\d ± 0\.\d+\*{0,2} ☆ \|", markdown(sheet))
-        assert r"$^{\circ}$" in latex(sheet)
-        assert "★" not in markdown(sheet) + page(sheet)
-        assert '<span class="star">☆</span>' in page(sheet)
-        assert f"on this very test set, by the exact {name} test over seeds; another test set may not show it" in markdown(sheet)
-        (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+        assert re.search(r"\*{0,2}0\.95\d ± 0\.\d+\*{0,2} ☆ \|", render_markdown(sheet))
+        assert r"$^{\circ}$" in render_latex(sheet)
+        assert "★" not in render_markdown(sheet) + render_page(sheet)
+        assert '<span class="star">☆</span>' in render_page(sheet)
+        assert f"on this very test set, by the exact {name} test over seeds; another test set may not show it" in render_markdown(
+            sheet
+        )
+        (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
         assert (row["test"], row["star"]) == (test, True)
 
 
@@ -320,21 +324,21 @@ def test_wilcoxon_shows_its_shift_and_interval(made):
     d = np.array([0, 0, -0.1, -0.12, -0.2, -0.15, -0.11, -0.3])
     made.write_errors({"none": none, "kl": none + d})
     for zeros in ("pratt", "split"):
-        sheet = made.sheet(declared(test="wilcoxon", zeros=zeros))
+        sheet = made.sheet(declare_table(test="wilcoxon", zeros=zeros))
         contrast, reference = contrast_of(sheet), signed_rank(none + d, none, zeros=zeros)
         found = contrast.found.ranks
         assert (found.zeros, found.p, found.smallest_p) == (2, reference.p, reference.smallest_p)
         assert contrast.verdict.p == reference.p
         assert (found.shift, *found.interval) == pytest.approx((reference.shift, *reference.interval))
-        text = markdown(sheet)
-        assert f"{interval(reference.interval, 3)} ({100 * reference.level:.1f} %)" in text
+        text = render_markdown(sheet)
+        assert f"{format_interval(reference.interval, 3)} ({100 * reference.level:.1f} %)" in text
         assert f"| {reference.rank_biserial:.2f}".replace("-", "−") in text
-    assert contrast_of(made.sheet(declared(test="wilcoxon"))).verdict.p == 2 / 2**6
+    assert contrast_of(made.sheet(declare_table(test="wilcoxon"))).verdict.p == 2 / 2**6
     assert signed_rank(none + d, none, zeros="split").p != 2 / 2**6
     five = {"none": none, "kl": np.where(np.arange(8) == 2, none, none + d)}
     more = Made(made.root / "more")
     more.write_errors(five)
-    reason = contrast_of(more.sheet(declared(test="wilcoxon"))).reason
+    reason = contrast_of(more.sheet(declare_table(test="wilcoxon"))).reason
     assert reason == "n=8, 3 of them equal, cannot reach .05 in a family of 1 (smallest p .0625)"
 
 
@@ -345,12 +349,12 @@ def test_skewed_differences_are_remarked(made):
     """Seven alike and one run far off, which alone decides the mean."""
     none = np.array([0.8, 0.81, 0.82, 0.8, 0.83, 0.81, 0.8, 0.82])
     made.write_errors({"none": none, "kl": none - np.array([1, 1.1, 1.2, 1.4, 1.7, 2.4, 4, 7]) / 10})
-    sheet = made.sheet(declared())
+    sheet = made.sheet(declare_table())
     assert "the differences of the 8 runs are skewed downwards" in contrast_of(sheet).found.skew
-    assert re.search(r"(★|no evidence at n=8); the differences of the 8 runs are skewed downwards", markdown(sheet))
-    assert "skewed downwards" in page(sheet)
-    assert "skewed downwards" in latex(sheet)
-    (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+    assert re.search(r"(★|no evidence at n=8); the differences of the 8 runs are skewed downwards", render_markdown(sheet))
+    assert "skewed downwards" in render_page(sheet)
+    assert "skewed downwards" in render_latex(sheet)
+    (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
     assert "skewed downwards" in row["note"]
 
 
@@ -366,13 +370,13 @@ def test_shares_of_variance_add_up():
 
 def test_every_format_says_what_a_star_means(made):
     made.write_errors({"none": [0.8 + 0.01 * s for s in range(SEEDS)], "kl": [0.4 + 0.02 * s for s in range(SEEDS)]})
-    sheet = made.sheet(declared())
-    for text in (markdown(sheet), page(sheet), latex(sheet).replace("$^{\\star}$", "★").replace("\\%", "%")):
+    sheet = made.sheet(declare_table())
+    for text in (render_markdown(sheet), render_page(sheet), render_latex(sheet).replace("$^{\\star}$", "★").replace("\\%", "%")):
         plain = text.replace("&#39;", "'")
         assert "by more than the luck of these seeds and of this test set explains: so would new runs on new videos" in plain
         assert "simultaneous 95 %" in plain
         assert "variance: runs/videos/both" in plain
         assert "100/0/0" in plain
         assert "one side's runs are strongly skewed and the other's all alike" in plain
-    (row,) = [row for row in long_rows(sheet) if row["row"] == "kl"]
+    (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl"]
     assert (row["share_runs"], row["share_videos"], row["share_both"], row["star"]) == (1, 0, 0, True)

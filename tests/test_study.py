@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from mdm.statistics import mean_interval
 from mdm.studies._write import format_mean, write_figure
-from mdm.study import call_each, composed, without_jobs
+from mdm.study import call_each, compose_experiment, take_jobs
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -42,11 +42,11 @@ def test_call_each_keeps_the_order_and_gives_each_one_thread(jobs, capsys):
 
 
 def test_jobs_on_a_command_line():
-    assert without_jobs(["a=1", "jobs=2", "b"]) == (["a=1", "b"], 2)
-    assert without_jobs([]) == ([], 1)
+    assert take_jobs(["a=1", "jobs=2", "b"]) == (["a=1", "b"], 2)
+    assert take_jobs([]) == ([], 1)
     for wrong in ("0", "two", "-1", "", "1.5", "²", "9" * 9):
-        with pytest.raises(ValueError, match=f"jobs is a number of processes, 1 to 512, but jobs={wrong} came"):
-            without_jobs([f"jobs={wrong}"])
+        with pytest.raises(ValueError, match=f"jobs is a number of processes, 1 to 512, got jobs={wrong}"):
+            take_jobs([f"jobs={wrong}"])
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")]])
@@ -73,5 +73,5 @@ def test_a_figure_is_written_in_the_same_bytes_each_time_and_leaves_the_style_al
 def test_a_chosen_model_brings_its_keys():
     """Hydra refuses model.backbone.f_y of the default model, which has none."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = composed(["experiment=mfm/figure9", "model=mfm", "model.backbone.f_y=4", "data=synthetic_mosei"])
+        cfg = compose_experiment(["experiment=mfm/figure9", "model=mfm", "model.backbone.f_y=4", "data=synthetic_mosei"])
     assert (cfg.model.backbone.f_y, cfg.data.name, cfg.table.primary) == (4, "synthetic_mosei", "mae")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdm.runs.build import build_learner, build_splits
-from mdm.runs.naming import penalties, penalty_name, record_folder
+from mdm.runs.naming import list_penalties, name_penalty, record_folder
 from mdm.runs.protocol import run
 from mdm.seeds import Stream
 
@@ -70,15 +70,15 @@ def test_a_member_starts_as_it_would_alone(config):
 
 def test_the_order_of_members_says_nothing(config):
     one, other = config("penalty=sum", KL, CLUB), config("penalty=sum", CLUB, KL)
-    assert list(penalties(one)) == list(penalties(other)) == ["club", "kl"]
-    assert penalty_name(one) == penalty_name(other) == "club+kl"
+    assert list(list_penalties(one)) == list(list_penalties(other)) == ["club", "kl"]
+    assert name_penalty(one) == name_penalty(other) == "club+kl"
 
 
 def test_members_of_other_names_are_filed_under_both(config):
     """So two members of one name are two folders, and one penalty may be there twice."""
-    assert penalty_name(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=club")) == "a=kl+b=club"
-    assert penalty_name(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=kl")) == "a=kl+b=kl"
-    assert penalty_name(config("penalty=sum", KL, "+penalty@penalty.sum.b=none")) == "b=none+kl"
+    assert name_penalty(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=club")) == "a=kl+b=club"
+    assert name_penalty(config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=kl")) == "a=kl+b=kl"
+    assert name_penalty(config("penalty=sum", KL, "+penalty@penalty.sum.b=none")) == "b=none+kl"
 
 
 def test_what_is_set_of_a_member_is_part_of_the_folder(config):
@@ -87,7 +87,7 @@ def test_what_is_set_of_a_member_is_part_of_the_folder(config):
 
 
 def test_none_adds_nothing_to_a_sum(config):
-    assert list(penalties(config("penalty=sum", KL, "+penalty@penalty.sum.b=none"))) == ["kl"]
+    assert list(list_penalties(config("penalty=sum", KL, "+penalty@penalty.sum.b=none"))) == ["kl"]
 
 
 def test_the_models_own_penalty_joins_the_sum(config):
@@ -104,14 +104,14 @@ def test_the_models_own_penalty_joins_the_sum(config):
         (["penalty=sum", "+penalty.sum.kl=kl"], r"but has kl; add each whole, as \+penalty@penalty\.sum\.kl=kl"),
         (["penalty=sum", "+penalty.sum.kl.weight=1"], "but has kl; add each whole"),
         (["penalty=sum", "+penalty@penalty.sum.s=sum"], "but has s; add each whole"),
-        (["penalty=kl", CLUB], r"Only penalty=sum has members, but penalty=kl came with club; .* \+penalty@penalty\.sum\.kl=kl"),
+        (["penalty=kl", CLUB], r"Only penalty=sum has members, got penalty=kl with club; .* \+penalty@penalty\.sum\.kl=kl"),
         (
             ["penalty=sum", KL, "penalty.sum.kl.weight=much"],
             r"penalty\.sum\.kl\.weight must be a finite number above 0, but is 'much'",
         ),
         (["penalty=sum", KL, "penalty.sum.kl.critic.steps=0.5"], r"penalty\.sum\.kl\.critic\.steps must be a whole number"),
         (["penalty=sum", KL, "penalty.sum.kl.weight=-1"], "weight must be a finite number above 0, but is -1"),
-        (["penalty=sum", KL, "model=baseline"], "model=baseline has none, but penalty=kl came"),
+        (["penalty=sum", KL, "model=baseline"], "which model=baseline lacks, got penalty=kl"),
     ],
 )
 def test_what_is_no_sum_is_refused_before_anything_is_written(config, tmp_path, overrides, message):

@@ -53,7 +53,7 @@ def swept(composer):
 
 
 def test_a_grid_is_the_product_of_what_is_swept():
-    found = plans.wanted(OmegaConf.create({}), ["penalty=none,kl", "seed=range(2)", "model=lmf", "+a.b='x,y'"])
+    found = plans.list_wanted(OmegaConf.create({}), ["penalty=none,kl", "seed=range(2)", "model=lmf", "+a.b='x,y'"])
     shared = ["model=lmf", "+a.b='x,y'"]
     assert found == [[f"penalty={p}", f"seed={s}", *shared] for p in ("none", "kl") for s in (0, 1)]
 
@@ -67,13 +67,13 @@ def test_an_experiment_is_its_cells():
         "primary": "mae",
         "rows": {"a": {"label": "A", "run": ["model=lmf"]}},
     }
-    found = plans.wanted(OmegaConf.create({"name": "x", "table": table}), ["experiment=x"])
+    found = plans.list_wanted(OmegaConf.create({"name": "x", "table": table}), ["experiment=x"])
     assert found == [["experiment=x", "data=synthetic", "model=lmf", f"seed={s}"] for s in (0, 1)]
 
 
 def test_a_grid_of_nothing_is_refused():
     with pytest.raises(ValueError, match=r"at least one value of each key, but seed has none; use seed='range\(10\)'"):
-        plans.wanted(OmegaConf.create({}), ["seed=range(0)"])
+        plans.list_wanted(OmegaConf.create({}), ["seed=range(0)"])
 
 
 def test_a_config_that_cannot_run_stops_a_sweep_before_anything_starts(swept, tmp_path):
@@ -83,8 +83,8 @@ def test_a_config_that_cannot_run_stops_a_sweep_before_anything_starts(swept, tm
 
 
 def test_an_interval_is_no_grid():
-    with pytest.raises(ValueError, match=r"lists of values, but seed=interval\(0,1\) came; use choice\(…\) or range\(…\)"):
-        plans.wanted(OmegaConf.create({}), ["seed=interval(0,1)"])
+    with pytest.raises(ValueError, match=r"lists of values, got seed=interval\(0,1\); use choice\(…\) or range\(…\)"):
+        plans.list_wanted(OmegaConf.create({}), ["seed=interval(0,1)"])
 
 
 def test_runs_that_share_a_folder_are_refused(composer):
@@ -94,7 +94,7 @@ def test_runs_that_share_a_folder_are_refused(composer):
 
 def test_a_task_does_at_least_one_run(composer):
     for numbers in ((0, 1), (1, 2), (2, 0)):
-        with pytest.raises(ValueError, match=f"runs_per_task={numbers[0]} and at_once={numbers[1]} came; set hydra.sweeper"):
+        with pytest.raises(ValueError, match=f"runs_per_task={numbers[0]} and at_once={numbers[1]}; set hydra.sweeper"):
             sweep.sweep(composer([]), [], composer, print, *numbers)
 
 
@@ -121,7 +121,7 @@ def test_a_failure_is_recorded_and_stops_nothing(swept, composer, caplog):
         swept("model=eflstm,lmf", "data.segments.aligned=false")
     assert stopped.value.code == 1
     failed, done = plans.plan([[f"model={m}", "data.segments.aligned=false"] for m in ("eflstm", "lmf")], composer)
-    assert (progress.state(failed.folder), done.found) == ("failed", "finished")
+    assert (progress.read_state(failed.folder), done.found) == ("failed", "finished")
     error = (failed.folder / records.ERROR).read_text()
     assert "Traceback" in error
     assert "needs word-aligned data, but these are unaligned" in error.strip().splitlines()[-1]
@@ -140,7 +140,7 @@ def test_an_error_does_not_outlive_its_cure(swept, composer, monkeypatch):
     (run,) = plans.plan([["model=lmf"]], composer)
     assert "ZeroDivisionError" in (run.folder / records.ERROR).read_text()
     swept("model=lmf")
-    assert progress.state(run.folder) == "finished"
+    assert progress.read_state(run.folder) == "finished"
     assert not (run.folder / records.ERROR).exists()
 
 
@@ -197,7 +197,7 @@ def test_what_another_process_is_at_is_waited_for(composer, tmp_path, monkeypatc
     """A run that another owns is left to it, and finished here when that one dies without having done so."""
     (run,) = plans.plan([["model=lmf", "seed=0"]], composer)
     launched, owned = [], iter(["process 1 on other", "process 1 on other", "process 1 on other", None, None, None, None])
-    monkeypatch.setattr(sweep, "in_use", lambda folder: next(owned))
+    monkeypatch.setattr(sweep, "find_owner", lambda folder: next(owned))
     monkeypatch.setattr(sweep.time, "sleep", lambda seconds: None)
 
     def launch(jobs):
@@ -206,7 +206,7 @@ def test_what_another_process_is_at_is_waited_for(composer, tmp_path, monkeypatc
 
     sweep.run_all([run], launch, lambda jobs: jobs)
     assert launched == [["model=lmf", "seed=0"]]
-    assert progress.state(run.folder) == "finished"
+    assert progress.read_state(run.folder) == "finished"
 
 
 def test_a_finished_run_is_tidied(swept, composer):
@@ -220,12 +220,12 @@ def test_a_finished_run_is_tidied(swept, composer):
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_a_task_does_all_its_runs(tmp_path, composer, at_once):
     runs = [[f"paths.outputs={tmp_path}/outputs", *SMALL, "model=lmf", f"seed={s}"] for s in range(3)]
-    first, last = sweep.tasks(runs, 2, at_once)
+    first, last = sweep.pack_tasks(runs, 2, at_once)
     assert first[:-1] == runs[0]
     assert last[:-1] == runs[2]
     packed = composer(first).task
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):  # as Hydra is at work where a launcher's jobs are done
-        attempt.work(packed)
+        attempt.run_task(packed)
         assert compose("train").name == "single", "and goes on"
     planned = plans.plan([["model=lmf", f"seed={s}"] for s in range(3)], composer)
     assert [run.found for run in planned] == ["new"] * 3  # other folders: SMALL is among their overrides
@@ -236,16 +236,16 @@ def test_a_pool_shares_out_the_gpus_to_living_workers(monkeypatch, tmp_path):
     """Three workers on two GPUs share one; when the one alone on its GPU has ended, the next gets that GPU."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(attempt, "RESERVED", [])
-    reserve = attempt.reserved_gpu.__wrapped__
+    reserve = attempt.reserve_gpu.__wrapped__
     assert [reserve(2, tmp_path) for _ in range(3)] == [0, 1, 0]
     attempt.RESERVED[1].release()
     assert reserve(2, tmp_path) == 1
     for lock in attempt.RESERVED:
         lock.release()
-    assert attempt.devices("gpu", 1) == 1, "no pool"
+    assert attempt.choose_devices("gpu", 1) == 1, "no pool"
     monkeypatch.setattr(multiprocessing.current_process(), "_name", "LokyProcess-1")
-    assert attempt.devices("cpu", 1) == 1
-    assert attempt.devices("gpu", [3]) == [3]
+    assert attempt.choose_devices("cpu", 1) == 1
+    assert attempt.choose_devices("gpu", [3]) == [3]
 
 
 POOL = """
@@ -321,30 +321,33 @@ def alive(pid):
 
 def test_states(tmp_path):
     now = time.time()
-    assert progress.state(tmp_path, now) == "left"
+    assert progress.read_state(tmp_path, now) == "left"
     (tmp_path / attempt.LOG).touch()
-    assert progress.state(tmp_path, now - 5) == "running"
-    assert (progress.state(tmp_path, now + 5), progress.state(tmp_path)) == ("left", "left")
+    assert progress.read_state(tmp_path, now - 5) == "running"
+    assert (progress.read_state(tmp_path, now + 5), progress.read_state(tmp_path)) == ("left", "left")
     (tmp_path / records.ERROR).touch()
-    assert progress.state(tmp_path, now - 5) == "failed"
+    assert progress.read_state(tmp_path, now - 5) == "failed"
     (tmp_path / records.METRICS).touch()
-    assert progress.state(tmp_path, now - 5) == "finished"
+    assert progress.read_state(tmp_path, now - 5) == "finished"
 
 
 def test_the_estimate_is_what_the_rest_takes_at_this_pace():
     """Three done in two minutes, 12 to go: eight minutes."""
     counts = {"finished": 2, "running": 2, "failed": 1, "left": 10}
-    assert progress.told(counts, 120) == "2 done, 2 running, 1 failed, 10 left, about 8 min"
-    assert progress.told({**counts, "left": 298}, 120) == "2 done, 2 running, 1 failed, 298 left, about 3.3 h"
-    assert progress.told({**counts, "finished": 0, "failed": 0}, 120) == "0 done, 2 running, 0 failed, 10 left"
-    assert progress.told({"finished": 3, "running": 0, "failed": 0, "left": 0}, 120) == "3 done, 0 running, 0 failed, 0 left"
+    assert progress.format_progress(counts, 120) == "2 done, 2 running, 1 failed, 10 left, about 8 min"
+    assert progress.format_progress({**counts, "left": 298}, 120) == "2 done, 2 running, 1 failed, 298 left, about 3.3 h"
+    assert progress.format_progress({**counts, "finished": 0, "failed": 0}, 120) == "0 done, 2 running, 0 failed, 10 left"
+    assert (
+        progress.format_progress({"finished": 3, "running": 0, "failed": 0, "left": 0}, 120)
+        == "3 done, 0 running, 0 failed, 0 left"
+    )
 
 
 def test_progress_is_said_when_it_changes(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="sweep")
-    run = plans.Planned([], tmp_path, "new")
+    run = plans.PlannedRun([], tmp_path, "new")
     (tmp_path / records.ERROR).touch()
-    with progress.watched([run], every=0.01, quiet_for=0):
+    with progress.show_progress([run], every=0.01, quiet_for=0):
         time.sleep(0.1)
         (tmp_path / records.METRICS).touch()
     said = [record.message for record in caplog.records]
@@ -353,7 +356,7 @@ def test_progress_is_said_when_it_changes(tmp_path, caplog):
 
 def test_progress_is_told_outside_of_the_run_that_is_at_work(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="sweep")
-    with attempt.logged(tmp_path / "run.log"):
+    with attempt.log_to(tmp_path / "run.log"):
         sweep.log.info("two done")
         attempt.log.info("epoch 1")
         print("a table")
@@ -481,7 +484,7 @@ def test_the_command_runs_what_is_missing_in_a_pool(tmp_path):
 def test_wrong_arguments_are_told_in_a_sentence(tmp_path):
     result = train(tmp_path, "-m", "seed=a,b")
     assert (result.returncode, result.stdout) == (2, "")
-    said = "Seeds are whole numbers, but seed=a,b came; use seed='range(10)', say.\n(HYDRA_FULL_ERROR=1 shows where.)\n"
+    said = "Seeds are whole numbers, got seed=a,b; use seed='range(10)', say.\n(HYDRA_FULL_ERROR=1 shows where.)\n"
     assert result.stderr == said
 
 

@@ -15,20 +15,20 @@ from scipy import stats
 
 from mdm.commands.table import main
 from mdm.metrics import METRICS as ALL_METRICS
-from mdm.metrics import Metric, evaluate, heading
-from mdm.reference import read
+from mdm.metrics import Metric, evaluate, format_heading
+from mdm.reference import read_rows
 from mdm.runs import claims, records
-from mdm.runs.config import plain
+from mdm.runs.config import to_plain
 from mdm.runs.naming import record_folder
-from mdm.sweeps.experiment import Row, Table, cells, table_of
-from mdm.tables.build import build, columns_of
-from mdm.tables.caption import caption, ranges
-from mdm.tables.gather import gather, mixtures, refuse
-from mdm.tables.latex import escaped, latex
-from mdm.tables.markdown import markdown
-from mdm.tables.page import Axis, axis_of, page
-from mdm.tables.rows import long_rows, seed_rows
-from mdm.tables.wording import chance, interval, number, signed
+from mdm.sweeps.experiment import Row, Table, list_cells, parse_table
+from mdm.tables.build import build_sheet, find_columns
+from mdm.tables.caption import format_ranges, render_caption
+from mdm.tables.gather import find_mixtures, gather_runs, refuse_mixtures
+from mdm.tables.latex import escape_latex, render_latex
+from mdm.tables.markdown import render_markdown
+from mdm.tables.page import Axis, find_axis, render_page
+from mdm.tables.rows import build_cell_rows, build_seed_rows
+from mdm.tables.wording import format_interval, format_number, format_p, format_signed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,7 +48,7 @@ def rows(**more):
     }
 
 
-def declared(given=None, **changes):
+def declare_table(given=None, **changes):
     values = {"title": "A title", "seeds": SEEDS, "data": {"synthetic": "mosi"}, "paper": PAPER, **changes}
     metrics = values.pop("metrics", dict.fromkeys(values["data"].values(), METRICS))
     return Table(rows=rows() if given is None else given, metrics=metrics, primary=dict.fromkeys(metrics, "mae"), **values)
@@ -91,10 +91,10 @@ class Outputs:
                 self.write(penalty, seed, error, **more)
 
     def gathered(self, table, *arguments):
-        return gather(cells(table, arguments), self.place)
+        return gather_runs(list_cells(table, arguments), self.place)
 
     def sheet(self, table, *arguments):
-        return build("t", table, self.gathered(table, *arguments))
+        return build_sheet("t", table, self.gathered(table, *arguments))
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_mean_deviation_and_the_distance_from_the_paper(outputs):
     """MAE of seed s is .80 + .01 s: mean .845, sample sd .01·√(55/6); the paper prints 1.00. Errors below 1 turn no sign that is
     negative by 1 or more, and none of a positive: Acc-2 is 100 %, the paper's 76.1."""
     outputs.fill({"none": NONE})
-    entries = lines_of(outputs.sheet(declared(), "penalty=none"))["none"].entries
+    entries = lines_of(outputs.sheet(declare_table(), "penalty=none"))["none"].entries
     mae, acc = entries["mae"], entries["acc2_pos"]
     assert mae.mean == pytest.approx(0.845)
     assert mae.sd == pytest.approx(0.01 * math.sqrt(55 / 6))
@@ -132,7 +132,7 @@ def test_a_planted_difference_is_starred(outputs):
     """All ten seeds are better by .30 − .01 s, on every segment alike: no video's luck, so the two-way t is the paired t of seeds.
     Beside it the tests of this test set: sign-flip 2/2¹⁰; Mann–Whitney 2/C(20, 10), as the largest of KL is .68; A12 = 1."""
     outputs.fill({"none": NONE, "kl": BETTER})
-    line = lines_of(outputs.sheet(declared()))["kl"]
+    line = lines_of(outputs.sheet(declare_table()))["kl"]
     found, verdict = line.contrast.found, line.contrast.verdict
     reference = stats.ttest_rel(BETTER, NONE)
     assert line.star
@@ -143,15 +143,15 @@ def test_a_planted_difference_is_starred(outputs):
     assert (found.seeds.n, found.seeds.sign_flip, found.seeds.a12) == (10, 2 / 2**10, 1.0)
     assert found.seeds.mann_whitney == pytest.approx(2 / math.comb(20, 10))
     assert found.seeds.paired_t == pytest.approx(reference.pvalue)
-    assert lines_of(outputs.sheet(declared()))["none"].contrast is None
+    assert lines_of(outputs.sheet(declare_table()))["none"].contrast is None
 
 
 def test_no_difference_is_not_starred_and_says_why(outputs):
     outputs.fill({"none": NONE, "kl": SAME})
-    sheet = outputs.sheet(declared())
+    sheet = outputs.sheet(declare_table())
     assert not lines_of(sheet)["kl"].star
     assert lines_of(sheet)["kl"].contrast.reason == "no evidence at n=10"
-    assert "| no evidence at n=10 |" in markdown(sheet)
+    assert "| no evidence at n=10 |" in render_markdown(sheet)
 
 
 def test_a_difference_of_one_video_is_not_starred(outputs):
@@ -161,18 +161,18 @@ def test_a_difference_of_one_video_is_not_starred(outputs):
     for seed in range(SEEDS):
         outputs.write("none", seed, 4.0 + 0.01 * seed)
         outputs.write("kl", seed, 4.0 + 0.01 * seed + one)
-    contrast = lines_of(outputs.sheet(declared()))["kl"].contrast
+    contrast = lines_of(outputs.sheet(declare_table()))["kl"].contrast
     assert contrast.found.seeds.sign_flip == 2 / 2**10
     assert contrast.found.crossed.difference == pytest.approx((-6 + 2.2) / 24)
     assert contrast.found.crossed.p == pytest.approx(stats.ttest_1samp([-3.0] + [0.1] * 11, 0).pvalue)
     assert contrast.found.crossed.shares == (0, 1, 0)
     assert contrast.reason == "no evidence at n=10"
-    assert "no evidence at n=10; runs identical" in markdown(outputs.sheet(declared()))
+    assert "no evidence at n=10; runs identical" in render_markdown(outputs.sheet(declare_table()))
 
 
 def test_accuracies_are_compared_on_their_side(outputs):
     """Errors of 1.5 turn the sign of −1 (a quarter of the segments): accuracy 75 %. Without, 100 %: better by 25 points."""
-    table = declared(metrics={"mosi": {"acc2_pos": "acc2", "mae": "mae"}})
+    table = declare_table(metrics={"mosi": {"acc2_pos": "acc2", "mae": "mae"}})
     table = Table(**{**vars(table), "primary": {"mosi": "acc2_pos"}})
     outputs.fill({"none": [1.5] * SEEDS, "kl": [0.5] * SEEDS})
     line = lines_of(outputs.sheet(table))["kl"]
@@ -180,17 +180,18 @@ def test_accuracies_are_compared_on_their_side(outputs):
     assert (found.crossed.difference, found.seeds.difference, found.seeds.a12) == (pytest.approx(25.0), pytest.approx(25.0), 1.0)
     assert found.crossed.interval()[0] > 0
     assert line.star
-    assert "Acc-2 (pos), points:" in markdown(outputs.sheet(table))
+    assert "Acc-2 (pos), points:" in render_markdown(outputs.sheet(table))
 
 
 def test_the_best_is_the_lowest_error_and_the_highest_accuracy(outputs):
     """KL has the lower error in the mean but, with errors of 1.5 in seed 0 only, the lower accuracy; a row alone is no best."""
     outputs.fill({"none": [0.9] * SEEDS, "kl": [1.5, *[0.1] * (SEEDS - 1)]})
     best = {
-        name: [m for m, entry in line.entries.items() if entry.best] for name, line in lines_of(outputs.sheet(declared())).items()
+        name: [m for m, entry in line.entries.items() if entry.best]
+        for name, line in lines_of(outputs.sheet(declare_table())).items()
     }
     assert best == {"none": ["acc2_pos"], "kl": ["mae"]}
-    alone = lines_of(outputs.sheet(declared(), "penalty=none"))["none"]
+    alone = lines_of(outputs.sheet(declare_table(), "penalty=none"))["none"]
     assert not any(entry.best for entry in alone.entries.values())
 
 
@@ -200,25 +201,25 @@ def test_the_family_is_what_is_declared(outputs):
     three = {n: Row(n, n, (f"penalty={n}",), baseline="none") for n in ("f", "wasserstein", "infonce")}
     outputs.fill({"none": NONE, "kl": BETTER})
     for arguments in ([], ["penalty=none,kl"]):
-        sheet = outputs.sheet(declared(rows(**three)), *arguments)
+        sheet = outputs.sheet(declare_table(rows(**three)), *arguments)
         assert sheet.family == 4
         contrast = lines_of(sheet)["kl"].contrast
         assert contrast.verdict.adjusted == pytest.approx(4 * contrast.found.crossed.p)
-        (row,) = [row for row in long_rows(sheet) if row["row"] == "kl" and row["metric"] == "mae"]
+        (row,) = [row for row in build_cell_rows(sheet) if row["row"] == "kl" and row["metric"] == "mae"]
         reference = stats.ttest_rel(BETTER, NONE).confidence_interval(1 - 0.05 / 4)
         assert (row["low"], row["high"], row["level"]) == pytest.approx((*reference, 0.05 / 4))
-        assert interval(tuple(reference), 3) in markdown(sheet)
-        assert any("k = 4 comparisons of this table, 3 of which are not there" in said for said in caption(sheet))
+        assert format_interval(tuple(reference), 3) in render_markdown(sheet)
+        assert any("k = 4 comparisons of this table, 3 of which are not there" in said for said in render_caption(sheet))
 
 
 def test_four_seeds_cannot_tell(outputs):
     outputs.fill({"none": NONE[:4], "kl": BETTER[:4]})
-    sheet = outputs.sheet(declared(seeds=4))
+    sheet = outputs.sheet(declare_table(seeds=4))
     contrast = lines_of(sheet)["kl"].contrast
     assert contrast.reason == "cannot be told: 4 paired runs, 5 are needed"
     assert contrast.verdict.adjusted == 1
     assert not contrast.star
-    assert "A comparison that cannot be told has no p and no star" in " ".join(caption(sheet))
+    assert "A comparison that cannot be told has no p and no star" in " ".join(render_caption(sheet))
 
 
 # What is missing ----------------------------------------------------------------------------------------
@@ -227,36 +228,36 @@ def test_four_seeds_cannot_tell(outputs):
 def test_missing_runs_are_shown_and_cost_the_star(outputs):
     """Seeds 0 to 6 of KL: compared on these seven only, and no star."""
     outputs.fill({"none": NONE, "kl": BETTER[:7]})
-    sheet = outputs.sheet(declared())
+    sheet = outputs.sheet(declare_table())
     line = lines_of(sheet)["kl"]
     found = line.contrast.found
     assert (line.finished, found.crossed.pairs, found.crossed.lost, found.seeds.sign_flip) == (7, 7, 0, 2 / 2**7)
     assert found.crossed.p == pytest.approx(stats.ttest_rel(BETTER[:7], NONE[:7]).pvalue)
     assert line.contrast.reason == "incomplete: 7 of 10 seeds in both"
     assert not line.star
-    assert "| 7/10 |" in markdown(sheet)
-    assert "Not run: + KL on synthetic, seed 7 to 9." in caption(sheet)
+    assert "| 7/10 |" in render_markdown(sheet)
+    assert "Not run: + KL on synthetic, seed 7 to 9." in render_caption(sheet)
     assert not any(entry.best for line in lines_of(sheet).values() for entry in line.entries.values())
 
 
 def test_a_row_without_runs_shows_dashes(outputs):
     outputs.fill({"none": NONE})
-    sheet = outputs.sheet(declared())
+    sheet = outputs.sheet(declare_table())
     contrast = lines_of(sheet)["kl"].contrast
     assert (contrast.found, contrast.reason) == (None, "0 of 10 seeds in both")
-    assert re.search(r"\| \+ KL +\| 0/10 +\| – ", markdown(sheet))
-    assert re.search(r"\| \+ KL +\| EF-LSTM +\| – .*\| 0 of 10 seeds in both +\|", markdown(sheet))
+    assert re.search(r"\| \+ KL +\| 0/10 +\| – ", render_markdown(sheet))
+    assert re.search(r"\| \+ KL +\| EF-LSTM +\| – .*\| 0 of 10 seeds in both +\|", render_markdown(sheet))
 
 
 def test_nothing_has_run(outputs):
-    sheet = outputs.sheet(declared())
-    assert "No run has finished." in caption(sheet)
-    assert all("–" in text or "0/10" in text for text in (markdown(sheet), latex(sheet), page(sheet)))
+    sheet = outputs.sheet(declare_table())
+    assert "No run has finished." in render_caption(sheet)
+    assert all("–" in text or "0/10" in text for text in (render_markdown(sheet), render_latex(sheet), render_page(sheet)))
 
 
 def test_a_baseline_that_was_not_chosen(outputs):
     outputs.fill({"kl": BETTER})
-    contrast = lines_of(outputs.sheet(declared(), "penalty=kl"))["kl"].contrast
+    contrast = lines_of(outputs.sheet(declare_table(), "penalty=kl"))["kl"].contrast
     assert (contrast.found, contrast.reason) == (None, "none is not in this table")
 
 
@@ -266,9 +267,9 @@ def test_failed_and_broken_runs_are_listed(outputs):
         folder = outputs.place(["data=synthetic", "penalty=kl", f"seed={seed}"])[0]
         folder.mkdir(parents=True)
         (folder / name).write_text(text)
-    sheet = outputs.sheet(declared())
-    assert "Failed: + KL on synthetic, seed 8 (ValueError: loss nan)." in caption(sheet)
-    assert "Begun and not finished: + KL on synthetic, seed 9." in caption(sheet)
+    sheet = outputs.sheet(declare_table())
+    assert "Failed: + KL on synthetic, seed 8 (ValueError: loss nan)." in render_caption(sheet)
+    assert "Begun and not finished: + KL on synthetic, seed 9." in render_caption(sheet)
     assert [run.state for run in lines_of(sheet)["kl"].runs][7:] == ["finished", "failed", "broken"]
     assert not lines_of(sheet)["kl"].star
 
@@ -279,7 +280,7 @@ def test_an_undefined_metric_is_lost_and_said(outputs):
     outputs.fill({"none": NONE})
     for seed, error in enumerate(BETTER):
         outputs.write("kl", seed, error, test={"mae": None} if seed == 0 else None)
-    sheet = outputs.sheet(declared())
+    sheet = outputs.sheet(declare_table())
     line = lines_of(sheet)["kl"]
     found = line.contrast.found
     assert line.entries["mae"].undefined == 1
@@ -289,9 +290,9 @@ def test_an_undefined_metric_is_lost_and_said(outputs):
     assert math.isnan(found.seeds.difference)
     assert found.seeds.sign_flip > 2 / 2**10
     assert found.seeds.a12 == pytest.approx(0.9)
-    assert "‡" in markdown(sheet)
-    assert "| 9, 1 lost |" in markdown(sheet)
-    said = " ".join(caption(sheet))
+    assert "‡" in render_markdown(sheet)
+    assert "| 9, 1 lost |" in render_markdown(sheet)
+    said = " ".join(render_caption(sheet))
     assert "‡: not defined in some runs" in said
     assert "Lost: pairs that are left out" in said
 
@@ -318,58 +319,58 @@ def test_an_undefined_metric_is_lost_and_said(outputs):
 )
 def test_other_code_data_or_settings_are_refused_unless_told(outputs, change, named):
     outputs.fill({"none": NONE, "kl": BETTER[:9]})
-    assert mixtures(outputs.gathered(declared())) == []
+    assert find_mixtures(outputs.gathered(declare_table())) == []
     outputs.write("kl", 9, BETTER[9], **change)
-    gathered = outputs.gathered(declared())
-    found = mixtures(gathered)
+    gathered = outputs.gathered(declare_table())
+    found = find_mixtures(gathered)
     assert len(found) == 1
     assert found[0].startswith(named)
-    with pytest.raises(ValueError, match=f"but these differ:\n  {re.escape(named)}(?s:.)*or say mixed=true"):
-        refuse(found, gathered)
-    sheet = build("t", declared(), gathered, found)
-    assert caption(sheet)[0].startswith(f"MIXED, as asked for. Records differ in {named}")
-    assert "MIXED" in latex(sheet)
-    assert 'class="mixed"' in page(sheet)
+    with pytest.raises(ValueError, match=f"but these differ:\n  {re.escape(named)}(?s:.)*or add mixed=true"):
+        refuse_mixtures(found, gathered)
+    sheet = build_sheet("t", declare_table(), gathered, found)
+    assert render_caption(sheet)[0].startswith(f"MIXED, as asked for. Records differ in {named}")
+    assert "MIXED" in render_latex(sheet)
+    assert 'class="mixed"' in render_page(sheet)
 
 
 def test_nothing_is_refused_of_records_that_agree(outputs):
     outputs.fill({"none": NONE})
-    gathered = outputs.gathered(declared())
-    refuse(mixtures(gathered), gathered)
+    gathered = outputs.gathered(declare_table())
+    refuse_mixtures(find_mixtures(gathered), gathered)
 
 
 def test_other_test_segments_are_refused(outputs):
     outputs.fill({"none": NONE, "kl": BETTER[:9]})
     outputs.write("kl", 9, BETTER[9], ids=[f"other{i}" for i in range(len(LABEL))])
     with pytest.raises(ValueError, match=r"same test segments, but the ids in predictions\.csv of .*seed=0 and .*seed=9 differ"):
-        outputs.sheet(declared())
+        outputs.sheet(declare_table())
 
 
 def test_other_test_segments_of_the_baseline_are_refused(outputs):
     outputs.fill({"none": NONE})
     outputs.fill({"kl": BETTER}, ids=[f"other{i}" for i in range(len(LABEL))])
     with pytest.raises(ValueError, match=r"the ids in predictions\.csv of kl and none differ"):
-        outputs.sheet(declared())
+        outputs.sheet(declare_table())
 
 
 def test_predictions_of_another_run_are_refused(outputs):
     outputs.fill({"none": NONE, "kl": BETTER[:9]})
     outputs.write("kl", 9, BETTER[9], test={"mae": 0.1})
     with pytest.raises(ValueError, match=r"records mae 0\.1 and its predictions\.csv gives 0\.68; remove the folder"):
-        outputs.sheet(declared())
+        outputs.sheet(declare_table())
 
 
 def test_a_folder_with_another_seed_is_refused(outputs):
     folder = outputs.write("none", 0, 0.5)
     folder.rename(folder.with_name("seed=1"))
     with pytest.raises(ValueError, match=r"holds the run of that seed, but .*seed=1 holds another"):
-        outputs.gathered(declared())
+        outputs.gathered(declare_table())
 
 
 def test_a_metric_that_was_not_measured(outputs):
     outputs.fill({"none": NONE})
     with pytest.raises(ValueError, match=r"seed=0 has no happy/corr, but mae, corr, .*: set table\.metrics"):
-        outputs.sheet(declared(metrics={"mosi": {"mae": "mae", "happy/corr": ""}}))
+        outputs.sheet(declare_table(metrics={"mosi": {"mae": "mae", "happy/corr": ""}}))
 
 
 # The paper's side ---------------------------------------------------------------------------------------
@@ -377,7 +378,7 @@ def test_a_metric_that_was_not_measured(outputs):
 
 def test_systems_that_are_not_built_show_what_was_printed(outputs):
     """Paper 001, Table 2, MOSI: ICCN is cited from Hazarika et al. there."""
-    table = declared(
+    table = declare_table(
         {"none": Row("none", "ours", ("penalty=none",)), "iccn": Row("iccn", "ICCN", paper={"model": "ICCN"})},
         paper={"paper": "001", "table": "T2"},
         metrics={"mosi": {"mae": "mae", "acc2_pos": "acc2_pos"}},
@@ -387,46 +388,46 @@ def test_systems_that_are_not_built_show_what_was_printed(outputs):
     line = lines_of(sheet)["iccn"]
     printed = {
         r["metric"]: r["value"]
-        for r in read("results")
+        for r in read_rows("results")
         if (r["paper"], r["table"], r["dataset"], r["model"]) == ("001", "T2", "mosi", "ICCN")
     }
-    assert re.search(rf"\| \*ICCN\* +\| cited \| {printed['mae']} +\| {printed['acc2_pos']} ", markdown(sheet))
+    assert re.search(rf"\| \*ICCN\* +\| cited \| {printed['mae']} +\| {printed['acc2_pos']} ", render_markdown(sheet))
     assert line.contrast is None
-    assert any("cited there from Hazarika et al. (2020): ICCN" in said for said in caption(sheet))
-    assert "\\textit{ICCN}" in latex(sheet)
-    assert 'class="cited"' in page(sheet)
+    assert any("cited there from Hazarika et al. (2020): ICCN" in said for said in render_caption(sheet))
+    assert "\\textit{ICCN}" in render_latex(sheet)
+    assert 'class="cited"' in render_page(sheet)
 
 
 def test_doubtful_values_have_footnotes(outputs):
     """A MAE of paper 000 with a flag of its own; a row of 003's supplement all of whose values are flagged has it on its name."""
     f = Row("f", "+ f", ("penalty=f",), paper={"model": "EF-LSTM", "penalty_or_variant": "f"}, note="a note of the row")
     outputs.fill({"none": NONE, "kl": BETTER, "f": BETTER})
-    sheet = outputs.sheet(declared(rows(f=f)))
+    sheet = outputs.sheet(declare_table(rows(f=f)))
     line = lines_of(sheet)["f"]
     assert (line.marks, line.entries["mae"].marks, line.entries["acc2_pos"].marks) == ((1,), (2,), ())
     assert sheet.footnotes[0] == "a note of the row"
     assert sheet.footnotes[1].startswith("text sec. 5.1 says")
-    text = markdown(sheet)
+    text = render_markdown(sheet)
     assert re.search(r"\| \+ f \[1\]", text)
     assert re.search(r"1\.02 \(−0\.430\) \[2\]", text)
     assert "[2] text sec. 5.1" in text
-    assert "$^{2}$text sec. 5.1" in latex(sheet)
+    assert "$^{2}$text sec. 5.1" in render_latex(sheet)
 
 
 def test_a_flag_of_all_values_of_a_row_is_on_its_name(outputs):
     """Paper 002, Table 2: every cell of the MFN row is flagged for its likeness to paper 000, with one text."""
     mfn = Row("mfn", "MFN", paper={"model": "MFN", "penalty_or_variant": "none"})
-    table = declared({"none": Row("none", "ours", ("penalty=none",)), "mfn": mfn}, paper={"paper": "002", "table": "T2"})
+    table = declare_table({"none": Row("none", "ours", ("penalty=none",)), "mfn": mfn}, paper={"paper": "002", "table": "T2"})
     line = lines_of(outputs.sheet(table))["mfn"]
     assert line.marks == (1,)
     assert all(entry.marks == () for entry in line.entries.values())
-    assert re.search(r"\| \*MFN\* \[1\] +\| cited \| 1\.01 +\| 76\.6 ", markdown(outputs.sheet(table)))
+    assert re.search(r"\| \*MFN\* \[1\] +\| cited \| 1\.01 +\| 76\.6 ", render_markdown(outputs.sheet(table)))
 
 
 def test_significance_that_the_paper_claims_is_marked(outputs):
     """Paper 000, Table 1 underlines the MAE of KL on MOSEI, .70."""
     outputs.fill({"none": NONE, "kl": BETTER})
-    text = markdown(outputs.sheet(declared(data={"synthetic": "mosei"})))
+    text = render_markdown(outputs.sheet(declare_table(data={"synthetic": "mosei"})))
     assert "0.70† (−0.110)" in text
     assert "†: significant, says the paper." in text
 
@@ -441,39 +442,49 @@ def test_significance_that_the_paper_claims_is_marked(outputs):
 )
 def test_keys_that_match_nothing(outputs, paper, message):
     with pytest.raises(ValueError, match=message):
-        outputs.sheet(declared({"none": Row("none", "x", ("penalty=none",), paper=paper)}))
+        outputs.sheet(declare_table({"none": Row("none", "x", ("penalty=none",), paper=paper)}))
 
 
 def test_columns_of_data_that_are_not_declared():
     """One set of columns for all stands for any data; of several, nobody knows which."""
-    same = declared(data={"synthetic": "mosi", "synthetic_mosei": "mosei"})
-    stands_for, columns = columns_of(same, "gaussian")
+    same = declare_table(data={"synthetic": "mosi", "synthetic_mosei": "mosei"})
+    stands_for, columns = find_columns(same, "gaussian")
     assert (stands_for, [(c.metric, c.printed) for c in columns]) == ("gaussian", [("mae", ""), ("acc2_pos", "")])
-    assert [c.printed for c in columns_of(same, "mosei")[1]] == ["mae", "acc2"]
-    other = declared(metrics={"mosi": METRICS, "pom": {"mae": "mae"}})
+    assert [c.printed for c in find_columns(same, "mosei")[1]] == ["mae", "acc2"]
+    other = declare_table(metrics={"mosi": METRICS, "pom": {"mae": "mae"}})
     with pytest.raises(ValueError, match=r"declared for mosi, pom and differ, so those of data=gaussian are not known"):
-        columns_of(other, "gaussian")
+        find_columns(other, "gaussian")
 
 
 def test_a_row_that_exists_for_other_data_is_left_out(outputs):
     only = Row("pom", "for POM", ("penalty=f",), only=("pom",), paper={"model": "nowhere"})
     outputs.fill({"none": NONE, "kl": BETTER})
-    assert list(lines_of(outputs.sheet(declared(rows(pom=only))))) == ["none", "kl"]
+    assert list(lines_of(outputs.sheet(declare_table(rows(pom=only))))) == ["none", "kl"]
 
 
 # Words --------------------------------------------------------------------------------------------------
 
 
 def test_numbers_read_as_they_should():
-    assert [number(-0.5, 1), number(-0.04, 1), number(float("nan"), 3), number(12.345, 2)] == ["−0.5", "0.0", "–", "12.35"]
-    assert [signed(0.5, 1), signed(-0.5, 1), signed(0.01, 1), signed(float("nan"), 1)] == ["+0.5", "−0.5", "0.0", "–"]
-    assert interval((-1.0, 0.5), 1) == "[−1.0, +0.5]"
-    assert interval((float("nan"), float("nan")), 1) == "–"
-    assert [chance(0.0312), chance(1.08e-5)] == ["0.031", "1.1e-05"]
-    assert ranges([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
+    assert [format_number(-0.5, 1), format_number(-0.04, 1), format_number(float("nan"), 3), format_number(12.345, 2)] == [
+        "−0.5",
+        "0.0",
+        "–",
+        "12.35",
+    ]
+    assert [format_signed(0.5, 1), format_signed(-0.5, 1), format_signed(0.01, 1), format_signed(float("nan"), 1)] == [
+        "+0.5",
+        "−0.5",
+        "0.0",
+        "–",
+    ]
+    assert format_interval((-1.0, 0.5), 1) == "[−1.0, +0.5]"
+    assert format_interval((float("nan"), float("nan")), 1) == "–"
+    assert [format_p(0.0312), format_p(1.08e-5)] == ["0.031", "1.1e-05"]
+    assert format_ranges([0, 1, 2, 5, 7, 8]) == "0 to 2, 5, 7, 8"
     names = ("mae", "acc2_pos", "acc7_unclipped", "happy/f1_nonneg", "voice_pleasant/corr", "accuracy")
     words = ["MAE", "Acc-2 (pos)", "Acc-7 (unclipped)", "happy F1 (nonneg)", "voice pleasant Corr", "Accuracy"]
-    assert [heading(n) for n in names] == words
+    assert [format_heading(n) for n in names] == words
 
 
 @pytest.mark.parametrize("name", [name for name in ALL_METRICS if name != "accuracy"])
@@ -482,7 +493,7 @@ def test_whatever_the_metric_the_better_row_is_bold_and_starred(outputs, name):
     direction from the spelling of a name made the worse of two rmse bold and starred the better one."""
     rng, sizes = np.random.default_rng(0), {"none": 4.0, "kl": 0.3}
     outputs.fill({row: [size * rng.normal(size=len(LABEL)) for _ in range(SEEDS)] for row, size in sizes.items()})
-    table = replace(declared(metrics={"mosi": {name: ""}}), primary={"mosi": name})
+    table = replace(declare_table(metrics={"mosi": {name: ""}}), primary={"mosi": name})
     lines = lines_of(outputs.sheet(table))
     assert [row for row, line in lines.items() if line.entries[name].best] == ["kl"]
     assert lines["kl"].contrast.star
@@ -496,11 +507,11 @@ def test_a_metric_is_one_entry(outputs, monkeypatch, better):
     worst = Metric(heading="Worst", convention="the largest error", better=better, whole=lambda p, y: sign * np.abs(p - y).max())
     monkeypatch.setitem(ALL_METRICS, "worst", worst)
     outputs.fill({"none": NONE, "kl": BETTER})
-    sheet = outputs.sheet(replace(declared(metrics={"mosi": {"worst": ""}}), primary={"mosi": "worst"}))
+    sheet = outputs.sheet(replace(declare_table(metrics={"mosi": {"worst": ""}}), primary={"mosi": "worst"}))
     lines = lines_of(sheet)
     assert lines["kl"].entries["worst"].best
     assert lines["kl"].contrast.star
-    assert "Worst is worst: the largest error" in markdown(sheet)
+    assert "Worst is worst: the largest error" in render_markdown(sheet)
 
 
 # Formats ------------------------------------------------------------------------------------------------
@@ -532,7 +543,7 @@ class Balanced(HTMLParser):
 def test_the_page_draws_every_seed_and_loads_nothing(outputs):
     """2 rows × 2 metrics × 10 seeds, and one dot in the legend."""
     outputs.fill({"none": NONE, "kl": BETTER})
-    text = page(outputs.sheet(declared(rows(x=Row("x", "<b>&", ("penalty=f",))), notes="a < b")))
+    text = render_page(outputs.sheet(declare_table(rows(x=Row("x", "<b>&", ("penalty=f",))), notes="a < b")))
     parser = Balanced()
     parser.feed(text.removeprefix("<!doctype html>"))
     assert parser.open == []
@@ -549,8 +560,8 @@ def test_the_page_draws_every_seed_and_loads_nothing(outputs):
 def test_an_axis_holds_our_values_and_what_is_printed_near_by(outputs):
     """MAE from .50 to .89; the paper's 1.00 is nearer than these are apart, its 76.1 % is not near 100 %."""
     outputs.fill({"none": NONE, "kl": BETTER})
-    block = outputs.sheet(declared()).blocks[0]
-    mae, acc = (axis_of(block, column) for column in block.columns)
+    block = outputs.sheet(declare_table()).blocks[0]
+    mae, acc = (find_axis(block, column) for column in block.columns)
     assert mae.low == pytest.approx(0.50 - 0.05 * 0.50)
     assert mae.high == pytest.approx(1.00 + 0.05 * 0.50)
     assert (acc.beyond(76.1), acc.beyond(100.0), acc.beyond(101.0 + acc.high)) == ("left", "", "right")
@@ -559,7 +570,7 @@ def test_an_axis_holds_our_values_and_what_is_printed_near_by(outputs):
 
 def test_latex_has_whole_rows_and_escapes(outputs):
     outputs.fill({"none": NONE, "kl": BETTER})
-    text = latex(outputs.sheet(declared(rows(x=Row("x", "50 % & L_λ^{2}~#", ("penalty=f",))), notes="α → ∞")))
+    text = render_latex(outputs.sheet(declare_table(rows(x=Row("x", "50 % & L_λ^{2}~#", ("penalty=f",))), notes="α → ∞")))
     assert r"50 \% \& L\_$\lambda$\textasciicircum{}\{2\}\textasciitilde{}\#" in text
     assert r"$\alpha$ $\rightarrow$ $\infty$" in text
     assert re.sub(r"\\[{}]", "", text).count("{") == re.sub(r"\\[{}]", "", text).count("}")
@@ -574,17 +585,17 @@ def test_latex_has_whole_rows_and_escapes(outputs):
 
 def test_latex_can_set_whatever_a_table_may_say():
     """Labels and notes of every experiment, and of the reference."""
-    said = "".join(row["note"] + row["provenance"] + row["value"] for row in read("results"))
+    said = "".join(row["note"] + row["provenance"] + row["value"] for row in read_rows("results"))
     said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "configs" / "experiment").rglob("*.yaml"))
     said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mdm" / "tables").glob("*.py") if path.stem != "latex")
-    left = {character for character in escaped(said) if ord(character) > 0xFF}
+    left = {character for character in escape_latex(said) if ord(character) > 0xFF}
     assert left == set()
 
 
 def test_csv_has_every_digit(outputs, tmp_path):
     outputs.fill({"none": NONE, "kl": BETTER[:9]})
-    sheet = outputs.sheet(declared())
-    found = {(row["row"], row["metric"]): row for row in long_rows(sheet)}
+    sheet = outputs.sheet(declare_table())
+    found = {(row["row"], row["metric"]): row for row in build_cell_rows(sheet)}
     kl = found["kl", "mae"]
     assert kl["mean"] == np.mean(
         [records.read_record(outputs.place(["data=synthetic", "penalty=kl", f"seed={s}"])[0])["test"]["mae"] for s in range(9)]
@@ -597,7 +608,7 @@ def test_csv_has_every_digit(outputs, tmp_path):
     assert found["none", "mae"]["baseline"] == ""
     assert found["none", "acc2_pos"]["unit"] == "percent"
 
-    of_seeds = seed_rows(sheet, tmp_path)
+    of_seeds = build_seed_rows(sheet, tmp_path)
     assert [(r["row"], r["seed"], r["state"]) for r in of_seeds][-2:] == [("kl", 8, "finished"), ("kl", 9, "missing")]
     assert of_seeds[3]["folder"] == "t/synthetic/none/seed=3"
     assert of_seeds[3]["test/mae"] == pytest.approx(0.83)
@@ -607,14 +618,14 @@ def test_csv_has_every_digit(outputs, tmp_path):
 
 def test_markdown_tables_are_whole(outputs):
     outputs.fill({"none": NONE, "kl": BETTER})
-    text = markdown(outputs.sheet(declared(rows(x=Row("x", "a|b*", ("penalty=f",))))))
+    text = render_markdown(outputs.sheet(declare_table(rows(x=Row("x", "a|b*", ("penalty=f",))))))
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(line) for line in table.splitlines()}) == 1
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert "**0.590 ± 0.061** ★" in text
     assert r"| a\|b\* " in text
     assert "synthetic is SYNTHETIC and stands in for CMU-MOSI: its numbers say nothing about people" in text
-    assert "The paper does not say what becomes of zeros in its acc2." in text
+    assert "The paper does not say how it counts zeros in its acc2." in text
 
 
 # The command ---------------------------------------------------------------------------------------------
@@ -631,11 +642,11 @@ def swept(tmp_path):
     outputs = Outputs(root)
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", ["experiment=mdm/table1"])
-        for cell in cells(table_of(cfg), [f"paths.outputs={root}", *EXPERIMENT]):
+        for cell in list_cells(parse_table(cfg), [f"paths.outputs={root}", *EXPERIMENT]):
             composed = compose("train", cell.runs()[0])
             folder = record_folder(composed, cell.runs()[0]).parent
             for seed in cell.seeds:
-                made = outputs.write(cell.row, seed, 0.5 + 0.1 * seed, config={**plain(composed, resolve=False), "seed": seed})
+                made = outputs.write(cell.row, seed, 0.5 + 0.1 * seed, config={**to_plain(composed, resolve=False), "seed": seed})
                 (folder / f"seed={seed}").parent.mkdir(parents=True, exist_ok=True)
                 made.rename(folder / f"seed={seed}")
     return root
@@ -665,9 +676,7 @@ def test_the_command_line_says_which_test_stars(swept, capsys):
     assert "n=3, 3 of them equal, cannot reach .05 in a family of" in printed  # made of the same errors
     with pytest.raises(ValueError, match=r"table\.test .*crossed, wilcoxon, sign_flip or mann_whitney.*welch"):
         main([*arguments, "table.test=welch"])
-    with pytest.raises(
-        ValueError, match=r"only data, seed, model and penalty choose among them, but table\.test=wilcoxon,crossed came"
-    ):
+    with pytest.raises(ValueError, match=r"only data, seed, model and penalty choose among them, got table\.test=wilcoxon,crossed"):
         main([*arguments, "table.test=wilcoxon,crossed"])
 
 
@@ -685,7 +694,7 @@ def test_the_command_refuses_records_of_other_settings(swept, capsys):
 
 
 def test_what_the_script_does_not_know(capsys):
-    with pytest.raises(ValueError, match="mixed is true or false, but mixed=maybe came"):
+    with pytest.raises(ValueError, match="mixed is true or false, got mixed=maybe"):
         main(["experiment=mdm/table1", "mixed=maybe"])
     with pytest.raises(ValueError, match="single has no table"):
         main([])

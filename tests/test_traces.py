@@ -83,7 +83,5 @@ def test_the_study_of_a_run_and_of_an_experiment(config, tmp_path, capsys):
         assert {path.name for path in place.iterdir()} == {"figure.pdf", "figure.png", "lowest.csv", "summary.md"}
         assert "| own terms | 1 |" in capsys.readouterr().out
         assert set(pd.read_csv(place / "lowest.csv").loss) == {"task, train", "valid/mae", "own terms", "penalty own"}
-    with pytest.raises(
-        ValueError, match=r"Finished runs are studied, but of mmim/figure2 none has finished; run `mdm train -m experiment"
-    ):
+    with pytest.raises(ValueError, match=r"A study needs finished runs, but mmim/figure2 has none; run `mdm train -m experiment"):
         main(["experiment=mmim/figure2", "trainer.max_epochs=3", outputs])

@@ -14,7 +14,7 @@ from mdm.data.synthetic import synthetic
 from mdm.runs import records
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
-from mdm.runs.trained import ids
+from mdm.runs.trained import look_up_ids
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"train": 96, "valid": 32, "test": 40}
@@ -76,13 +76,13 @@ def test_new_segments_from_words_and_frames(trained_folder):
 
 
 def test_words_that_the_run_does_not_know():
-    assert ids(["a", "zebra"], ["<pad>", "<unk>", "a"]) == [2, UNKNOWN]
+    assert look_up_ids(["a", "zebra"], ["<pad>", "<unk>", "a"]) == [2, UNKNOWN]
 
 
 def test_the_runs_own_data_are_read_by_folds(trained_folder):
     trained = mdm.load(trained_folder)
     with pytest.raises(ValueError, match=r"a run's own data are read fold by fold; use batches\(fold\)"):
-        trained.predict(trained.splits.segments)
+        trained.predict(trained.data)
 
 
 def test_every_modality_of_every_segment_is_given(trained_folder):

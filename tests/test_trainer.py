@@ -20,11 +20,11 @@ from mdm.runs import precision, records
 from mdm.runs.build import build_learner, build_splits
 from mdm.runs.config import check
 from mdm.runs.naming import record_folder
-from mdm.runs.options import Trainer, read_options, reasons_for_debug
+from mdm.runs.options import TrainerOptions, list_debug_reasons, read_options
 from mdm.runs.protocol import run
 from mdm.runs.trainer import build_trainer
 from mdm.seeds import derive
-from mdm.tables.gather import look
+from mdm.tables.gather import read_run
 from mdm.training.schedules import Progress
 
 STILL = ("model.backbone.dropout=0",)
@@ -57,13 +57,13 @@ def test_what_the_protocol_owns_is_refused_with_a_reason(config, option):
         check(config(f"+trainer.{option}=1"))
     with pytest.raises(HydraException) as hydras:
         config(f"trainer.{option}=1")
-    assert boundary.explained(hydras.value) == str(said.value)
+    assert boundary.explain_error(hydras.value) == str(said.value)
 
 
 def test_owned_options_are_lightnings_own():
     known = set(inspect.signature(pl.Trainer.__init__).parameters)
     assert set(OWNED) <= known
-    left = known - set(OWNED) - {field.name for field in fields(Trainer)} - {"self", "enable_autolog_hparams"}
+    left = known - set(OWNED) - {field.name for field in fields(TrainerOptions)} - {"self", "enable_autolog_hparams"}
     assert not left, "every option of Lightning's Trainer is passed on or refused"
 
 
@@ -83,15 +83,15 @@ def test_owned_options_are_lightnings_own():
             "trainer.limit_val_batches=1.5",
             "trainer.limit_val_batches must be a whole number of at least 1 or a finite",
         ),
-        ("trainer.max_time=12", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but 12 came"),
-        ("trainer.max_time=1h", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but '1h' came"),
+        ("trainer.max_time=12", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got 12"),
+        ("trainer.max_time=1h", "trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got '1h'"),
         ("trainer.profiler=fast", "trainer.profiler must be simple, advanced or pytorch or null, but is 'fast'"),
         ("trainer.detect_anomaly=1", "trainer.detect_anomaly must be true or false, but is 1"),
         ("trainer.deterministic=2", "trainer.deterministic must be true or false or warn, but is 2"),
         ("trainer.benchmark=x", "trainer.benchmark must be true or false, but is 'x'"),
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be a whole number of at least 1, but is 0"),
         ("trainer.precision=16-true", "trainer.precision must be 32-true, 64-true, bf16-true, 16-mixed or bf16-mixed, but is"),
-        ("+trainer.fast_dev_runs=true", "trainer has no key fast_dev_runs, but trainer.fast_dev_runs came"),
+        ("+trainer.fast_dev_runs=true", "trainer has no key fast_dev_runs, got trainer.fast_dev_runs"),
         ("name=debug/x", "name=debug/x would be filed among debug runs, which are no results; choose another name."),
         (
             "+callbacks.callbacks.x={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: valid/mae}",
@@ -104,7 +104,7 @@ def test_owned_options_are_lightnings_own():
         ),
         (
             "+callbacks.callbacks.x={_target_: pytorch_lightning.callbacks.DeviceStatsMonitor, cpu: true}",
-            "has no key cpu, but callbacks.callbacks.x.cpu came",
+            "has no key cpu, got callbacks.callbacks.x.cpu",
         ),
     ],
 )
@@ -120,7 +120,7 @@ def test_a_share_of_less_than_one_batch_is_refused_before_anything_is_written(co
 
 
 def test_precisions_that_a_device_lacks_are_refused(monkeypatch):
-    monkeypatch.setattr(precision, "bf16_on_cpu", lambda: False)
+    monkeypatch.setattr(precision, "has_bf16_on_cpu", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("bf16-mixed", "bf16-true"):
         with pytest.raises(ValueError, match=f"trainer.precision={name} needs a GPU or a processor with AVX-512"):
@@ -141,10 +141,10 @@ def test_a_debug_run_is_no_result(config, words, tmp_path):
     record = run(cfg, [words])
     folder = record_folder(cfg, [words])
     assert folder.is_relative_to(tmp_path / "outputs" / "debug" / "single")
-    assert record["debug"] == reasons_for_debug(cfg.trainer)
+    assert record["debug"] == list_debug_reasons(cfg.trainer)
     assert record["selected"]["epochs"] == (1 if "fast_dev_run" in words else 2)
     with pytest.raises(ValueError, match=r"Results are counted, but .* is of a debug run \(trainer\..*\); train it without\."):
-        look(folder, 0, {}, {})
+        read_run(folder, 0, {}, {})
     with pytest.raises(ValueError, match="holds no result but 1 debug runs; train without"):
         records.read_records(tmp_path)
     result = run(config())
@@ -277,7 +277,7 @@ def test_a_profile_lies_in_the_folder_of_the_run(config, name):
 @pytest.mark.parametrize("model", ["lmf", "selfmm", "magbert"])
 def test_a_run_of_another_precision_is_read_back_as_it_was_tested(config, weights_of, model):
     """Its weights are saved as they were trained, and read in single precision: by the test, and by whoever loads the record."""
-    if weights_of == "bf16-true" and not precision.bf16_on_cpu():
+    if weights_of == "bf16-true" and not precision.has_bf16_on_cpu():
         pytest.skip("this processor lacks bfloat16")
     cfg = config(f"model={model}", "penalty=kl", f"trainer.precision={weights_of}", "trainer.max_epochs=1")
     run(cfg)

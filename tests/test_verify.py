@@ -115,7 +115,7 @@ def test_a_writer_that_lives_left_nothing(tree, capsys):
 
 
 def test_a_folder_that_is_none(tmp_path):
-    with pytest.raises(ValueError, match=r"Folders are verified, but .*nothing is none; name folders"):
+    with pytest.raises(ValueError, match=r"mdm verify reads folders, but .*nothing is not one; name folders"):
         main([str(tmp_path / "nothing")])
 
 

@@ -75,7 +75,7 @@ def pretrained_encoder(feature: Feature, family: str, path: str, pooler: bool) -
     try:
         kind = AutoConfig.from_pretrained(path, trust_remote_code=False).model_type
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        with without_report():
+        with silence_report():
             model, info = load(path, **options) if kind == family else (None, {})
     except (OSError, ValueError, SafetensorError) as error:
         cause = str(error).partition("\n")[0]
@@ -117,7 +117,7 @@ def pretrained_encoder(feature: Feature, family: str, path: str, pooler: bool) -
 
 
 @contextmanager
-def without_report() -> Iterator[None]:
+def silence_report() -> Iterator[None]:
     """Load without the library's progress bar and its table of keys; what is wrong with keys is an error here, said once."""
     from transformers.utils import logging as library
 
@@ -135,7 +135,7 @@ def without_report() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def folder_of(name: str) -> str:
+def find_folder(name: str) -> str:
     """``minilm`` → the folder of the installed package's weights; every other name is what transformers will look for.
 
     Raises ValueError if the package is not installed.

@@ -20,7 +20,7 @@ from mdm.types import DataSpec, Feature, Sequence
 class Steps(nn.Module):
     """The steps of one modality as vectors: given vectors as they are, tokens through a trainable embedding.
 
-    Words that the training fold has not share the embedding of the unknown word. ``dim`` is the width that comes out.
+    Words outside the training fold share the embedding of the unknown word. ``dim`` is the output width.
     """
 
     known: Tensor
@@ -120,7 +120,7 @@ class PooledEncoder(nn.Module):
 Number = TypeVar("Number", int, float)
 
 
-def each(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
+def expand_option(option: str, value: Number | Mapping[str, Number], names: tuple[str, ...]) -> dict[str, Number]:
     """An option that is a number for all names, or a mapping that has each of them; in the order of the names.
 
     Raises ValueError if the mapping has others.
@@ -135,7 +135,7 @@ def each(option: str, value: Number | Mapping[str, Number], names: tuple[str, ..
 
 
 def regressor(dim: int, spec: DataSpec) -> nn.Linear:
-    """The last linear map to the targets; its bias starts at the training mean of the labels, or where `DataSpec.head_start` says.
+    """The last linear map to the targets; its bias starts at the training mean of the labels, or with head_start=random as drawn.
 
     Published code starts near 0, which is the mean of labels in [-3, 3]; labels in other ranges would otherwise
     spend their first epochs on the offset.

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mdm.backbones.base import Backbone, require
+from mdm.backbones.base import Backbone, require_modalities
 from mdm.backbones.layers import masked_mean, regressor
-from mdm.backbones.text import Pieces, TextEncoder, frames_of_pieces, replaced
+from mdm.backbones.text import Pieces, TextEncoder, frames_of_pieces, replace_output
 from mdm.hints import Count, Share
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -61,7 +61,7 @@ class MAG(Backbone):
         gelu: str = "exact",
     ):
         super().__init__()
-        others = nonverbal(spec, "MAG")
+        others = find_nonverbal(spec, "MAG")
         if others and not spec.aligned:
             raise ValueError(
                 "MAG gives each word its own frames, so it needs word-aligned data, but these are unaligned; use aligned data, or "
@@ -84,7 +84,7 @@ class MAG(Backbone):
         self.unimodal_dims = dict.fromkeys(spec.modalities, dim)
         self.gate = Gate(dim, {m: feature.dim for m, feature in others.items()}, beta, gate_dropout, activation)
         if z == "pooler" and family == "xlnet":
-            self.pooler = nn.Sequential(small(nn.Linear(dim, dim)), nn.Tanh())
+            self.pooler = nn.Sequential(shrink_layer(nn.Linear(dim, dim)), nn.Tanh())
         self.head = nn.Sequential(nn.Dropout(dropout), small_regressor(dim, spec))
 
     def encode(self, batch: Batch) -> Encoded:
@@ -106,7 +106,7 @@ class MAG(Backbone):
             e = self.gate(e, frames)
             return e.transpose(0, 1) if self.text.family == "xlnet" else e
 
-        with replaced(self._place(), shift):
+        with replace_output(self._place(), shift):
             output = self.text(pieces)
         z = self.text.summary(output.last_hidden_state)
         if self.z == "pooler":
@@ -142,8 +142,8 @@ class Gate(nn.Module):
                 f"beta={beta} came; set model.backbone.*."
             )
         self.beta = beta
-        self.gates = nn.ModuleDict({m: small(nn.Linear(d + dim, dim)) for m, d in feature_dims.items()})
-        self.project = nn.ModuleDict({m: small(nn.Linear(d, dim)) for m, d in feature_dims.items()})
+        self.gates = nn.ModuleDict({m: shrink_layer(nn.Linear(d + dim, dim)) for m, d in feature_dims.items()})
+        self.project = nn.ModuleDict({m: shrink_layer(nn.Linear(d, dim)) for m, d in feature_dims.items()})
         self.activation = ACTIVATIONS[activation]()
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
@@ -164,9 +164,9 @@ class Gate(nn.Module):
         return self.dropout(self.norm(moved))
 
 
-def nonverbal(spec: DataSpec, model: str) -> dict[str, Feature]:
+def find_nonverbal(spec: DataSpec, model: str) -> dict[str, Feature]:
     """The modalities beside language; ValueError unless there is language and they are vectors."""
-    require(spec, ("language",), model)
+    require_modalities(spec, ("language",), model)
     others = {m: feature for m, feature in spec.features.items() if m != "language"}
     tokens = [m for m, feature in others.items() if feature.tokens]
     if tokens:
@@ -189,7 +189,7 @@ def summands(gate: Gate, encoded: Encoded, before: Float[Tensor, "batch pieces d
     return unimodal
 
 
-def small(layer: nn.Linear) -> nn.Linear:
+def shrink_layer(layer: nn.Linear) -> nn.Linear:
     """As the layers of the transformers around it begin: weights normal with standard deviation 0.02, biases 0."""
     nn.init.normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
@@ -200,7 +200,7 @@ def small_regressor(dim: int, spec: DataSpec) -> nn.Linear:
     """A `regressor` that begins as the layers of the transformer around it: its bias at 0, or at the label mean."""
     layer = regressor(dim, spec)
     start = layer.bias.detach().clone()
-    small(layer)
+    shrink_layer(layer)
     if spec.head_start == "label_mean":
         with torch.no_grad():
             layer.bias.copy_(start)

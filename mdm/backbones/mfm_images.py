@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import Number, at_last_step, each, real_steps_first, regressor
-from mdm.backbones.mfm import choose, codes_to_prior, factor
+from mdm.backbones.layers import Number, at_last_step, expand_option, real_steps_first, regressor
+from mdm.backbones.mfm import check_choice, codes_to_prior, factor
 from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
@@ -80,13 +80,15 @@ class MFMImages(Backbone):
         prior: str = "closed",
     ):
         super().__init__()
-        choose("variant", variant, ("mfm", "mm"))
-        choose("kernel_scale", kernel_scale, ("official", "corrected", "multi"))
-        choose("mmd", mmd, ("joint", "per_factor"))
-        choose("prior", prior, ("closed", "sampled"))
+        check_choice("variant", variant, ("mfm", "mm"))
+        check_choice("kernel_scale", kernel_scale, ("official", "corrected", "multi"))
+        check_choice("mmd", mmd, ("joint", "per_factor"))
+        check_choice("prior", prior, ("closed", "sampled"))
         self.shapes = shapes_of(spec, images, len(channels))
-        z_widths, f_widths = (each(option, of_data(n, spec), spec.modalities) for option, n in (("z_m", z_m), ("f_m", f_m)))
-        self.weights = each("reconstruction_weight", of_data(reconstruction_weight, spec), spec.modalities)
+        z_widths, f_widths = (
+            expand_option(option, select_modalities(n, spec), spec.modalities) for option, n in (("z_m", z_m), ("f_m", f_m))
+        )
+        self.weights = expand_option("reconstruction_weight", select_modalities(reconstruction_weight, spec), spec.modalities)
         widths = {
             "hidden": hidden,
             "z_y": z_y,
@@ -103,14 +105,14 @@ class MFMImages(Backbone):
 
         # What both variants have comes first, so that runs of one seed begin with the same weights.
         self.states = nn.ModuleDict({m: encoder(shape, channels, hidden, normalised=True) for m, shape in self.shapes.items()})
-        self.code = started(nn.Linear(hidden * len(self.shapes), z_y))
-        self.factors = nn.ModuleDict({"y": started(factor(z_y, f_y, y_dropout))})
-        before = started(nn.Linear(f_y, f_y))
+        self.code = initialise(nn.Linear(hidden * len(self.shapes), z_y))
+        self.factors = nn.ModuleDict({"y": initialise(factor(z_y, f_y, y_dropout))})
+        before = initialise(nn.Linear(f_y, f_y))
         self.head = nn.Sequential(before, nn.ReLU(), nn.Dropout(head_dropout), regressor(f_y, spec))
         own = self.shapes if variant == "mfm" else {}
         self.encoders = nn.ModuleDict({m: encoder(shape, channels, hidden, normalised=False) for m, shape in own.items()})
-        self.codes = nn.ModuleDict({m: started(nn.Linear(hidden, z_widths[m])) for m in own})
-        self.factors.update({m: started(factor(z_widths[m], f_widths[m], m_dropout)) for m in own})
+        self.codes = nn.ModuleDict({m: initialise(nn.Linear(hidden, z_widths[m])) for m in own})
+        self.factors.update({m: initialise(factor(z_widths[m], f_widths[m], m_dropout)) for m in own})
         self.decoders = nn.ModuleDict({m: decoder(f_y + f_widths[m], shape, channels, hidden) for m, shape in own.items()})
         self.z_dim = f_y
         self.unimodal_dims = dict.fromkeys(self.shapes, hidden)
@@ -157,7 +159,7 @@ class MFMImages(Backbone):
         return terms if distance is None else terms | {"prior": self.prior_weight * distance}
 
 
-def of_data(value: Number | Mapping[str, Number], spec: DataSpec) -> Number | Mapping[str, Number]:
+def select_modalities(value: Number | Mapping[str, Number], spec: DataSpec) -> Number | Mapping[str, Number]:
     """Of numbers by modality those of the data's: UM is told of images that it does not read."""
     return {m: n for m, n in value.items() if m in spec.features} if isinstance(value, Mapping) else value
 
@@ -214,7 +216,7 @@ def encoder(shape: Shape, channels: Listed[int], hidden: int, normalised: bool) 
         norm = [nn.GroupNorm(math.gcd(GROUPS, after), after)] if normalised else []
         layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), *norm, nn.ReLU()]
     height, width = sides(shape, len(channels))[-1]
-    return started(nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * height * width, hidden), nn.ReLU()))
+    return initialise(nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * height * width, hidden), nn.ReLU()))
 
 
 def decoder(width: int, shape: Shape, channels: Listed[int], hidden: int) -> nn.Sequential:
@@ -230,10 +232,10 @@ def decoder(width: int, shape: Shape, channels: Listed[int], hidden: int) -> nn.
     for (before, after), (high, wide) in zip(pairwise((*reversed(channels), shape[0])), reversed(larger), strict=True):
         odd = (high % 2, wide % 2)  # what halving rounded down
         layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, output_padding=odd), nn.LeakyReLU(0.2)]
-    return started(nn.Sequential(*layers[:-1], nn.Sigmoid()))
+    return initialise(nn.Sequential(*layers[:-1], nn.Sigmoid()))
 
 
-def started(network: Network) -> Network:
+def initialise(network: Network) -> Network:
     """The network, its convolutions and layers drawn for ReLUs (He et al., 2015).
 
     Six and more of them lie between an image and its label, and by torch's default next to no signal would arrive there. Codes

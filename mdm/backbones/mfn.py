@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mdm.backbones.base import Backbone
-from mdm.backbones.ef_lstm import side_by_side
-from mdm.backbones.layers import Steps, at_last_step, each, real_steps_first, regressor
+from mdm.backbones.base import Backbone, require_equal_padding
+from mdm.backbones.ef_lstm import concatenate_steps
+from mdm.backbones.layers import Steps, at_last_step, expand_option, real_steps_first, regressor
 from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -66,7 +66,8 @@ class MFN(Backbone):
                 "MFN compares the modalities step by step, so it needs word-aligned data, but these are unaligned; use aligned "
                 "data, or a model that pools each modality (lmf, tfn)."
             )
-        units = each("hidden", hidden, spec.modalities)
+        require_equal_padding(spec, "MFN")
+        units = expand_option("hidden", hidden, spec.modalities)
         widths = {"memory": memory, "attention": attention, "proposal": proposal, "retain": retain, "update": update, "head": head}
         small = {name: n for name, n in (widths | {f"hidden.{m}": n for m, n in units.items()}).items() if n < 1}
         if small:
@@ -94,7 +95,7 @@ class MFN(Backbone):
 
     def fuse(self, encoded: Encoded) -> Fusion:
         unimodal = {m: encoded[m]["state"] for m in self.lstms}
-        memory = self.memory(side_by_side([encoded[m]["cells"] for m in self.lstms]))
+        memory = self.memory(concatenate_steps([encoded[m]["cells"] for m in self.lstms]))
         z = torch.cat([*unimodal.values(), memory], dim=1)
         return Fusion(self.head(z), z, unimodal)
 

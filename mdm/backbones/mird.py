@@ -18,9 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import last_state, masked_mean, real_steps_first, regressor
-from mdm.backbones.mag import nonverbal
+from mdm.backbones.mag import find_nonverbal
 from mdm.backbones.text import Pieces, TextEncoder
-from mdm.backbones.wsabert import Injection, check_pooling, read
+from mdm.backbones.wsabert import Injection, check_pooling, read_pieces
 from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
@@ -81,7 +81,7 @@ class MIRD(Backbone):
         text_padding: str = "masked",
     ):
         super().__init__()
-        others = nonverbal(spec, "MIRD")
+        others = find_nonverbal(spec, "MIRD")
         check_pooling(pooling)
         for option, value, values in (
             ("shared_init", shared_init, ("pretrained", "random")),
@@ -143,7 +143,7 @@ class MIRD(Backbone):
     def fuse(self, encoded: Encoded) -> Fusion:
         pieces = Pieces.of(encoded["language"])
         frames = {m: parts["frames"] for m, parts in encoded.items() if m != "language"}
-        shared = self.to_shared(read(self.text, self.injection, pieces, frames, self.pooling)[0])
+        shared = self.to_shared(read_pieces(self.text, self.injection, pieces, frames, self.pooling)[0])
         unimodal = {m: parts["z"] for m, parts in encoded.items()}
         z = torch.cat([shared, *unimodal.values()], dim=1)
         raw = {f"raw_{m}": parts["raw"] for m, parts in encoded.items()} if self.raw_terms else {}

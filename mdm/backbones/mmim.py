@@ -48,7 +48,7 @@ class MMIM(Backbone):
     Rows that lack a modality take no part in its CPC term. Matrices begin Xavier-normal, as in the official code, but for the
     transformer's.
 
-    Raises ValueError on numbers out of range, an unknown axis, and modalities that the data have not.
+    Raises ValueError on numbers out of range, an unknown axis, and modalities that the data lack.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class MMIM(Backbone):
         terms = {}
         for m, predict in self.cpc.items():
             there = batch.sequences[m].mask.any(1)
-            terms[f"cpc_{m}"] = self.alpha * contrastive(
+            terms[f"cpc_{m}"] = self.alpha * score_contrast(
                 fusion.unimodal[m][there], predict(fusion.z)[there], self.axis, self.temperature
             )
         return terms
@@ -150,7 +150,7 @@ class LastState(nn.Module):
         return self.project(last_state(self.lstm, self.steps(sequence)))
 
 
-def contrastive(
+def score_contrast(
     h: Float[Tensor, "batch d"], prediction: Float[Tensor, "batch d"], axis: str = "h", temperature: float = 1.0
 ) -> Float[Tensor, ""]:
     """−mean_i log(e^{s_ii} / Σ_j e^{s_ij}), s_ij = cos(prediction_i, h_j)/τ (paper 001, Eqs. 10–11); over s_ji with ``axis=z``.

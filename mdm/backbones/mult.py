@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import Steps, at_last_step, each, masked_mean, real_steps_first, regressor
+from mdm.backbones.layers import Steps, at_last_step, expand_option, masked_mean, real_steps_first, regressor
 from mdm.hints import Depth, Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -77,8 +77,8 @@ class MulT(Backbone):
     ):
         super().__init__()
         modalities = spec.modalities
-        kernels = each("kernel", kernel, modalities)
-        dropouts = each("attention_dropout", attention_dropout, modalities)
+        kernels = expand_option("kernel", kernel, modalities)
+        dropouts = expand_option("attention_dropout", attention_dropout, modalities)
         if len(modalities) < 2:
             raise ValueError(
                 f"MulT needs two modalities, one to read the other, but the data have only {modalities[0]}; choose data with more, "
@@ -121,10 +121,10 @@ class MulT(Backbone):
 
     def fuse(self, encoded: Encoded) -> Fusion:
         steps: dict[str, Sequence] = {m: encoded[m]["steps"] for m in self.project}
-        placed = {m: with_positions(s.values, self.positions) for m, s in steps.items()}
+        placed = {m: add_positions(s.values, self.positions) for m, s in steps.items()}
         memories = []
         for m, sources in self.sources.items():
-            read = [self.cross[f"{m}_{s}"](placed[m], placed[s], reach(steps[m], steps[s], self.future_mask)) for s in sources]
+            read = [self.cross[f"{m}_{s}"](placed[m], placed[s], find_reach(steps[m], steps[s], self.future_mask)) for s in sources]
             memories.append(self.memory[m](Sequence(torch.cat(read, dim=2), steps[m].mask), self.future_mask, self.positions))
         z = torch.cat(memories, dim=1)
         return Fusion(self.head(z), z, {m: masked_mean(s) for m, s in steps.items()})
@@ -174,7 +174,7 @@ class Reach:
     there: Float[Tensor, "batch 1 1"]
 
 
-def reach(target: Sequence, source: Sequence, future_mask: bool) -> Reach:
+def find_reach(target: Sequence, source: Sequence, future_mask: bool) -> Reach:
     """Real steps of the source; with ``future_mask`` for step i only those j ≤ i + |n − n'|. Real steps must come first."""
     allowed = source.mask[:, None, :]
     if future_mask:
@@ -187,7 +187,7 @@ def reach(target: Sequence, source: Sequence, future_mask: bool) -> Reach:
     return Reach((allowed | ~there).unsqueeze(1), there.to(source.values.dtype))
 
 
-def with_positions(values: Float[Tensor, "batch time dim"], positions: str = "all") -> Float[Tensor, "batch time dim"]:
+def add_positions(values: Float[Tensor, "batch time dim"], positions: str = "all") -> Float[Tensor, "batch time dim"]:
     """√dim·x_t + P_t for t = 1, 2, …; P_t are the sines of t·10000^(−i / (dim/2 − 1)) for i = 0 … dim/2 − 1, then their cosines.
 
     With ``positions=nonzero`` P_t is 0 where the first number of x_t is.
@@ -233,13 +233,13 @@ class Memory(nn.Module):
         self.dropout, self.layers, self.norm = nn.Dropout(dropout), layers, nn.LayerNorm(dim)
 
     def forward(self, sequence: Sequence, future_mask: bool, positions: str) -> Float[Tensor, "batch dim"]:
-        x = self.dropout(with_positions(sequence.values, positions))
+        x = self.dropout(add_positions(sequence.values, positions))
         for layer in self.layers[:-1]:
-            x = layer(x, x, reach(sequence, sequence, future_mask))
+            x = layer(x, x, find_reach(sequence, sequence, future_mask))
         # The last step may read all real ones, with or without a future mask.
         last = at_last_step(Sequence(x, sequence.mask)).unsqueeze(1)
         there = sequence.mask.any(1, keepdim=True)
-        among = reach(Sequence(last, there), sequence, future_mask=False)
+        among = find_reach(Sequence(last, there), sequence, future_mask=False)
         return self.norm(self.layers[-1](last, x, among)).squeeze(1) * there
 
 

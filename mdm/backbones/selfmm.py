@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import each, last_state, regressor
+from mdm.backbones.layers import expand_option, last_state, regressor
 from mdm.backbones.text import TextEncoder
 from mdm.hints import Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
@@ -86,8 +86,8 @@ class SelfMM(Backbone):
             raise ValueError(
                 f"Self-MM needs vectors for what is not language, but {', '.join(tokens)} comes as tokens; set data.modalities."
             )
-        units, dims = each("hidden", hidden, others), each("dim", dim, others)
-        widths, dropouts = each("feature", feature, spec.modalities), each("dropout", dropout, spec.modalities)
+        units, dims = expand_option("hidden", hidden, others), expand_option("dim", dim, others)
+        widths, dropouts = expand_option("feature", feature, spec.modalities), expand_option("dropout", dropout, spec.modalities)
         if min(z_dim, *units.values(), *dims.values(), *widths.values()) < 1 or centres not in ("official", "exclude_zero"):
             raise ValueError(
                 f"Self-MM needs z_dim, hidden, dim, feature >= 1 and centres=official or exclude_zero, but z_dim={z_dim}, "

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mdm.backbones.encoders import SHAPES, folder_of, pretrained_encoder, random_encoder
+from mdm.backbones.encoders import SHAPES, find_folder, pretrained_encoder, random_encoder
 from mdm.backbones.layers import real_steps_first
 from mdm.types import Feature, Sequence
 
@@ -57,7 +57,7 @@ class TextEncoder(nn.Module):
         library had until 2020
 
     ``model`` is the transformers model, in training mode (it comes in evaluation mode, and Lightning leaves modes as they are).
-    A random encoder reads words as its pieces, and words that the training fold has not as unknown; a pretrained one reads
+    A random encoder reads words as its pieces, and words outside the training fold as unknown; a pretrained one reads
     them all.
 
     Raises ValueError if language is no text, the encoder is not there, is of another family, lacks weights that the
@@ -95,7 +95,7 @@ class TextEncoder(nn.Module):
         if name in SHAPES:
             self.model, pieces, special = random_encoder(feature, family, name, pooler)
         else:
-            self.model, pieces, special = pretrained_encoder(feature, family, folder_of(name), pooler)
+            self.model, pieces, special = pretrained_encoder(feature, family, find_folder(name), pooler)
         if gelu == "tanh":
             for i in range(self.model.config.num_hidden_layers):
                 self.model.get_submodule(f"layer.{i}.ff").activation_function = nn.GELU(approximate="tanh")
@@ -173,7 +173,7 @@ class TextEncoder(nn.Module):
 
 
 @contextmanager
-def replaced(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def replace_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """While inside, ``module`` returns ``change`` of its output (a tensor, or the first of a tuple).
 
     A hook instead of a patched copy of the library: keys of the checkpoint, masks and attention stay the library's own.

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import each, masked_mean
-from mdm.backbones.mag import Gate, nonverbal, small, small_regressor, summands
-from mdm.backbones.text import Pieces, TextEncoder, replaced
+from mdm.backbones.layers import expand_option, masked_mean
+from mdm.backbones.mag import Gate, find_nonverbal, shrink_layer, small_regressor, summands
+from mdm.backbones.text import Pieces, TextEncoder, replace_output
 from mdm.hints import Share
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -61,7 +61,7 @@ class WSABERT(Backbone):
         max_pieces: int | None = 50,
     ):
         super().__init__()
-        others = nonverbal(spec, "WSA-BERT")
+        others = find_nonverbal(spec, "WSA-BERT")
         check_pooling(pooling)
         if head not in ("linear", "mlp"):
             raise ValueError(f"WSA-BERT's head is linear or mlp, but {head!r} came; set model.backbone.head.")
@@ -70,12 +70,12 @@ class WSABERT(Backbone):
         self.z_dim = dim = self.text.dim
         self.unimodal_dims = dict.fromkeys(spec.modalities, dim)
         self.injection = Injection(dim, others, attention, beta, gate_dropout, activation)
-        rates = each("dropout", dropout, ("first",) if head == "linear" else ("first", "hidden", "last"))
+        rates = expand_option("dropout", dropout, ("first",) if head == "linear" else ("first", "hidden", "last"))
         drop = {place: nn.Dropout(rate) for place, rate in rates.items()}
         if head == "linear":
             self.head = nn.Sequential(drop["first"], small_regressor(dim, spec))
         else:
-            wide, narrow = small(nn.Linear(dim, 128)), small(nn.Linear(128, 64))
+            wide, narrow = shrink_layer(nn.Linear(dim, 128)), shrink_layer(nn.Linear(128, 64))
             layers = (drop["first"], wide, drop["hidden"], narrow, nn.ReLU(), drop["last"], small_regressor(64, spec))
             self.head = nn.Sequential(*layers)
 
@@ -89,17 +89,17 @@ class WSABERT(Backbone):
     def fuse(self, encoded: Encoded) -> Fusion:
         pieces = Pieces.of(encoded["language"])
         frames = {m: parts["frames"] for m, parts in encoded.items() if m != "language"}
-        z, before = read(self.text, self.injection, pieces, frames, self.pooling)
+        z, before = read_pieces(self.text, self.injection, pieces, frames, self.pooling)
         return Fusion(self.head(z), z, summands(self.injection.gate, encoded, before))
 
 
 def check_pooling(pooling: str) -> None:
-    """Raise ValueError unless it is one that `read` knows."""
+    """Raise ValueError unless it is one that `read_pieces` knows."""
     if pooling not in ("pooler", "mean"):
         raise ValueError(f"BERT's output is pooled by pooler or mean, but {pooling!r} came; set model.backbone.pooling.")
 
 
-def read(
+def read_pieces(
     text: TextEncoder, injection: Injection, pieces: Pieces, frames: dict[str, Sequence], pooling: str
 ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch pieces dim"]]:
     """BERT on pieces that have been moved by their frames: its summary, and the embeddings as they were before."""
@@ -109,7 +109,7 @@ def read(
         before.append(e)
         return injection(e, frames)
 
-    with replaced(text.model.get_submodule("embeddings"), move):
+    with replace_output(text.model.get_submodule("embeddings"), move):
         output = text(pieces)
     if pooling == "pooler":
         return output.pooler_output, before[0]
@@ -154,7 +154,7 @@ def sparsemax(scores: Float[Tensor, "*batch frames"], mask: Bool[Tensor, "*#batc
     max(s − τ, 0), where τ makes the sum 1: τ = (Σ_{j≤k} s_(j) − 1) / k for the largest k with 1 + k·s_(k) > Σ_{j≤k} s_(j), scores
     sorted downwards. In fp32 whatever came. Rows without a real frame are zero.
     """
-    s = in_range(scores, mask)
+    s = clamp_scores(scores, mask)
     with torch.no_grad():
         # The support is found outside the graph; inside, τ is a mean over it, which has sparsemax's own Jacobian I − 11ᵀ/k.
         ordered = s.sort(dim=-1, descending=True).values
@@ -174,7 +174,7 @@ def masked_softmax(scores: Float[Tensor, "*batch frames"], mask: Bool[Tensor, "*
     return scores.float().masked_fill(~mask, lowest).softmax(-1) * mask
 
 
-def in_range(scores: Tensor, mask: Tensor) -> Tensor:
+def clamp_scores(scores: Tensor, mask: Tensor) -> Tensor:
     """Scores less their row's largest, in [−2, 0]: what is lower than −1 gets no weight, so sums stay small and exact."""
     s = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
     return (s - s.amax(-1, keepdim=True).detach()).clamp(min=-2).masked_fill(~mask, -2)

@@ -31,19 +31,19 @@ TEXTS = ("format", "source", "out", "name", "download")
 """Keys whose values are names, whatever they look like."""
 
 
-def settings(arguments: list[str]) -> dict[str, Any]:
-    """configs/prepare.yaml with the command line's ``key=value`` over it. Raises ValueError on what it has not got."""
+def read_settings(arguments: list[str]) -> dict[str, Any]:
+    """configs/prepare.yaml with the command line's ``key=value`` over it. Raises ValueError on an unknown key."""
     base: Any = OmegaConf.load(find_configs() / "prepare.yaml")
     OmegaConf.set_struct(base, True)
     OmegaConf.set_struct(base.options, False)
     given = [argument.partition("=") for argument in arguments]
     twice = sorted({key for key, _, _ in given if [other for other, _, _ in given].count(key) > 1})
     if twice:
-        raise ValueError(f"Each key must be given once, but {', '.join(twice)} came twice; leave one.")
+        raise ValueError(f"Each key must be given once, got {', '.join(twice)} twice; leave one.")
     for key, _, value in given:
         if key in TEXTS and FORBIDDEN_IN_TEXT.search(value):
             raise ValueError(f"{key} must be written without control characters, but is {value!r:.80}; correct it.")
-    texts = {key: text(value) for key, sign, value in given if sign and key in TEXTS}
+    texts = {key: read_name(value) for key, sign, value in given if sign and key in TEXTS}
     others = ["=".join((key, value)) if sign else key for key, sign, value in given if not (sign and key in TEXTS)]
     try:
         config: Any = OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.from_cli(others)))
@@ -53,8 +53,8 @@ def settings(arguments: list[str]) -> dict[str, Any]:
         config |= texts
     except (OmegaConfBaseException, YAMLError, AttributeError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Arguments must be key=value with keys of configs/prepare.yaml ({', '.join(base)}), but {' '.join(arguments):.200} "
-            f"came ({str(error).splitlines()[0]:.200}); see --help."
+            f"Arguments must be key=value with keys of configs/prepare.yaml ({', '.join(base)}), got {' '.join(arguments):.200} "
+            f"({str(error).splitlines()[0]:.200}); see --help."
         ) from None
     absent = [key for key in ("format", "source", "out") if not config[key]]
     if absent:
@@ -64,7 +64,7 @@ def settings(arguments: list[str]) -> dict[str, Any]:
     return dict(config)
 
 
-def text(value: str) -> str | None:
+def read_name(value: str) -> str | None:
     """What was written for a name: as it stands but for YAML's quotes and null; a name like a number is a name all the same."""
     try:
         read = safe_load(value)
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bar:
             task = bar.add_task("reading", total=None)
-            store = prepare(**settings(arguments), progress=lambda step: bar.update(task, description=f"{step} done"))
+            store = prepare(**read_settings(arguments), progress=lambda step: bar.update(task, description=f"{step} done"))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

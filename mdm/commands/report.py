@@ -9,15 +9,15 @@ the same files, it is the same to the byte.
 Records of different code, libraries, data or settings are refused; mixed=true shows them, and the page says what is mixed.
 """
 
-from mdm.compose import search_path_as_arguments
+from mdm.compose import format_search_path
 from mdm.extras import require_extra
 from mdm.runs import records
-from mdm.study import command, declared
-from mdm.tables.build import build
+from mdm.study import read_experiment, run_with_configs
+from mdm.tables.build import build_sheet
 
 
 def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, lambda overrides, mixed: print(write_report(overrides, mixed)))
+    run_with_configs(arguments, __doc__, lambda overrides, mixed: print(write_report(overrides, mixed)))
 
 
 def write_report(overrides: list[str], mixed: bool) -> str:
@@ -26,14 +26,14 @@ def write_report(overrides: list[str], mixed: bool) -> str:
     Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
     """
     require_extra("matplotlib", "A page with curves")
-    from mdm.report.page import page
-    from mdm.report.provenance import counts
+    from mdm.report.page import render_page
+    from mdm.report.provenance import count_runs
 
-    study = declared(overrides, mixed)
-    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
+    study = read_experiment(overrides, mixed)
+    sheet = build_sheet(study.cfg.name, study.table, study.gathered, study.differing)
     folder = study.outputs
-    text = page(sheet, study.gathered, folder, [*overrides, *search_path_as_arguments()])
+    text = render_page(sheet, study.gathered, folder, [*overrides, *format_search_path()])
     folder.mkdir(parents=True, exist_ok=True)
     records.write_atomically(folder / "report.html", text)
-    done, wanted = counts(sheet)
+    done, wanted = count_runs(sheet)
     return f"{folder / 'report.html'}: {done} of {wanted} runs, {len(text.encode()) / 1000:,.0f} kB"

@@ -16,7 +16,7 @@ and says what is mixed.
 """
 
 from mdm.extras import require_extra
-from mdm.study import command
+from mdm.study import run_with_configs
 
 
 def main(arguments: list[str]) -> None:
@@ -24,10 +24,10 @@ def main(arguments: list[str]) -> None:
 
     Raises ValueError where the command line, the declaration or the records break a contract; nothing is written then.
     """
-    command(arguments, __doc__, make)
+    run_with_configs(arguments, __doc__, write_study)
 
 
-def make(arguments: list[str], mixed: bool) -> None:
+def write_study(arguments: list[str], mixed: bool) -> None:
     require_extra("matplotlib", "A study, which ends in a figure,")
     from mdm.studies._conduct import make_study
 

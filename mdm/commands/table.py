@@ -12,30 +12,30 @@ A table of records of different code, libraries, data or settings is refused; mi
 from pathlib import Path
 
 from mdm.runs import records
-from mdm.study import command, declared
-from mdm.tables.build import build
-from mdm.tables.latex import latex
-from mdm.tables.markdown import markdown
-from mdm.tables.page import page
-from mdm.tables.rows import long_rows, seed_rows
+from mdm.study import read_experiment, run_with_configs
+from mdm.tables.build import build_sheet
+from mdm.tables.latex import render_latex
+from mdm.tables.markdown import render_markdown
+from mdm.tables.page import render_page
+from mdm.tables.rows import build_cell_rows, build_seed_rows
 
 
 def main(arguments: list[str]) -> None:
-    command(arguments, __doc__, tabulate)
+    run_with_configs(arguments, __doc__, write_table_files)
 
 
-def tabulate(overrides: list[str], mixed: bool) -> None:
+def write_table_files(overrides: list[str], mixed: bool) -> None:
     """Read, build, write, print.
 
     Raises ValueError where the declaration, the command line or the records break a contract; nothing is written then.
     """
-    study = declared(overrides, mixed)
-    sheet = build(study.cfg.name, study.table, study.gathered, study.differing)
-    outputs, folder, text = Path(study.cfg.paths.outputs), study.outputs, markdown(sheet)
+    study = read_experiment(overrides, mixed)
+    sheet = build_sheet(study.cfg.name, study.table, study.gathered, study.differing)
+    outputs, folder, text = Path(study.cfg.paths.outputs), study.outputs, render_markdown(sheet)
     folder.mkdir(parents=True, exist_ok=True)
     records.write_atomically(folder / "table.md", text)
-    records.write_atomically(folder / "table.tex", latex(sheet))
-    records.write_atomically(folder / "table.html", page(sheet))
-    records.write_table(folder / "table.csv", long_rows(sheet))
-    records.write_table(folder / "seeds.csv", seed_rows(sheet, outputs))
+    records.write_atomically(folder / "table.tex", render_latex(sheet))
+    records.write_atomically(folder / "table.html", render_page(sheet))
+    records.write_table(folder / "table.csv", build_cell_rows(sheet))
+    records.write_table(folder / "seeds.csv", build_seed_rows(sheet, outputs))
     print(text, end="")

@@ -13,13 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mdm.boundary import ended, hydra_silenced
+from mdm.boundary import exit_on_error, silence_hydra
 from mdm.compose import find_configs, take_search_path
 
 
 def main(arguments: list[str]) -> None:
     take_search_path(arguments)  # of a folder that is not there Hydra only warns
-    hydra_silenced()
+    silence_hydra()
     sys.argv = [sys.argv[0], *arguments]  # which Hydra reads
     train()
 
@@ -33,11 +33,11 @@ def train(cfg: DictConfig) -> float | None:
 
         attempt.requeue_on_termination()
         if "task" in cfg:
-            attempt.work(cfg.task)
+            attempt.run_task(cfg.task)
             return None
         return attempt.attempt(cfg, hydra_config.overrides.task)
 
-    with ended():  # here too: what leaves this function is announced by Hydra, in a line of its own
+    with exit_on_error():  # here too: what leaves this function is announced by Hydra, in a line of its own
         if "table" in cfg or "search" in cfg:
             raise ValueError(
                 f"{cfg.name} is many runs: mdm train -m experiment={cfg.name}; model=, penalty=, data=, seed= choose some."

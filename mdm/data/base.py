@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,16 @@ class Ragged:
     def lengths_of(self, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
         """Numbers of steps of some sequences."""
         return self.offsets[rows + 1] - self.offsets[rows]
+
+    def read_part(
+        self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int, last: bool
+    ) -> Shaped[np.ndarray, "k time *dim"]:
+        """The last, or the first, so many steps of some sequences; what stands behind them is no value."""
+        if len(self.values) == 0:
+            return np.zeros((len(rows), time, *self.values.shape[1:]), self.values.dtype)
+        steps = np.arange(time)
+        first = self.offsets[rows + 1] - lengths if last else self.offsets[rows]
+        return self.values[np.where(steps < lengths[:, None], first[:, None] + steps, 0)]
 
     @property
     def tokens(self) -> bool:
@@ -195,6 +206,12 @@ class Segments:
             *(flags.astype(bool) for _, flags in sorted(self.marks.items())),
         )
         return hashlib.sha256((json.dumps(self.card, sort_keys=True) + rest).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(*arrays: np.ndarray) -> str:

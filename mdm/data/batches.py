@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch.utils.data import Dataset, Sampler
 
 from mdm.data.base import Segments
-from mdm.data.views import View
+from mdm.data.views import ModalityReader
 from mdm.types import Batch
 
 Order = Literal["shuffled", "once"]
@@ -22,29 +22,39 @@ product of marginals need at least as many rows as modalities."""
 
 
 class Fold(Dataset[Batch]):
-    """Rows of one fold, read a whole batch at a time."""
+    """Rows of one fold, read a whole batch at a time. It holds these rows alone, and nothing of it leads to others.
 
-    def __init__(self, segments: Segments, views: dict[str, View], rows: Int[np.ndarray, " rows"], labelled: int):
-        self.views, self.rows, self.labelled = views, rows, labelled
-        self.ids = segments.ids
-        self.label = torch.from_numpy(np.ascontiguousarray(segments.label, dtype=np.float32))
+    described: ids, groups and marks of each row; labelled: how many have a label, before those that have none; None: all
+    """
+
+    def __init__(
+        self, segments: Segments, rows: Int[np.ndarray, " rows"], views: dict[str, ModalityReader], labelled: int | None = None
+    ):
+        self.views, self.labelled = views, len(rows) if labelled is None else labelled
+        self.ids = tuple(segments.ids[i] for i in rows)
+        self.label = torch.from_numpy(np.array(segments.label[rows], dtype=np.float32))
+        self.described: dict[str, Any] = {
+            "id": list(self.ids),
+            "group": segments.group[rows].tolist(),
+            **{mark: flags[rows].tolist() for mark, flags in segments.marks.items()},
+        }
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.ids)
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        rows = self.rows[indices]
+        rows = np.array(indices, dtype=np.int64)
         sequences = {name: view(rows) for name, view in self.views.items()}
-        labelled = None if self.labelled == len(self.rows) else sum(i < self.labelled for i in indices)
-        return Batch(tuple(self.ids[i] for i in rows), sequences, self.label[rows], labelled)
+        labelled = None if self.labelled == len(self) else sum(i < self.labelled for i in indices)
+        return Batch(tuple(self.ids[i] for i in indices), sequences, self.label[rows], labelled)
 
 
-def as_is(batch: Any) -> Any:
+def return_batch(batch: Any) -> Any:
     """The dataset makes whole batches; nothing is left to collate."""
     return batch
 
 
-def cut(order: list[int], batch_size: int, drop: bool = False) -> list[list[int]]:
+def cut_batches(order: list[int], batch_size: int, drop: bool = False) -> list[list[int]]:
     """Consecutive batches; a tail of fewer than SMALLEST_BATCH rows joins the batch before it, or any smaller one is dropped."""
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if drop:
@@ -88,14 +98,14 @@ class Shuffled(Sampler[list[int]]):
         rng = np.random.default_rng([self.seed, 0 if self.once else self.epoch])
         order = rng.permutation(self.rows)
         if self.lengths is None:
-            return iter(cut(order.tolist(), self.batch_size, self.drop))
+            return iter(cut_batches(order.tolist(), self.batch_size, self.drop))
         # A stable sort of a random order: ties stay random.
         order = order[np.lexsort((self.lengths[order], np.arange(self.rows) // (self.CHUNK * self.batch_size)))]
-        batches = cut(order.tolist(), self.batch_size, self.drop)
+        batches = cut_batches(order.tolist(), self.batch_size, self.drop)
         return iter([batches[i] for i in rng.permutation(len(batches))])
 
     def __len__(self) -> int:
-        return len(cut(list(range(self.rows)), self.batch_size, self.drop))
+        return len(cut_batches(list(range(self.rows)), self.batch_size, self.drop))
 
 
 class Joined(Sampler[list[int]]):
@@ -156,7 +166,7 @@ class InOrder(Sampler[list[int]]):
         self.rows, self.batch_size = rows, batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(cut(list(range(self.rows)), self.batch_size))
+        return iter(cut_batches(list(range(self.rows)), self.batch_size))
 
     def __len__(self) -> int:
-        return len(cut(list(range(self.rows)), self.batch_size))
+        return len(cut_batches(list(range(self.rows)), self.batch_size))

@@ -27,7 +27,7 @@ from scipy import ndimage
 
 from mdm.data.base import FOLDS, Segments
 from mdm.data.gaussian import folds, stream
-from mdm.data.pairing import DIGITS, SHAPES, STYLES, check_split, table
+from mdm.data.pairing import DIGITS, SHAPES, STYLES, build_pairs, check_split
 from mdm.hints import Count, Rows
 
 SHARES = {"train": 0.6, "valid": 0.15, "test": 0.25}
@@ -66,8 +66,8 @@ def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: str 
     check_split(split)
     fold = folds(train, valid, test)
     n = len(fold)
-    instances, labels = handwritten()
-    pool = divided(labels, draw(seed, "division"))
+    instances, labels = load_handwritten()
+    pool = divide(labels, draw(seed, "division"))
     digit = draw(seed, "digits").integers(0, len(DIGITS), n)
     drawn = {style: np.empty(n, dtype=np.int64) for style in STYLES}
     beside = np.empty((n, 2), dtype=np.int64)
@@ -86,7 +86,7 @@ def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: str 
         "svhn": as_svhn(instances, drawn["svhn"], beside, draw(seed, "form svhn"), draw(seed, "colours")),
         "mnist": as_mnist(instances, drawn["mnist"], draw(seed, "form mnist")),
     }
-    return table(
+    return build_pairs(
         "synthetic_digits",
         fold,
         digit,
@@ -106,7 +106,7 @@ def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: str 
     )
 
 
-def handwritten() -> tuple[Float[np.ndarray, "instances height width"], Int[np.ndarray, " instances"]]:
+def load_handwritten() -> tuple[Float[np.ndarray, "instances height width"], Int[np.ndarray, " instances"]]:
     """All instances with a margin, interpolated to a finer grid; values of about [0, 1]. And their digits."""
     from sklearn.datasets import load_digits  # a second to import
 
@@ -117,7 +117,7 @@ def handwritten() -> tuple[Float[np.ndarray, "instances height width"], Int[np.n
     return (finer @ padded @ finer.T).astype(np.float32), found.target.astype(np.int64)
 
 
-def divided(labels: Int[np.ndarray, " instances"], rng: np.random.Generator) -> Shaped[np.ndarray, " instances"]:
+def divide(labels: Int[np.ndarray, " instances"], rng: np.random.Generator) -> Shaped[np.ndarray, " instances"]:
     """The fold of each instance, in the same shares for every digit."""
     pool = np.empty(len(labels), dtype="U5")
     for digit in range(len(DIGITS)):
@@ -136,7 +136,7 @@ def as_mnist(
     turn, shear = rng.normal(0, 0.12, n), rng.normal(0, 0.12, n)
     size = FINER * SIZE / 20 / rng.uniform(0.9, 1.1, (2, n))
     shift = rng.normal(0, 0.7, (2, n))
-    values = sampled(instances, drawn, np.arange(height), np.arange(width), (height, width), turn, shear, size, shift)
+    values = sample_images(instances, drawn, np.arange(height), np.arange(width), (height, width), turn, shear, size, shift)
     return stroke(values, threshold=rng.uniform(0.35, 0.55, n), soft=rng.uniform(0.3, 0.45, n)).reshape(n, -1)
 
 
@@ -157,12 +157,12 @@ def as_svhn(
     size = np.stack([tall, tall / form.uniform(0.75, 1.0, n)])
     shift = form.normal(0, 1.2, (2, n))
     rows, columns = np.arange(height), np.arange(width)
-    ink = sampled(instances, drawn, rows, columns, (height, width), turn, shear, size, shift)
+    ink = sample_images(instances, drawn, rows, columns, (height, width), turn, shear, size, shift)
     for k, seen in enumerate((columns[:SLICE], columns[-SLICE:])):
         far = form.uniform(17, 22, n) + 100 * (form.random(n) < 1 / 3)
         moved = shift + np.stack([form.normal(0, 1, n), (2 * k - 1) * far])
         ink[:, :, seen] = np.maximum(
-            ink[:, :, seen], sampled(instances, beside[:, k], rows, seen, (height, width), turn, shear, size, moved)
+            ink[:, :, seen], sample_images(instances, beside[:, k], rows, seen, (height, width), turn, shear, size, moved)
         )
     ink = stroke(ink, threshold=form.uniform(0.25, 0.45, n), soft=form.uniform(0.45, 1.0, n))
 
@@ -190,7 +190,7 @@ def colour_pairs(n: int, rng: np.random.Generator) -> tuple[Float[np.ndarray, "n
     return behind, digit
 
 
-def sampled(
+def sample_images(
     instances: Float[np.ndarray, "instances height width"],
     drawn: Int[np.ndarray, " n"],
     rows: Int[np.ndarray, " rows"],

@@ -28,7 +28,7 @@ SPLITS = ("disjoint", "paper")
 """How pairs are divided: no image in two folds, or pairs drawn first and then divided."""
 
 
-def same_digit(
+def pair_digits(
     svhn: Int[np.ndarray, " images"], mnist: Int[np.ndarray, " other_images"], pairs: int, rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
     """Different pairs of images with one label, each set of them equally likely, in random order.
@@ -55,7 +55,7 @@ def same_digit(
     return of_svhn[first_svhn[digit] + i], of_mnist[first_mnist[digit] + j]
 
 
-def table(
+def build_pairs(
     name: str,
     fold: Shaped[np.ndarray, " n"],
     digit: Int[np.ndarray, " n"],

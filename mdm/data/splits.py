@@ -1,16 +1,13 @@
 """Stage one, data: segments → batches, with the test fold sealed until a checkpoint is chosen.
 
-`Splits` hands out training and validation batches, and the test batches only in exchange for a
-`Selection`: the record of which checkpoint was chosen, on validation, and where it lies. Everything that is
+`Splits` hands out training and validation batches, each from a `Fold` that has its own rows alone, and the test batches once, in
+exchange for a `mdm.data.seal.Selection`: which checkpoint was chosen on validation, and where it lies. Everything that is
 estimated from data here (scaling, known words, mean label) is estimated on the training fold.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,27 +16,22 @@ from jaxtyping import Int, Shaped
 from torch.utils.data import DataLoader, Sampler
 
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
-from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, as_is
+from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, return_batch
 from mdm.data.checks import check
-from mdm.data.views import Reading, View, for_each
+from mdm.data.copies import hash_labelled
+from mdm.data.folds import divide
+from mdm.data.rows import take
+from mdm.data.seal import Sealed, Selection
+from mdm.data.views import ModalityReader, Reading, choose, for_each
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The outcome of choosing on validation: the key to the test fold."""
-
-    checkpoint: Path
-    epoch: int
-    metric: str
-    value: float
 
 
 class Splits:
     """Batches of one data set for one run.
 
-    segments: the table
+    data: the table of segments, or what makes it, always the same. Of what is made the test fold is dropped, and made again when
+        it is opened; a table that is passed is held until then
     batch_size: rows per batch
     seed: the run's seed; the batch order of epoch e is a function of (seed, e) alone
     text: which kind of text is the language modality (a key of ``segments.text``), or None for no language
@@ -49,9 +41,9 @@ class Splits:
         variance), ``maxabs`` (as the MFN line does for FACET), or ``none``; one for all, or modality → its own
     max_steps: keep at most so many steps (the MFN line keeps 20); None keeps all; one for all, or modality → its own
     keep: which steps a cut keeps, the ``last`` (the MFN line) or the ``first`` ones (what fits into a file of fixed length)
-    padding: ``masked``, a segment has its own length; ``official``, as most published code has it, frames and word vectors are filled
-        up to ``max_steps`` with zeros that are read as steps, in front with keep=last and behind with keep=first. Since the length is
-        the same for all, no prediction depends on its neighbours. Token ids are masked either way
+    padding: ``masked``, a segment has its own length; ``official``, as in most published code, frames and word vectors are filled
+        up to ``max_steps`` with zeros that are read as steps, in front with keep=last and behind with keep=first. Since the length
+        is the same for all, no prediction depends on its neighbours. Token ids are masked either way
     order: ``shuffled`` anew for each epoch, or ``once`` for all of them (MFN and MFM)
     last_batch: ``keep`` what is left over for the last batch of an epoch, or ``drop`` it
     by_length: train on batches of segments of like length: less padding, which transformers pay for, and batches that are
@@ -65,7 +57,7 @@ class Splits:
 
     def __init__(
         self,
-        segments: Segments,
+        data: Segments | Callable[[], Segments],
         batch_size: int = 32,
         seed: int = 0,
         text: str | None = "words",
@@ -84,8 +76,9 @@ class Splits:
     ):
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
-        check(segments)
-        fold = segments.fold if folds is None else divided(segments, folds)
+        again = make_again(data)
+        segments = check(again())
+        fold = segments.fold if folds is None else divide(segments, folds)
         rows = {name: np.flatnonzero(fold == name) for name in FOLDS}
         empty = [name for name in FOLDS if len(rows[name]) == 0]
         if empty:
@@ -106,23 +99,24 @@ class Splits:
                 f"{segments.name}: a modality must occur in the training fold to be learned, but {', '.join(unseen)} does not; "
                 "declare another division with data.folds, or leave it out with data.modalities."
             )
-        self.segments, self.batch_size, self.seed, self.workers = segments, batch_size, seed, workers
-        self._rows, self._text, self._sealed = rows, text, True
+        self.name, self.card_hash, self.truth = segments.name, segments.card_hash, segments.truth
+        self.batch_size, self.seed, self.workers = batch_size, seed, workers
+        self._text, self._unlabeled, self._overfit = text, unlabeled, overfit
         train = rows["train"]
         if order not in ("shuffled", "once") or last_batch not in ("keep", "drop"):
             raise ValueError(
-                f"order must be shuffled or once and last_batch keep or drop, but {order!r} and {last_batch!r} came; set data.order "
-                "and data.last_batch."
+                f"order must be shuffled or once and last_batch keep or drop, but {order!r} and {last_batch!r} came; set "
+                "data.order and data.last_batch."
             )
         if last_batch == "drop" and len(train) < batch_size:
             raise ValueError(
-                f"last_batch=drop leaves no batch of {batch_size} among {len(train)} training segments; set data.last_batch=keep, or "
-                "a smaller data.batch_size."
+                f"last_batch=drop leaves no batch of {batch_size} among {len(train)} training segments; set data.last_batch=keep, "
+                "or a smaller data.batch_size."
             )
         known = {"language", *segments.modalities}
         scales, most = for_each("scale", scale, chosen, known), for_each("max_steps", max_steps, chosen, known)
         self._views = {
-            name: View(ragged, train, Reading(scales[name], most[name], keep, padding)) for name, ragged in chosen.items()
+            name: ModalityReader(ragged, train, Reading(scales[name], most[name], keep, padding)) for name, ragged in chosen.items()
         }
         kinds = {text if name == "language" else name for name in chosen}
         self.spec = DataSpec(
@@ -134,7 +128,12 @@ class Splits:
             train_ids=tuple(segments.ids[i] for i in train),
         )
         self.sizes = {name: len(r) for name, r in rows.items() if name in FOLDS or unlabeled}
-        self._unlabeled, self._overfit, self._order, self._last_batch = unlabeled, overfit, order, last_batch
+        self._order, self._last_batch = order, last_batch
+        self._sealed = Sealed(again, self.card_hash, rows["test"])
+        self._folds = {"train": Fold(segments, train, self._views), "valid": self._own(segments, rows["valid"])}
+        if unlabeled:
+            self._folds[UNLABELED] = self._own(segments, np.concatenate([train, rows[UNLABELED]]), len(train))
+        self._tested: frozenset[bytes] | None = None
         self._lengths = None
         if by_length:
             self._lengths = np.max([ragged.lengths_of(train) for ragged in chosen.values()], axis=0)
@@ -144,32 +143,43 @@ class Splits:
 
         ``epoch``: where a run (re)starts. Lightning makes the first iterator before it tells the sampler the epoch.
         """
-        n, seed = len(self._rows["train"]), derive(self.seed, "order" if self._overfit else stream)
+        n, seed = self.sizes["train"], derive(self.seed, "order" if self._overfit else stream)
         drop, once = self._last_batch == "drop", self._order == "once" and stream == "order"
         order: Shuffled | Joined = Shuffled(n, self.batch_size, seed, epoch, self._lengths, drop, once)
         if isinstance(order, Shuffled) and self._unlabeled:
-            order = Joined(order, len(self._rows[UNLABELED]), self._unlabeled)
-        joined = UNLABELED if self._unlabeled else None
-        return self._loader("train", Repeated(order, self._overfit) if self._overfit else order, joined)
+            order = Joined(order, self.sizes[UNLABELED], self._unlabeled)
+        fold = self._folds[UNLABELED if self._unlabeled else "train"]
+        return self._loader(fold, Repeated(order, self._overfit) if self._overfit else order)
 
     def in_order(self, fold: str) -> DataLoader[Batch]:
-        """One fold once, in order, for measuring; of the data that a run learns and chooses from, not the test fold.
+        """One fold once, in order, for measuring; the test fold after it was opened.
 
-        Raises ValueError for that one: it opens with a selection.
+        Raises ValueError for that one before: it opens with a selection.
         """
-        if fold == "test" and self._sealed:
-            raise ValueError("The test fold opens only after a checkpoint was chosen on validation: use open_test(selection).")
-        return self._loader(fold, InOrder(len(self._rows[fold]), max(self.batch_size, 256)))
+        rows = self._known(fold)
+        return self._loader(rows, InOrder(len(rows), max(self.batch_size, 256)))
 
-    def like(self, segments: Segments) -> Splits:
+    def valid(self) -> DataLoader[Batch]:
+        """The validation fold, in order."""
+        return self.in_order("valid")
+
+    def open_test(self, selection: Selection) -> DataLoader[Batch]:
+        """The test fold, in order, once a checkpoint has been chosen on validation; once.
+
+        Raises ValueError where `mdm.data.seal.Sealed.open` does.
+        """
+        self._folds["test"] = self._own(self._sealed.open(selection), self._sealed.rows)
+        return self.in_order("test")
+
+    def like(self, segments: Segments) -> Others:
         """Other segments read as these are: the same modalities, scaling and known words, all from this training fold.
 
-        Raises ValueError if the other segments lack a modality or have other features.
+        Raises ValueError if the other segments lack a modality or have other features, and if one of them is a segment of this test
+        fold, under whatever name.
         """
-        other = copy.copy(self)
         check(segments)
         features = {**segments.text, **segments.modalities}
-        other._views = {}
+        chosen = {}
         for name, view in self._views.items():
             kind = str(self._text) if name == "language" else name
             ragged = features.get(kind)
@@ -178,108 +188,96 @@ class Splits:
                     f"New segments must have the features of the training data, but {segments.name}'s {kind} is "
                     f"{'missing' if ragged is None else 'of another width or vocabulary'}; prepare them in the same way."
                 )
-            other._views[name] = view.of(ragged)
-        other.segments, other._sealed = segments, segments.card_hash == self.segments.card_hash
-        other._lengths, other._unlabeled = None, 0
-        other._rows = {fold: np.flatnonzero(segments.fold == fold) for fold in FOLDS}
-        other.sizes = {name: len(r) for name, r in other._rows.items()}
-        return other
+            chosen[name] = ragged
+        self._refuse_tested(segments)
+        return Others(self, segments, chosen)
 
-    def every(self) -> DataLoader[Batch]:
-        """All segments once, in order, whichever fold they are in: for new ones (`like`).
-
-        Raises ValueError for the run's own, among which are those of the test fold.
-        """
-        if self._sealed:
-            raise ValueError(
-                "The test fold opens only after a checkpoint was chosen on validation, so a run's own data are read fold by fold; "
-                "use batches(fold)."
-            )
-        rows = np.arange(len(self.segments))
-        order = InOrder(len(rows), max(self.batch_size, 256))
-        return self._batches(rows, len(rows), order)
-
-    def valid(self) -> DataLoader[Batch]:
-        """The validation fold, in order."""
-        return self.in_order("valid")
-
-    def open_test(self, selection: Selection) -> DataLoader[Batch]:
-        """The test fold, in order, once a checkpoint has been chosen on validation.
-
-        Raises ValueError if the selection names no checkpoint on disk.
-        """
-        if not Path(selection.checkpoint).is_file():
-            raise ValueError(
-                f"The test fold opens only after a checkpoint was chosen on validation, but {selection.checkpoint} does not "
-                "exist; train first."
-            )
-        return self._loader("test", InOrder(len(self._rows["test"]), max(self.batch_size, 256)))
+    @property
+    def opened(self) -> bool:
+        """Whether the test fold is open."""
+        return self._sealed.opened
 
     def describe(self, fold: str) -> dict[str, Any]:
-        """ids, groups, words and marks of a fold's segments, in order (no labels)."""
-        rows = self._rows[fold]
-        return {
-            "id": [self.segments.ids[i] for i in rows],
-            "group": self.segments.group[rows].tolist(),
-            **{mark: flags[rows].tolist() for mark, flags in self.segments.marks.items()},
-        }
+        """ids, groups and marks of a fold's segments, in order (no labels). Raises ValueError for a test fold that is not open."""
+        return dict(self._known(fold).described)
 
-    def words_at_steps(self, i: int) -> list[str]:
-        """The word at each step of segment i as a run reads it, cut and padded; data must be aligned and hold words."""
+    def place_words(self, words: list[str]) -> list[str]:
+        """The word at each step of a segment as a run reads it, cut and padded; data must be aligned."""
         view = next(iter(self._views.values()))
-        return view.reading.place(self.segments.words(i).split(), "", view.feature.zeros_read)
+        return view.reading.place(words, "", view.feature.zeros_read)
 
-    def _loader(self, fold: str, order: Sampler[list[int]], joined: str | None = None) -> DataLoader[Batch]:
-        rows = self._rows[fold] if joined is None else np.concatenate([self._rows[fold], self._rows[joined]])
-        return self._batches(rows, len(self._rows[fold]), order)
+    def _known(self, fold: str) -> Fold:
+        if fold not in self._folds:
+            raise ValueError("The test fold opens only after a checkpoint was chosen on validation: use open_test(selection).")
+        return self._folds[fold]
 
-    def _batches(self, rows: Int[np.ndarray, " rows"], labelled: int, order: Sampler[list[int]]) -> DataLoader[Batch]:
-        return DataLoader(
-            Fold(self.segments, self._views, rows, labelled),
-            batch_sampler=order,
-            collate_fn=as_is,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            # Without a generator of its own a loader draws a seed from the global one at every epoch.
-            generator=torch.Generator().manual_seed(0),
+    def _own(self, segments: Segments, rows: Int[np.ndarray, " rows"], labelled: int | None = None) -> Fold:
+        """Rows of this data set as a fold."""
+        chosen = choose(segments, self._text, list(self._views))
+        return Fold(segments, rows, {name: view.of(take(chosen[name], rows)) for name, view in self._views.items()}, labelled)
+
+    def _refuse_tested(self, segments: Segments) -> None:
+        """Raise ValueError if a labelled segment is one of the test fold, of the same features and label."""
+        kinds = [str(self._text) if name == "language" else name for name in self._views]
+        if self._tested is None:
+            own = self._sealed.read()
+            self._tested = frozenset(hash_labelled(own, self._sealed.rows, kinds).values())
+        known = [i for i, key in hash_labelled(segments, np.arange(len(segments)), kinds).items() if key in self._tested]
+        if known:
+            raise ValueError(
+                f"The test fold opens only after a checkpoint was chosen on validation, but {len(known)} of {segments.name}'s "
+                f"segments are of it ({', '.join(segments.ids[i] for i in known[:3])}), whatever they are called; a run's own data "
+                "are read fold by fold; use batches(fold)."
+            )
+
+    def _loader(self, fold: Fold, order: Sampler[list[int]]) -> DataLoader[Batch]:
+        return load_batches(fold, order, self.workers)
+
+
+class Others:
+    """Segments of other data than a run's, read as its own are; made by `Splits.like`. None of their folds is sealed.
+
+    segments: the table
+    """
+
+    def __init__(self, like: Splits, segments: Segments, chosen: dict[str, Ragged]):
+        self.segments, self.spec = segments, like.spec
+        self._like, self._chosen = like, chosen
+        self._rows = {fold: np.flatnonzero(segments.fold == fold) for fold in FOLDS}
+        self.sizes = {name: len(r) for name, r in self._rows.items()}
+
+    def in_order(self, fold: str) -> DataLoader[Batch]:
+        """One fold once, in order."""
+        return self._batches(self._rows[fold])
+
+    def every(self) -> DataLoader[Batch]:
+        """All segments once, in order, whichever fold they are in."""
+        return self._batches(np.arange(len(self.segments)))
+
+    def describe(self, fold: str) -> dict[str, Any]:
+        """ids, groups and marks of a fold's segments, in order."""
+        return dict(Fold(self.segments, self._rows[fold], {}).described)
+
+    def _batches(self, rows: Int[np.ndarray, " rows"]) -> DataLoader[Batch]:
+        views = {name: view.of(take(self._chosen[name], rows)) for name, view in self._like._views.items()}
+        return load_batches(
+            Fold(self.segments, rows, views), InOrder(len(rows), max(self._like.batch_size, 256)), self._like.workers
         )
 
 
-def choose(segments: Segments, text: str | None, modalities: list[str] | None) -> dict[str, Ragged]:
-    """The features that a run uses, by modality: language first.
-
-    Raises ValueError if something asked for is not in the data.
-    """
-    features: dict[str, Ragged] = {}
-    if text is not None and segments.text:
-        if text not in segments.text:
-            raise ValueError(
-                f"{segments.name} carries text as {', '.join(segments.text)}, but data.text={text} was asked for; choose one "
-                "of these (null for a run without language)."
-            )
-        features["language"] = segments.text[text]
-    features |= segments.modalities
-    if modalities is not None:
-        absent = [m for m in modalities if m not in features]
-        if absent or not modalities:
-            raise ValueError(
-                f"{segments.name} has the modalities {', '.join(features)}, but {', '.join(absent) or 'none'} was asked for; "
-                "set data.modalities to a non-empty choice of these."
-            )
-        features = {m: r for m, r in features.items() if m in modalities}
-    if not features:
-        raise ValueError(f"{segments.name}: a run needs at least one modality, but data.text=null leaves none; set data.text.")
-    return features
+def load_batches(fold: Fold, order: Sampler[list[int]], workers: int) -> DataLoader[Batch]:
+    """The batches of a fold in an order; they know nothing of the `Splits` that they are of."""
+    return DataLoader(
+        fold,
+        batch_sampler=order,
+        collate_fn=return_batch,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        # Without a generator of its own a loader draws a seed from the global one at every epoch.
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
-def divided(segments: Segments, folds: Callable[[Segments], Shaped[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
-    """A division of the labelled segments; the unlabelled stay so, but for those of tested and validated videos, which are left
-    out: they would carry their speakers into training."""
-    labelled = segments.fold != UNLABELED
-    if labelled.all():
-        return folds(segments)
-    fold = np.full(len(segments), UNLABELED)
-    fold[labelled] = folds(segments.rows(np.flatnonzero(labelled)))
-    held_out = segments.group[np.isin(fold, ["valid", "test"])]
-    fold[~labelled & np.isin(segments.group, held_out)] = ""
-    return fold
+def make_again(data: Segments | Callable[[], Segments]) -> Callable[[], Segments]:
+    """What gives the data set whenever it is called."""
+    return (lambda: data) if isinstance(data, Segments) else data

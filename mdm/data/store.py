@@ -67,7 +67,7 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
             f"A store is a folder with a {MANIFEST}, but {path} has none; make one with "
             f"`mdm prepare format=<name> source=<files> out={path}` or set paths.data."
         )
-    with whole(path, MANIFEST):
+    with report_damage(path, MANIFEST):
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if not isinstance(manifest, dict):
             raise ValueError(f"it holds a {type(manifest).__name__}")
@@ -75,7 +75,7 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
         raise ValueError(
             f"{path}: this code reads stores of version {VERSION}, but this one says {manifest.get('version')}; prepare it again."
         )
-    with whole(path, MANIFEST):
+    with report_damage(path, MANIFEST):
         names = [*manifest["text"], *manifest["modalities"]]
         check_names(str(path), "features", names)
         strange = [key for key in ("card", "vocabulary", "digests") if not isinstance(manifest[key], dict)]
@@ -85,7 +85,7 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
 
 
 @contextmanager
-def whole(path: Path, file: str) -> Iterator[None]:
+def report_damage(path: Path, file: str) -> Iterator[None]:
     """Whatever a damaged file makes of its reading is one ValueError that names the file."""
     try:
         yield
@@ -106,7 +106,7 @@ def fingerprint(path: Path, manifest: dict[str, Any]) -> dict[str, list[int]]:
     ]
     found = {}
     for file in (MANIFEST, TABLE, *features):
-        with whole(path, file):
+        with report_damage(path, file):
             status = (path / file).stat()
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError("it is no regular file")
@@ -137,7 +137,7 @@ def read_store(path: Path, manifest: dict[str, Any]) -> Segments:
     """The table of a store, its arrays mapped. Raises ValueError on a file that is not what the manifest and `write_store` say."""
     table = read_table(path)
     features = {feature: read_ragged(path, feature, manifest) for feature in (*manifest["text"], *manifest["modalities"])}
-    with whole(path, MANIFEST):
+    with report_damage(path, MANIFEST):
         card = manifest["card"]
         n, low_high = card["segments"], tuple(float(bound) for bound in card["label_range"])
         if len(low_high) != 2 or type(n) is not int:
@@ -167,7 +167,7 @@ def read_store(path: Path, manifest: dict[str, Any]) -> Segments:
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
     """The columns of segments.npz, each of the type that `write_store` gave it."""
-    with whole(path, TABLE):
+    with report_damage(path, TABLE):
         with ZipFile(path / TABLE) as archive:
             packed = [entry.filename for entry in archive.infolist() if entry.compress_size != entry.file_size]
         if packed:
@@ -186,17 +186,17 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
 
 def read_ragged(path: Path, feature: str, manifest: dict[str, Any]) -> Ragged:
     """One feature, its values mapped."""
-    with whole(path, f"{feature}.values.npy"):
+    with report_damage(path, f"{feature}.values.npy"):
         values = open_memmap(path / f"{feature}.values.npy", mode="r")
         if (values.dtype.str, values.ndim) not in (("<f4", 2), ("<i4", 1)):
             raise ValueError(f"it is {values.dtype} {list(values.shape)}")
-    with whole(path, f"{feature}.offsets.npy"):
+    with report_damage(path, f"{feature}.offsets.npy"):
         # mapped first, so that a header that promises more than the file has is refused before anything is allocated
         offsets: np.ndarray = open_memmap(path / f"{feature}.offsets.npy", mode="r")
         if offsets.dtype.str != "<i8" or offsets.ndim != 1 or len(offsets) == 0:
             raise ValueError(f"it is {offsets.dtype} {list(offsets.shape)}")
         offsets = np.array(offsets)
-    with whole(path, MANIFEST):
+    with report_damage(path, MANIFEST):
         words = manifest["vocabulary"].get(feature, [])
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"the vocabulary of {feature} is no list of words")

@@ -137,8 +137,8 @@ def synthetic(
             label=label,
             targets=("sentiment",),
             label_range=(-3.0, 3.0),
-            modalities={m: without(ragged, absent[m]) for m, ragged in modalities.items()},
-            text={kind: without(ragged, absent["language"]) for kind, ragged in text.items()},
+            modalities={m: drop_absent(ragged, absent[m]) for m, ragged in modalities.items()},
+            text={kind: drop_absent(ragged, absent["language"]) for kind, ragged in text.items()},
             aligned=(*text, *modalities) if aligned else (),
             marks={"contradictory": z.contradictory},
             truth=truth,
@@ -252,7 +252,7 @@ def missing_segments(n: int, missing: Mapping[str, float], seed: int) -> dict[st
     return {m: draw(seed, f"missing {m}").random(n) < missing.get(m, 0.0) for m in MODALITIES}
 
 
-def without(ragged: Ragged, absent: Bool[np.ndarray, " n"]) -> Ragged:
+def drop_absent(ragged: Ragged, absent: Bool[np.ndarray, " n"]) -> Ragged:
     """The same sequences, those of absent segments empty."""
     values = ragged.values[np.repeat(~absent, ragged.lengths)]
     return Ragged(values, offsets(np.where(absent, 0, ragged.lengths)), ragged.vocabulary)

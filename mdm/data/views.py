@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from mdm.data.base import PADDING, UNKNOWN, Ragged
+from mdm.data.base import PADDING, UNKNOWN, Ragged, Segments
+from mdm.data.rows import Rows, take
 from mdm.types import Feature, Sequence
 
 MAPPED_AT_MOST = 64 * 2**20
@@ -50,12 +51,12 @@ class Reading:
             )
         if self.padding == "official" and self.max_steps is None:
             raise ValueError(
-                "padding=official fills every segment with zeros up to one length, but max_steps=null says none; set data.max_steps "
-                "to the length of the authors' file."
+                "padding=official fills every segment with zeros up to one length, but max_steps=null says none; set "
+                "data.max_steps to the length of the authors' file."
             )
 
     def place(self, steps: list[str], blank: str, zeros_read: bool) -> list[str]:
-        """The steps of one segment as `View` reads them, with blanks for zeros.
+        """The steps of one segment as `ModalityReader` reads them, with blanks for zeros.
 
         >>> Reading(max_steps=3, padding="official").place(["so", "good"], "", zeros_read=True)
         ['', 'so', 'good']
@@ -68,48 +69,78 @@ class Reading:
         return blanks + cut if last else cut + blanks
 
 
-class View:
-    """One modality as a run reads it: scaled, cut and padded."""
+class ModalityReader:
+    """One modality of a fold as a run reads it: scaled, cut and padded.
+
+    What is learned of it, and the rows that it has, are those of ``train``.
+    """
 
     def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], reading: Reading):
-        self.ragged, self.reading = ragged, reading
+        self.reading, self.rows = reading, take(ragged, train)
         # A tokenizer's pieces are masked in every code; only frames and word vectors are read where there are none.
         zeros = reading.padding == "official" and not ragged.tokens
         self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary, unseen_tokens(ragged, train), zeros)
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
-            self.shift, self.factor = scaling(ragged, train, reading.scale)
+            self.shift, self.factor = measure_scaling(ragged, train, reading.scale)
 
     def reads(self, ragged: Ragged) -> bool:
         """Whether other sequences have this one's width and vocabulary."""
         own = self.feature
         return (own.dim, own.tokens, own.vocabulary) == (ragged.dim, ragged.tokens, ragged.vocabulary)
 
-    def of(self, ragged: Ragged) -> View:
+    def of(self, rows: Rows) -> ModalityReader:
         """Other sequences read in the same way."""
         other = copy.copy(self)
-        other.ragged = ragged
+        other.rows = rows
         return other
 
     def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
         """Padded behind, to the longest of these rows; where zeros are read, to ``max_steps`` on the side that a cut takes from."""
-        starts, lengths = self.ragged.offsets[rows], self.ragged.lengths_of(rows)
+        lengths = self.rows.lengths_of(rows)
         most, last, zeros = self.reading.max_steps, self.reading.keep == "last", self.feature.zeros_read
         if most is not None:
-            cut = np.minimum(lengths, most)
-            starts, lengths = (starts + lengths - cut if last else starts), cut
+            lengths = np.minimum(lengths, most)
         time = most if zeros and most is not None else max(int(lengths.max(initial=0)), 1)
-        steps = np.arange(time) - ((time - lengths)[:, None] if zeros and last else 0)
-        mask = (steps >= 0) & (steps < lengths[:, None])
-        values = self.ragged.values[np.where(mask, starts[:, None] + steps, 0)]
-        release(self.ragged.values)
+        mask = np.arange(time) < lengths[:, None]
+        values = self.rows.read_part(rows, lengths, time, last)
         if self.shift is not None and self.factor is not None:
             values = (values - self.shift) * self.factor
-        if self.ragged.tokens:
+        if self.rows.tokens:
             values = values.astype(np.int64)
         values[~mask] = PADDING
+        if zeros and last:
+            behind = (np.arange(time) + lengths[:, None]) % time  # the zeros, then the steps
+            values = np.take_along_axis(values, behind[:, :, None], axis=1)
         return Sequence(torch.from_numpy(values), torch.from_numpy(mask | zeros))
+
+
+def choose(segments: Segments, text: str | None, modalities: list[str] | None) -> dict[str, Ragged]:
+    """The features that a run uses, by modality: language first.
+
+    Raises ValueError if something asked for is not in the data.
+    """
+    features: dict[str, Ragged] = {}
+    if text is not None and segments.text:
+        if text not in segments.text:
+            raise ValueError(
+                f"{segments.name} carries text as {', '.join(segments.text)}, but data.text={text} was asked for; choose one "
+                "of these (null for a run without language)."
+            )
+        features["language"] = segments.text[text]
+    features |= segments.modalities
+    if modalities is not None:
+        absent = [m for m in modalities if m not in features]
+        if absent or not modalities:
+            raise ValueError(
+                f"{segments.name} has the modalities {', '.join(features)}, but {', '.join(absent) or 'none'} was asked for; "
+                "set data.modalities to a non-empty choice of these."
+            )
+        features = {m: r for m, r in features.items() if m in modalities}
+    if not features:
+        raise ValueError(f"{segments.name}: a run needs at least one modality, but data.text=null leaves none; set data.text.")
+    return features
 
 
 def for_each(
@@ -132,7 +163,7 @@ def for_each(
     return {m: value[m] for m in chosen}
 
 
-def scaling(
+def measure_scaling(
     ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str
 ) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]] | tuple[None, None]:
     """What to subtract from each feature and what to multiply it with, from these rows; None and None to leave it as it is."""

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from mdm.estimators.checks import critic_values, full
+from mdm.estimators.checks import raise_precision, require_critic_values
 
 
 class Divergence(NamedTuple):
@@ -70,7 +70,7 @@ def donsker_varadhan(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -
 
     Raises ValueError unless both are non-empty vectors.
     """
-    joint, product = critic_values(joint, product)
+    joint, product = require_critic_values(joint, product)
     return joint.mean() - (torch.logsumexp(product, 0) - math.log(len(product)))
 
 
@@ -82,7 +82,7 @@ def nwj(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> Float[Tenso
 
     Raises ValueError unless both are non-empty vectors.
     """
-    joint, product = critic_values(joint, product)
+    joint, product = require_critic_values(joint, product)
     return joint.mean() - torch.exp(product - 1).mean()
 
 
@@ -101,9 +101,9 @@ def f_divergence(
 
     Raises ValueError unless both are non-empty vectors, on an unknown divergence, or on a T that is infinite or out of its domain.
     """
-    joint, product = critic_values(joint, product)
+    joint, product = require_critic_values(joint, product)
     if divergence not in DIVERGENCES:
-        raise ValueError(f"A divergence is {', '.join(DIVERGENCES)}, but {divergence!r} came; choose one of these.")
+        raise ValueError(f"A divergence is {', '.join(DIVERGENCES)}, got {divergence!r}; choose one of these.")
     f = DIVERGENCES[divergence]
     if log_ratio:
         return f.critic(joint).mean() - f.of_log_ratio(product).mean()
@@ -124,7 +124,7 @@ def kantorovich_rubinstein(joint: Float[Tensor, " n"], product: Float[Tensor, " 
 
     Raises ValueError unless both are non-empty vectors.
     """
-    joint, product = critic_values(joint, product)
+    joint, product = require_critic_values(joint, product)
     return joint.mean() - product.mean()
 
 
@@ -136,7 +136,7 @@ def logistic_loss(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> F
 
     Raises ValueError unless both are non-empty vectors.
     """
-    joint, product = critic_values(joint, product)
+    joint, product = require_critic_values(joint, product)
     return softplus(-joint).mean() + softplus(product).mean()
 
 
@@ -151,8 +151,8 @@ def info_nce(scores: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
         raise ValueError(
-            f"InfoNCE takes a score for each pair of n anchors and n candidates, a matrix [n, n], but {list(scores.shape)} came; "
+            f"InfoNCE takes a score for each pair of n anchors and n candidates, a matrix [n, n], got {list(scores.shape)}; "
             "give as many candidates as anchors, true pairs on the diagonal."
         )
-    (scores,) = full(scores)
+    (scores,) = raise_precision(scores)
     return math.log(len(scores)) + (scores.diagonal() - torch.logsumexp(scores, 1)).mean()

@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 
 
-def full(*tensors: Tensor) -> list[Tensor]:
+def raise_precision(*tensors: Tensor) -> list[Tensor]:
     """In single precision, or in double where they are."""
     return [t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors]
 
 
 def check_scales(scales: Sequence[float]) -> None:
     if not len(scales) or not all(s > 0 for s in scales):
-        raise ValueError(f"A kernel's scales are positive numbers, at least one, but {list(scales)} came; set the kernel's scale.")
+        raise ValueError(f"A kernel's scales are positive numbers, at least one, got {list(scales)}; set the kernel's scale.")
 
 
-def matrices(**named: Tensor) -> list[Tensor]:
+def require_matrices(**named: Tensor) -> list[Tensor]:
     for name, value in named.items():
         if value.ndim != 2 or not value.numel():
             raise ValueError(
                 f"An estimator takes rows of numbers, [n, d] with n and d at least 1, but {name} has shape {list(value.shape)}; "
                 "give one row for each sample."
             )
-    return full(*named.values())
+    return raise_precision(*named.values())
 
 
-def alike(**named: Tensor) -> list[Tensor]:
-    tensors = matrices(**named)
+def require_alike(**named: Tensor) -> list[Tensor]:
+    tensors = require_matrices(**named)
     if len({t.shape for t in tensors}) > 1:
         raise ValueError(
             "A conditional density needs a mean and a variance for every number of y, but the shapes are "
@@ -38,11 +38,11 @@ def alike(**named: Tensor) -> list[Tensor]:
     return tensors
 
 
-def critic_values(joint: Tensor, product: Tensor) -> list[Tensor]:
+def require_critic_values(joint: Tensor, product: Tensor) -> list[Tensor]:
     for name, values in (("joint", joint), ("product", product)):
         if values.ndim != 1 or len(values) == 0:
             raise ValueError(
                 f"An estimator takes one critic value per sample, a non-empty vector, but {name} has shape {list(values.shape)}; "
                 "squeeze the critic's last axis."
             )
-    return full(joint, product)
+    return raise_precision(joint, product)

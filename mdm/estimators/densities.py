@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdm.estimators.checks import alike, matrices
+from mdm.estimators.checks import require_alike, require_matrices
 
 
 def barber_agakov(y: Float[Tensor, "n d"], mean: Float[Tensor, "n d"], log_variance: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -18,7 +18,7 @@ def barber_agakov(y: Float[Tensor, "n d"], mean: Float[Tensor, "n d"], log_varia
 
     Raises ValueError unless all three have one shape [n, d], n and d ≥ 1.
     """
-    y, mean, log_variance = alike(y=y, mean=mean, log_variance=log_variance)
+    y, mean, log_variance = require_alike(y=y, mean=mean, log_variance=log_variance)
     log_density = (y - mean).square() * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi)
     return -0.5 * log_density.sum(1).mean()
 
@@ -35,10 +35,10 @@ def club(
 
     Raises ValueError unless all three have one shape [n, d], n and d ≥ 1 (n ≥ 2 if unbiased).
     """
-    y, mean, log_variance = alike(y=y, mean=mean, log_variance=log_variance)
+    y, mean, log_variance = require_alike(y=y, mean=mean, log_variance=log_variance)
     n = len(y)
     if unbiased and n < 2:
-        raise ValueError("An estimate without the diagonal needs at least two rows, but one came; use larger batches.")
+        raise ValueError("An estimate without the diagonal needs at least two rows, got one; use larger batches.")
     centre = y.mean(0)
     every = (y - centre).square().mean(0) + (centre - mean).square()
     value = ((every - (y - mean).square()) * torch.exp(-log_variance)).sum(1).mean() / 2
@@ -55,10 +55,10 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
     Raises ValueError unless h is [n, d] with n, d ≥ 1 and finite, on an unknown covariance, unless ridge >= 0, and if the
     sum is singular.
     """
-    matrices(h=h)
+    require_matrices(h=h)
     if covariance not in ("full", "diagonal") or not ridge >= 0:
         raise ValueError(
-            f"A Gaussian's covariance is full or diagonal, and the ridge not negative, but {covariance!r} and {ridge} came; "
+            f"A Gaussian's covariance is full or diagonal, and the ridge not negative, got {covariance!r} and {ridge}; "
             "set covariance and ridge."
         )
     double = h.double()
@@ -99,7 +99,7 @@ def gaussian_mixture_entropy(
     given = [1 / len(classes)] * len(classes) if weights is None and classes else list(weights or [])
     if not classes or len(given) != len(classes) or not all(w > 0 for w in given) or abs(sum(given) - 1) > 1e-6:
         raise ValueError(
-            f"A mixture has at least one class and a positive weight for each, their sum 1, but {len(classes)} classes came with "
+            f"A mixture has at least one class and a positive weight for each, their sum 1, got {len(classes)} classes with "
             f"weights {weights}; leave out classes that have no rows."
         )
     entropies = [gaussian_entropy(rows, covariance, ridge) for rows in classes]

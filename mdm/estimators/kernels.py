@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mdm.estimators.checks import check_scales, matrices
+from mdm.estimators.checks import check_scales, require_matrices
 
 
 def mmd2(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], scales: Sequence[float], unbiased: bool = True) -> Float[Tensor, ""]:
@@ -23,11 +23,11 @@ def mmd2(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], scales: Sequence[floa
 
     Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1 (≥ 2 if unbiased), and scales positive.
     """
-    x, y = matrices(x=x, y=y)
+    x, y = require_matrices(x=x, y=y)
     if x.shape[1] != y.shape[1] or (unbiased and min(len(x), len(y)) < 2):
         raise ValueError(
-            f"MMD² compares samples [n, d] and [m, d], without k(x_i, x_i) of two rows at least, but {list(x.shape)} and "
-            f"{list(y.shape)} came with unbiased={unbiased}; use one width and larger batches, or unbiased=False."
+            f"MMD² compares samples [n, d] and [m, d], without k(x_i, x_i) of two rows at least, got {list(x.shape)} and "
+            f"{list(y.shape)} with unbiased={unbiased}; use one width and larger batches, or unbiased=False."
         )
     check_scales(scales)
     within = [_mean_of_pairs(_kernel(_squared_distances(z, z), scales), unbiased) for z in (x, y)]
@@ -42,10 +42,10 @@ def median_scale(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
 
     Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1, and two rows at least.
     """
-    rows = matrices(x=x) if y is None else matrices(x=x, y=y)
+    rows = require_matrices(x=x) if y is None else require_matrices(x=x, y=y)
     if len({z.shape[1] for z in rows}) > 1 or sum(len(z) for z in rows) < 2:
         raise ValueError(
-            f"Distances are between two rows at least, of one width, but {' and '.join(str(list(z.shape)) for z in rows)} came; "
+            f"Distances are between two rows at least, of one width, got {' and '.join(str(list(z.shape)) for z in rows)}; "
             "give larger batches, or project to one width."
         )
     distances = torch.pdist(torch.cat(rows).detach())
@@ -62,7 +62,7 @@ def mmd2_to_standard_normal(z: Float[Tensor, "n d"], scale: float) -> Float[Tens
 
     Raises ValueError unless z is [n, d] with n, d ≥ 1, and the scale positive.
     """
-    (z,) = matrices(z=z)
+    (z,) = require_matrices(z=z)
     check_scales([scale])
     half = z.shape[1] / 2
     cross = torch.exp(-z.square().sum(1) / (scale + 2)).mean() * (1 + 2 / scale) ** -half
@@ -89,12 +89,12 @@ def hsic(
 
     Raises ValueError unless x and y are [n, d_x] and [n, d_y] with n ≥ 2 (≥ 4 if unbiased), and scales positive.
     """
-    x, y = matrices(x=x, y=y)
+    x, y = require_matrices(x=x, y=y)
     least = 4 if unbiased else 2
     if len(x) != len(y) or len(x) < least:
         raise ValueError(
-            f"HSIC is of the same n rows of x and y, n >= {least} with unbiased={unbiased}, but {list(x.shape)} and "
-            f"{list(y.shape)} came; give both for the same samples, in larger batches."
+            f"HSIC is of the same n rows of x and y, n >= {least} with unbiased={unbiased}, got {list(x.shape)} and "
+            f"{list(y.shape)}; give both for the same samples, in larger batches."
         )
     grams, varies, same = [], [], torch.eye(len(x), dtype=torch.bool, device=x.device)
     for z, scale in ((x, scale_x), (y, scale_y)):
@@ -107,7 +107,7 @@ def hsic(
         largest = (z.detach() - z.detach().mean(0)).square().sum(1).max()
         rounding = 16 * torch.finfo(gram.dtype).eps * (largest / s).clamp(max=1)
         grams.append(gram)
-        varies.append((gram.detach().square().mean().sqrt() > rounding) & ~constant(z.detach()))
+        varies.append((gram.detach().square().mean().sqrt() > rounding) & ~is_constant(z.detach()))
     n, product = len(x), (grams[0] * grams[1]).sum()
     if not normalized:
         return product / (n * (n - 3) if unbiased else n**2)
@@ -116,7 +116,7 @@ def hsic(
     return torch.where(both, product * norms[0] * norms[1], 0.0)
 
 
-def constant(z: Float[Tensor, "n d"]) -> Bool[Tensor, ""]:
+def is_constant(z: Float[Tensor, "n d"]) -> Bool[Tensor, ""]:
     """Whether rows differ by no more than rounding of what they have in common, as those of a collapsed code do."""
     return (z - z.mean(0)).abs().max() <= 16 * torch.finfo(z.dtype).eps * z.abs().max()
 

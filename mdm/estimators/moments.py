@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mdm.estimators.checks import matrices
+from mdm.estimators.checks import require_matrices
 
 
 def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], moments: int = 5) -> Float[Tensor, ""]:
@@ -17,11 +17,11 @@ def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"],
 
     Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1, and moments ≥ 1.
     """
-    x, y = matrices(x=x, y=y)
+    x, y = require_matrices(x=x, y=y)
     if x.shape[1] != y.shape[1] or moments < 1:
         raise ValueError(
-            f"CMD compares at least one moment of samples [n, d] and [m, d], but {moments} moments of {list(x.shape)} and "
-            f"{list(y.shape)} came; use one width."
+            f"CMD compares at least one moment of samples [n, d] and [m, d], got {moments} moments of {list(x.shape)} and "
+            f"{list(y.shape)}; use one width."
         )
     means = x.mean(0), y.mean(0)
     value = torch.linalg.vector_norm(means[0] - means[1])
@@ -41,11 +41,11 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
 
     Raises ValueError unless a and b are [n, d_a] and [n, d_b] with n ≥ 1 (one width for gram), or on an unknown form.
     """
-    a, b = matrices(a=a, b=b)
+    a, b = require_matrices(a=a, b=b)
     if form not in ("features", "gram") or len(a) != len(b) or (form == "gram" and a.shape[1] != b.shape[1]):
         raise ValueError(
-            "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], but "
-            f"form={form!r}, {list(a.shape)} and {list(b.shape)} came; give the same rows of both."
+            "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], got "
+            f"form={form!r}, {list(a.shape)} and {list(b.shape)}; give the same rows of both."
         )
     with torch.autocast(a.device.type, enabled=False):
         if form == "gram":
@@ -72,14 +72,14 @@ def mardia_kurtosis(
     Raises ValueError unless z is [n, p] with n, p ≥ 1, mean and covariance fit it, the ridge is ≥ 0, and S + ridge is positive
     definite beyond rounding, 1e-10 of each variance (with its own S and no ridge that takes n > p).
     """
-    (z,) = matrices(z=z)
+    (z,) = require_matrices(z=z)
     p, dtype = z.shape[1], z.dtype
     double = z.double()
     centre = double.mean(0) if mean is None else mean.double()
     if centre.shape != (p,) or (covariance is not None and covariance.shape != (p, p)) or not ridge >= 0:
         raise ValueError(
-            f"A kurtosis of rows [n, {p}] takes a mean [{p}], a covariance [{p}, {p}] and a ridge >= 0, but {list(centre.shape)}, "
-            f"{None if covariance is None else list(covariance.shape)} and {ridge} came; give moments of the same columns."
+            f"A kurtosis of rows [n, {p}] takes a mean [{p}], a covariance [{p}, {p}] and a ridge >= 0, got {list(centre.shape)}, "
+            f"{None if covariance is None else list(covariance.shape)} and {ridge}; give moments of the same columns."
         )
     centred = double - centre
     s = centred.T @ centred / len(z) if covariance is None else covariance.double()

@@ -31,6 +31,11 @@ class Track:
         order = np.argsort(self.intervals[:, 0], kind="stable")
         return Track(self.intervals[order], self.features[order], tuple(self.entries[k] for k in order))
 
+    def displace(self, rows: int, seconds: float) -> Track:
+        """The values of row k + rows on the interval of row k, that interval later by some seconds."""
+        values, times = displaced(len(self.features), rows)
+        return Track(self.intervals[times] + seconds, self.features[values], self.entries[times])
+
     def only(self, rows: Shaped[np.ndarray, " rows"]) -> Track:
         """Some of the rows, by a mask."""
         kept = tuple(entry for entry, keep in zip(self.entries, rows, strict=True) if keep)
@@ -47,6 +52,13 @@ class Track:
         high = np.searchsorted(self.intervals[:, 0], end, side="left")
         near = self.intervals[low:high]
         return low + np.flatnonzero(np.minimum(near[:, 1], end) - np.maximum(near[:, 0], start) > EPSILON)
+
+
+def displaced(n: int, rows: int) -> tuple[slice, slice]:
+    """(values, intervals) of n rows: which values lie on which intervals once values come from ``rows`` rows later."""
+    kept = max(0, n - abs(rows))
+    first = max(0, rows), max(0, -rows)
+    return slice(first[0], first[0] + kept), slice(first[1], first[1] + kept)
 
 
 class Cut:

@@ -1,13 +1,12 @@
 """Stage one, data: what the readers of `mdm.formats` share, from opened files to one checked table.
 
-A reader turns its files into `Row`s, one per segment; `assemble` does what must be the same for all of
+A reader turns its files into `RawSegment`s, one per segment; `assemble` does what must be the same for all of
 them: a feature of zeros only counts as missing, values that are not finite become 0 and are counted, values far
 beyond the others of their column are named, labels are clipped only on request, and the files' hashes go into the data card.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mdm.data.base import FOLDS, Ragged, Segments
+from mdm.data.base import FOLDS, Ragged, Segments, hash_file
 from mdm.data.checks import check
 
 TEXT = ("words", "tokens", "vectors")
@@ -30,7 +29,7 @@ ALIASES = {"train": "train", "valid": "valid", "dev": "valid", "test": "test"}
 
 
 @dataclass(frozen=True)
-class Row:
+class RawSegment:
     """One segment as a reader hands it over.
 
     label: [targets]
@@ -44,7 +43,7 @@ class Row:
     features: Mapping[str, Shaped[np.ndarray, "time *dim"] | list[str]]
 
 
-def existing(path: Path, what: str) -> Path:
+def require_existing(path: Path, what: str) -> Path:
     """The path. Raises ValueError if nothing can be found there."""
     try:
         path.stat()
@@ -55,22 +54,22 @@ def existing(path: Path, what: str) -> Path:
     return path
 
 
-def folder(path: Path, what: str) -> Path:
+def require_folder(path: Path, what: str) -> Path:
     """The path. Raises ValueError if no folder is there."""
-    if not existing(path, what).is_dir():
+    if not require_existing(path, what).is_dir():
         raise ValueError(f"{what} is read from a folder, but {path} is none; pass the folder that holds the files.")
     return path
 
 
-def regular_file(path: Path, what: str) -> Path:
+def require_file(path: Path, what: str) -> Path:
     """The path. Raises ValueError if no regular file is there: a pipe would never end."""
-    if not existing(path, what).is_file():
+    if not require_existing(path, what).is_file():
         came = "a folder" if path.is_dir() else "no regular file"
         raise ValueError(f"{what} is read from a file, but {path} is {came}; correct the path.")
     return path
 
 
-def by_fold(content: Any, where: str) -> dict[str, Any]:
+def split_by_fold(content: Any, where: str) -> dict[str, Any]:
     """What a file holds for train, valid (or dev) and test.
 
     Raises ValueError unless it is a mapping with exactly these three folds.
@@ -84,7 +83,7 @@ def by_fold(content: Any, where: str) -> dict[str, Any]:
     return {fold: content[key] for fold in FOLDS for key in content if ALIASES[key] == fold}
 
 
-def present(feature: Shaped[np.ndarray, "time *dim"] | list[str] | None) -> bool:
+def is_present(feature: Shaped[np.ndarray, "time *dim"] | list[str] | None) -> bool:
     """Whether a segment has a feature: at least one step, and vectors that are not zero throughout.
 
     Files without a way to say "missing" write zeros; `Segments` has one, an empty sequence.
@@ -96,7 +95,7 @@ def present(feature: Shaped[np.ndarray, "time *dim"] | list[str] | None) -> bool
 
 def stack(feature: str, sequences: Sequence[Any], ids: Sequence[str], where: str) -> Ragged:
     """One feature of all segments end to end. Raises ValueError if its width differs between segments."""
-    filled = {k: sequence for k, sequence in enumerate(sequences) if present(sequence)}
+    filled = {k: sequence for k, sequence in enumerate(sequences) if is_present(sequence)}
     if any(isinstance(sequence, list) for sequence in filled.values()):
         return Ragged.of_words([filled.get(k, []) for k in range(len(ids))])
     widths = {sequence.shape[1:]: ids[k] for k, sequence in filled.items()}
@@ -117,7 +116,7 @@ def refuse_nothing_finite(where: str, feature: str, bad: int, seen: int) -> None
         )
 
 
-def far_values(values: Float[np.ndarray, "steps dim"]) -> dict[str, int]:
+def count_far_values(values: Float[np.ndarray, "steps dim"]) -> dict[str, int]:
     """Column → how many of its values are more than `FAR` times as large as its non-zero values usually are; none left out.
 
     What is usual is the median of the absolute values, which a few damaged ones do not move, of at most `SAMPLE` rows evenly apart.
@@ -135,7 +134,7 @@ def far_values(values: Float[np.ndarray, "steps dim"]) -> dict[str, int]:
 
 
 def assemble(
-    rows: Sequence[Row],
+    rows: Sequence[RawSegment],
     *,
     format: str,
     source: str | Path,
@@ -181,7 +180,7 @@ def assemble(
             aligned=together if len(together) > 1 else (),
             source={
                 "format": format,
-                "files": {path.name: sha256(path) for path in files},
+                "files": {path.name: hash_file(path) for path in files},
                 "options": {**options, "label_range": [low, high], "clip_labels": clip_labels},
                 "cleaned": counts,
                 "clipped_labels": int(outside.sum()),
@@ -204,10 +203,10 @@ def label_bounds(label_range: Any, format: str) -> tuple[float, float]:
     return low, high
 
 
-def divide_rows(rows: Sequence[Row], name: str) -> tuple[list[Row], list[str]]:
+def divide_rows(rows: Sequence[RawSegment], name: str) -> tuple[list[RawSegment], list[str]]:
     """Segments with a feature, and the ids of those without any. Raises ValueError if a fold has none of the first."""
-    kept = [row for row in rows if any(present(feature) for feature in row.features.values())]
-    empty = [row.id for row in rows if not any(present(feature) for feature in row.features.values())]
+    kept = [row for row in rows if any(is_present(feature) for feature in row.features.values())]
+    empty = [row.id for row in rows if not any(is_present(feature) for feature in row.features.values())]
     for fold in FOLDS:
         if not any(row.fold == fold for row in kept):
             raise ValueError(
@@ -217,12 +216,12 @@ def divide_rows(rows: Sequence[Row], name: str) -> tuple[list[Row], list[str]]:
 
 
 def clean_features(
-    rows: Sequence[Row], name: str, cleaned: Mapping[str, int]
+    rows: Sequence[RawSegment], name: str, cleaned: Mapping[str, int]
 ) -> tuple[dict[str, Ragged], dict[str, int], dict[str, dict[str, int]]]:
     """Every feature of all segments, kinds of text first, with what is not finite set to 0.
 
     Returns the features, how many values of each were set to 0 (``cleaned``: already by the reader), and for each how many values
-    of which columns are far beyond the others (`far_values`).
+    of which columns are far beyond the others (`count_far_values`).
 
     Raises ValueError where `stack` and `refuse_nothing_finite` do.
     """
@@ -238,7 +237,7 @@ def clean_features(
             refuse_nothing_finite(name, feature, int(bad.sum()), bad.size)
             ragged.values[bad] = 0
             counts[feature] = counts.get(feature, 0) + int(bad.sum())
-            found_far = far_values(ragged.values)
+            found_far = count_far_values(ragged.values)
             if found_far:
                 extreme[feature] = found_far
                 logger.warning(
@@ -248,9 +247,3 @@ def clean_features(
                 )
         features[feature] = ragged
     return features, counts, extreme
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, so that a data card names the very bytes it was made of."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

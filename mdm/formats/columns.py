@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from numpy import ndarray
 
-from mdm.formats.values import matrix, trim
+from mdm.formats.values import read_matrix, trim
 
 
 class Columns:
@@ -45,7 +45,7 @@ class Columns:
 
     def steps(self, keys: Iterable[str]) -> set[int]:
         """The different numbers of steps, padding included, that columns have; none if the fold is empty."""
-        return {len(matrix(self[key][0], f"{self.where} segment 0, {key}")) for key in keys if self.n}
+        return {len(read_matrix(self[key][0], f"{self.where} segment 0, {key}")) for key in keys if self.n}
 
     def vectors(self, k: int, keys: Mapping[str, str], aligned: bool) -> dict[str, Float[ndarray, "_ _"]]:
         """Segment k's padded vectors without their padding.
@@ -55,7 +55,7 @@ class Columns:
 
         Raises ValueError if aligned columns differ in their number of steps.
         """
-        arrays = {feature: matrix(self[key][k], f"{self.where} segment {k}, {key}") for feature, key in keys.items()}
+        arrays = {feature: read_matrix(self[key][k], f"{self.where} segment {k}, {key}") for feature, key in keys.items()}
         if not aligned:
             return {feature: trim(array)[0] for feature, array in arrays.items()}
         steps = {keys[feature]: len(array) for feature, array in arrays.items()}

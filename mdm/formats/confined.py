@@ -106,9 +106,9 @@ class Confined:
         raw = self._receive(total)
         ends = np.cumsum([size + -size % ALIGNMENT for size in sizes], dtype=np.int64)
         blobs = [raw[end - (size + -size % ALIGNMENT) :][:size] for size, end in zip(sizes, ends.tolist(), strict=True)]
-        arrays = [rebuilt(blobs[blob], *description) for *description, blob in head["arrays"]]
+        arrays = [rebuild_array(blobs[blob], *description) for *description, blob in head["arrays"]]
         try:
-            return content(head["tree"], arrays, blobs)
+            return rebuild_content(head["tree"], arrays, blobs)
         except TypeError:
             raise Unreadable("TypeError", "a key that is a container") from None
 
@@ -138,7 +138,7 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))[:300]
 
 
-def rebuilt(data: np.ndarray, dtype: str, shape: list[int], order: Any, axes: list[int]) -> np.ndarray:
+def rebuild_array(data: np.ndarray, dtype: str, shape: list[int], order: Any, axes: list[int]) -> np.ndarray:
     """An array over its bytes; what cannot be is our own mistake, or that of a process gone wrong."""
     if not PLAIN.fullmatch(dtype) or dtype[1] == "O" or prod(shape) * width(dtype) != len(data):
         raise Unreadable("Refused", "an array that is larger or smaller than its bytes")
@@ -148,7 +148,7 @@ def rebuilt(data: np.ndarray, dtype: str, shape: list[int], order: Any, axes: li
     return array.transpose(axes) if axes else array
 
 
-def content(tree: Any, arrays: Sequence[np.ndarray], blobs: Sequence[np.ndarray], depth: int = 0) -> Any:
+def rebuild_content(tree: Any, arrays: Sequence[np.ndarray], blobs: Sequence[np.ndarray], depth: int = 0) -> Any:
     """The plain content that a tree describes. Raises TypeError for a key or an entry of a set that cannot be one."""
     if depth > DEPTH + 1:
         raise Unreadable("Refused", "containers too deep")
@@ -167,9 +167,9 @@ def content(tree: Any, arrays: Sequence[np.ndarray], blobs: Sequence[np.ndarray]
         shape, *items = rest
         flat = np.empty(len(items), dtype=object)
         for k, item in enumerate(items):
-            flat[k] = content(item, arrays, blobs, depth + 1)
+            flat[k] = rebuild_content(item, arrays, blobs, depth + 1)
         return flat.reshape(shape)
-    entries = [content(entry, arrays, blobs, depth + 1) if isinstance(entry, list) else entry for entry in rest]
+    entries = [rebuild_content(entry, arrays, blobs, depth + 1) if isinstance(entry, list) else entry for entry in rest]
     if kind == "dict":
         return dict(zip(entries[::2], entries[1::2], strict=True))
     return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](entries)

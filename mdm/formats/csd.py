@@ -10,7 +10,6 @@ frames, whereas the SDK may drop one modality's row there and shift those that f
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,21 +20,22 @@ import numpy as np
 from mdm.data.base import Segments
 from mdm.data.checks import check_names
 from mdm.formats.alignment import Cut, Track
-from mdm.formats.base import TEXT, Row, assemble, by_fold, folder, refuse_nothing_finite, regular_file
+from mdm.formats.base import RawSegment, assemble, refuse_nothing_finite, require_folder, split_by_fold
+from mdm.formats.joins import PAUSE, JoinMeter, read_transcripts, refuse_displaced
+from mdm.formats.roles import DEFAULTS, Role, find_file, parse_role
 from mdm.formats.sequences import ComputationalSequence, hdf5_process
-
-PAUSE = "sp"
 
 
 def read_csd(
     source: str | Path,
     *,
-    labels: str = "*Label*.csd",
-    words: str | None = "*TimestampedWords*.csd",
-    vectors: str | None = "*WordVectors*.csd",
-    audio: str | None = "*COVAREP*.csd",
-    video: str | None = "*Facet*.csd",
-    folds: str = "*folds*.json",
+    labels: str | Mapping[str, Any] = DEFAULTS["labels"],
+    words: str | Mapping[str, Any] | None = DEFAULTS["words"],
+    vectors: str | Mapping[str, Any] | None = DEFAULTS["vectors"],
+    audio: str | Mapping[str, Any] | None = DEFAULTS["audio"],
+    video: str | Mapping[str, Any] | None = DEFAULTS["video"],
+    folds: str = DEFAULTS["folds"],
+    transcripts: str | None = DEFAULTS["transcripts"],
     align: str = "words",
     keep_pauses: bool = False,
     unify: bool = True,
@@ -51,7 +51,9 @@ def read_csd(
 
     labels, words, vectors, audio, video, folds, others: file names or patterns in the folder. What matches a
         default is used, and nothing need match but labels and folds; null leaves a feature out; any further option
-        is a modality of that name
+        is a modality of that name. Instead of a name, ``{file, row_offset, seconds_offset}``: values come from so many rows
+        later, intervals are so many seconds later (``words.row_offset=1`` for CMU-MOSI's words in circulation)
+    transcripts: a table (csv) of the segments' sentences, with which the words are compared
     align: ``words``, one step per word in every feature; ``none``, words and frames as they lie in the segment
     keep_pauses: keep the words ``sp``, which stand for silence
     unify: drop segments that some sequence does not reach at all; otherwise these lack that modality (those without
@@ -62,42 +64,55 @@ def read_csd(
     Segment k of a video, in the file's order, is ``video[k]``, and its group is the video. Videos in no fold
     keep the fold ``""``.
 
+    What is joined by time is measured (`mdm.formats.joins`), and written into the data card under ``joins``.
+
     Raises ValueError if a file is missing, ambiguous or damaged, if a fold is missing, names a video
-    without labels or shares one with another fold, or if an option has another value.
+    without labels or shares one with another fold, if a feature fits clearly better at another offset and the user has stated
+    none, or if an option has another value.
     """
-    source = folder(Path(source), "format=csd")
+    source = require_folder(Path(source), "format=csd")
     targets = dict(targets or {"sentiment": 0})
     _check_options(align, side, max_steps, targets, others)
-    roles = {"labels": labels, "words": words, "vectors": vectors, "audio": audio, "video": video, **others}
-    paths = {role: _find(source, role, pattern) for role, pattern in {**roles, "folds": folds}.items()}
+    given = {"labels": labels, "words": words, "vectors": vectors, "audio": audio, "video": video, **others}
+    given |= {"folds": folds, "transcripts": transcripts}
+    roles = {role: parse_role(source, role, option) for role, option in given.items()}
+    paths = {role: find_file(source, role, how.pattern) for role, how in roles.items()}
     found = {role: path for role, path in paths.items() if path is not None}
     if not {"words", "vectors"} & set(found) and align == "words":
         raise ValueError("format=csd: align=words needs words or vectors, but neither came; add one or pass options.align=none.")
-    rows: list[Row] = []
+    rows: list[RawSegment] = []
     dropped: list[str] = []
     bad: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    sequences = {role: path for role, path in found.items() if role != "folds"}
+    sequences = {role: path for role, path in found.items() if role not in ("folds", "transcripts")}
     with hdf5_process(list(sequences.values())) as process:
         files = {role: ComputationalSequence(path, process, text=role == "words") for role, path in sequences.items()}
         label_file = files.pop("labels")
         fold_of = _folds(found["folds"], label_file.videos)
-        for video_id in label_file.videos:
+        tables = {video: _labels(label_file, video, targets, roles["labels"]) for video in label_file.videos}
+        segments = [segment for label in tables.values() for segment in label.entries]
+        meter = JoinMeter(read_transcripts(found["transcripts"], segments) if "transcripts" in found else {})
+        for video_id, label in tables.items():
             tracks = {}
             for role, file in files.items():
                 track = file.track(video_id)
                 if track is not None:
-                    tracks[role] = _clean(track, role, bad, seen).by_time()
+                    how = roles[role]
+                    tracks[role] = _clean(track, role, bad, seen).displace(how.row_offset, how.seconds_offset).by_time()
+            meter.add(label.entries, label.intervals, tracks)
             if "words" in tracks and not keep_pauses:
                 tracks["words"] = tracks["words"].only(tracks["words"].features != PAUSE)
             cut = Cut(tracks, align == "words", max_steps, side)
-            for row in _rows(video_id, fold_of.get(video_id, ""), label_file, targets, cut):
-                if row.features and (len(row.features) == len(files) or not unify):
-                    rows.append(row)
+            for segment, interval, values in zip(label.entries, label.intervals, label.features, strict=True):
+                features = cut.segment(*interval)
+                if features and (len(features) == len(files) or not unify):
+                    rows.append(RawSegment(segment, fold_of.get(video_id, ""), video_id, values, features))
                 else:
-                    dropped.append(row.id)
+                    dropped.append(segment)
     for role in seen:
         refuse_nothing_finite("format=csd", role, bad[role], seen[role])
+    joins = meter.facts()
+    refuse_displaced(joins, roles)
     return assemble(
         rows,
         format="csd",
@@ -105,6 +120,7 @@ def read_csd(
         files=list(found.values()),
         options={
             "roles": {role: path.name for role, path in found.items()},
+            "displaced": {role: how.offsets for role, how in roles.items() if any(how.offsets.values())},
             **{"align": align, "keep_pauses": keep_pauses, "unify": unify, "max_steps": max_steps, "side": side},
             "targets": targets,
         },
@@ -115,26 +131,24 @@ def read_csd(
         aligned=tuple(files) if align == "words" else (),
         cleaned={role: bad[role] for role in seen},
         dropped=dropped,
+        notes={"joins": joins},
     )
 
 
-def _rows(video: str, fold: str, labels: ComputationalSequence, targets: Mapping[str, int], cut: Cut) -> list[Row]:
-    """The labelled segments of one video, in the file's order, with whatever features reach them."""
-    label = labels.track(video)
+def _labels(file: ComputationalSequence, video: str, targets: Mapping[str, int], role: Role) -> Track:
+    """The labels of one video, in the file's order, each entry the name of its segment."""
+    label = file.track(video)
     assert label is not None
+    label = label.displace(role.row_offset, role.seconds_offset)
     width = label.features.shape[1]
     if width <= max(targets.values()):
         raise ValueError(
-            f"{labels.path.name} has {width} columns of labels, but targets asks for {targets}; pass "
+            f"{file.path.name} has {width} columns of labels, but targets asks for {targets}; pass "
             "options.targets.<name>=<column>, counted from 0."
         )
-    columns = list(targets.values())
     # a file that was aligned before has the segments' names already
-    names = [entry if "[" in entry else f"{video}[{k}]" for k, entry in enumerate(label.entries)]
-    return [
-        Row(segment, fold, video, values[columns], cut.segment(*interval))
-        for segment, interval, values in zip(names, label.intervals, label.features, strict=True)
-    ]
+    names = tuple(entry if "[" in entry else f"{video}[{k}]" for k, entry in enumerate(label.entries))
+    return Track(label.intervals, label.features[:, list(targets.values())], names)
 
 
 def _clean(track: Track, role: str, bad: Counter[str], seen: Counter[str]) -> Track:
@@ -147,35 +161,6 @@ def _clean(track: Track, role: str, bad: Counter[str], seen: Counter[str]) -> Tr
     return Track(track.intervals, np.where(wrong, np.float32(0), track.features), track.entries)
 
 
-def _find(source: Path, role: str, pattern: Any) -> Path | None:
-    """The file that plays a role; None if that is left out, or if a pattern of an optional role matches nothing."""
-    usual = role in (*TEXT, "audio", "video")
-    if pattern is None and usual:
-        return None
-    if not isinstance(pattern, str):
-        raise ValueError(f"format=csd: option {role} must be a file name or pattern, but is {pattern!r}; check the options' names.")
-    if not pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-        raise ValueError(
-            f"format=csd: option {role} must name a file within {source}, but is {pattern!r:.80}; put it there and pass its name."
-        )
-    exact = source / pattern
-    try:
-        matches = [exact] if os.path.lexists(exact) else sorted(source.glob(pattern))
-    except ValueError as error:
-        raise ValueError(f"format=csd: option {role} must be a file name or pattern, but is {pattern!r} ({error}).") from None
-    if len(matches) > 1:
-        raise ValueError(
-            f"format=csd: one file must play the role of {role}, but {', '.join(m.name for m in matches)} match; "
-            f"pass options.{role}=<file>."
-        )
-    if not matches and not (usual and "*" in pattern):
-        raise ValueError(
-            f"format=csd needs a file for {role}, but nothing in {source} matches {pattern!r:.80}; pass options.{role}=<file> "
-            "(or correct the option's name: unknown options are modalities)."
-        )
-    return regular_file(matches[0], f"format=csd: {role}") if matches else None
-
-
 def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
     """video → fold. Raises ValueError on a fold missing, overlapping, or naming a video that has no labels."""
     try:
@@ -184,7 +169,7 @@ def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
         raise ValueError(
             f"{path.name} must be JSON, but is not ({error}); it maps train, valid and test to lists of videos."
         ) from None
-    folds = by_fold(content, path.name)
+    folds = split_by_fold(content, path.name)
     fold_of: dict[str, str] = {}
     for fold, members in folds.items():
         if not isinstance(members, list) or not all(isinstance(video, str) for video in members):

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mdm.data.base import FOLDS, Segments
-from mdm.formats.base import ALIASES, Row, assemble, folder, regular_file
+from mdm.formats.base import ALIASES, RawSegment, assemble, require_file, require_folder
 from mdm.formats.confined import Confined
 from mdm.formats.sequences import ask_hdf5, hdf5_process
-from mdm.formats.values import first_label, matrix, trim
+from mdm.formats.values import first_label, read_matrix, trim
 
 FILES = {"vectors": ("text_{}_emb.h5", "text_{}.h5"), "audio": ("audio_{}.h5",), "video": ("video_{}.h5",)}
 """Feature → possible names of its file for one fold."""
@@ -32,7 +32,7 @@ def read_mfn_h5(
     Raises ValueError if a fold has no labels or no modality, if a file is no HDF5 or has another shape, or
     if the modalities differ in their numbers of segments or words.
     """
-    source = folder(Path(source), "format=mfn_h5")
+    source = require_folder(Path(source), "format=mfn_h5")
     folds: dict[str, tuple[Path, dict[str, Path]]] = {}
     absent: dict[str, list[str]] = {}
     for fold in FOLDS:
@@ -52,7 +52,7 @@ def read_mfn_h5(
         absent |= {feature: [*absent.get(feature, []), fold] for feature in FILES if feature not in here}
         folds[fold] = labels, here
     files = [path for labels, here in folds.values() for path in (labels, *here.values())]
-    rows: list[Row] = []
+    rows: list[RawSegment] = []
     with hdf5_process(files) as process:
         for fold, (labels, here) in folds.items():
             y = _dataset(process, labels, (1, 2))
@@ -71,7 +71,7 @@ def read_mfn_h5(
     )
 
 
-def _rows(fold: str, y: Shaped[np.ndarray, "..."], padded: dict[str, Shaped[np.ndarray, "_ _ _"]]) -> list[Row]:
+def _rows(fold: str, y: Shaped[np.ndarray, "..."], padded: dict[str, Shaped[np.ndarray, "_ _ _"]]) -> list[RawSegment]:
     shapes = {"y": y.shape[:1], **{feature: array.shape[:2] for feature, array in padded.items()}}
     if len({shape[0] for shape in shapes.values()}) > 1 or len({array.shape[1] for array in padded.values()}) > 1:
         raise ValueError(
@@ -85,8 +85,8 @@ def _rows(fold: str, y: Shaped[np.ndarray, "..."], padded: dict[str, Shaped[np.n
     rows = []
     for k in range(len(y)):
         where = f"{fold}_{k}"
-        steps = trim(*(matrix(array[k], f"{where}, {feature}") for feature, array in padded.items()))
-        rows.append(Row(where, fold, where, first_label(y[k], where), dict(zip(padded, steps, strict=True))))
+        steps = trim(*(read_matrix(array[k], f"{where}, {feature}") for feature, array in padded.items()))
+        rows.append(RawSegment(where, fold, where, first_label(y[k], where), dict(zip(padded, steps, strict=True))))
     return rows
 
 
@@ -94,7 +94,7 @@ def _first(folder: Path, patterns: Sequence[str], parts: Sequence[str]) -> Path 
     """The first file that exists among the patterns filled with the names of a fold."""
     paths = [folder / pattern.format(part) for pattern in patterns for part in parts]
     found = next((path for path in paths if path.exists()), None)
-    return None if found is None else regular_file(found, f"format=mfn_h5: {found.name}")
+    return None if found is None else require_file(found, f"format=mfn_h5: {found.name}")
 
 
 def _dataset(process: Confined, path: Path, dimensions: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdm.data.base import Segments
-from mdm.formats.base import Row, assemble
+from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
 from mdm.formats.pickles import load_folds
-from mdm.formats.values import decoded, first_label
+from mdm.formats.values import decode_text, first_label
 
 KEYS = {"audio": "audio", "video": "video"}
 
@@ -32,8 +32,8 @@ def read_mird(
         for k in range(columns.n):
             own = f"{fold}_{k}"
             label = first_label(columns["labels"][k], f"format=mird: {own}")
-            words = decoded(columns["raw_text"][k], f"format=mird: {own}, raw_text").split()
-            rows.append(Row(own, fold, own, label, {"words": words, **columns.vectors(k, KEYS, aligned=False)}))
+            words = decode_text(columns["raw_text"][k], f"format=mird: {own}, raw_text").split()
+            rows.append(RawSegment(own, fold, own, label, {"words": words, **columns.vectors(k, KEYS, aligned=False)}))
     return assemble(
         rows,
         format="mird",

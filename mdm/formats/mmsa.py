@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mdm.data.base import Segments
-from mdm.formats.base import Row, assemble
+from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
 from mdm.formats.pickles import load_folds
-from mdm.formats.values import decoded, first_label, identify, matrix, steps_given
+from mdm.formats.values import decode_text, first_label, identify, read_matrix, read_steps
 
 KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
@@ -54,7 +54,7 @@ def read_mmsa(
             features, cut = _features(columns, k, aligned)
             beyond += cut
             label = first_label(columns[labels][k], f"format=mmsa: {segment}")
-            rows.append(Row(segment, fold, group, label, features))
+            rows.append(RawSegment(segment, fold, group, label, features))
     return assemble(
         rows,
         format="mmsa",
@@ -72,14 +72,14 @@ def read_mmsa(
 def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], int]:
     """Segment k's features, and how many of its audio and vision rows lie beyond the mask without being zero."""
     where = f"{columns.where} segment {k}"
-    features: dict[str, Any] = {"words": decoded(columns["raw_text"][k], f"{where}, raw_text").split()}
+    features: dict[str, Any] = {"words": decode_text(columns["raw_text"][k], f"{where}, raw_text").split()}
     keys = {feature: key for feature, key in KEYS.items() if key in columns or feature != "vectors"}
     beyond = 0
     if "text_bert" in columns:
         features["tokens"], mask = _tokens(columns, k)
         for feature in [feature for feature in keys if aligned or feature == "vectors"]:
             key = keys.pop(feature)
-            array = matrix(columns[key][k], f"{where}, {key}")
+            array = read_matrix(columns[key][k], f"{where}, {key}")
             if len(array) != len(mask):
                 raise ValueError(
                     f"{where}: {key} must have a row per position of text_bert ({len(mask)}), but has {len(array)}; "
@@ -90,8 +90,8 @@ def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], 
     for feature, lengths in LENGTHS.items():
         if not aligned and lengths in columns:
             key = keys.pop(feature)
-            array = matrix(columns[key][k], f"{where}, {key}")
-            features[feature] = array[: steps_given(columns[lengths][k], len(array), f"{where}, {lengths}")]
+            array = read_matrix(columns[key][k], f"{where}, {key}")
+            features[feature] = array[: read_steps(columns[lengths][k], len(array), f"{where}, {lengths}")]
     return features | (columns.vectors(k, keys, aligned) if keys else {}), beyond
 
 
@@ -106,7 +106,7 @@ def _same_steps(columns: Columns) -> bool:
 def _tokens(columns: Columns, k: int) -> tuple[Int[np.ndarray, " tokens"], Bool[np.ndarray, " positions"]]:
     """Segment k's token ids where the mask keeps them, and the mask."""
     where = f"{columns.where} segment {k}"
-    bert = matrix(columns["text_bert"][k], f"{where}, text_bert")
+    bert = read_matrix(columns["text_bert"][k], f"{where}, text_bert")
     if len(bert) != 3:
         raise ValueError(
             f"{where}: text_bert must be [3, positions] (ids, mask, segment), but is {list(bert.shape)}; the file is damaged."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdm.data.base import Segments
-from mdm.formats.base import Row, assemble
+from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
 from mdm.formats.pickles import load_folds
 from mdm.formats.values import first_label, identify
@@ -39,7 +39,7 @@ def read_mult(
         for k in range(columns.n):
             segment, group = identify(columns["id"][k], f"{columns.where} segment {k}")
             label = first_label(columns["labels"][k], f"format=mult: {segment}")
-            rows.append(Row(segment, fold, group, label, columns.vectors(k, KEYS, aligned)))
+            rows.append(RawSegment(segment, fold, group, label, columns.vectors(k, KEYS, aligned)))
     return assemble(
         rows,
         format="mult",

@@ -20,11 +20,11 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any], where:
     rest = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
     for key, value in given.items():
         hint = hints[key] if key in hints and key not in rest else hints[rest[0]]
-        if not admits(hint, value):
-            raise ValueError(f"{where}: option {key} must be {meaning(hint)}, but is {value!r:.80}; correct {prefix}{key}.")
+        if not is_admitted(hint, value):
+            raise ValueError(f"{where}: option {key} must be {describe_type(hint)}, but is {value!r:.80}; correct {prefix}{key}.")
 
 
-def admits(hint: Any, value: Any) -> bool:
+def is_admitted(hint: Any, value: Any) -> bool:
     """Whether a value is of a type; a bool is no number, a text no list, and each entry counts (beartype looks at one of them)."""
 
     def fits(wrap: Callable[[Any], Any], entry: Any) -> bool:
@@ -43,13 +43,13 @@ def admits(hint: Any, value: Any) -> bool:
     return fits(lambda entry: entry, value)
 
 
-def meaning(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
     """A type for people to read."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(meaning(part) for part in parts)
+        return " or ".join(describe_type(part) for part in parts)
     if len(parts) == 1:
-        return f"a list, each entry {meaning(parts[0])}"
+        return f"a list, each entry {describe_type(parts[0])}"
     if len(parts) == 2:
-        return f"a mapping, each value {meaning(parts[1])}"
+        return f"a mapping, each value {describe_type(parts[1])}"
     return NAMES.get(hint, getattr(hint, "__name__", str(hint)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mdm.formats import unpickle
-from mdm.formats.base import ALIASES, by_fold, existing, regular_file
+from mdm.formats.base import ALIASES, require_existing, require_file, split_by_fold
 from mdm.formats.confined import Confined, Unreadable
 
 
@@ -21,7 +21,7 @@ def load_pickle(path: Path) -> Any:
     Raises ValueError if the file is missing, is no complete pickle, names anything but plain containers,
     scalars and numpy arrays, or needs more memory, depth or time than a file of its size can.
     """
-    regular_file(path, "A pickle")
+    require_file(path, "A pickle")
     try:
         with Confined(unpickle.__name__, [path], unpickle.LIMITS, site=False) as process:
             return process.ask("load", path)
@@ -48,9 +48,9 @@ def load_folds(source: str | Path, format: str) -> tuple[dict[str, Any], list[Pa
     Returns the folds, and the files that they were read from. Raises ValueError if a file or a fold is
     missing, or if `load_pickle` refuses one.
     """
-    source = existing(Path(source), f"format={format}")
+    source = require_existing(Path(source), f"format={format}")
     if not source.is_dir():
-        return by_fold(load_pickle(source), source.name), [source]
+        return split_by_fold(load_pickle(source), source.name), [source]
     files = [source / f"{name}.pkl" for name in ALIASES if (source / f"{name}.pkl").is_file()]
-    by_fold({file.stem: None for file in files}, f"{source} (the names of its .pkl files)")  # before opening any
-    return by_fold({file.stem: load_pickle(file) for file in files}, source.name), files
+    split_by_fold({file.stem: None for file in files}, f"{source} (the names of its .pkl files)")  # before opening any
+    return split_by_fold({file.stem: load_pickle(file) for file in files}, source.name), files

@@ -148,12 +148,12 @@ def check_out(out: Path, overwrite: bool) -> None:
     if FORBIDDEN.search(out.name) or not out.name:
         raise ValueError(f"out must end in the name of a folder, but is {str(out)!r:.80}; pass out=<folder>.")
     try:
-        there = stands(out)
+        there = exists(out)
         if there and not overwrite:
             raise ValueError(f"A store must not replace another silently, but {out} exists; remove it or pass overwrite=true.")
         if there and not (out / MANIFEST).is_file():
             raise ValueError(f"overwrite=true replaces stores only, but {out} is none; remove it, or pass another out.")
-        nearest = next(parent for parent in out.absolute().parents if stands(parent))
+        nearest = next(parent for parent in out.absolute().parents if exists(parent))
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             came = "may not be written" if nearest.is_dir() else "is no folder"
             raise ValueError(f"out must lie in a folder that can be written, but {nearest} {came}; pass another out.")
@@ -161,7 +161,7 @@ def check_out(out: Path, overwrite: bool) -> None:
         raise ValueError(f"out must be the path of a folder, but {out} is none ({error.strerror}); pass another out.") from None
 
 
-def stands(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether anything is there, a broken link included. Raises OSError where nothing can be."""
     try:
         path.lstat()

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int, Shaped
 
 from mdm.data.base import FOLDS, Segments
 from mdm.data.gaussian import folds, stream
-from mdm.data.pairing import SHAPES, STYLES, check_split, same_digit, table
+from mdm.data.pairing import SHAPES, STYLES, build_pairs, check_split, pair_digits
 from mdm.formats import matlab
-from mdm.formats.base import folder, regular_file, sha256
+from mdm.formats.base import hash_file, require_file, require_folder
 from mdm.formats.confined import Confined, Unreadable
 
 IMAGES, LABELS = 0x803, 0x801
@@ -44,7 +44,7 @@ def read_svhn_mnist(
         the marks and the card of `mdm.data.pairing` count the test images that are also trained on. Test files are not read
     pairs, train: of all pairs, how many are not tested on, as in the paper
     valid: how many of these validate; the paper has none
-    seed: of the draw of pairs (`mdm.data.pairing.same_digit`), not of a run
+    seed: of the draw of pairs (`mdm.data.pairing.pair_digits`), not of a run
 
     MNIST's names may have a dot before "idx" (train-images.idx3-ubyte). SVHN's label 10 is the digit 0. Pixels are divided by 255.
     The arrays of 100,000 pairs have 1.5 GB, and reading takes that and twice the files' bytes.
@@ -54,11 +54,11 @@ def read_svhn_mnist(
     """
     check_split(split)
     fold = folds(train - valid, valid, pairs - train)
-    source = folder(Path(source), "format=svhn_mnist")
+    source = require_folder(Path(source), "format=svhn_mnist")
     files: list[Path] = []
     sets = {part: read_set(source, part, files) for part in (("train", "test") if split == "disjoint" else ("train",))}
 
-    drawn = drawn_together(sets, pairs, seed) if split == "paper" else drawn_apart(sets, fold, seed)
+    drawn = draw_together(sets, pairs, seed) if split == "paper" else draw_apart(sets, fold, seed)
     digit = np.empty(pairs, dtype=np.int64)
     images = {style: np.empty((pairs, int(np.prod(SHAPES[style]))), np.float32) for style in STYLES}
     names = {style: np.empty(pairs, dtype="U16") for style in STYLES}
@@ -68,8 +68,8 @@ def read_svhn_mnist(
         for style in STYLES:
             names[style][here] = [f"{part}{i:05d}" for i in drawn[style][here]]
             for rows in np.split(here, range(CHUNK, len(here), CHUNK)):
-                images[style][rows] = scaled(sets[part][style][0][drawn[style][rows]])
-    return table(
+                images[style][rows] = scale_images(sets[part][style][0][drawn[style][rows]])
+    return build_pairs(
         name or "svhn_mnist",
         fold,
         digit,
@@ -78,7 +78,7 @@ def read_svhn_mnist(
         truth={},
         source={
             "format": "svhn_mnist",
-            "files": {path.name: sha256(path) for path in files},
+            "files": {path.name: hash_file(path) for path in files},
             "options": {"split": split, "pairs": pairs, "train": train, "valid": valid, "seed": seed},
             "cleaned": {},
         },
@@ -95,13 +95,13 @@ def part_of(fold: str, split: str) -> str:
     return "test" if fold == "test" and split == "disjoint" else "train"
 
 
-def drawn_together(sets: dict[str, Held], pairs: int, seed: int) -> dict[str, Int[np.ndarray, " pairs"]]:
+def draw_together(sets: dict[str, Held], pairs: int, seed: int) -> dict[str, Int[np.ndarray, " pairs"]]:
     """Style → the image of each pair, of all images of the training files; which fold a pair is in is decided afterwards."""
     svhn, mnist = (sets["train"][style][1] for style in STYLES)
-    return dict(zip(STYLES, same_digit(svhn, mnist, pairs, draw(seed, "pairs train")), strict=True))
+    return dict(zip(STYLES, pair_digits(svhn, mnist, pairs, draw(seed, "pairs train")), strict=True))
 
 
-def drawn_apart(sets: dict[str, Held], fold: Shaped[np.ndarray, " n"], seed: int) -> dict[str, Int[np.ndarray, " n"]]:
+def draw_apart(sets: dict[str, Held], fold: Shaped[np.ndarray, " n"], seed: int) -> dict[str, Int[np.ndarray, " n"]]:
     """Style → the image of each pair, of its fold's own; validation has the share of images that it has of pairs."""
     drawn = {style: np.empty(len(fold), dtype=np.int64) for style in STYLES}
     train, valid = (int((fold == f).sum()) for f in ("train", "valid"))
@@ -114,13 +114,13 @@ def drawn_apart(sets: dict[str, Held], fold: Shaped[np.ndarray, " n"], seed: int
         pools["test"].append(np.arange(len(sets["test"][style][1])))
     for f, pool in pools.items():
         svhn, mnist = (sets[part_of(f, "disjoint")][style][1][own] for style, own in zip(STYLES, pool, strict=True))
-        chosen = same_digit(svhn, mnist, int((fold == f).sum()), draw(seed, f"pairs {f}"))
+        chosen = pair_digits(svhn, mnist, int((fold == f).sum()), draw(seed, f"pairs {f}"))
         for style, own, indices in zip(STYLES, pool, chosen, strict=True):
             drawn[style][fold == f] = own[indices]
     return drawn
 
 
-def scaled(images: Shaped[np.ndarray, "k channels height width"]) -> Float[np.ndarray, "k _"]:
+def scale_images(images: Shaped[np.ndarray, "k channels height width"]) -> Float[np.ndarray, "k _"]:
     """Bytes → [0, 1], flattened."""
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
@@ -130,21 +130,21 @@ def scaled(images: Shaped[np.ndarray, "k channels height width"]) -> Float[np.nd
 
 def read_set(source: Path, part: str, files: list[Path]) -> Held:
     """The images and digits of the training or of the test files, which are added to ``files``."""
-    svhn = found(source, [f"{part}_32x32.mat"])
+    svhn = find_file(source, [f"{part}_32x32.mat"])
     stem = {"train": "train", "test": "t10k"}[part]
     images, labels = (
-        found(source, [f"{stem}-{what}{mark}{kind}-ubyte{ending}" for ending in ("", ".gz") for mark in "-."])
+        find_file(source, [f"{stem}-{what}{mark}{kind}-ubyte{ending}" for ending in ("", ".gz") for mark in "-."])
         for what, kind in (("images", "idx3"), ("labels", "idx1"))
     )
     files += [svhn, images, labels]
     return {"svhn": read_mat(svhn), "mnist": read_mnist(images, labels)}
 
 
-def found(folder: Path, names: list[str]) -> Path:
+def find_file(folder: Path, names: list[str]) -> Path:
     """The first of these files that is there. Raises ValueError if none is."""
     for path in (folder / name for name in names):
         if path.exists():
-            return regular_file(path, f"format=svhn_mnist: {path.name}")
+            return require_file(path, f"format=svhn_mnist: {path.name}")
     raise ValueError(
         f"format=svhn_mnist needs the published files of SVHN and MNIST in one folder, but {folder} has no {names[0]}"
         f"{' (or .gz)' if len(names) > 1 else ''}; put it there."

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mdm.data.base import Segments
-from mdm.formats.base import Row, assemble
+from mdm.formats.base import RawSegment, assemble
 from mdm.formats.pickles import load_folds
-from mdm.formats.values import first_label, identify, matrix, shown, strings, trim
+from mdm.formats.values import first_label, format_value, identify, read_matrix, read_words, trim
 
 BY_FIELDS = {3: "mag", 4: "misa", 6: "mmim"}
 
@@ -59,12 +59,12 @@ def segments_of_tuples(
     )
 
 
-def _row(item: Any, fold: str, k: int, fields: tuple[str, ...], format: str, aligned: bool) -> Row:
+def _row(item: Any, fold: str, k: int, fields: tuple[str, ...], format: str, aligned: bool) -> RawSegment:
     where = f"format={format}: {fold} segment {k}"
     outer = len(item) if isinstance(item, list | tuple) else 0
     inner = len(item[0]) if outer and isinstance(item[0], list | tuple) else 0
     if outer not in (2, 3) or inner != len(fields):
-        came = f"{inner} fields came (as in format={BY_FIELDS[inner]})" if inner in BY_FIELDS else f"{shown(item)} came"
+        came = f"{inner} fields came (as in format={BY_FIELDS[inner]})" if inner in BY_FIELDS else f"{format_value(item)} came"
         order = ", ".join(field or "unread" for field in fields)
         raise ValueError(
             f"{where} must be ((fields), label[, id]) with {len(fields)} fields ({order}), but {came}; choose the format."
@@ -72,10 +72,10 @@ def _row(item: Any, fold: str, k: int, fields: tuple[str, ...], format: str, ali
     features: dict[str, Any] = {}
     for field, value in zip(fields, item[0], strict=True):
         if field == "words":
-            features[field] = strings(value, f"{where}, {field}")
+            features[field] = read_words(value, f"{where}, {field}")
         elif field:
-            array = matrix(value, f"{where}, {field}")
+            array = read_matrix(value, f"{where}, {field}")
             features[field] = array if aligned else trim(array)[0]
     own = f"{fold}_{k}"
     segment, group = identify(item[2], where) if outer == 3 else (own, own)
-    return Row(segment, fold, group, first_label(item[1], where), features)
+    return RawSegment(segment, fold, group, first_label(item[1], where), features)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 
-def numbers(value: Any) -> Shaped[np.ndarray, "..."] | None:
+def read_numbers(value: Any) -> Shaped[np.ndarray, "..."] | None:
     """An array of real numbers as float32; None where any of it is something else: a text that spells one, None, a complex one."""
     try:
         array = np.asarray(value)
@@ -23,12 +23,12 @@ def numbers(value: Any) -> Shaped[np.ndarray, "..."] | None:
         return np.zeros(array.shape, np.float32) if array.size == 0 else array.astype(np.float32)
 
 
-def matrix(value: Any, where: str) -> Float[np.ndarray, "time dim"]:
+def read_matrix(value: Any, where: str) -> Float[np.ndarray, "time dim"]:
     """Numbers of one segment as float32 [time, dim]; no steps at all is allowed.
 
     Raises ValueError if they are not numbers or have another shape.
     """
-    array = numbers(value)
+    array = read_numbers(value)
     if array is None:
         raise ValueError(f"{where} must be numbers [time, dim], but holds something else; is the order of fields right?")
     if array.size == 0:
@@ -38,7 +38,7 @@ def matrix(value: Any, where: str) -> Float[np.ndarray, "time dim"]:
     return array
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """The beginning of a value, on one line, for a message."""
     text = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) and value.size > 8 else repr(value)
     return " ".join(text.split())[:60]
@@ -46,13 +46,13 @@ def shown(value: Any) -> str:
 
 def first_label(value: Any, where: str) -> Float[np.ndarray, "1"]:
     """The sentiment of one segment: a number, or the first column of a single row (emotions may follow it)."""
-    label = numbers(value)
+    label = read_numbers(value)
     if label is None or label.size == 0 or label.ndim > 2 or (label.ndim == 2 and len(label) != 1):
-        raise ValueError(f"{where}'s label must be a number or one row of numbers, but is {shown(value)}; check the labels.")
+        raise ValueError(f"{where}'s label must be a number or one row of numbers, but is {format_value(value)}; check the labels.")
     return label.reshape(-1)[:1]
 
 
-def decoded(value: Any, where: str) -> str:
+def decode_text(value: Any, where: str) -> str:
     """A text as files of all ages write one. Raises ValueError unless it is a string, or bytes of UTF-8."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -61,25 +61,26 @@ def decoded(value: Any, where: str) -> str:
     except UnicodeDecodeError:
         text = None
     if not isinstance(text, str):
-        raise ValueError(f"{where} must be a text, but is {shown(value)}; is this file of another format?")
+        raise ValueError(f"{where} must be a text, but is {format_value(value)}; is this file of another format?")
     return str(text)
 
 
-def strings(value: Any, where: str) -> list[str]:
+def read_words(value: Any, where: str) -> list[str]:
     """The words of one segment; bytes are decoded. Raises ValueError if it is not a sequence of words."""
     words = np.asarray(value).reshape(-1).tolist() if isinstance(value, list | tuple | np.ndarray) else [None]
     if not all(isinstance(word, str | bytes) for word in words):
-        raise ValueError(f"{where} must be a list of words, but is {shown(value)}; is the order of fields right?")
+        raise ValueError(f"{where} must be a list of words, but is {format_value(value)}; is the order of fields right?")
     return [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in words]
 
 
-def steps_given(value: Any, steps: int, where: str) -> int:
+def read_steps(value: Any, steps: int, where: str) -> int:
     """How many of a segment's steps are real, as the file says. Raises ValueError unless it is a whole number of 0 to ``steps``."""
     array = np.asarray(value)
     given = array.reshape(-1)[0] if array.size == 1 and array.dtype.kind in "iuf" else np.nan
     if not (0 <= given <= steps and given == int(given)):
         raise ValueError(
-            f"{where} must be a whole number from 0 to the number of steps ({steps}), but is {shown(value)}; the file is damaged."
+            f"{where} must be a whole number from 0 to the number of steps ({steps}), but is {format_value(value)}; "
+            "the file is damaged."
         )
     return int(given)
 
@@ -105,9 +106,9 @@ def identify(value: Any, where: str) -> tuple[str, str]:
     times = given[1:] if len(given) == 3 else []
     first = given[0] if given else None
     first = str(first) if type(first) is int or isinstance(first, np.integer) else first
-    name = decoded(first, f"{where}: its id")
+    name = decode_text(first, f"{where}: its id")
     if not name:
-        raise ValueError(f"{where}: its id must be a text, but is {shown(value)}; give each segment one.")
+        raise ValueError(f"{where}: its id must be a text, but is {format_value(value)}; give each segment one.")
     spans = [str(time, "latin1") if isinstance(time, bytes) else str(time) for time in times]
     if spans and all(re.fullmatch(r"\d+(\.\d*)?", span) for span in spans):
         return f"{name}[{spans[0]}:{spans[1]}]", name

@@ -24,18 +24,18 @@ from jaxtyping import Float
 from mdm.metrics.base import Metric
 from mdm.metrics.functions import (
     ROOT_OF_MEAN,
-    absolute,
+    absolute_error,
     class_accuracy,
-    classes,
     f1_of,
     name_one_class,
     pearson,
     root_mean_square,
+    round_to_class,
     same_class,
     same_largest,
     same_sign,
     same_strict_sign,
-    squared,
+    squared_error,
 )
 from mdm.metrics.sums import CORRELATION, mean_of
 
@@ -43,7 +43,7 @@ GROUP = "mdm.metrics"
 """Of entry points."""
 
 
-def rounded(k: int) -> Metric:
+def build_rounded(k: int) -> Metric:
     """Acc-k as MISA, MulT and MMSA count it."""
     edge = (k - 1) / 2
     return Metric(
@@ -57,20 +57,20 @@ def rounded(k: int) -> Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "mae": Metric(heading="MAE", convention="mean absolute error over all segments", better="lower", each=absolute),
+    "mae": Metric(heading="MAE", convention="mean absolute error over all segments", better="lower", each=absolute_error),
     "corr": Metric(
         heading="Corr", convention="Pearson correlation over all segments", better="higher", whole=pearson, sums=CORRELATION
     ),
-    "acc7": rounded(7),
-    "acc5": rounded(5),
+    "acc7": build_rounded(7),
+    "acc5": build_rounded(5),
     # With labels −1, 0, 1 (YouTube), the accuracy of the three classes. Elsewhere "three classes" may mean other things: MMSA cuts
     # CH-SIMS at ±0.1, and its classification knows the sign alone.
-    "acc3": rounded(3),
+    "acc3": build_rounded(3),
     "f1_3": Metric(
         heading="F1 (3)",
         convention="weighted F1 of the three classes of acc3",
         better="higher",
-        **f1_of(partial(classes, edge=1)),
+        **f1_of(partial(round_to_class, edge=1)),
         percent=True,
         reach=1,
     ),
@@ -118,7 +118,7 @@ METRICS: dict[str, Metric] = {
         percent=True,
         signed=True,
     ),
-    "mse": Metric(heading="MSE", convention="mean squared error over all segments", better="lower", each=squared),
+    "mse": Metric(heading="MSE", convention="mean squared error over all segments", better="lower", each=squared_error),
     "rmse": Metric(
         heading="RMSE",
         convention="square root of the mean squared error",
@@ -140,13 +140,13 @@ METRICS: dict[str, Metric] = {
 """Name → metric, in the order in which they are reported."""
 
 
-def all_metrics() -> dict[str, Metric]:
+def list_metrics() -> dict[str, Metric]:
     """Those above, and those that installed packages declare as entry points of the group ``mdm.metrics``."""
-    return METRICS | declared_metrics()
+    return METRICS | find_declared_metrics()
 
 
 @cache
-def declared_metrics() -> dict[str, Metric]:
+def find_declared_metrics() -> dict[str, Metric]:
     """The metrics of other packages, by the names of their entry points.
 
     Raises ValueError if one has the name of another, cannot be imported, or is no `Metric`.
@@ -169,24 +169,37 @@ def declared_metrics() -> dict[str, Metric]:
     return found
 
 
-def metric_of(name: str) -> Metric:
+def find_metric(name: str) -> Metric:
     """A metric by its name, with or without the target that it is of, as in ``happy/f1_nonneg``.
 
     Raises ValueError if there is no such metric.
     """
-    plain, known = name.rpartition("/")[2], all_metrics()
+    plain, known = name.rpartition("/")[2], list_metrics()
     if plain not in known:
-        raise ValueError(f"A metric is one of {', '.join(known)}, but {name} came; correct its name.")
+        raise ValueError(f"A metric is one of {', '.join(known)}, got {name}; correct its name.")
     return known[plain]
 
 
-def heading(name: str) -> str:
+def pick_best(values: Sequence[float], metric: str) -> int:
+    """Index of the best value of a metric; ties go to the earlier one, and NaN is worse than any number.
+
+    Compared in single precision, so that differences in the last bit of a mean decide nothing.
+
+    >>> pick_best([0.9, float("nan"), 0.7, 0.7], "mae")
+    2
+    """
+    sign = 1 if find_metric(metric).lower_is_better else -1
+    rounded = [np.float32(value) for value in values]
+    return min(range(len(rounded)), key=lambda i: (bool(np.isnan(rounded[i])), sign * rounded[i]))
+
+
+def format_heading(name: str) -> str:
     """``acc2_pos`` → Acc-2 (pos), ``happy/f1_nonneg`` → happy F1 (nonneg).
 
     Raises ValueError if there is no such metric.
     """
     target = name.rpartition("/")[0].replace("_", " ")
-    return f"{target} {metric_of(name).heading}".strip()
+    return f"{target} {find_metric(name).heading}".strip()
 
 
 def evaluate(
@@ -201,11 +214,11 @@ def evaluate(
     """
     if prediction.shape != label.shape or prediction.ndim != 2 or prediction.shape[1] != len(targets):
         raise ValueError(
-            f"Metrics need predictions and labels of one shape [segments, {len(targets)} targets], but {list(prediction.shape)} "
-            f"and {list(label.shape)} came; check the model's head."
+            f"Metrics need predictions and labels of one shape [segments, {len(targets)} targets], got {list(prediction.shape)} "
+            f"and {list(label.shape)}; check the model's head."
         )
     if len(label) == 0:
-        raise ValueError("Metrics need at least one segment, but none came; check the fold.")
+        raise ValueError("Metrics need at least one segment, got none; check the fold.")
     if not (np.isfinite(prediction).all() and np.isfinite(label).all()):
         raise ValueError(
             f"Metrics need finite values, but {int((~np.isfinite(prediction)).sum())} predictions and "
@@ -217,7 +230,7 @@ def evaluate(
     names = each[targets[0]]
     mean = {name: float(np.mean([values[name] for values in each.values()])) for name in names}
     low, high = label_range
-    joint = {n: metric.value(prediction, (label - low) / (high - low)) for n, metric in all_metrics().items() if metric.joint}
+    joint = {n: metric.value(prediction, (label - low) / (high - low)) for n, metric in list_metrics().items() if metric.joint}
     return mean | joint | {f"{target}/{name}": value for target, values in each.items() for name, value in values.items()}
 
 
@@ -228,4 +241,4 @@ def evaluate_target(
     low, high = label_range
     middle, half = (low + high) / 2, (high - low) / 2
     p, y = prediction.astype(np.float64) - middle, label.astype(np.float64) - middle
-    return {name: metric.value(p, y) for name, metric in all_metrics().items() if not metric.joint and metric.reach <= half}
+    return {name: metric.value(p, y) for name, metric in list_metrics().items() if not metric.joint and metric.reach <= half}

@@ -11,19 +11,19 @@ from jaxtyping import Float
 from mdm.metrics.sums import WEIGHTED_F1, Sums, mean_of
 
 
-def absolute(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def absolute_error(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.abs(p - y)
 
 
-def squared(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def squared_error(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (p - y) ** 2
 
 
 def root_mean_square(p: np.ndarray, y: np.ndarray) -> float:
-    return float(np.sqrt(squared(p, y).mean()))
+    return float(np.sqrt(squared_error(p, y).mean()))
 
 
-ROOT_OF_MEAN = Sums(mean_of(squared).summands, lambda s: np.sqrt(s[0] / s[1]))
+ROOT_OF_MEAN = Sums(mean_of(squared_error).summands, lambda s: np.sqrt(s[0] / s[1]))
 
 
 def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
@@ -33,13 +33,13 @@ def pearson(p: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
     return float(np.corrcoef(p, y)[0, 1])
 
 
-def classes(values: Float[np.ndarray, "*rows"], edge: float) -> Float[np.ndarray, "*rows"]:
+def round_to_class(values: Float[np.ndarray, "*rows"], edge: float) -> Float[np.ndarray, "*rows"]:
     """The whole number that each value rounds to, after clipping to ±edge."""
     return np.rint(np.clip(values, -edge, edge))
 
 
 def same_class(p: np.ndarray, y: np.ndarray, edge: float) -> np.ndarray:
-    return classes(p, edge) == classes(y, edge)
+    return round_to_class(p, edge) == round_to_class(y, edge)
 
 
 def same_sign(p: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mdm import estimators
 from mdm.hints import Size
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, padded, pairs_of, prepared
+from mdm.penalties.pairs import name_parts, pad_columns, pairs_of, prepare_columns
 
 
 class Club(Penalty):
@@ -56,7 +56,7 @@ class Club(Penalty):
         super().__init__(weight)
         if hidden < 1 or not bound > 0:
             raise ValueError(
-                f"CLUB needs hidden >= 1 and bound > 0, but hidden={hidden} and bound={bound} came; set the objective's hidden and "
+                f"CLUB needs hidden >= 1 and bound > 0, got hidden={hidden} and bound={bound}; set the objective's hidden and "
                 "bound."
             )
         part_dims = part_dims or {}
@@ -80,7 +80,7 @@ class Club(Penalty):
         """y of all pairs side by side, and the means and log variances of q(y|x)."""
         fusion = view.joint[~view.label.isnan().any(1)] if self.labelled_only else view.joint
         wanted = {name for pair in self.pairs for name in pair}
-        values = {name: prepared(value, self.normalize) for name, value in named(fusion).items() if name in wanted}
+        values = {name: prepare_columns(value, self.normalize) for name, value in name_parts(fusion).items() if name in wanted}
         y = torch.cat([values[b] for _, b in self.pairs], dim=1)
         return y, *self.conditional([values[a] for a, _ in self.pairs])
 
@@ -115,7 +115,7 @@ class Conditionals(nn.Module):
     def forward(self, x: Sequence[Float[Tensor, "batch _"]]) -> tuple[Float[Tensor, "batch d"], Float[Tensor, "batch d"]]:
         """Mean and log variance of every y, side by side. In fp32: the bound divides by variances."""
         with torch.autocast(x[0].device.type, enabled=False):
-            stacked = padded(x, self.dim)
+            stacked = pad_columns(x, self.dim)
             hidden = torch.baddbmm(self.first_bias, stacked, self.first).relu()
             hidden = hidden.unflatten(2, (2, -1)).transpose(1, 2)
             both = hidden @ self.second + self.second_bias

@@ -50,17 +50,17 @@ class Critic(nn.Module):
         super().__init__()
         if architecture not in ("plain", "table4") or output not in ("linear", "tanh", "sigmoid"):
             raise ValueError(
-                f"A critic is plain or table4 and ends linear, tanh or sigmoid, but {architecture!r} and {output!r} came; set "
+                f"A critic is plain or table4 and ends linear, tanh or sigmoid, got {architecture!r} and {output!r}; set "
                 "penalty.objective.critic and penalty.objective.output."
             )
         if maps not in ("free", "spectral_norm", "orthonormal"):
-            raise ValueError(f"A critic's maps are free, spectral_norm or orthonormal, but {maps!r} came; choose one of these.")
+            raise ValueError(f"A critic's maps are free, spectral_norm or orthonormal, got {maps!r}; choose one of these.")
         if architecture == "table4" and dim < 4:
             raise ValueError(f"Table 4's critic has layers of width d/4, so Z needs d >= 4, but d = {dim}; use critic=plain.")
         if hidden < 1 or not 0 < bound < float("inf") or not 0 <= noise < float("inf") or not 0 <= dropout < 1:
             raise ValueError(
-                f"A critic needs hidden >= 1, bound > 0, noise >= 0 and 0 <= dropout < 1, but hidden={hidden}, bound={bound}, "
-                f"noise={noise}, dropout={dropout} came; set penalty.objective.*."
+                f"A critic needs hidden >= 1, bound > 0, noise >= 0 and 0 <= dropout < 1, got hidden={hidden}, bound={bound}, "
+                f"noise={noise}, dropout={dropout}; set penalty.objective.*."
             )
         if normalize and dim < 3:
             raise ValueError(

@@ -67,7 +67,7 @@ class Dependency(Penalty):
     its values saturate below 1; trained logistically and ended by tanh.
     ``configs/penalty/wasserstein.yaml`` has those of the distance: trained on its bound, linear, under the gradient penalty.
 
-    Raises ValueError on an unknown name, a number out of its range, a training or a divergence that the measure has not, or
+    Raises ValueError on an unknown name, a number out of its range, a training or a divergence that the measure does not offer, or
     Pearson's divergence of an unbounded log p/q.
     """
 
@@ -100,28 +100,28 @@ class Dependency(Penalty):
         if measure not in TRAININGS or lipschitz not in ("gradient_penalty", "spectral_norm", "orthonormal", "none"):
             raise ValueError(
                 f"A dependency penalty measures {', '.join(TRAININGS)} with orthonormal maps, or under gradient_penalty, "
-                f"spectral_norm or none, but {measure!r} and {lipschitz!r} came; set penalty.objective.measure and "
+                f"spectral_norm or none, got {measure!r} and {lipschitz!r}; set penalty.objective.measure and "
                 "penalty.objective.lipschitz."
             )
         if training not in TRAININGS[measure]:
             raise ValueError(
                 "A critic trains on its own bound, or logistically if the measure is a function of log p/q (kl, f), or by ema if "
-                f"it is kl, but training={training!r} came with measure={measure!r}; set penalty.objective.training."
+                f"it is kl, got training={training!r} with measure={measure!r}; set penalty.objective.training."
             )
         if divergence not in estimators.DIVERGENCES or (divergence != "kl" and measure != "f"):
             raise ValueError(
-                f"A divergence is {', '.join(estimators.DIVERGENCES)}, and only measure=f has others than kl, but {divergence!r} "
-                f"came with measure={measure!r}; set penalty.objective.divergence."
+                f"A divergence is {', '.join(estimators.DIVERGENCES)}, and only measure=f has others than kl, got {divergence!r} "
+                f"with measure={measure!r}; set penalty.objective.divergence."
             )
         if divergence == "pearson" and training == "logistic" and (output == "linear" or (output == "tanh" and bound > 4)):
             raise ValueError(
                 "Pearson's divergence of a logistic critic grows with the square of p/q, so it needs output=tanh and bound <= 4, "
-                f"but output={output!r} and bound={bound} came; set penalty.objective.bound=4, or penalty.objective.training=bound."
+                f"got output={output!r} and bound={bound}; set penalty.objective.bound=4, or penalty.objective.training=bound."
             )
         if not 0 < ema_rate < 1 or shifts < 1 or not 0 < gradient_penalty_weight < math.inf:
             raise ValueError(
-                "A dependency penalty needs 0 < ema_rate < 1, shifts >= 1 and gradient_penalty_weight > 0, but "
-                f"ema_rate={ema_rate}, shifts={shifts} and gradient_penalty_weight={gradient_penalty_weight} came; set "
+                "A dependency penalty needs 0 < ema_rate < 1, shifts >= 1 and gradient_penalty_weight > 0, got "
+                f"ema_rate={ema_rate}, shifts={shifts} and gradient_penalty_weight={gradient_penalty_weight}; set "
                 "penalty.objective.*."
             )
         self.fit, self.ema_rate, self.products = training, ema_rate, shifts

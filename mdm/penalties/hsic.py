@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, pairs_of, prepared
+from mdm.penalties.pairs import name_parts, pairs_of, prepare_columns
 
 
 class Hsic(Penalty):
@@ -57,7 +57,7 @@ class Hsic(Penalty):
         super().__init__(weight)
         if bandwidth != "median" and (isinstance(bandwidth, str) or not 0 < bandwidth < float("inf")):
             raise ValueError(
-                f"HSIC's bandwidth is median or a positive number, but {bandwidth!r} came; set penalty.objective.bandwidth."
+                f"HSIC's bandwidth is median or a positive number, got {bandwidth!r}; set penalty.objective.bandwidth."
             )
         self.pairs = pairs_of(unimodal_dims, part_dims or {}, pairs)
         self.scale = None if isinstance(bandwidth, str) else 2 * bandwidth**2
@@ -65,7 +65,9 @@ class Hsic(Penalty):
 
     def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
         wanted = {name for pair in self.pairs for name in pair}
-        values = {name: prepared(value, self.standardize) for name, value in named(view.joint).items() if name in wanted}
+        values = {
+            name: prepare_columns(value, self.standardize) for name, value in name_parts(view.joint).items() if name in wanted
+        }
         return {f"{a}_{b}": self._of(values[a], values[b]) for a, b in self.pairs}
 
     def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:

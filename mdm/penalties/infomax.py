@@ -92,12 +92,12 @@ class InfoMax(Penalty):
             ("unused", unused, ("fixed", "decayed")),
         ):
             if value not in values:
-                raise ValueError(f"InfoMax's {option} is {' or '.join(values)}, but {value!r} came; set the objective's {option}.")
+                raise ValueError(f"InfoMax's {option} is {' or '.join(values)}, got {value!r}; set the objective's {option}.")
         positive = all(number is None or number > 0 for number in (hidden, bound)) and ridge >= 0
         if min(memory, skip_first) < 0 or not positive:
             raise ValueError(
-                "InfoMax needs hidden and bound to be positive or null, memory and skip_first, ridge >= 0, but "
-                f"hidden={hidden}, bound={bound}, memory={memory}, skip_first={skip_first}, ridge={ridge} came; set these of the "
+                "InfoMax needs hidden and bound to be positive or null, memory, skip_first and ridge >= 0, got "
+                f"hidden={hidden}, bound={bound}, memory={memory}, skip_first={skip_first}, ridge={ridge}; set these of the "
                 "objective."
             )
         if unused == "decayed" and entropy_space == "raw":
@@ -160,7 +160,7 @@ class InfoMax(Penalty):
     def _classes(self, view: View) -> Classes:
         with torch.autocast(view.joint.z.device.type, enabled=False):
             values = {y: space(view.joint.unimodal[y].float()) for y, space in self.spaces.items()}
-        return [{y: value[rows] for y, value in values.items()} for rows in rows_of_classes(view.label, self.classes, self.neutral)]
+        return [{y: value[rows] for y, value in values.items()} for rows in split_classes(view.label, self.classes, self.neutral)]
 
     def _entropy(self, y: str, now: Classes, past: list[Classes]) -> Float[Tensor, ""] | None:
         """H(Y) of these rows and the remembered ones together; None where no class has rows enough."""
@@ -185,7 +185,7 @@ Classes = list[dict[str, Tensor]]
 """class → y → its rows in the space of H, [rows, d]."""
 
 
-def rows_of_classes(label: Float[Tensor, "batch targets"], classes: str, neutral: float = 0.0) -> list[Int[Tensor, " _"]]:
+def split_classes(label: Float[Tensor, "batch targets"], classes: str, neutral: float = 0.0) -> list[Int[Tensor, " _"]]:
     """For each class of ``paper``, ``official`` or ``one``, which rows are of it; NaN is of neither polarity."""
     y = label[:, 0] - neutral
     if classes == "one":

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from mdm import estimators
 from mdm.hints import Size
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, padded, pairs_of, prepared
+from mdm.penalties.pairs import name_parts, pad_columns, pairs_of, prepare_columns
 from mdm.types import Fusion
 
 DIRECTIONS = {"xy": (False,), "yx": (True,), "both": (False, True)}
@@ -36,11 +36,11 @@ class InfoNCE(Penalty):
     direction: ``xy``, x finds its y among the y_j (Eq. 11); ``yx``, the reverse (the official code); ``both`` (default), their mean
     dim: width of g and h
     hidden: width of their one hidden layer; null (default): they are linear, and then log p(y|x)/p(y) of Gaussians, which has
-        squares, is not among the scores. But a critic with a hidden layer is sooner certain of the rows that it trains on
+        squares, is not among the scores. But a critic with a hidden layer overfits its rows sooner
     block: rows are divided into blocks of about this many (between ⅔ and ½ as many again), and each anchor finds its partner in its
         own block alone; null: among all rows. The value grows with the number of candidates, so that a fold read at once would
-        stand beside batches of 32 with another bound and another cap: set it to data.batch_size. A block takes every so-manieth
-        row, because neighbours in a fold may be of one video
+        be measured with another bound and another cap than batches of 32: set it to data.batch_size. The rows of a block are
+        spread over the fold, because neighbours may come from one video
     normalize: whether each dimension of x and y is standardised over the rows, by statistics that carry gradient (default).
         Information does not change by it
 
@@ -67,13 +67,13 @@ class InfoNCE(Penalty):
         super().__init__(weight)
         if scores not in ("inner", "cosine") or direction not in DIRECTIONS:
             raise ValueError(
-                f"InfoNCE's scores are inner or cosine and its direction {', '.join(DIRECTIONS)}, but {scores!r} and "
-                f"{direction!r} came; set penalty.objective.scores and penalty.objective.direction."
+                f"InfoNCE's scores are inner or cosine and its direction {', '.join(DIRECTIONS)}, got {scores!r} and "
+                f"{direction!r}; set penalty.objective.scores and penalty.objective.direction."
             )
         if not 0 < temperature < math.inf or dim < 1 or (hidden is not None and hidden < 1) or (block is not None and block < 2):
             raise ValueError(
-                "InfoNCE needs temperature > 0, dim >= 1, hidden >= 1 or null, and block >= 2 or null, but "
-                f"temperature={temperature}, dim={dim}, hidden={hidden}, block={block} came; set penalty.objective.*."
+                "InfoNCE needs temperature > 0, dim >= 1, hidden >= 1 or null, and block >= 2 or null, got "
+                f"temperature={temperature}, dim={dim}, hidden={hidden}, block={block}; set penalty.objective.*."
             )
         part_dims = part_dims or {}
         self.pairs = pairs_of(unimodal_dims, part_dims, pairs)
@@ -94,10 +94,10 @@ class InfoNCE(Penalty):
 
     def _values(self, fusion: Fusion) -> list[Float[Tensor, ""]]:
         """The bound of each pair."""
-        values = named(fusion)
+        values = name_parts(fusion)
         with torch.autocast(fusion.z.device.type, enabled=False):
             wanted = dict.fromkeys(name for pair in self.pairs for name in pair)
-            sides = {name: prepared(values[name], self.normalize) for name in wanted}
+            sides = {name: prepare_columns(values[name], self.normalize) for name in wanted}
             g, h = self.encoders([sides[x] for x, _ in self.pairs] + [sides[y] for _, y in self.pairs]).chunk(2)
             if self.scores == "cosine":
                 # Not shorter than this, so that a vector of length 0 has a gradient to go by.
@@ -131,7 +131,7 @@ class Encoders(nn.Module):
                 nn.init.uniform_(bias.data[i], -bound, bound)
 
     def forward(self, x: Sequence[Float[Tensor, "batch _"]]) -> Float[Tensor, "networks batch dim"]:
-        values = padded(x, self.width)
+        values = pad_columns(x, self.width)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             values = torch.baddbmm(bias, values.relu() if layer else values, weight)
         return values

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import named, pairs_of
+from mdm.penalties.pairs import name_parts, pairs_of
 
 
 class Orthogonal(Penalty):
@@ -44,7 +44,7 @@ class Orthogonal(Penalty):
     ):
         super().__init__(weight)
         if form not in ("features", "gram"):
-            raise ValueError(f"Orthogonality is of features or a gram matrix, but {form!r} came; set the objective's form.")
+            raise ValueError(f"Orthogonality is of features or a gram matrix, got {form!r}; set the objective's form.")
         widths = {"z": z_dim, **(part_dims or {}), **unimodal_dims}
         self.pairs = pairs_of(unimodal_dims, part_dims or {}, pairs, shared)
         unequal = [f"{a} ({widths[a]}) and {b} ({widths[b]})" for a, b in self.pairs if widths[a] != widths[b]]
@@ -55,7 +55,7 @@ class Orthogonal(Penalty):
         self.form = form
 
     def estimate(self, view: View) -> dict[str, Float[Tensor, ""]]:
-        values = named(view.joint)
+        values = name_parts(view.joint)
         return {f"{a}_{b}": estimators.orthogonality(values[a].float(), values[b].float(), self.form) for a, b in self.pairs}
 
     def forward(self, view: View) -> dict[str, Float[Tensor, ""]]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mdm.types import Fusion
 
 
-def named(fusion: Fusion) -> dict[str, Float[Tensor, "batch d"]]:
+def name_parts(fusion: Fusion) -> dict[str, Float[Tensor, "batch d"]]:
     """Z as ``z``, unimodal representations and parts by name."""
     return {"z": fusion.z, **fusion.parts, **fusion.unimodal}
 
@@ -37,7 +37,7 @@ def pairs_of(
     """
     if direction not in ("paper", "official"):
         raise ValueError(
-            f"direction is paper, q(z_S|z_m), or official, q(z_m|z_S), but {direction!r} came; set the objective's direction."
+            f"direction is paper, q(z_S|z_m), or official, q(z_m|z_S), got {direction!r}; set the objective's direction."
         )
     there = ["z", *parts, *unimodal]
     result: list[tuple[str, str]]
@@ -47,8 +47,8 @@ def pairs_of(
         result = [(x, y) for x, y in pairs]
         if not result or len({frozenset(pair) for pair in result}) < len(result) or any(x == y for x, y in result):
             raise ValueError(
-                "The objective's pairs are of two different representations, each pair once, at least one pair, but "
-                f"{[list(pair) for pair in pairs]} came; correct pairs, or leave it null for all of them."
+                "The objective's pairs are of two different representations, each pair once, at least one pair, got "
+                f"{[list(pair) for pair in pairs]}; correct pairs, or leave it null for all of them."
             )
     else:
         result = list(combinations(unimodal, 2))
@@ -70,7 +70,7 @@ def pairs_of(
     return result
 
 
-def standardized(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
+def standardize_columns(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
     """Each column with mean 0 and variance 1; one that is constant becomes 0."""
     centred = value - value.mean(0)
     variance = centred.square().mean(0)
@@ -79,12 +79,12 @@ def standardized(value: Float[Tensor, "batch d"]) -> Float[Tensor, "batch d"]:
     return torch.where(varies, centred * torch.where(varies, variance, 1.0).rsqrt(), 0.0)
 
 
-def prepared(value: Float[Tensor, "batch d"], standardize: bool) -> Float[Tensor, "batch d"]:
-    """In single precision, `standardized` if so asked."""
+def prepare_columns(value: Float[Tensor, "batch d"], standardize: bool) -> Float[Tensor, "batch d"]:
+    """In single precision, `standardize_columns` if so asked."""
     value = value.float()
-    return standardized(value) if standardize else value
+    return standardize_columns(value) if standardize else value
 
 
-def padded(values: Sequence[Float[Tensor, "n _"]], p: int) -> Float[Tensor, "v n p"]:
+def pad_columns(values: Sequence[Float[Tensor, "n _"]], p: int) -> Float[Tensor, "v n p"]:
     """Values of unequal widths one over the other, filled up to p columns with zeros."""
     return torch.stack([F.pad(value, (0, p - value.shape[1])) for value in values])

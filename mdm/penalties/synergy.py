@@ -32,7 +32,7 @@ from mdm.penalties.cnetwork import (
     random_projections,
 )
 from mdm.penalties.critics import Critic
-from mdm.penalties.pairs import padded, standardized
+from mdm.penalties.pairs import pad_columns, standardize_columns
 
 FACTORS = (0.25, 1.0, 4.0)
 """The kernel's scales, as multiples of the median squared distance."""
@@ -103,8 +103,8 @@ class Synergy(Penalty):
         gammas = {"l2": l2, "alignment": alignment, "kurtosis": kurtosis}
         if not all(0 <= gamma < float("inf") for gamma in gammas.values()) or not any(gammas.values()):
             raise ValueError(
-                "Synergy's l2, alignment and kurtosis are the weights of its parts, >= 0 and one at least > 0, but "
-                f"{l2}, {alignment} and {kurtosis} came; set these of penalty.objective."
+                "Synergy's l2, alignment and kurtosis are the weights of its parts, >= 0 and one at least > 0, got "
+                f"{l2}, {alignment} and {kurtosis}; set these of penalty.objective."
             )
         for option, value, known in (
             ("divergence", divergence, ("mmd", "kl")),
@@ -114,13 +114,13 @@ class Synergy(Penalty):
         ):
             if value not in known:
                 raise ValueError(
-                    f"Synergy's {option} is {' or '.join(str(k or 'null') for k in known)}, but {value!r} came; set "
+                    f"Synergy's {option} is {' or '.join(str(k or 'null') for k in known)}, got {value!r}; set "
                     f"penalty.objective.{option}."
                 )
         if min(projection, hidden) < 1 or not (clip >= 1 and ridge > 0 and bound > 0 and 0 <= decay < 1):
             raise ValueError(
-                "Synergy needs projection >= 1, hidden >= 1, clip >= 1, ridge > 0, bound > 0 and 0 <= decay < 1, but "
-                f"projection={projection}, hidden={hidden}, clip={clip}, ridge={ridge}, bound={bound}, decay={decay} came; set "
+                "Synergy needs projection >= 1, hidden >= 1, clip >= 1, ridge > 0, bound > 0 and 0 <= decay < 1, got "
+                f"projection={projection}, hidden={hidden}, clip={clip}, ridge={ridge}, bound={bound}, decay={decay}; set "
                 "these of penalty.objective."
             )
         least = 2 if l2 else 1 if alignment or variables == "all" else 0
@@ -192,8 +192,8 @@ class Synergy(Penalty):
         values = [*(view.joint.unimodal[name] for name in self.names), view.joint.z]
         side_by_side = torch.cat(values, 1).float()
         if not self.literal:
-            side_by_side = standardized(side_by_side)
-        return side_by_side, padded(side_by_side.split([v.shape[1] for v in values], 1), self.p)
+            side_by_side = standardize_columns(side_by_side)
+        return side_by_side, pad_columns(side_by_side.split([v.shape[1] for v in values], 1), self.p)
 
     def _parts(self, side_by_side: Tensor, stacked: Tensor, update: bool) -> dict[str, Float[Tensor, ""]]:
         values = {}

@@ -43,7 +43,7 @@ class Printed:
 
 
 @cache
-def read(name: str) -> tuple[dict[str, str], ...]:
+def read_rows(name: str) -> tuple[dict[str, str], ...]:
     """The rows of ``results``, ``settings``, ``systems`` or ``figures``; every value the text that is printed.
 
     Raises ValueError for another name.
@@ -55,24 +55,24 @@ def read(name: str) -> tuple[dict[str, str], ...]:
 
 
 @cache
-def results() -> dict[tuple[str, ...], Printed]:
+def read_results() -> dict[tuple[str, ...], Printed]:
     """Every printed cell by its key."""
     marks = {"true": True, "false": False, "": None}
     return {
         tuple(row[key] for key in KEY): Printed(
             row["value"], row["unit"], marks[row["significant"]], row["provenance"], row["note"]
         )
-        for row in read("results")
+        for row in read_rows("results")
     }
 
 
 @cache
-def printed_keys(of: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+def list_keys(of: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
     """The combinations of these parts of a key that occur."""
-    return frozenset(tuple(row[key] for key in of) for row in read("results"))
+    return frozenset(tuple(row[key] for key in of) for row in read_rows("results"))
 
 
-def value(paper: str, table: str, dataset: str, target: str, model: str, penalty_or_variant: str, metric: str) -> Printed:
+def find_value(paper: str, table: str, dataset: str, target: str, model: str, penalty_or_variant: str, metric: str) -> Printed:
     """The cell of a table where a row and a column meet; its value is empty where the paper prints a dash.
 
     Raises ValueError, naming the nearest, if the paper has no such table, or the table no such row (model, penalty_or_variant) or
@@ -81,24 +81,26 @@ def value(paper: str, table: str, dataset: str, target: str, model: str, penalty
     asked = dict(zip(KEY, (paper, table, dataset, target, model, penalty_or_variant, metric), strict=True))
     for of in (("paper", "table"), ("model", "penalty_or_variant"), ("dataset", "target", "metric")):
         place = tuple(dict.fromkeys(("paper", "table", *of)))
-        if tuple(asked[key] for key in place) not in printed_keys(place):
-            raise ValueError(f"Paper {paper} prints no {said(asked, of)}{within(asked, of)}; {nearest(asked, of)}")
-    return results()[tuple(asked.values())]
+        if tuple(asked[key] for key in place) not in list_keys(place):
+            raise ValueError(
+                f"Paper {paper} prints no {format_key(asked, of)}{format_place(asked, of)}; {suggest_nearest(asked, of)}"
+            )
+    return read_results()[tuple(asked.values())]
 
 
-def said(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
+def format_key(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
     return " ".join(f"{key}={asked[key]!r}" for key in of if key != "paper")
 
 
-def within(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
+def format_place(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
     return "" if "table" in of else f" in {asked['table']}"
 
 
-def nearest(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
+def suggest_nearest(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
     """What is printed there and looks most like what was asked for."""
     fixed = ("paper",) if "table" in of else ("paper", "table")
-    there = {said(row, of): None for row in read("results") if all(row[key] == asked[key] for key in fixed)}
+    there = {format_key(row, of): None for row in read_rows("results") if all(row[key] == asked[key] for key in fixed)}
     if not there:
-        return f"the papers are {', '.join(sorted({row['paper'] for row in read('results')}))}."
-    close = get_close_matches(said(asked, of), there, n=3, cutoff=0) if len(there) > 6 else list(there)
+        return f"the papers are {', '.join(sorted({row['paper'] for row in read_rows('results')}))}."
+    close = get_close_matches(format_key(asked, of), there, n=3, cutoff=0) if len(there) > 6 else list(there)
     return f"{'the nearest are' if len(there) > 6 else 'it prints'} {'; '.join(close)}."

@@ -54,12 +54,12 @@ STYLE: Any = {
 }
 
 
-def colour(series: int) -> str:
-    """Of the i-th series. Beyond `SERIES` they repeat, with another dash (`dash`)."""
+def find_colour(series: int) -> str:
+    """The colour of the i-th series. Beyond `SERIES` colours repeat, with another dash (`find_dash`)."""
     return PLACEHOLDERS[f"c{series % SERIES}"]
 
 
-def dash(series: int) -> str:
+def find_dash(series: int) -> str:
     return ("-", "--", ":", "-.")[series // SERIES % 4]
 
 
@@ -79,13 +79,13 @@ class Drawing:
 
 
 @contextmanager
-def drawing(label: str, width: float, height: float) -> Iterator[Drawing]:
-    """A figure of so many pixels; draw in it and read it with `svg` before the context ends."""
+def open_drawing(label: str, width: float, height: float) -> Iterator[Drawing]:
+    """A figure of so many pixels; draw in it and read it with `render_svg` before the context ends."""
     with matplotlib.rc_context(STYLE):
         yield Drawing(Figure(figsize=(width / 72, height / 72), layout="constrained"), label)
 
 
-def svg(drawn: Drawing) -> str:
+def render_svg(drawn: Drawing) -> str:
     """The drawing as an element of an HTML page: no width of its own, ids that no other drawing has, coordinates to 0.1."""
     text = io.StringIO()
     with warnings.catch_warnings():
@@ -124,17 +124,17 @@ def svg(drawn: Drawing) -> str:
         whole = whole.replace(placeholder, f"var(--{name})")
     whole = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", whole)
     whole = re.sub(r"font-family:[^;\"]*;?", "", whole)
-    whole = re.sub(r' (?:d|x|y|viewBox)="[^"]*"', lambda place: re.sub(r"-?\d+\.\d{2,}", rounded, place[0]), whole)
+    whole = re.sub(r' (?:d|x|y|viewBox)="[^"]*"', lambda place: re.sub(r"-?\d+\.\d{2,}", round_coordinate, place[0]), whole)
     whole = re.sub(r'style="[^"]*"', lambda style: style[0].replace(": ", ":").replace("; ", ";"), whole)
     return re.sub(r"\s+", " ", whole).replace("> <", "><")
 
 
-def rounded(coordinate: re.Match[str]) -> str:
+def round_coordinate(coordinate: re.Match[str]) -> str:
     return f"{float(coordinate[0]):.1f}".removesuffix(".0")
 
 
 def flatten(parent: ET.Element) -> None:
-    """Half of what matplotlib writes is groups that group one thing, turns by nothing and frames that are not drawn."""
+    """Drop what draws nothing, half of matplotlib's output: groups of one thing, turns by zero, frames without a line."""
     for place, child in reversed(list(enumerate(parent))):
         flatten(child)
         if child.get("transform", "").startswith("rotate(-0 "):
@@ -145,7 +145,7 @@ def flatten(parent: ET.Element) -> None:
             parent.remove(child)
 
 
-def plain_axes(axes: Axes, title: str, whole: bool = True) -> None:
+def style_axes(axes: Axes, title: str, whole: bool = True) -> None:
     """Title on the left, light horizontal lines, whole numbers below."""
     axes.set_title(title, loc="left", fontsize=10, pad=8)
     axes.grid(axis="y")
@@ -168,25 +168,27 @@ class Band:
     high: Float[np.ndarray, " n"]
 
 
-def bands(title: str, rows: Sequence[Band]) -> str:
+def draw_bands(title: str, rows: Sequence[Band]) -> str:
     """All rows in one chart; each of the class ``row-<series>``."""
-    with drawing(f"{title} by epoch: {', '.join(row.label for row in rows)}", 350, 215) as drawn:
+    with open_drawing(f"{title} by epoch: {', '.join(row.label for row in rows)}", 350, 215) as drawn:
         axes = drawn.figure.subplots()
         for row in rows:
             css = f"row-{row.series}"
             if len(row.epoch) > 1:
-                area = axes.fill_between(row.epoch, row.low, row.high, color=colour(row.series), alpha=0.13, lw=0, clip_on=False)
+                area = axes.fill_between(
+                    row.epoch, row.low, row.high, color=find_colour(row.series), alpha=0.13, lw=0, clip_on=False
+                )
                 drawn.mark(area, css=css)
             one = "o" if len(row.epoch) == 1 else None
-            line = axes.plot(row.epoch, row.mean, color=colour(row.series), ls=dash(row.series), marker=one, lw=1.8, clip_on=False)[
-                0
-            ]
+            line = axes.plot(
+                row.epoch, row.mean, color=find_colour(row.series), ls=find_dash(row.series), marker=one, lw=1.8, clip_on=False
+            )[0]
             drawn.mark(
                 line, f"{row.label}: {row.mean[0]:.4g} in the first epoch, {row.mean[-1]:.4g} in epoch {row.epoch[-1]:g}", css
             )
-        plain_axes(axes, title)
+        style_axes(axes, title)
         axes.set_xlabel("epoch")
-        return svg(drawn)
+        return render_svg(drawn)
 
 
 @dataclass(frozen=True)
@@ -199,12 +201,12 @@ class Trace:
     chosen: tuple[float, float] | None
 
 
-def traces(title: str, series: int, folds: Mapping[str, Sequence[Trace]]) -> str:
+def draw_traces(title: str, series: int, folds: Mapping[str, Sequence[Trace]]) -> str:
     """A line a seed; of several folds the second is dashed and grey. Dots mark the chosen epochs."""
-    with drawing(f"{title} by epoch, a line a seed, dots at the chosen epochs", 350, 215) as drawn:
+    with open_drawing(f"{title} by epoch, a line a seed, dots at the chosen epochs", 350, 215) as drawn:
         axes = drawn.figure.subplots()
         for i, (fold, runs) in enumerate(folds.items()):
-            ink = PLACEHOLDERS["soft"] if i else colour(series)
+            ink = PLACEHOLDERS["soft"] if i else find_colour(series)
             for run in runs:
                 style: dict[str, Any] = {
                     "color": ink,
@@ -217,6 +219,6 @@ def traces(title: str, series: int, folds: Mapping[str, Sequence[Trace]]) -> str
                 if run.chosen is not None:
                     dot = axes.plot(*run.chosen, "o", color=ink, ms=4.5, mec=PLACEHOLDERS["page"], mew=0.8, clip_on=False, zorder=5)
                     drawn.mark(dot[0], f"seed {run.seed}: epoch {run.chosen[0]:g} chosen, {run.chosen[1]:.4g}")
-        plain_axes(axes, title)
+        style_axes(axes, title)
         axes.set_xlabel("epoch")
-        return svg(drawn)
+        return render_svg(drawn)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import find_metric, format_heading
 from mdm.runs import records
 from mdm.tables.gather import Run
-from mdm.training.curve import FOLDS, Column, describe_columns
+from mdm.training.curve import FOLDS, CurveColumn, describe_columns
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,20 @@ def read_curve(run: Run) -> Curve:
     for name in frame.columns.drop("epoch"):
         values = frame[name].to_numpy(dtype=np.float64)
         column = described[name]
-        scale = metric_of(column.quantity).scale if column.kind == "metric" else 1.0
+        scale = find_metric(column.quantity).scale if column.kind == "metric" else 1.0
         columns[name] = np.where(np.isfinite(values), scale * values, np.nan)
     return Curve(run.seed, chosen, frame["epoch"].to_numpy(dtype=np.float64), columns)
 
 
-def quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What the curves can show: quantity → its columns, validation before training.
+def list_quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The quantities that curves can show → their columns, validation before training.
 
     In order: the task, the first metric, the parts of the loss, the other metrics.
 
     metrics: those to show, of all metrics of predictions
     Whatever else a curve has is a part of the loss: terms of the model and of penalties, and what these estimate.
     """
-    found = dict[str, list[Column]]()
+    found = dict[str, list[CurveColumn]]()
     for column in describe_columns(dict.fromkeys(name for curve in curves for name in curve.columns)).values():
         if column.fold is not None and (column.kind != "metric" or column.quantity in metrics):
             found.setdefault(column.quantity, []).append(column)
@@ -63,10 +63,10 @@ def quantities(curves: Sequence[Curve], metrics: Sequence[str]) -> dict[str, tup
     return {name: tuple(c.name for fold in FOLDS for c in found[name] if c.fold == fold) for name in order}
 
 
-def called(name: str, measured: Sequence[str]) -> str:
+def name_quantity(name: str, measured: Sequence[str]) -> str:
     """A quantity in words."""
     if name in measured:
-        return f"validation {heading(name)}{metric_of(name).unit}"
+        return f"validation {format_heading(name)}{find_metric(name).unit}"
     owner, _, part = name.partition("/")
     if name == "task":
         return "task loss on training batches"
@@ -75,7 +75,7 @@ def called(name: str, measured: Sequence[str]) -> str:
     return f"{owner}: {'term of the loss' if part == 'term' else part.replace('_', ' ').replace('/', ' ')}"
 
 
-def over_seeds(curves: Sequence[Curve], column: str) -> dict[str, Float[np.ndarray, " n"]]:
+def summarise_seeds(curves: Sequence[Curve], column: str) -> dict[str, Float[np.ndarray, " n"]]:
     """``epoch``, ``mean``, ``low`` and ``high`` of runs at the epochs that all of them reached.
 
     Beyond, a mean would be of the runs that did not stop early, which are not like the others. Empty if no run has the column.

@@ -7,31 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import find_metric, format_heading
 from mdm.runs import claims, records
-from mdm.tables.caption import ranges, where
-from mdm.tables.gather import Gathered, Run
+from mdm.tables.caption import format_ranges, format_title
+from mdm.tables.gather import CellRuns, Run
 from mdm.tables.numbers import Block, Sheet
-from mdm.tables.wording import listed, number
+from mdm.tables.wording import format_number, join_names
 
 Facts = list[tuple[str, str]]
 """Name and value, as a page lists them."""
 
 
-def finished(sheet: Sheet) -> list[Run]:
-    return [run for block in sheet.blocks for run in runs_of(block)]
+def list_finished(sheet: Sheet) -> list[Run]:
+    return [run for block in sheet.blocks for run in list_block_runs(block)]
 
 
-def runs_of(block: Block) -> list[Run]:
+def list_block_runs(block: Block) -> list[Run]:
     return [run for line in block.lines for run in line.runs if run.state == "finished"]
 
 
-def counts(sheet: Sheet) -> tuple[int, int]:
+def count_runs(sheet: Sheet) -> tuple[int, int]:
     """Runs that finished, and runs that are declared."""
-    return len(finished(sheet)), sum(len(line.runs) for block in sheet.blocks for line in block.lines)
+    return len(list_finished(sheet)), sum(len(line.runs) for block in sheet.blocks for line in block.lines)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """12 s, 3.5 min, 2.1 h."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 1.5 * size:
@@ -39,7 +39,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def spread(values: Iterable[float], digits: int = 0) -> str:
+def format_spread(values: Iterable[float], digits: int = 0) -> str:
     """The value that all share, or the lowest, the median and the highest."""
     each = np.array(list(values))
     if each.min() == each.max():
@@ -49,16 +49,16 @@ def spread(values: Iterable[float], digits: int = 0) -> str:
     return f"{median:,.{of_whole}f} ({each.min():,.{digits}f} to {each.max():,.{digits}f})"
 
 
-def several(values: Iterable[Any]) -> str:
-    return listed([str(value) for value in dict.fromkeys(values)])
+def join_values(values: Iterable[Any]) -> str:
+    return join_names([str(value) for value in dict.fromkeys(values)])
 
 
 # ---- data
 
 
-def data_facts(block: Block) -> Facts:
+def describe_data(block: Block) -> Facts:
     """The data card, as the runs recorded it. Empty before one finished."""
-    runs = runs_of(block)
+    runs = list_block_runs(block)
     if not runs:
         return []
     record = runs[0].record
@@ -68,70 +68,70 @@ def data_facts(block: Block) -> Facts:
         ("modalities", ", ".join(record["modalities"])),
         ("labels", f"{record['label_range'][0]:g} to {record['label_range'][1]:g}"),
     ]
-    facts += [(f"planted {name.replace('_', ' ')}", worth(value)) for name, value in (record.get("truth") or {}).items()]
+    facts += [(f"planted {name.replace('_', ' ')}", format_truth(value)) for name, value in (record.get("truth") or {}).items()]
     floor = record.get("test_of_train_mean") or {}
     shown = [column.metric for column in block.columns if column.metric in floor]
     if shown:
-        said = (f"{heading(metric)} {of_metric(floor[metric], metric)}" for metric in shown)
+        said = (f"{format_heading(metric)} {format_metric(floor[metric], metric)}" for metric in shown)
         facts.append(("floor: always the training mean", ", ".join(said)))
-    return [*facts, ("card (hash)", several(run.record["data_card"][:12] for run in runs))]
+    return [*facts, ("card (hash)", join_values(run.record["data_card"][:12] for run in runs))]
 
 
-def worth(value: Any) -> str:
+def format_truth(value: Any) -> str:
     """A planted truth: nats to two decimals, anything else as it is."""
     return f"{value:.2f} nats" if isinstance(value, float) else str(value)
 
 
-def of_metric(value: float | None, metric: str) -> str:
+def format_metric(value: float | None, metric: str) -> str:
     if value is None:
         return "not defined"
-    return f"{number(100 * value, 1)} %" if metric_of(metric).percent else number(value, 3)
+    return f"{format_number(100 * value, 1)} %" if find_metric(metric).percent else format_number(value, 3)
 
 
 # ---- protocol, code
 
 
-def protocol(sheet: Sheet, gathered: Sequence[Gathered]) -> Facts:
+def describe_protocol(sheet: Sheet, gathered: Sequence[CellRuns]) -> Facts:
     """How checkpoints were chosen and how long runs trained. Empty before one finished."""
-    runs = finished(sheet)
+    runs = list_finished(sheet)
     if not runs:
         return []
-    trainers = [config_of(found)["trainer"] for found in gathered if found.finished]
+    trainers = [read_first_config(found)["trainer"] for found in gathered if found.finished]
     most = max(trainer["max_epochs"] for trainer in trainers)
     chosen = [run.record["selected"] for run in runs]
     last = sum(one["epoch"] + 1 == one["epochs"] == most for one in chosen)
     facts = [
-        ("checkpoint chosen by", several(one["by"] for one in chosen)),
+        ("checkpoint chosen by", join_values(one["by"] for one in chosen)),
         ("test fold", "opened after that choice, never before"),
-        ("epochs at most", several(trainer["max_epochs"] for trainer in trainers)),
-        ("patience", several(trainer["patience"] for trainer in trainers)),
-        ("epochs trained", spread(one["epochs"] for one in chosen)),
-        ("epoch chosen, from 0", spread(one["epoch"] for one in chosen)),
+        ("epochs at most", join_values(trainer["max_epochs"] for trainer in trainers)),
+        ("patience", join_values(trainer["patience"] for trainer in trainers)),
+        ("epochs trained", format_spread(one["epochs"] for one in chosen)),
+        ("epoch chosen, from 0", format_spread(one["epoch"] for one in chosen)),
     ]
     if last:
         facts.append(("chosen at the very end", f"{last} of {len(runs)} runs: with more epochs they might have gone further"))
     seeds = {run.seed for found in gathered for run in found.runs}
-    return [*facts, ("seeds", f"{ranges(seeds)}; a seed's runs are pairs: same weights, same batches, same dropout")]
+    return [*facts, ("seeds", f"{format_ranges(seeds)}; a seed's runs are pairs: same weights, same batches, same dropout")]
 
 
-def code(sheet: Sheet) -> Facts:
+def describe_code(sheet: Sheet) -> Facts:
     """Commit, versions, machines, seconds. Empty before a run finished."""
-    runs = finished(sheet)
+    runs = list_finished(sheet)
     if not runs:
         return []
     each = [run.record for run in runs]
     dirty = sum(bool(record["uncommitted_changes"]) for record in each)
-    commits = several((record["commit"] or "unknown")[:12] for record in each)
+    commits = join_values((record["commit"] or "unknown")[:12] for record in each)
     return [
         ("commit", commits + (f", with uncommitted changes in {dirty} of {len(each)} runs" if dirty else "")),
         ("versions", " | ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in each))),
         ("machine", " | ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in r["machine"].items()) for r in each))),
-        ("time of all runs together", duration(sum(record["seconds"] for record in each))),
-        ("seconds a run", spread((record["seconds"] for record in each), 1)),
+        ("time of all runs together", format_duration(sum(record["seconds"] for record in each))),
+        ("seconds a run", format_spread((record["seconds"] for record in each), 1)),
     ]
 
 
-def config_of(found: Gathered) -> dict[str, Any]:
+def read_first_config(found: CellRuns) -> dict[str, Any]:
     """The config of a cell's first finished run."""
     run = next(iter(found.finished.values()))
     return records.read_config(run.folder)
@@ -143,7 +143,7 @@ def config_of(found: Gathered) -> dict[str, Any]:
 RUN_HEADS = ("", "runs", "epochs", "chosen", "seconds", "backbone", "critics")
 
 
-def run_rows(block: Block) -> list[list[str]]:
+def build_run_rows(block: Block) -> list[list[str]]:
     """A row's runs under ``RUN_HEADS``: how many, how long, how large."""
     rows = []
     for line in block.lines:
@@ -154,16 +154,16 @@ def run_rows(block: Block) -> list[list[str]]:
         if not runs:
             rows.append([line.row.label, size, *["–"] * (len(RUN_HEADS) - 2)])
             continue
-        counted = [spread(record["parameters"].get(of, 0) for record in runs) for of in ("backbone", "critics")]
-        trained = [spread(record["selected"][key] for record in runs) for key in ("epochs", "epoch")]
-        rows.append([line.row.label, size, *trained, spread((record["seconds"] for record in runs), 1), *counted])
+        counted = [format_spread(record["parameters"].get(of, 0) for record in runs) for of in ("backbone", "critics")]
+        trained = [format_spread(record["selected"][key] for record in runs) for key in ("epochs", "epoch")]
+        rows.append([line.row.label, size, *trained, format_spread((record["seconds"] for record in runs), 1), *counted])
     return rows
 
 
-def absent(sheet: Sheet) -> list[list[str]]:
+def list_absent(sheet: Sheet) -> list[list[str]]:
     """Runs that have no record: row, data, seed, state, last line of the traceback."""
     return [
-        [line.row.label, where(block), str(run.seed), run.state, run.error or "–"]
+        [line.row.label, format_title(block), str(run.seed), run.state, run.error or "–"]
         for block in sheet.blocks
         for line in block.lines
         for run in line.runs
@@ -171,16 +171,16 @@ def absent(sheet: Sheet) -> list[list[str]]:
     ]
 
 
-def settings(block: Block, gathered: Sequence[Gathered]) -> dict[str, Any]:
-    """The whole config of the first row that ran, and what is otherwise in each of the others. Empty before one finished."""
+def compare_settings(block: Block, gathered: Sequence[CellRuns]) -> dict[str, Any]:
+    """The whole config of the first row that ran, and how each of the others differs. Empty before a run has finished."""
     labels = {line.row.name: line.row.label for line in block.lines}
     here = [found for found in gathered if found.cell.data == block.data and found.finished]
     if not here:
         return {}
-    whole = claims.compared(config_of(here[0]))
+    whole = claims.select_compared(read_first_config(here[0]))
     others = []
     for found in here[1:]:
-        own = claims.compared(config_of(found))
-        lines = [line for line in claims.differences(whole, own) if not line.startswith("seed: ")]
+        own = claims.select_compared(read_first_config(found))
+        lines = [line for line in claims.list_differences(whole, own) if not line.startswith("seed: ")]
         others.append((labels[found.cell.row], lines))
     return {"first": labels[here[0].cell.row], "whole": claims.dump(whole), "others": others}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from pytorch_lightning.callbacks import Callback
 from mdm.backbones.base import Backbone
 from mdm.data.splits import Splits
 from mdm.penalties.base import Penalty
-from mdm.runs.config import plain, resolved
-from mdm.runs.kinds import arguments_of
+from mdm.runs.config import resolve_node, to_plain
+from mdm.runs.kinds import list_arguments
 from mdm.runs.loggers import Lightning, Logger
-from mdm.runs.members import checked_member, make
-from mdm.runs.naming import penalties, penalty_name
-from mdm.runs.options import DEBUG, read_options, reasons_for_debug
+from mdm.runs.members import check_member, make
+from mdm.runs.naming import list_penalties, name_penalty
+from mdm.runs.options import DEBUG, list_debug_reasons, read_options
 from mdm.seeds import Stream
 from mdm.training.learner import Learner
 from mdm.training.objective import CriticTraining, Objective
@@ -31,14 +32,14 @@ def build_splits(cfg: DictConfig) -> Splits:
     """The data set of a config, divided and ready to be read."""
     data = cfg.data
     return Splits(
-        make(data.segments),
+        partial(make, data.segments),
         batch_size=data.batch_size,
         seed=cfg.seed,
         text=data.text,
         modalities=None if data.modalities is None else list(data.modalities),
         folds=make(data.folds) if data.folds is not None else None,
-        scale=resolved(data.scale),
-        max_steps=resolved(data.max_steps),
+        scale=resolve_node(data.scale),
+        max_steps=resolve_node(data.max_steps),
         keep=data.keep,
         padding=data.padding,
         order=data.order,
@@ -54,11 +55,10 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
     """Backbone, then penalties on what it offers; each initialised by a stream of its own."""
     options = read_options(cfg.trainer)
     with Stream(cfg.seed, "weights").active():
-        spec = replace(splits.spec, head_start=cfg.model.get("head_start", "label_mean"))
-        backbone = make(cfg.model.backbone, spec=spec)
+        backbone = make(cfg.model.backbone, spec=replace(splits.spec, head_start=cfg.model.head_start))
     own = {} if cfg.model.own_penalty is None else {"own": cfg.model.own_penalty}
     objectives = {}
-    for name, node in {**own, **penalties(cfg)}.items():
+    for name, node in {**own, **list_penalties(cfg)}.items():
         with Stream(cfg.seed, f"critic {name}").active():
             penalty = build_penalty(node, backbone)
         if penalty.products:
@@ -68,21 +68,23 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
             shifts(np.ones((len(splits.spec.modalities), fewest), int), np.random.default_rng(0))
         objectives[name] = Objective(
             penalty,
-            None if node.critic is None else CriticTraining(**{**plain(node.critic), "optimizer": maker(node.critic.optimizer)}),
+            None
+            if node.critic is None
+            else CriticTraining(**{**to_plain(node.critic), "optimizer": build_factory(node.critic.optimizer)}),
             measure_only=node.measure_only,
         )
     return Learner(
         backbone,
         splits.spec,
         loss=make(cfg.model.loss),
-        optimizer=maker(cfg.model.optimizer),
+        optimizer=build_factory(cfg.model.optimizer),
         objectives=objectives,
         seed=cfg.seed,
-        groups=plain(cfg.model.groups),
+        groups=to_plain(cfg.model.groups),
         clipping=options.clipping,
         decay=cfg.model.decay,
         schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
-        plateau=None if cfg.model.get("plateau") is None else Plateau(**plain(cfg.model.plateau)),
+        plateau=None if cfg.model.get("plateau") is None else Plateau(**to_plain(cfg.model.plateau)),
         fresh=splits.train("critic batches") if objectives else None,
         accumulation=options.accumulation,
         frozen=list(cfg.model.get("freeze", [])),
@@ -102,7 +104,7 @@ def build_penalty(node: DictConfig, backbone: Backbone) -> Penalty:
     return penalty
 
 
-def maker(node: DictConfig) -> Callable[..., Any]:
+def build_factory(node: DictConfig) -> Callable[..., Any]:
     """An optimiser factory: parameters (or groups) → optimiser."""
     return lambda parameters: make(node, params=parameters)
 
@@ -111,7 +113,7 @@ def build_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
     """Dashboards beside the record; they write below the run's folder."""
     built = []
     for node in cfg.logger.loggers.values():
-        takes = arguments_of(checked_member(node._get_full_key(None), node)[0])
+        takes = list_arguments(check_member(node._get_full_key(None), node)[0])
         logger = make(node, **({"save_dir": str(folder)} if "save_dir" in takes else {}))
         built.append(logger if isinstance(logger, Logger) else Lightning(logger))
     return built
@@ -123,8 +125,8 @@ def build_callbacks(cfg: DictConfig) -> list[Callback]:
 
 
 def describe_run(cfg: DictConfig, folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What dashboards are told (`mdm.runs.loggers.started`): a run's experiment is its group, the rest of its folder its name."""
-    tags = [cfg.model.name, penalty_name(cfg), cfg.data.name, f"seed={cfg.seed}"]
-    group = f"{DEBUG}/{cfg.name}" if reasons_for_debug(cfg.trainer) else cfg.name
+    """What `mdm.runs.loggers.start_loggers` tells dashboards: a run's experiment is its group, the rest of its path its name."""
+    tags = [cfg.model.name, name_penalty(cfg), cfg.data.name, f"seed={cfg.seed}"]
+    group = f"{DEBUG}/{cfg.name}" if list_debug_reasons(cfg.trainer) else cfg.name
     name = folder.relative_to(Path(cfg.paths.outputs) / group).as_posix()
     return {"name": name, "group": group, "tags": tags, "config": config}

@@ -36,7 +36,7 @@ def examine(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken",
     """
     if (folder / CONFIG).is_file():
         old, new = read_config(folder), yaml.safe_load(dump(config))
-        differing = differences(compared(old), compared(new))
+        differing = list_differences(select_compared(old), select_compared(new))
         if differing:
             raise ValueError(
                 f"A record is reused only by the run that it belongs to, but {folder} differs from this run in:\n  "
@@ -54,27 +54,27 @@ def examine(folder: Path, config: Mapping[str, Any]) -> Literal["new", "broken",
 
 def dump(config: Mapping[str, Any]) -> str:
     """A config as YAML, keys in their order."""
-    return yaml.safe_dump(without_tuples(config), sort_keys=False)
+    return yaml.safe_dump(replace_tuples(config), sort_keys=False)
 
 
-def without_tuples(value: Any) -> Any:
+def replace_tuples(value: Any) -> Any:
     """YAML knows lists only."""
     if isinstance(value, Mapping):
-        return {k: without_tuples(v) for k, v in value.items()}
-    return [without_tuples(v) for v in value] if isinstance(value, list | tuple) else value
+        return {k: replace_tuples(v) for k, v in value.items()}
+    return [replace_tuples(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+def select_compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a config that decides the numbers."""
     return {key: value for key, value in config.items() if key not in NOT_COMPARED}
 
 
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
+def list_differences(old: Any, new: Any, key: str = "") -> list[str]:
     """``key: old → new`` for every leaf that differs."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         lines = []
         for name in [*old, *(n for n in new if n not in old)]:
-            lines += differences(old.get(name, "(absent)"), new.get(name, "(absent)"), f"{key}.{name}" if key else str(name))
+            lines += list_differences(old.get(name, "(absent)"), new.get(name, "(absent)"), f"{key}.{name}" if key else str(name))
         return lines
     same = old == new or (old != old and new != new)  # NaN is the same setting as NaN
     return [] if same else [f"{key}: {old} → {new}"]

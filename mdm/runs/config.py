@@ -18,17 +18,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mdm.data.batches import LastBatch, Order
 from mdm.data.views import Keep, Padding, Scale
-from mdm.hints import Count, Positive, Range, Share, Size, is_plain, require, require_known, shown
+from mdm.hints import Count, Positive, Range, Share, Size, format_value, is_plain, require, require_known
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
-from mdm.runs.kinds import arguments_of
-from mdm.runs.members import checked_member
-from mdm.runs.naming import penalties, penalty_name, record_folder
-from mdm.runs.options import Trainer, check_options
+from mdm.runs.kinds import list_arguments
+from mdm.runs.members import check_member
+from mdm.runs.naming import list_penalties, name_penalty, record_folder
+from mdm.runs.options import TrainerOptions, check_options
 from mdm.runs.trials import check_group_options, try_loss, try_step
 from mdm.training.groups import Decay
 from mdm.training.schedules import Plateau
-from mdm.types import HeadStart
 
 
 class Member:
@@ -36,7 +35,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataGroup:
     name: str
     segments: Member
     text: str | None
@@ -44,7 +43,7 @@ class Data:
     folds: Member | None
     scale: Scale | Mapping[str, Scale]
     unlabeled: Count
-    max_steps: Size | None | Mapping[str, Size | None]
+    max_steps: Size | Mapping[str, Size | None] | None
     keep: Keep
     padding: Padding
     order: Order
@@ -63,7 +62,7 @@ Weight = Annotated[
 
 
 @dataclass(frozen=True)
-class Critic:
+class CriticGroup:
     """How a penalty's critic is trained."""
 
     steps: Size
@@ -75,16 +74,16 @@ class Critic:
 
 
 @dataclass(frozen=True)
-class Objective:
+class PenaltyGroup:
     name: str
     weight: Weight
     measure_only: bool
     objective: Member
-    critic: Critic | None
+    critic: CriticGroup | None
 
 
 @dataclass(frozen=True)
-class NoObjective:
+class NoPenaltyGroup:
     """``penalty=none``; its weight is read by nobody, and there so that a grid may vary it."""
 
     name: str
@@ -94,30 +93,30 @@ class NoObjective:
 
 
 @dataclass(frozen=True)
-class Sum:
+class SumGroup:
     name: str
-    sum: Mapping[str, Objective | NoObjective]
+    sum: Mapping[str, PenaltyGroup | NoPenaltyGroup]
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelGroup:
     name: str
     backbone: Member
-    own_penalty: Objective | None
+    own_penalty: PenaltyGroup | None
     loss: Member
     optimizer: Member
     groups: Mapping[str, Mapping[str, Any]]
     decay: Decay
     schedule: Member | None
+    head_start: Literal["label_mean", "random"]
     by_length: bool
     plateau: Plateau | None = None
     select: str | None = None
     freeze: Sequence[str] = ()
-    head_start: HeadStart = "label_mean"
 
 
 @dataclass(frozen=True)
-class Floor:
+class BaselineGroup:
     """``model=baseline``."""
 
     name: str
@@ -127,7 +126,7 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineGroup:
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: int | Sequence[Count]
     strategy: str
@@ -137,17 +136,17 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Loggers:
+class LoggersGroup:
     loggers: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
-class Callbacks:
+class CallbacksGroup:
     callbacks: Mapping[str, Member]
 
 
 @dataclass(frozen=True)
-class Paths:
+class PathsGroup:
     outputs: str
     data: str
 
@@ -156,14 +155,14 @@ class Paths:
 class Config:
     name: str
     seed: Count
-    data: Data
-    model: Model | Floor
-    penalty: Objective | NoObjective | Sum
-    trainer: Trainer
-    machine: Machine
-    logger: Loggers
-    paths: Paths
-    callbacks: Callbacks | None = None
+    data: DataGroup
+    model: ModelGroup | BaselineGroup
+    penalty: PenaltyGroup | NoPenaltyGroup | SumGroup
+    trainer: TrainerOptions
+    machine: MachineGroup
+    logger: LoggersGroup
+    paths: PathsGroup
+    callbacks: CallbacksGroup | None = None
 
 
 # ---- check
@@ -178,11 +177,11 @@ def check(cfg: DictConfig) -> None:
     """
     keys = [str(key) for key in cfg if key not in claims.DECLARED]
     try:
-        values: dict[str, Any] = {key: resolved(cfg[key]) for key in keys}
+        values: dict[str, Any] = {key: resolve_node(cfg[key]) for key in keys}
     except (OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"Every value of a config must be known, but {' '.join(str(error).split())}; correct it.") from None
     if "sum" in cfg.get("penalty", {}):
-        penalties(cfg)
+        list_penalties(cfg)
     if isinstance(values.get("trainer"), Mapping):
         check_options(values["trainer"])
     check_group("", values, Config)
@@ -193,13 +192,13 @@ def check(cfg: DictConfig) -> None:
     record_folder(cfg, ())
 
 
-def plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
+def to_plain(node: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """A config node as plain dictionaries and lists."""
     container = OmegaConf.to_container(node, resolve=resolve)
     return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
 
 
-def resolved(node: Any) -> Any:
+def resolve_node(node: Any) -> Any:
     """A node as plain values.
 
     Raises OmegaConf's errors where a value is missing or refers to nothing.
@@ -208,14 +207,14 @@ def resolved(node: Any) -> Any:
 
 
 @cache
-def hints(group: type) -> dict[str, Any]:
+def read_hints(group: type) -> dict[str, Any]:
     """The annotations of a group."""
     return get_type_hints(group, include_extras=True)
 
 
 def check_group(prefix: str, values: Mapping[str, Any], group: type) -> None:
     """The part of `check` that concerns one group and those in it; ``prefix``: its key and a dot."""
-    known = hints(group)
+    known = read_hints(group)
     require_known(prefix, values, known, prefix.rstrip(".") or "A config")
     for field in fields(group):
         if field.name in values:
@@ -231,10 +230,10 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     if value is None and type(None) in options:
         return
     if Member in options:
-        checked_member(key, value)
+        check_member(key, value)
     elif groups:
         require(key, value, Mapping)
-        check_group(f"{key}.", value, chosen_group(value, groups))
+        check_group(f"{key}.", value, choose_group(value, groups))
     elif get_origin(hint) is Mapping and not is_plain(hint):
         require(key, value, Mapping)
         for name, inner in value.items():
@@ -243,11 +242,11 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         require(key, value, hint)
 
 
-def chosen_group(values: Mapping[str, Any], groups: Sequence[type]) -> type:
+def choose_group(values: Mapping[str, Any], groups: Sequence[type]) -> type:
     """Which of several groups a mapping is meant to be: the first one with a key that only it has, and a value there."""
-    apart = {Sum: "sum", Floor: "baseline", NoObjective: "objective"}
+    apart = {SumGroup: "sum", BaselineGroup: "baseline", NoPenaltyGroup: "objective"}
     for group in groups:
-        if group in apart and apart[group] in values and (values[apart[group]] is None) == (group is NoObjective):
+        if group in apart and apart[group] in values and (values[apart[group]] is None) == (group is NoPenaltyGroup):
             return group
     return groups[0]
 
@@ -257,20 +256,20 @@ def check_parts(values: Mapping[str, Any]) -> None:
     devices = values["machine"]["devices"]
     if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
         raise ValueError(
-            f"A run trains on one device, but machine.devices={devices} came: several would each see the same batches. Use "
+            f"A run trains on one device, got machine.devices={devices}: several would each see the same batches. Use "
             "machine.devices=1 and give each device runs of its own."
         )
     for key in ("outputs", "data"):
         if not values["paths"][key] or "\0" in values["paths"][key]:
-            raise ValueError(f"paths.{key} must be a folder, but is {shown(values['paths'][key])}; set paths.{key}.")
+            raise ValueError(f"paths.{key} must be a folder, but is {format_value(values['paths'][key])}; set paths.{key}.")
 
 
 def check_penalty(cfg: DictConfig) -> None:
     """The part of `check` that concerns what penalties there are, and how their critics train."""
-    chosen = penalties(cfg)
+    chosen = list_penalties(cfg)
     if "baseline" in cfg.model and chosen:
         raise ValueError(
-            f"A penalty acts on a fused representation, and model={cfg.model.name} has none, but penalty={penalty_name(cfg)} came; "
+            f"A penalty acts on a fused representation, which model={cfg.model.name} lacks, got penalty={name_penalty(cfg)}; "
             "use penalty=none, or another model."
         )
     if cfg.trainer.get("gradient_clip_over") == "all" and cfg.trainer.precision == "16-mixed":
@@ -297,7 +296,7 @@ def check_steps(prefix: str, values: Mapping[str, Any]) -> None:
         elif name == "loss":
             try_loss(key, value)
         elif key == "model.groups":
-            known = arguments_of(checked_member("model.optimizer", dict(values["optimizer"]))[0])
+            known = list_arguments(check_member("model.optimizer", dict(values["optimizer"]))[0])
             for module, options in value.items():
                 check_group_options(f"{key}.{module}.", options, known)
                 try_step(f"{key}.{module}", values["optimizer"], options)

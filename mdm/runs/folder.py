@@ -10,16 +10,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mdm.ownership import LOCK, InUse, half_written, own
+from mdm.ownership import LOCK, InUse, find_half_written, own
 from mdm.runs import claims, records
-from mdm.runs.config import plain
+from mdm.runs.config import to_plain
 from mdm.runs.naming import record_folder
 from mdm.runs.records import LAST
 
 log = logging.getLogger(__name__)
 
 
-def place(cfg: DictConfig, overrides: Sequence[str], card_hash: str) -> tuple[Path, dict[str, Any], str]:
+def locate_run(cfg: DictConfig, overrides: Sequence[str], card_hash: str) -> tuple[Path, dict[str, Any], str]:
     """A run's folder, the config to be recorded in it, and what it holds (`mdm.runs.claims.examine`); nothing is written.
 
     Raises ValueError if the folder holds a run of another config.
@@ -27,8 +27,8 @@ def place(cfg: DictConfig, overrides: Sequence[str], card_hash: str) -> tuple[Pa
     folder = record_folder(cfg, overrides)
     # Not where the data lie but what they are belongs to a run: paths stay interpolations, the card's hash is compared. How a table
     # is laid out is no part of its runs.
-    config = {key: value for key, value in plain(cfg, resolve=False).items() if key not in claims.DECLARED}
-    config |= {"paths": plain(cfg.paths), "data_card": card_hash}
+    config = {key: value for key, value in to_plain(cfg, resolve=False).items() if key not in claims.DECLARED}
+    config |= {"paths": to_plain(cfg.paths), "data_card": card_hash}
     return folder, config, claims.examine(folder, config)
 
 
@@ -41,6 +41,6 @@ def reuse_record(folder: Path) -> dict[str, Any]:
 
 def tidy(folder: Path) -> None:
     """Remove what a process left that was killed right after its record was complete; where nothing may be written it stays."""
-    if (folder / LAST).exists() or (folder / LOCK).exists() or half_written(folder):
+    if (folder / LAST).exists() or (folder / LOCK).exists() or find_half_written(folder):
         with contextlib.suppress(OSError, InUse), own(folder):
             (folder / LAST).unlink(missing_ok=True)

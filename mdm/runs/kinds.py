@@ -44,20 +44,22 @@ def subclass_of(base: type) -> Callable[[Any], bool]:
 
 def is_source(found: Any) -> bool:
     """A function that returns segments, all of whose arguments may stand in a config."""
-    if not inspect.isroutine(found) or returned(found) is not Segments:
+    if not inspect.isroutine(found) or read_return_hint(found) is not Segments:
         return False
-    return all(is_plain(argument.hint) for argument in arguments_of(found).values())
+    return all(is_plain(argument.hint) for argument in list_arguments(found).values())
 
 
 def is_division(found: Any) -> bool:
     """A class of functions of segments."""
-    return inspect.isclass(found) and "__call__" in vars(found) and Segments in hints_of(found.__call__).values()
+    return inspect.isclass(found) and "__call__" in vars(found) and Segments in read_hints(found.__call__).values()
 
 
 def is_schedule(found: Any) -> bool:
     """A class of functions from how far training has come to a factor."""
     return (
-        inspect.isclass(found) and "__call__" in vars(found) and hints_of(found.__call__) == {"progress": Progress, "return": float}
+        inspect.isclass(found)
+        and "__call__" in vars(found)
+        and read_hints(found.__call__) == {"progress": Progress, "return": float}
     )
 
 
@@ -126,10 +128,10 @@ KINDS = {
 MAPPINGS = ("loggers", "callbacks")
 
 
-def hints_of(called: Callable[..., Any]) -> dict[str, Any]:
+def read_hints(called: Callable[..., Any]) -> dict[str, Any]:
     """Annotations by name.
 
-    Raises ValueError if one names what its module has not, as under ``TYPE_CHECKING``.
+    Raises ValueError if one names something that its module lacks, as under ``TYPE_CHECKING``.
     """
     try:
         return get_type_hints(called, include_extras=True)
@@ -140,9 +142,9 @@ def hints_of(called: Callable[..., Any]) -> dict[str, Any]:
         ) from None
 
 
-def returned(function: Callable[..., Any]) -> Any:
+def read_return_hint(function: Callable[..., Any]) -> Any:
     """The annotation of what a function returns."""
-    return hints_of(function).get("return")
+    return read_hints(function).get("return")
 
 
 @dataclass(frozen=True)
@@ -154,19 +156,19 @@ class Argument:
 
 
 @cache
-def arguments_of(member: Callable[..., Any]) -> Mapping[str, Argument]:
+def list_arguments(member: Callable[..., Any]) -> Mapping[str, Argument]:
     """The arguments of a class or function by name.
 
     ``**more: Annotated[Any, function]`` stands for all those of that function that are not named themselves.
     """
     called = member.__init__ if inspect.isclass(member) else member
-    hints = hints_of(called)
+    hints = read_hints(called)
     found: dict[str, Argument] = {}
     more: dict[str, Argument] = {}
     for name, parameter in inspect.signature(called).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             for passed_on in get_args(hints.get(name, Any))[1:]:
-                more |= arguments_of(passed_on)
+                more |= list_arguments(passed_on)
         elif parameter.kind is not parameter.VAR_POSITIONAL and name != "self":
             found[name] = Argument(hints.get(name, Any), parameter.default is parameter.empty)
     return more | found

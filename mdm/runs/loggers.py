@@ -45,7 +45,7 @@ class Logger(ABC):
 
 
 @contextmanager
-def started(
+def start_loggers(
     loggers: Sequence[Logger],
     name: str,
     group: str,
@@ -76,7 +76,7 @@ class Wandb(Logger):
     def __init__(self, save_dir: str, project: str = "mdm", entity: str | None = None, mode: str = "offline"):
         require_extra("wandb", "logger=wandb")
         if mode not in ("offline", "online"):
-            raise ValueError(f"wandb logs offline or online, but mode={mode} came; set logger.loggers.wandb.mode.")
+            raise ValueError(f"wandb logs offline or online, got mode={mode}; set logger.loggers.wandb.mode.")
         self.folder, self.project, self.entity, self.mode = Path(save_dir), project, entity, mode
 
     def start(self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
@@ -114,9 +114,9 @@ class Wandb(Logger):
         import wandb
 
         table = wandb.Table(columns=list(predictions[0]), data=[list(p.values()) for p in predictions])
-        with environment("WANDB_DATA_DIR", str(self.folder / "wandb")):  # where the table's artifact waits for its upload
+        with set_environment("WANDB_DATA_DIR", str(self.folder / "wandb")):  # where the table's artifact waits for its upload
             self.run.log({"predictions": table}, step=record["selected"]["epochs"], commit=True)
-        self.run.summary.update({**row, **flat(record)})
+        self.run.summary.update({**row, **flatten(record)})
 
     def finish(self, failed: bool) -> None:
         self.run.finish(exit_code=int(failed))
@@ -175,14 +175,14 @@ class Lightning(Logger):
         self.logger = logger
 
     def start(self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
-        self.logger.log_hyperparams({"name": name, "group": group, "tags": ", ".join(tags), **flat(config)})
+        self.logger.log_hyperparams({"name": name, "group": group, "tags": ", ".join(tags), **flatten(config)})
 
     def epoch(self, row: Mapping[str, float]) -> None:
         self.logger.log_metrics(dict(row), step=int(row["epoch"]))
         self.logger.save()
 
     def conclude(self, row: Mapping[str, float], record: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
-        numbers = {key: value for key, value in flat(record).items() if isinstance(value, int | float)}
+        numbers = {key: value for key, value in flatten(record).items() if isinstance(value, int | float)}
         self.logger.log_metrics({f"record/{key}": float(value) for key, value in numbers.items()}, step=int(row["epoch"]))
         self.logger.save()
 
@@ -191,7 +191,7 @@ class Lightning(Logger):
 
 
 @contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
+def set_environment(name: str, value: str) -> Iterator[None]:
     """An environment variable, set while the block runs."""
     before = os.environ.get(name)
     os.environ[name] = value
@@ -204,9 +204,9 @@ def environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys joined by slashes: ``{"test": {"mae": 1}}`` → ``{"test/mae": 1}``."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found

@@ -22,8 +22,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm.hints import require, require_known, shown
-from mdm.runs.kinds import KINDS, MAPPINGS, Kind, arguments_of
+from mdm.hints import format_value, require, require_known
+from mdm.runs.kinds import KINDS, MAPPINGS, Kind, list_arguments
 
 GROUP = "mdm.members"
 
@@ -34,7 +34,7 @@ Check = Callable[[str, Any, Any], None]
 def make(node: DictConfig, **arguments: Any) -> Any:
     """Build the member that a config node names by its ``_target_``, of its keys and these arguments.
 
-    Raises ValueError, naming the key, where `checked_member` does, and where the member cannot be built of these values.
+    Raises ValueError, naming the key, where `check_member` does, and where the member cannot be built of these values.
     """
     return build(node, require, **arguments)
 
@@ -42,7 +42,7 @@ def make(node: DictConfig, **arguments: Any) -> Any:
 def build(node: DictConfig, check: Check, /, **arguments: Any) -> Any:
     """`make`, where each value keeps its annotation as ``check(key, value, annotation)`` has it."""
     key = node._get_full_key(None)
-    target, values = checked_member(key, node, check)
+    target, values = check_member(key, node, check)
     try:
         return target(**values, **arguments)
     except Exception as error:  # of a constructor that does not refuse values itself: an assertion, torch's RuntimeError, …
@@ -50,28 +50,28 @@ def build(node: DictConfig, check: Check, /, **arguments: Any) -> Any:
         if isinstance(error, ValueError):
             raise ValueError(said if key in said else f"{key}: {said}") from error
         raise ValueError(
-            f"{key} must have values of which {node._target_} can be built, but has {shown(values)} "
+            f"{key} must have values of which {node._target_} can be built, but has {format_value(values)} "
             f"({type(error).__name__}: {said}); correct them."
         ) from error
 
 
-def checked_member(key: str, node: Any, check: Check = require) -> tuple[Callable[..., Any], dict[str, Any]]:
+def check_member(key: str, node: Any, check: Check = require) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The member that a config node names, and its arguments as plain values; nothing is built.
 
     Raises ValueError, naming the key, unless the node is a mapping with a ``_target_`` that the kind of this key admits, whose
     other keys are arguments of it, with plain values that keep their annotations, and all that it needs.
     """
-    kind = kind_of(key)
+    kind = find_kind(key)
     try:
         whole: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
     except OmegaConfBaseException as error:
         raise ValueError(f"{key} must have values, but {str(error).partition(chr(10))[0]}; correct it.") from None
     if not isinstance(whole, dict) or "_target_" not in whole:
-        raise ValueError(f"{key} must be {kind.what}, by its _target_, but is {shown(whole)}; set {key}._target_.")
+        raise ValueError(f"{key} must be {kind.what}, by its _target_, but is {format_value(whole)}; set {key}._target_.")
     target = whole["_target_"]
     values = {name: value for name, value in whole.items() if name != "_target_"}
     member = resolve(target, key)
-    known = arguments_of(member)
+    known = list_arguments(member)
     require_known(f"{key}.", values, [name for name in known if name not in kind.given], f"{target}, as {key} is built,")
     for name, value in values.items():
         check(f"{key}.{name}", value, known[name].hint)
@@ -81,7 +81,7 @@ def checked_member(key: str, node: Any, check: Check = require) -> tuple[Callabl
     return member, values
 
 
-def kind_of(key: str) -> Kind:
+def find_kind(key: str) -> Kind:
     """The kind of member that belongs to a key.
 
     Raises ValueError for a key where nothing is built.
@@ -98,18 +98,18 @@ def resolve(target: Any, key: str) -> Callable[..., Any]:
 
     Raises ValueError, naming both, for everything else; what does not live where members do is not imported.
     """
-    kind = kind_of(key)
+    kind = find_kind(key)
     found = None
     if isinstance(target, str) and all(part.isidentifier() for part in target.split(".")):
         module, _, name = target.rpartition(".")
-        if target in declared():
-            found = loaded(declared()[target], key)
+        if target in find_declared():
+            found = load_entry(find_declared()[target], key)
         elif not name.startswith("_") and any(lives_in(module, home) for home in kind.homes):
-            found = named(module, name)
+            found = find_defined(module, name)
     if found is None or not kind.admits(found):
         raise ValueError(
             f"{key} must be {kind.what} (or one that an installed package declares as an entry point of {GROUP}), but its _target_ "
-            f"is {shown(target)}; only these are built."
+            f"is {format_value(target)}; only these are built."
         )
     return found
 
@@ -119,7 +119,7 @@ def lives_in(module: str, home: str) -> bool:
     return module == home or (home.startswith("mdm.") and module.startswith(f"{home}."))
 
 
-def named(module: str, name: str) -> Any:
+def find_defined(module: str, name: str) -> Any:
     """What a module of this package or of torch defines under a name, not what it imports; None if there is no such thing."""
     try:
         found = getattr(importlib.import_module(module), name, None)
@@ -132,12 +132,12 @@ def named(module: str, name: str) -> Any:
 
 
 @cache
-def declared() -> dict[str, EntryPoint]:
+def find_declared() -> dict[str, EntryPoint]:
     """Members of installed packages by their dotted names."""
     return {entry.value.replace(" ", "").replace(":", "."): entry for entry in entry_points(group=GROUP)}
 
 
-def loaded(entry: EntryPoint, key: str) -> Any:
+def load_entry(entry: EntryPoint, key: str) -> Any:
     """What an entry point means.
 
     Raises ValueError if its package is broken.

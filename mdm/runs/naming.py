@@ -16,12 +16,12 @@ from urllib.parse import quote
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm.hints import Count, require, shown
+from mdm.hints import Count, format_value, require
 from mdm.runs import claims
-from mdm.runs.options import DEBUG, reasons_for_debug
+from mdm.runs.options import DEBUG, list_debug_reasons
 
 
-def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
+def list_penalties(cfg: DictConfig) -> dict[str, DictConfig]:
     """The penalties that were chosen, by name: none, one, or those of ``penalty=sum``, in the order of their names.
 
     Raises ValueError if a sum has no members, one that is called ``own``, as the model's is, or one that is no penalty, and if
@@ -32,7 +32,7 @@ def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
     members = {str(name): cfg.penalty.sum[name] for name in sorted(cfg.penalty.sum or {})}
     if cfg.penalty.get("name") != "sum":
         raise ValueError(
-            f"Only penalty=sum has members, but penalty={cfg.penalty.get('name')} came with {', '.join(members)}; use penalty=sum "
+            f"Only penalty=sum has members, got penalty={cfg.penalty.get('name')} with {', '.join(members)}; use penalty=sum "
             f"and add +penalty@penalty.sum.{cfg.penalty.name}={cfg.penalty.name} to them."
         )
     whole = all(isinstance(node, DictConfig) and "objective" in node for node in members.values())
@@ -45,7 +45,7 @@ def penalties(cfg: DictConfig) -> dict[str, DictConfig]:
     return chosen
 
 
-def penalty_name(cfg: DictConfig) -> str:
+def name_penalty(cfg: DictConfig) -> str:
     """What a record is filed under: the penalty's name, or kl+club for a sum, or a=kl+b=kl where members have other names."""
     if "sum" not in cfg.penalty:
         return str(cfg.penalty.name)
@@ -61,18 +61,18 @@ def record_folder(cfg: DictConfig, overrides: Sequence[str]) -> Path:
 
     Values that differ give folders that differ, whatever their spelling: 1 and 1.0 are one value, true and 'true' are two.
 
-    Raises ValueError on a name that is no folder's or leads elsewhere, and a seed that is no whole number.
+    Raises ValueError on a name that cannot name a folder or leads elsewhere, and on a seed that is not a whole number.
     """
     require("seed", cfg.seed, Count)
-    names = {"name": cfg.name, "data.name": cfg.data.name, "model.name": cfg.model.name, "penalty.name": penalty_name(cfg)}
-    parts = [DEBUG] if reasons_for_debug(cfg.trainer) else []
+    names = {"name": cfg.name, "data.name": cfg.data.name, "model.name": cfg.model.name, "penalty.name": name_penalty(cfg)}
+    parts = [DEBUG] if list_debug_reasons(cfg.trainer) else []
     for key, name in names.items():
         for part in str(name).split("/") if key == "name" else [name]:
             check_name(key, part)
             parts.append(part)
     if str(cfg.name).split("/")[0] == DEBUG:
         raise ValueError(f"name={cfg.name} would be filed among debug runs, which are no results; choose another name.")
-    variant = ",".join(f"{spelled(key)}={value}" for key, value in sorted(other_overrides(cfg, overrides).items()))
+    variant = ",".join(f"{spell_value(key)}={value}" for key, value in sorted(list_other_overrides(cfg, overrides).items()))
     if len(variant) > 150:
         variant = f"{variant[:130]}…{hashlib.sha256(variant.encode()).hexdigest()[:12]}"
     return Path(cfg.paths.outputs).joinpath(*parts, *([variant] if variant else []), f"seed={cfg.seed}")
@@ -89,11 +89,11 @@ def check_name(key: str, part: Any) -> None:
     if not usual or set(part) & set(FORBIDDEN) or len(part.encode()) > 100:
         raise ValueError(
             f"{key} names a folder of the record, so it must have 1 to 100 characters, none of them one of {FORBIDDEN}, and no dot "
-            f"or blank at its ends, but {shown(part)} came; choose another."
+            f"or blank at its ends, got {format_value(part)}; choose another."
         )
 
 
-def other_overrides(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
+def list_other_overrides(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
     """Overrides that a folder is not named after already: key → value, as its name has it."""
     found = {}
     for override in overrides:
@@ -102,13 +102,15 @@ def other_overrides(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]
         if not named and key.split(".")[0] not in claims.NOT_COMPARED:
             # The value, not its spelling: a grid writes True where a person writes true. A group such as tuned has no value.
             try:
-                found[key] = spelled(OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2])
+                found[key] = spell_value(OmegaConf.select(cfg, key) if key in cfg or "." in key else override.partition("=")[2])
             except OmegaConfBaseException as error:
-                raise ValueError(f"An override sets a key to a value, but {shown(override)} came ({error}); correct it.") from None
+                raise ValueError(
+                    f"An override sets a key to a value, got {format_value(override)} ({error}); correct it."
+                ) from None
     return found
 
 
-def spelled(value: Any) -> str:
+def spell_value(value: Any) -> str:
     """A value as part of a folder's name; another value has another.
 
     Words as they are, but with ``--`` for a slash and percent signs for what a name cannot hold; in quotes where they look like
@@ -120,9 +122,9 @@ def spelled(value: Any) -> str:
         whole = isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 1e15)
         return str(int(value)) if whole else repr(value)
     if isinstance(value, Mapping | DictConfig):
-        return "{" + ",".join(f"{spelled(key)}:{spelled(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ",".join(f"{spell_value(key)}:{spell_value(inner)}" for key, inner in value.items()) + "}"
     if not isinstance(value, str):
-        return "[" + ",".join(map(spelled, value)) + "]"
+        return "[" + ",".join(map(spell_value, value)) + "]"
     # A hyphen beside another, or beside a slash, would read as a slash.
     text = "--".join(re.sub("-(?=-)|(?<=-)-|^-|-$", "%2D", quote(part, safe="+@")) for part in value.split("/"))
     return f"'{text}'" if re.fullmatch(r"-?\d+(\.\d+)?(e[-+]?\d+)?|-?inf|nan|True|False|None|", text) else text

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from mdm.hints import Positive, Range, Share, Size, shown
+from mdm.hints import Positive, Range, Share, Size, format_value
 from mdm.owned import refuse_owned
 from mdm.training.steps import Accumulation, Clipping
 
@@ -18,7 +18,7 @@ LIMITS = ("fast_dev_run", "overfit_batches", "limit_train_batches", "limit_val_b
 
 
 @dataclass(frozen=True)
-class Trainer:
+class TrainerOptions:
     """The options of a run's trainer; configs/trainer/default.yaml says what each does.
 
     >>> Trainer(max_epochs=40, patience=8, precision="32-true", gradient_clip=None, select="mae", fast_dev_run=True).epochs
@@ -77,12 +77,12 @@ class Trainer:
         return ((24 * days + hours) * 60 + minutes) * 60 + seconds
 
 
-def read_options(values: Mapping[str, Any]) -> Trainer:
+def read_options(values: Mapping[str, Any]) -> TrainerOptions:
     """The options of a config that `mdm.runs.config.check` has passed."""
-    return Trainer(**{str(key): values[key] for key in values})
+    return TrainerOptions(**{str(key): values[key] for key in values})
 
 
-def reasons_for_debug(values: Mapping[str, Any]) -> list[str]:
+def list_debug_reasons(values: Mapping[str, Any]) -> list[str]:
     """The options that make a run one for finding mistakes, as ``trainer.fast_dev_run=True``; none where it is a result."""
     return [f"trainer.{key}={values[key]}" for key in ("debug", *LIMITS) if values.get(key)]
 
@@ -102,10 +102,12 @@ def check_options(values: Mapping[str, Any]) -> None:
             )
     given = values.get("max_time")
     if given is not None and (not isinstance(given, str) or not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", given)):
-        raise ValueError(f"trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', but {shown(given)} came; write it so.")
+        raise ValueError(
+            f"trainer.max_time is days:hours:minutes:seconds, as '00:12:00:00', got {format_value(given)}; write it so."
+        )
 
 
-def check_limits(options: Trainer, batches: Mapping[str, int]) -> None:
+def check_limits(options: TrainerOptions, batches: Mapping[str, int]) -> None:
     """Raise ValueError if a share of a fold's batches is less than one; batches: option → how many there are."""
     for key, number in batches.items():
         limit = getattr(options, key)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 
-def origin() -> dict[str, Any]:
+def describe_origin() -> dict[str, Any]:
     """The code, libraries and machine that made a number."""
     root = Path(__file__).resolve().parents[2]
 

@@ -66,7 +66,7 @@ def check_device(accelerator: str, precision: str) -> None:
             f"and torch sees {torch.cuda.device_count()} GPUs; use machine=auto, or hydra.launcher.gpus_per_node=null."
         )
     # oneDNN would say so in the middle of the first batch of an LSTM.
-    if precision in ("bf16-mixed", "bf16-true") and accelerator in ("auto", "cpu") and not on_gpu and not bf16_on_cpu():
+    if precision in ("bf16-mixed", "bf16-true") and accelerator in ("auto", "cpu") and not on_gpu and not has_bf16_on_cpu():
         raise ValueError(
             f"trainer.precision={precision} needs a GPU or a processor with AVX-512, but here is neither; use 32-true."
         )
@@ -75,6 +75,6 @@ def check_device(accelerator: str, precision: str) -> None:
         raise ValueError("trainer.precision=64-true needs a processor or a CUDA GPU, but MPS has no doubles; use machine=cpu.")
 
 
-def bf16_on_cpu() -> bool:
+def has_bf16_on_cpu() -> bool:
     """Whether this processor computes every layer in bfloat16."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

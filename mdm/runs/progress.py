@@ -15,8 +15,8 @@ from pytorch_lightning.callbacks import Callback
 from mdm.data.splits import Splits
 from mdm.runs import records
 from mdm.runs.loggers import Logger
-from mdm.runs.options import Trainer
-from mdm.runs.selection import best_row
+from mdm.runs.options import TrainerOptions
+from mdm.runs.selection import find_best_row
 from mdm.training.curve import TASK, describe_columns, name_metric
 from mdm.training.learner import Learner
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class Progress(Callback):
     """One line per epoch in the log and in dashboards, and the curve so far as CSV."""
 
-    def __init__(self, folder: Path, options: Trainer, loggers: Sequence[Logger]):
+    def __init__(self, folder: Path, options: TrainerOptions, loggers: Sequence[Logger]):
         self.folder, self.options, self.loggers = folder, options, loggers
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -45,7 +45,7 @@ class Progress(Callback):
             monitor,
             row[monitor],
             parts + "  " if parts else "",
-            "best  " if best_row(curve, self.options) == len(curve) - 1 else "",
+            "best  " if find_best_row(curve, self.options) == len(curve) - 1 else "",
             row["seconds"],
         )
 
@@ -54,9 +54,9 @@ def announce(splits: Splits) -> None:
     """What the run reads, and whether it is real."""
     spec, sizes = splits.spec, splits.sizes
     widths = ", ".join(f"{m} {f.dim}{' words' if f.tokens else ''}" for m, f in spec.features.items())
-    log.info("data %s: %s; segments %s", splits.segments.name, widths, ", ".join(f"{k} {v}" for k, v in sizes.items()))
-    if splits.segments.truth:
-        known = ", ".join(f"{k} {v:.3f}" for k, v in splits.segments.truth.items())
+    log.info("data %s: %s; segments %s", splits.name, widths, ", ".join(f"{k} {v}" for k, v in sizes.items()))
+    if splits.truth:
+        known = ", ".join(f"{k} {v:.3f}" for k, v in splits.truth.items())
         log.info("these data are SYNTHETIC (%s); a number from them says nothing about people", known)
 
 
@@ -89,7 +89,7 @@ def summarize(record: dict[str, Any], folder: Path) -> None:
     console.print(caption, highlight=False, soft_wrap=True)
 
 
-def quiet() -> None:
+def silence_remarks() -> None:
     """Silence remarks that are answered elsewhere, and only those."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)

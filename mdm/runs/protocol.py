@@ -13,22 +13,23 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import Selection, select
+from mdm.data.splits import Splits
 from mdm.metrics import evaluate
 from mdm.ownership import Owner, own
 from mdm.runs import claims, records
 from mdm.runs.build import build_learner, build_loggers, build_splits, describe_run
 from mdm.runs.checkpoints import choose_checkpoint, mend_best
 from mdm.runs.config import check
-from mdm.runs.folder import place, reuse_record
-from mdm.runs.loggers import Logger, started
+from mdm.runs.folder import locate_run, reuse_record
+from mdm.runs.loggers import Logger, start_loggers
 from mdm.runs.members import make
-from mdm.runs.naming import penalty_name
-from mdm.runs.options import check_limits, read_options, reasons_for_debug
-from mdm.runs.origin import origin
-from mdm.runs.progress import announce, announce_debug, quiet, summarize
+from mdm.runs.naming import name_penalty
+from mdm.runs.options import check_limits, list_debug_reasons, read_options
+from mdm.runs.origin import describe_origin
+from mdm.runs.progress import announce, announce_debug, silence_remarks, summarize
 from mdm.runs.records import BEST, LAST
-from mdm.runs.selection import best_row, check_select, has_ended
+from mdm.runs.selection import check_select, find_best_row, has_ended
 from mdm.runs.trainer import build_trainer
 from mdm.runs.untrusted import read_checkpoint
 from mdm.training.curve import describe_columns, name_metric
@@ -52,9 +53,9 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if "study" in cfg and "table" not in cfg:
         raise ValueError(f"{cfg.name} is studied without any run; say `mdm study experiment={cfg.name}`.")
     check(cfg)
-    quiet()
+    silence_remarks()
     splits = build_splits(cfg)
-    folder, config, found = place(cfg, overrides, splits.segments.card_hash)
+    folder, config, found = locate_run(cfg, overrides, splits.card_hash)
     if found == "finished":
         return reuse_record(folder)
     with own(folder) as owner:
@@ -76,11 +77,11 @@ def run_training(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     last = folder / LAST
     log.info("%s run: %s", "resuming" if last.is_file() else "new", folder)
     announce(splits)
-    announce_debug(reasons_for_debug(cfg.trainer), folder)
+    announce_debug(list_debug_reasons(cfg.trainer), folder)
     if last.is_file():
         learner.curve = read_checkpoint(last)["curve"]
         mend_best(folder, learner.curve, options)
-    with started(loggers, **describe_run(cfg, folder, config), curve=learner.curve):
+    with start_loggers(loggers, **describe_run(cfg, folder, config), curve=learner.curve):
         if not has_ended(learner.curve, options):
             resumed = str(last) if last.is_file() else None
             trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed, weights_only=True)
@@ -89,7 +90,7 @@ def run_training(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
         selection = choose_checkpoint(learner, options, folder)
         predictor = partial(predict, learner.backbone.cpu())
         owner.check()
-        record = conclude(cfg, folder, splits, selection, learner.curve, predictor, sizes(learner), loggers)
+        record = conclude(cfg, folder, splits, selection, learner.curve, predictor, count_parameters(learner), loggers)
     last.unlink(missing_ok=True)
     return record
 
@@ -104,17 +105,17 @@ def run_baseline(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     announce(splits)
     began = time.monotonic()
     curve = baseline.fit(splits.in_order("train"), splits.valid())
-    best, metric = best_row(curve, read_options(cfg.trainer)), name_metric(cfg.trainer.select)
+    best, metric = find_best_row(curve, read_options(cfg.trainer)), name_metric(cfg.trainer.select)
     curve[-1]["seconds"] = time.monotonic() - began
     records.write_atomically(folder / BEST, json.dumps(baseline.settings(best)) + "\n")
-    selection = Selection(folder / BEST, best, metric, curve[best][metric])
+    selection = select(folder / BEST, folder / records.CURVE, best, metric, curve[best][metric])
     predictor, parameters = partial(baseline.predict, best), {"backbone": 0, "critics": 0}
     owner.check()
-    with started(loggers, **describe_run(cfg, folder, config), curve=curve):
+    with start_loggers(loggers, **describe_run(cfg, folder, config), curve=curve):
         return conclude(cfg, folder, splits, selection, curve, predictor, parameters, loggers)
 
 
-def sizes(learner: Learner) -> dict[str, int]:
+def count_parameters(learner: Learner) -> dict[str, int]:
     """Parameters of the backbone and of the critics."""
     return {
         "backbone": sum(p.numel() for p in learner.backbone.parameters()),
@@ -132,8 +133,9 @@ def conclude(
     parameters: dict[str, int],
     loggers: Sequence[Logger],
 ) -> dict[str, Any]:
-    """Read the test fold once with the chosen predictor, write the record, and say what came out."""
+    """Open the test fold, once, read it with the chosen predictor, write the record, and say what came out."""
     spec = splits.spec
+    records.write_table(folder / records.CURVE, curve)
     prediction, label = predictor(splits.open_test(selection))
     floor = np.tile(np.array(spec.label_mean, dtype=np.float32), (len(label), 1))
     row = next(r for r in curve if int(r["epoch"]) == selection.epoch)
@@ -141,7 +143,7 @@ def conclude(
         "name": cfg.name,
         "data": cfg.data.name,
         "model": cfg.model.name,
-        "penalty": penalty_name(cfg),
+        "penalty": name_penalty(cfg),
         "seed": cfg.seed,
         "valid": {c.quantity: row[name] for name, c in describe_columns(row).items() if c.fold == "valid"},
         "test": evaluate(prediction, label, spec.label_range, spec.targets),
@@ -152,15 +154,14 @@ def conclude(
         "folds": splits.sizes,
         "label_range": list(spec.label_range),
         "modalities": list(spec.modalities),
-        "data_card": splits.segments.card_hash,
-        "synthetic": bool(splits.segments.truth),
-        "truth": splits.segments.truth,
-        **origin(),
+        "data_card": splits.card_hash,
+        "synthetic": bool(splits.truth),
+        "truth": splits.truth,
+        **describe_origin(),
     }
-    if reasons_for_debug(cfg.trainer):
-        record["debug"] = reasons_for_debug(cfg.trainer)
-    records.write_table(folder / records.CURVE, curve)
-    predictions = prediction_rows(splits, prediction, label)
+    if list_debug_reasons(cfg.trainer):
+        record["debug"] = list_debug_reasons(cfg.trainer)
+    predictions = build_prediction_rows(splits, prediction, label)
     records.finish(folder, record, predictions)
     summarize(record, folder)
     record = records.read_record(folder)
@@ -169,7 +170,7 @@ def conclude(
     return record
 
 
-def prediction_rows(splits: Splits, prediction: np.ndarray, label: np.ndarray) -> list[dict[str, Any]]:
+def build_prediction_rows(splits: Splits, prediction: np.ndarray, label: np.ndarray) -> list[dict[str, Any]]:
     """One row per test segment; with several targets, ``label_<target>`` and ``prediction_<target>``."""
     targets = splits.spec.targets
     suffixes = [""] if len(targets) == 1 else [f"_{t}" for t in targets]

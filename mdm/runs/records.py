@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mdm.data.base import hash_file
 from mdm.runs.untrusted import parse_yaml
 
 VERSION = 3
@@ -69,29 +70,24 @@ def finish(folder: Path, metrics: Mapping[str, Any], predictions: Sequence[Mappi
 
 def seal(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Write the metrics with the hashes of all that lies in the folder."""
-    plain = without_nan(metrics)
-    files = {name: file_hash(folder / name) for name in HASHED if (folder / name).is_file()}
+    plain = replace_nan(metrics)
+    files = {name: hash_file(folder / name) for name in HASHED if (folder / name).is_file()}
     stored = {"version": VERSION, "files": files}
-    plain["stored"] = {**stored, "sha256": content_hash({**plain, "stored": stored})}
+    plain["stored"] = {**stored, "sha256": hash_content({**plain, "stored": stored})}
     write_atomically(folder / METRICS, json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
 
-def content_hash(content: Any) -> str:
+def hash_content(content: Any) -> str:
     """SHA-256 of what JSON says, however it is laid out."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def without_nan(value: Any) -> Any:
+def replace_nan(value: Any) -> Any:
     """JSON has no NaN: a metric that is not defined (correlation of a constant) is null."""
     if isinstance(value, Mapping):
-        return {k: without_nan(v) for k, v in value.items()}
+        return {k: replace_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(v) for v in value]
+        return [replace_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -125,7 +121,7 @@ def read_whole(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         version = 1 if stored is None else stored["version"]
         if version == VERSION:
             said = stored.pop("sha256")
-            whole = content_hash({**content, "stored": stored}) == said
+            whole = hash_content({**content, "stored": stored}) == said
             files = {str(name): str(value) for name, value in stored["files"].items()}
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} must be a whole record, but cannot be read ({type(error).__name__}: {error}); {AGAIN}") from None
@@ -187,7 +183,7 @@ def read_error(folder: Path) -> str:
     return lines[-1] if lines else "it left no traceback"
 
 
-def problems(folder: Path) -> list[str]:
+def find_problems(folder: Path) -> list[str]:
     """What is wrong with a finished run's files, a line each; reads all of them."""
     try:
         files = read_whole(folder)[1]
@@ -198,7 +194,7 @@ def problems(folder: Path) -> list[str]:
         try:
             if not (folder / name).is_file():
                 raise ValueError(f"{folder / name} is in the record, but is not there; {AGAIN}")
-            expect(folder / name, file_hash(folder / name), files)
+            expect(folder / name, hash_file(folder / name), files)
         except (ValueError, OSError) as error:
             found.append(str(error))
     return found

@@ -4,13 +4,14 @@
     trained.predict(trained.segments(language=[["a", "lovely", "film"]], audio=[frames], video=[frames]))
 
 Opens finished records only, so nothing is chosen any more: what studies of robustness and explanations read of the test fold, they
-read after the choice (DESIGN: one of the two places that open it; the other is `mdm.runs.protocol.conclude`).
+read after the choice. It opens by the record's own selection, which must agree with its curve and its checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from torch.utils.data import DataLoader
 
 from mdm.backbones.base import Backbone
 from mdm.data.base import UNKNOWN, UNLABELED, Ragged, Segments
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import select
+from mdm.data.splits import Splits
 from mdm.runs import records
 from mdm.runs.build import build_learner, build_splits
 from mdm.runs.checkpoints import restore
 from mdm.runs.config import check
-from mdm.runs.progress import quiet
+from mdm.runs.members import make
+from mdm.runs.progress import silence_remarks
 from mdm.runs.records import BEST
 from mdm.runs.untrusted import read_config
 from mdm.training.learner import Learner
@@ -50,11 +53,19 @@ class Trained:
 
     def batches(self, fold: str) -> DataLoader[Batch]:
         """A fold of the run's own data, in order."""
-        if fold != "test":
-            return self.splits.in_order(fold)
-        chosen = self.record["selected"]
-        metric = chosen["by"].removeprefix("valid/")
-        return self.splits.open_test(Selection(self.folder / BEST, chosen["epoch"], chosen["by"], self.record["valid"][metric]))
+        if fold == "test" and not self.splits.opened:
+            chosen, curve = self.record["selected"], self.folder / records.CURVE
+            value = self.record["valid"][chosen["by"].removeprefix("valid/")]
+            key = select(self.folder / BEST, curve, chosen["epoch"], chosen["by"], np.nan if value is None else value)
+            return self.splits.open_test(key)
+        return self.splits.in_order(fold)
+
+    @cached_property
+    def data(self) -> Segments:
+        """The run's whole data set, its test fold too."""
+        segments = make(self.cfg.data.segments)
+        expect_card(self.splits.card_hash, segments.card_hash, segments.name)
+        return segments
 
     def predict(self, segments: Segments) -> Float[np.ndarray, "n targets"]:
         """Predictions for new segments, in their order, in the units of the labels.
@@ -76,12 +87,12 @@ class Trained:
         wanted = self.splits.spec.features
         if set(counts) != set(wanted) or len(set(counts.values())) != 1 or 0 in counts.values():
             raise ValueError(
-                f"Each segment needs a sequence of {', '.join(wanted)}, but {counts} came; give every modality for every segment, "
+                f"Each segment needs a sequence of {', '.join(wanted)}, got {counts}; give every modality for every segment, "
                 "an empty sequence where it is missing."
             )
         text, modalities = {}, {}
         for m, feature in wanted.items():
-            each = [ids(words, feature.vocabulary) for words in sequences[m]] if feature.vocabulary else sequences[m]
+            each = [look_up_ids(words, feature.vocabulary) for words in sequences[m]] if feature.vocabulary else sequences[m]
             arrays = [np.asarray(values, dtype=np.int32 if feature.tokens else np.float32) for values in each]
             ragged = Ragged.of(arrays, feature.vocabulary, 0 if feature.tokens else feature.dim)
             if m == "language":
@@ -104,8 +115,17 @@ class Trained:
         )
 
 
-def ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
-    """Words as ids; those that the vocabulary has not are one unknown word."""
+def expect_card(trained_on: str, came: str, name: str) -> None:
+    """Raise ValueError unless data are those that a run was trained on."""
+    if came != trained_on:
+        raise ValueError(
+            f"A run is read with the data that it was trained on, whose card is {trained_on[:12]}, but {name} is now {came[:12]}; "
+            "restore that store, or train again."
+        )
+
+
+def look_up_ids(words: Sequence[str], vocabulary: Sequence[str]) -> list[int]:
+    """Words as ids; words outside the vocabulary become the unknown word."""
     index = {word: i for i, word in enumerate(vocabulary)}
     return [index.get(word, UNKNOWN) for word in words]
 
@@ -129,16 +149,12 @@ def load(folder: str | Path) -> Trained:
     check(cfg)
     if "baseline" in cfg.model:
         raise ValueError(f"{folder} is a baseline, which has no weights; load a run of another model.")
-    quiet()
+    silence_remarks()
     splits = build_splits(cfg)
-    if splits.segments.card_hash != card:
-        raise ValueError(
-            f"A run is read with the data that it was trained on, whose card is {card[:12]}, but {cfg.data.name} is now "
-            f"{splits.segments.card_hash[:12]}; restore that store, or train again."
-        )
+    expect_card(card, splits.card_hash, cfg.data.name)
     learner = build_learner(cfg, splits)
     restore(learner, folder / BEST, cfg.trainer.precision)
-    altered = records.problems(folder)
+    altered = records.find_problems(folder)
     if altered:
         raise ValueError(altered[0])
     return Trained(folder, cfg, record, splits, learner.eval())

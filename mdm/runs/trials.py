@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from mdm.hints import require, require_known, shown
+from mdm.hints import format_value, require, require_known
 from mdm.runs.kinds import Argument
-from mdm.runs.members import checked_member
+from mdm.runs.members import check_member
 from mdm.training.groups import Decay
 
 
@@ -26,34 +26,34 @@ def check_group_options(prefix: str, options: Mapping[str, Any], known: Mapping[
 
 def try_step(key: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Raise ValueError, naming the key, unless an optimiser takes a step on a matrix and a vector."""
-    optimizer, arguments = checked_member("optimizer", dict(values))
+    optimizer, arguments = check_member("optimizer", dict(values))
     parameters = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     its = {**arguments, **{name: value for name, value in options.items() if name != "decay"}}
-    on_trial(key, {**values, **options}, lambda: optimizer(**its, params=parameters).step())
+    try_work(key, {**values, **options}, lambda: optimizer(**its, params=parameters).step())
 
 
 def try_loss(key: str, values: Mapping[str, Any]) -> None:
     """Raise ValueError, naming the key, unless a loss makes one finite number of predictions and labels in [0, 1]."""
-    loss, arguments = checked_member("loss", dict(values))
+    loss, arguments = check_member("loss", dict(values))
     prediction, label = torch.tensor([[0.25], [0.5]]), torch.tensor([[0.0], [1.0]])
 
     def measured() -> None:
         found = loss(**arguments)(prediction, label)
         if found.shape != () or not bool(found.isfinite()):
-            raise ValueError(f"it gives {shown(found.tolist())} for a batch and no finite number")
+            raise ValueError(f"it gives {format_value(found.tolist())} for a batch and no finite number")
 
-    on_trial(key, values, measured)
+    try_work(key, values, measured)
 
 
-def on_trial(key: str, values: Mapping[str, Any], work: Callable[[], Any]) -> None:
+def try_work(key: str, values: Mapping[str, Any], work: Callable[[], Any]) -> None:
     """Do a piece of work; whatever torch raises becomes one ValueError with the key."""
     try:
         work()
     except Exception as error:  # torch says no in many ways: ValueError, RuntimeError, AssertionError, TypeError
         said = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{key} must be what {values['_target_']} can work with, but {shown(dict(values))} came "
+            f"{key} must be what {values['_target_']} can work with, got {format_value(dict(values))} "
             f"({type(error).__name__}: {said}); correct {key}."
         ) from error

@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from mdm.hints import shown
+from mdm.hints import format_value
 
 MOST_BYTES, MOST_EVENTS, MOST_DEPTH, MOST_SCALAR = 1_000_000, 50_000, 50, 20_000
 """Of a YAML file: bytes, values and brackets, brackets within brackets, characters of one value. A run's config has 8 kB."""
@@ -29,7 +29,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises ValueError, naming the file, on anything else.
     """
-    return parse_yaml(regular(path).read_bytes(), path)
+    return parse_yaml(require_regular(path).read_bytes(), path)
 
 
 def parse_yaml(text: bytes, path: Path) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def check_events(text: bytes) -> None:
 
 
 def check_plain(value: Any) -> None:
-    """Raise ValueError on values that JSON has not, such as YAML's dates and sets."""
+    """Raise ValueError on values that JSON cannot hold, such as YAML's dates and sets."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str | int):
@@ -99,18 +99,18 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises ValueError, naming file or key, where `read_yaml` does, and on another reference.
     """
     config = read_yaml(path)
-    return {key: replaced(value, config, str(key), 0) for key, value in config.items()}
+    return {key: replace_references(value, config, str(key), 0) for key, value in config.items()}
 
 
-def replaced(value: Any, config: Mapping[str, Any], key: str, depth: int) -> Any:
+def replace_references(value: Any, config: Mapping[str, Any], key: str, depth: int) -> Any:
     """A part of a record's config with its interpolations replaced.
 
     Raises ValueError, naming the key, on one that is no reference to a plain value, or leads through more than eight others.
     """
     if isinstance(value, dict):
-        return {k: replaced(v, config, f"{key}.{k}" if key else str(k), depth) for k, v in value.items()}
+        return {k: replace_references(v, config, f"{key}.{k}" if key else str(k), depth) for k, v in value.items()}
     if isinstance(value, list):
-        return [replaced(v, config, f"{key}[{i}]", depth) for i, v in enumerate(value)]
+        return [replace_references(v, config, f"{key}[{i}]", depth) for i, v in enumerate(value)]
     if not isinstance(value, str) or ("${" not in value and value != "???"):
         return value
     match = INTERPOLATION.search(value)
@@ -118,18 +118,20 @@ def replaced(value: Any, config: Mapping[str, Any], key: str, depth: int) -> Any
     if match is None or "${" in rest or depth > 8 or (match[3] is not None and match[1] is None):
         raise ValueError(
             f"{key} may refer to one other key of the record, as ${{paths.data}} or ${{oc.select:model.select,mae}}, but is "
-            f"{shown(value)}; a record does not look up anything else."
+            f"{format_value(value)}; a record does not look up anything else."
         )
-    found = looked_up(config, match[2])
+    found = look_up(config, match[2])
     if match[1] and (found is NOTHING or found is None):
         found = match[3]
     if found is NOTHING or isinstance(found, dict | list) or (found is None and rest):
-        raise ValueError(f"{key} must refer to a plain value, but {shown(value)} does not; restore the file, or train again.")
-    found = replaced(found, config, key, depth + 1)
+        raise ValueError(
+            f"{key} must refer to a plain value, but {format_value(value)} does not; restore the file, or train again."
+        )
+    found = replace_references(found, config, key, depth + 1)
     return found if not rest else f"{value[: match.start()]}{found}{value[match.end() :]}"
 
 
-def looked_up(config: Mapping[str, Any], key: str) -> Any:
+def look_up(config: Mapping[str, Any], key: str) -> Any:
     """The value of a dotted key, or NOTHING."""
     found: Any = config
     for name in key.split("."):
@@ -147,7 +149,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises ValueError, naming the file, on anything else.
     """
-    regular(path)
+    require_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -180,7 +182,7 @@ def load_weights(module: nn.Module, path: Path) -> dict[str, Any]:
     names = {str(key) for key in given} - extra if isinstance(given, dict) else set()
     wrong = sorted(names ^ set(wanted))
     if not wrong:
-        wrong = [name for name, tensor in wanted.items() if not alike(given[name], tensor)]  # type: ignore[index]
+        wrong = [name for name, tensor in wanted.items() if not is_alike(given[name], tensor)]  # type: ignore[index]
     if wrong:
         some = ", ".join(repr(name[:80]) for name in wrong[:3])
         raise ValueError(
@@ -191,7 +193,7 @@ def load_weights(module: nn.Module, path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def alike(given: Any, wanted: Tensor) -> bool:
+def is_alike(given: Any, wanted: Tensor) -> bool:
     """Whether a value is a plain tensor of this shape and type, its numbers in memory."""
     return (
         isinstance(given, Tensor)
@@ -202,7 +204,7 @@ def alike(given: Any, wanted: Tensor) -> bool:
     )
 
 
-def regular(path: Path) -> Path:
+def require_regular(path: Path) -> Path:
     """The path, if a file of a record is there itself and not a link to another, a pipe or a device.
 
     Raises ValueError otherwise.

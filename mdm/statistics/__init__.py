@@ -12,7 +12,7 @@ crossed      one system against another for new seeds and new videos; verdicts o
 
 from mdm.metrics.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1, Sums, mean_of
 from mdm.statistics.comparison import Comparison, Verdict, compare, judge
-from mdm.statistics.crossed import Crossed, analyse, cannot_tell, compare_crossed, judge_crossed
+from mdm.statistics.crossed import Crossed, analyse_crossed, cannot_tell, compare_crossed, judge_crossed
 from mdm.statistics.families import Test, holm, largest_family, smallest_p
 from mdm.statistics.intervals import mean_interval, paired_t, segment_interval, t_interval, welch_interval
 from mdm.statistics.jackknife import LeaveOneOut, average, leave_out_slowly, leave_out_videos
@@ -33,7 +33,7 @@ __all__ = [
     "Symmetry",
     "Test",
     "Verdict",
-    "analyse",
+    "analyse_crossed",
     "average",
     "cannot_tell",
     "check_symmetry",

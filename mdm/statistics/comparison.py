@@ -18,7 +18,7 @@ from jaxtyping import Float
 from mdm.statistics.families import Test, holm, smallest_p
 from mdm.statistics.intervals import paired_t, t_interval
 from mdm.statistics.permutation import a12, check_values, mann_whitney, sign_flip
-from mdm.statistics.signed_rank import Zeros, sign_and_rank, tail
+from mdm.statistics.signed_rank import Zeros, compute_tail, sign_and_rank
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ def compare(
         difference=float(np.mean(system - baseline)) if finite else math.nan,
         interval=t_interval(system, baseline) if finite else (math.nan, math.nan),
         sign_flip=sign_flip(better, other, generator).p,
-        wilcoxon=tail(signs, ranks, zeros),
+        wilcoxon=compute_tail(signs, ranks, zeros),
         mann_whitney=mann_whitney(better, other),
         paired_t=paired_t(system, baseline) if finite else math.nan,
-        smallest_wilcoxon=tail(np.abs(signs), ranks, zeros),
+        smallest_wilcoxon=compute_tail(np.abs(signs), ranks, zeros),
         a12=effect,
         cliffs_delta=2 * effect - 1,
     )
@@ -100,15 +100,15 @@ def compare(
 def judge(comparisons: Sequence[Comparison], *, test: Test = "sign_flip", alpha: float = 0.05) -> list[Verdict]:
     """Stars for one family: all comparisons that a table declares.
 
-    A star needs Holm's p < alpha. There is none where not even the smallest p's that the numbers of runs and their zeros allow, in
-    the whole family, would do.
+    A star needs Holm's p < alpha. Some families cannot have one: with few runs, or many pairs that do not differ, even the smallest
+    possible p's stay above alpha after Holm's correction. Such a comparison says so.
 
     Raises ValueError on another test, and unless 0 < alpha < 1.
     """
     if test not in get_args(Test) or not 0 < alpha < 1:
         raise ValueError(
-            f"Stars are given by one of {', '.join(get_args(Test))} at a level between 0 and 1, but test={test!r} and "
-            f"alpha={alpha} came; use test='sign_flip' and alpha=0.05."
+            f"Stars are given by one of {', '.join(get_args(Test))} at a level between 0 and 1, got test={test!r} and "
+            f"alpha={alpha}; use test='sign_flip' and alpha=0.05."
         )
     p = np.array([getattr(c, test) for c in comparisons], dtype=np.float64)
     # Holm's p grows with every p of the family, so with the smallest of all it is the least that it can be.

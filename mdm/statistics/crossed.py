@@ -22,7 +22,7 @@ from scipy.special import stdtr, stdtrit
 
 from mdm.statistics.comparison import Verdict
 from mdm.statistics.families import holm
-from mdm.statistics.jackknife import LeaveOneOut, pseudo_values
+from mdm.statistics.jackknife import LeaveOneOut, compute_pseudo_values
 
 FEWEST_PAIRS = 5
 FEWEST_VIDEOS = 10
@@ -108,10 +108,12 @@ def compare_crossed(system: LeaveOneOut, baseline: LeaveOneOut) -> Crossed:
         difference = float(whole.mean())
         return cannot_tell("the metric has no value without one of the videos", len(whole), int((~kept).sum()), difference)
     unit = max(float(np.abs(side.whole[kept]).max(initial=0)) for side in (system, baseline))
-    return analyse(pseudo_values(whole, without), system.sizes[counted].astype(np.float64), lost=int((~kept).sum()), unit=unit)
+    return analyse_crossed(
+        compute_pseudo_values(whole, without), system.sizes[counted].astype(np.float64), lost=int((~kept).sum()), unit=unit
+    )
 
 
-def analyse(
+def analyse_crossed(
     y: Float[np.ndarray, "seeds videos"], sizes: Float[np.ndarray, " videos"], *, lost: int = 0, unit: float = 0.0
 ) -> Crossed:
     """The two-way t of pseudo-values of a difference.

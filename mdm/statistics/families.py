@@ -19,7 +19,7 @@ def holm(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     Raises ValueError on a p outside [0, 1].
     """
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"Holm's procedure takes p-values between 0 and 1, but {p.tolist()} came; correct the tests.")
+        raise ValueError(f"Holm's procedure takes p-values between 0 and 1, got {p.tolist()}; correct the tests.")
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]), 1)
@@ -34,7 +34,7 @@ def smallest_p(test: Test, n: int, zeros: int = 0) -> float:
     """
     if test not in get_args(Test) or n < 1 or not 0 <= zeros <= n:
         raise ValueError(
-            f"A smallest p is that of {', '.join(get_args(Test))} for n ≥ 1, but test={test!r}, n={n} and zeros={zeros} came; "
+            f"A smallest p is that of {', '.join(get_args(Test))} for n ≥ 1, got test={test!r}, n={n} and zeros={zeros}; "
             "correct them."
         )
     if test == "sign_flip" and n > EXACT_FLIPS:

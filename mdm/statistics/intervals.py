@@ -62,7 +62,7 @@ def welch_interval(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> tu
 def _check_finite(what: str, x: np.ndarray, y: np.ndarray, *, paired: bool = False) -> None:
     check_values(what, x, y, paired=paired)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError(f"{what} takes finite values, but infinite ones came; a run that diverged has no mean: use a rank test.")
+        raise ValueError(f"{what} takes finite values, got infinite ones; a run that diverged has no mean: use a rank test.")
 
 
 def _around(mean: float, variance: float, freedom: float) -> tuple[float, float]:
@@ -88,19 +88,19 @@ def segment_interval(
     """
     if system.shape != baseline.shape or system.ndim != 2 or not system.size or draws < 1:
         raise ValueError(
-            "Segments are drawn at least once, of losses [seeds, segments] of two systems on the same test set, but "
-            f"{list(system.shape)} and {list(baseline.shape)} came with draws={draws}; give the same seeds and segments of both."
+            "Segments are drawn at least once, of losses [seeds, segments] of two systems on the same test set, got "
+            f"{list(system.shape)} and {list(baseline.shape)} with draws={draws}; give the same seeds and segments of both."
         )
     if not (np.isfinite(system).all() and np.isfinite(baseline).all()):
         raise ValueError("Losses of test segments must be finite, but some are not; give no interval where runs diverged.")
     d = system.mean(0) - baseline.mean(0)
     if groups is not None and len(groups) != len(d):
-        raise ValueError(f"A segment has a group, but {len(d)} segments and {len(groups)} groups came; give a label a segment.")
+        raise ValueError(f"A segment has a group, got {len(d)} segments and {len(groups)} groups; give a label a segment.")
     members = np.arange(len(d)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     sums, sizes = np.bincount(members, weights=d), np.bincount(members).astype(np.float64)
     if len(sums) < 2:
         raise ValueError(
-            f"The interval draws from two segments at least, or groups if they are given, but {len(sums)} came; give no groups, or "
+            f"The interval draws from two segments at least, or groups if they are given, got {len(sums)}; give no groups, or "
             "no interval."
         )
     means, chunk = np.empty(draws), max(1, 2**20 // len(sums))  # a million indices at a time

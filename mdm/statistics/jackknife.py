@@ -120,7 +120,7 @@ def average(parts: Sequence[LeaveOneOut]) -> LeaveOneOut:
     return LeaveOneOut(whole, without, np.sum([part.sizes for part in parts], axis=0))
 
 
-def pseudo_values(
+def compute_pseudo_values(
     whole: Float[np.ndarray, "*runs"], without: Float[np.ndarray, "*runs videos"]
 ) -> Float[np.ndarray, "*runs videos"]:
     """y_v = θ + (V − 1)(mean_u θ₍₋ᵤ₎ − θ₍₋ᵥ₎): what each video adds, centred so that the mean over videos is θ.

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdm.statistics.permutation import check_values, differences, doubled_midranks, rounding
+from mdm.statistics.permutation import bound_rounding, check_values, double_midranks, subtract_pairs
 
 Zeros = Literal["pratt", "split"]
 
@@ -64,8 +64,8 @@ def signed_rank(
     return SignedRank(
         n=len(x),
         zeros=int((signs == 0).sum()),
-        p=tail(signs, ranks, zeros),
-        smallest_p=tail(np.abs(signs), ranks, zeros),
+        p=compute_tail(signs, ranks, zeros),
+        smallest_p=compute_tail(np.abs(signs), ranks, zeros),
         shift=float(np.median(averages)),
         interval=(low, high),
         level=reached,
@@ -85,25 +85,25 @@ def wilcoxon(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], *, zeros: Z
     Raises ValueError on arrays that are no pairs, on NaN, and on another way with zeros.
     """
     check_values("wilcoxon", x, y, paired=True)
-    return tail(*sign_and_rank(x, y), zeros)
+    return compute_tail(*sign_and_rank(x, y), zeros)
 
 
 def sign_and_rank(x: np.ndarray, y: np.ndarray) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Signs of x − y, and doubled midranks of |x − y|. What rounding alone keeps apart is equal."""
-    d, tolerance = differences(x, y), rounding(x, y)
-    return np.where(np.abs(d) > tolerance, np.sign(d), 0.0).astype(int), doubled_midranks(np.abs(d), tolerance)
+    d, tolerance = subtract_pairs(x, y), bound_rounding(x, y)
+    return np.where(np.abs(d) > tolerance, np.sign(d), 0.0).astype(int), double_midranks(np.abs(d), tolerance)
 
 
-def tail(signs: Int[np.ndarray, " n"], ranks: Int[np.ndarray, " n"], zeros: Zeros) -> float:
+def compute_tail(signs: Int[np.ndarray, " n"], ranks: Int[np.ndarray, " n"], zeros: Zeros) -> float:
     """The part of all patterns of signs whose |Σ ±r| is as large as that of these."""
     if zeros not in get_args(Zeros):
         raise ValueError(f"Expected zeros to be one of {', '.join(get_args(Zeros))}, got {zeros!r}; use 'pratt'.")
-    law = positive_ranks(ranks if zeros == "split" else ranks[signs != 0])
+    law = count_positive_ranks(ranks if zeros == "split" else ranks[signs != 0])
     total, observed = len(law) - 1, abs(int((signs * ranks).sum()))
     return float(law[np.abs(2 * np.arange(total + 1) - total) >= observed].sum())
 
 
-def positive_ranks(ranks: Int[np.ndarray, " n"]) -> Float[np.ndarray, " sums"]:
+def count_positive_ranks(ranks: Int[np.ndarray, " n"]) -> Float[np.ndarray, " sums"]:
     """Probability of each sum of the ranks with a positive sign, 0, 1, …, Σr, where every pattern of signs is as likely.
 
     Halves of halves, so every digit is right up to n = 50.
@@ -128,7 +128,7 @@ def invert(averages: Float[np.ndarray, " pairs"], n: int, level: float) -> tuple
     W⁺ of d − θ is the number of Walsh averages above θ (Tukey 1949). With k the most values 0, …, k − 1 of W⁺ that have together
     no more than (1 − level)/2, θ is rejected below the k-th smallest average and above the k-th largest.
     """
-    below = positive_ranks(np.arange(1, n + 1)).cumsum()
+    below = count_positive_ranks(np.arange(1, n + 1)).cumsum()
     k = int(np.searchsorted(below, (1 - level) / 2, side="right"))
     if k == 0:
         return -math.inf, math.inf, 1.0

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float
 
-from mdm.statistics.permutation import check_values, differences, rounding
+from mdm.statistics.permutation import bound_rounding, check_values, subtract_pairs
 
 DRAWS = 9_999
 MOST_TRIPLES = 12_000_000
@@ -61,7 +61,7 @@ def check_symmetry(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> Sy
     n = len(x)
     if n < 3:
         return Symmetry(n, 0.0, 1.0)
-    lean = float(measure_lean(differences(x, y)[None], 4 * rounding(x, y))[0])
+    lean = float(measure_lean(subtract_pairs(x, y)[None], 4 * bound_rounding(x, y))[0])
     law = draw_leans(n)
     return Symmetry(n, lean, float((1 + (law >= abs(lean) - 1e-12).sum()) / (1 + len(law))))
 
@@ -76,7 +76,7 @@ def measure_lean(d: Float[np.ndarray, "draws n"], tolerance: float = 0.0) -> Flo
 
 @lru_cache(maxsize=32)
 def draw_leans(n: int) -> Float[np.ndarray, " draws"]:
-    """|lean| of n normal values, many times; of a generator of its own, so the same ever after."""
+    """|lean| of n normal values, many times. It has a generator of its own, so the draws are always the same."""
     triples, generator = math.comb(n, 3), np.random.default_rng(n)
     draws, rows = min(DRAWS, MOST_TRIPLES // triples), max(1, CHUNK // triples)
     values = generator.normal(size=(draws, n))

@@ -8,6 +8,6 @@ An experiment says in its section ``study`` which one it is for, by its ``_targe
 another package is declared by an entry point of ``mdm.members``, as every member is (`mdm.runs.members`).
 """
 
-from mdm.studies._base import Frames, Rows, Run, Study, Tables
+from mdm.studies._base import Frames, Rows, Study, StudyRun, Tables
 
-__all__ = ["Frames", "Rows", "Run", "Study", "Tables"]
+__all__ = ["Frames", "Rows", "Study", "StudyRun", "Tables"]

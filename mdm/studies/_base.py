@@ -1,4 +1,4 @@
-"""What a study is: it measures finished runs one by one, and says and draws what they come to."""
+"""What a study is: it measures finished runs one by one, then summarises and draws the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Tables = Mapping[str, Rows]
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """A finished run: the data and the row of its table, what the row is called, and its folder; first: of the row's seeds."""
 
     data: str
@@ -65,7 +65,7 @@ class Frames:
 
 
 class Study(ABC):
-    """Measures runs and says and draws what they come to. Its arguments are the keys of an experiment's section ``study``.
+    """Measures runs, then summarises and draws the result. Its arguments are the keys of an experiment's section ``study``.
 
         class Length(Study):
             '''How many epochs a run had.'''
@@ -86,8 +86,8 @@ class Study(ABC):
 
     title: of summary and picture; None: the table's
 
-    reads: what is verified before anything is measured: every file of the runs, their records, or nothing, as there are no runs
-    keeps: whether tables are written after each run, since all take hours; else once, after the last
+    reads: what is verified before anything is measured: every file of the runs, their records, or nothing where there are no runs
+    keeps: whether tables are written after each run, for studies that take hours; otherwise once, after the last
     unwritten: tables that are drawn and not written
     """
 
@@ -102,7 +102,7 @@ class Study(ABC):
         runs = []
         for cell, run in experiment.runs:
             one = first.setdefault((cell.data, cell.row), run.seed) == run.seed
-            runs.append(Run(cell.data, cell.row, experiment.table.rows[cell.row].label, run.seed, run.folder, one))
+            runs.append(StudyRun(cell.data, cell.row, experiment.table.rows[cell.row].label, run.seed, run.folder, one))
         return runs
 
     @abstractmethod

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mdm.data.splits import Splits
+from mdm.data.splits import Others
 from mdm.runs.members import make
 from mdm.runs.trained import Trained
 
 FOLDS = ("train", "valid", "test")
 
 
-def draw_fresh(trained: Trained, sizes: Mapping[str, int]) -> Splits:
+def draw_fresh(trained: Trained, sizes: Mapping[str, int]) -> Others:
     """New segments of the law that a run's synthetic data were drawn from, by another seed; ``sizes`` by fold.
 
     Raises ValueError if its data were not drawn, and if a fold has no size or there are others.

@@ -36,7 +36,7 @@ class Pairs:
 
 
 @torch.no_grad()
-def representations(backbone: Backbone, batches: Iterable[Batch], seed: int, samples: int = 4) -> Pairs:
+def encode_pairs(backbone: Backbone, batches: Iterable[Batch], seed: int, samples: int = 4) -> Pairs:
     """Z of all segments, and ``samples`` draws of the product, in evaluation mode."""
     backbone.eval()
     rng = np.random.default_rng(derive(seed, "probe shifts"))
@@ -49,7 +49,7 @@ def representations(backbone: Backbone, batches: Iterable[Batch], seed: int, sam
     return Pairs(torch.cat(joint), torch.cat(products, 1))
 
 
-def held_out_dependence(fit: Pairs, stop: Pairs, measure: Pairs, seed: int = 0, steps: int = 3000, batch_size: int = 256) -> float:
+def measure_held_out(fit: Pairs, stop: Pairs, measure: Pairs, seed: int = 0, steps: int = 3000, batch_size: int = 256) -> float:
     """Donsker–Varadhan estimate on ``measure``, in nats, by the critic that was best on ``stop`` while it learned on ``fit``.
 
     Raises ValueError if the sets differ in width or have no rows.

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 import mdm
 from mdm.hints import Size
 from mdm.statistics import mean_interval, t_interval
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies._fresh import draw_fresh
-from mdm.studies._probe import held_out_dependence, representations
+from mdm.studies._probe import encode_pairs, measure_held_out
 from mdm.studies._write import COLOURS, format_mean, render_table
 
 METRICS = ("dependence", "valid_mae", "test_mae")
@@ -37,16 +37,14 @@ class Dependence(Study):
     steps: Size = 3000
     title: str | None = None
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """The dependence of one run's Z, beside what it learned."""
         trained = mdm.load(run.folder)
         new, record = draw_fresh(trained, self.fresh), trained.record
-        fit, stop, held_out = (
-            representations(trained.backbone, new.in_order(fold), run.seed) for fold in ("train", "valid", "test")
-        )
+        fit, stop, held_out = (encode_pairs(trained.backbone, new.in_order(fold), run.seed) for fold in ("train", "valid", "test"))
         row = {
             **run.keys,
-            "dependence": held_out_dependence(fit, stop, held_out, steps=self.steps),
+            "dependence": measure_held_out(fit, stop, held_out, steps=self.steps),
             "valid_mae": record["valid"]["mae"],
             "test_mae": record["test"]["mae"],
             "epoch": record["selected"]["epoch"],

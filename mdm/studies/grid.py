@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm.metrics import heading, metric_of
+from mdm.metrics import find_metric, format_heading
 from mdm.statistics import mean_interval
 from mdm.studies._base import Frames, Study, Tables
 from mdm.studies._write import format_mean, render_table
 from mdm.study import Experiment
-from mdm.tables.build import build
+from mdm.tables.build import build_sheet
 from mdm.tables.numbers import Sheet
 
 OURS, BEST, PRINTED = "#0072B2", "#D55E00", "0.35"
@@ -31,7 +31,7 @@ class Grid(Study):
 
     runs.csv   a row per run and column of the table
 
-    Raises ValueError where `mdm.tables.build.build` does, and if the table has no column.
+    Raises ValueError where `mdm.tables.build.build_sheet` does, and if the table has no column.
     """
 
     title: str | None = None
@@ -40,7 +40,7 @@ class Grid(Study):
 
     def plan(self, experiment: Experiment) -> Sequence[Sheet]:
         """The whole table at once, which orders its values."""
-        sheet = build_sheet(experiment)
+        sheet = build_grid(experiment)
         if not any(block.columns for block in sheet.blocks):
             raise ValueError(
                 f"A grid is drawn of a table's columns, but that of {experiment.cfg.name} has none; choose an experiment with a "
@@ -54,15 +54,15 @@ class Grid(Study):
 
     def summary(self, frames: Frames) -> str:
         """A table a data set, means with intervals, the paper's number in brackets behind."""
-        return "\n\n".join([f"# {frames.title}", *render_grid(build_sheet(frames.experiment)), *frames.notes]) + "\n"
+        return "\n\n".join([f"# {frames.title}", *render_grid(build_grid(frames.experiment)), *frames.notes]) + "\n"
 
     def figure(self, frames: Frames) -> Figure:
         """A panel a column: a dot a seed, the mean and its 95 % t interval, and the paper's number."""
-        return draw_grid(build_sheet(frames.experiment))
+        return draw_grid(build_grid(frames.experiment))
 
 
-def build_sheet(experiment: Experiment) -> Sheet:
-    return build(experiment.cfg.name, experiment.table, experiment.gathered, experiment.differing)
+def build_grid(experiment: Experiment) -> Sheet:
+    return build_sheet(experiment.cfg.name, experiment.table, experiment.gathered, experiment.differing)
 
 
 def list_values(sheet: Sheet) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ def render_grid(sheet: Sheet) -> list[str]:
     """Markdown: a table a data set, means with intervals, the paper's number in brackets behind."""
     parts = []
     for block in sheet.blocks:
-        head = ["", *(f"{heading(c.metric)}{metric_of(c.metric).unit}" for c in block.columns)]
+        head = ["", *(f"{format_heading(c.metric)}{find_metric(c.metric).unit}" for c in block.columns)]
         lines = [head]
         for line in block.lines:
             texts = []
@@ -106,8 +106,8 @@ def draw_grid(sheet: Sheet) -> Figure:
                 continue
             column = block.columns[j]
             draw_panel(grid[i, j], block.lines, column.metric)
-            better = f"{metric_of(column.metric).better} is better"
-            grid[i, j].set_ylabel(f"{heading(column.metric)}{metric_of(column.metric).unit}")
+            better = f"{find_metric(column.metric).better} is better"
+            grid[i, j].set_ylabel(f"{format_heading(column.metric)}{find_metric(column.metric).unit}")
             grid[i, j].set_title(f"{block.data}\n{better}" if j == 0 else f"\n{better}", fontsize=7.5)
     handles = [
         Line2D([], [], color=OURS, marker="o", ms=4, lw=1.1, label="mean, 95 % interval over seeds"),
@@ -128,7 +128,7 @@ def draw_panel(axes: Axes, lines: Any, metric: str) -> None:
         ],
         columns=["x", "mean", "low", "high"],
     )
-    best = frame["mean"].idxmin() if metric_of(metric).lower_is_better else frame["mean"].idxmax()
+    best = frame["mean"].idxmin() if find_metric(metric).lower_is_better else frame["mean"].idxmax()
     axes.plot(frame.x, frame["mean"], color=OURS, lw=0.8, alpha=0.5)
     for x, line in enumerate(lines):
         seeds = line.entries[metric].defined

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mdm.runs import records
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies._write import COLOURS, format_mean, render_table
 
 TASK, OWN = "task", "own terms"
@@ -42,7 +42,7 @@ class Traces(Study):
     reads: ClassVar[Literal["models", "records", "nothing"]] = "records"
     unwritten: ClassVar[tuple[str, ...]] = ("panels",)
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """Where each loss is lowest, and its course."""
         curve, chosen = records.read_table(run.folder, records.CURVE), records.read_record(run.folder)["selected"]
         keys = {"data": run.data, "row": run.label, "seed": run.seed}

@@ -27,12 +27,12 @@ from filelock import FileLock, Timeout
 from hydra import compose
 from omegaconf import DictConfig
 
-from mdm.compose import configured
+from mdm.compose import use_configs
 from mdm.ownership import InUse, own
 from mdm.runs import records
 from mdm.runs.naming import record_folder
 from mdm.runs.protocol import run
-from mdm.workers import in_pool, pool
+from mdm.workers import is_in_pool, open_pool
 
 log = logging.getLogger(__name__)
 
@@ -48,17 +48,17 @@ def attempt(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
     folder = record_folder(cfg, overrides)
     cfg = cfg.copy()
     cfg.machine.progress = False
-    cfg.machine.devices = devices(cfg.machine.accelerator, cfg.machine.devices)
+    cfg.machine.devices = choose_devices(cfg.machine.accelerator, cfg.machine.devices)
     try:
         with own(folder):
-            return logged_run(cfg, overrides, folder)
+            return run_logged(cfg, overrides, folder)
     except InUse:
         return None  # the sweep looks whose it is, and waits
 
 
-def logged_run(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> float | None:
+def run_logged(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> float | None:
     """The run itself, in a folder that is owned."""
-    with logged(folder / LOG):
+    with log_to(folder / LOG):
         try:
             (folder / records.ERROR).unlink(missing_ok=True)
             return float(run(cfg, overrides)["valid"][cfg.trainer.select])
@@ -71,7 +71,7 @@ def logged_run(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> float
 
 
 @contextlib.contextmanager
-def logged(path: Path) -> Iterator[None]:
+def log_to(path: Path) -> Iterator[None]:
     """Send what the package logs and prints to a file."""
     package = logging.getLogger("mdm")
     with open(path, "a", encoding="utf-8", buffering=1) as file, contextlib.redirect_stdout(file):
@@ -90,16 +90,16 @@ def logged(path: Path) -> Iterator[None]:
             package.propagate = propagate
 
 
-def devices(accelerator: str, asked: Any) -> Any:
-    """A GPU for each worker of a pool, the one that fewest living workers of this machine have; what was asked for otherwise."""
+def choose_devices(accelerator: str, asked: Any) -> Any:
+    """In a worker of a pool, the GPU that the fewest living workers of this machine use; elsewhere what was asked for."""
     count = torch.cuda.device_count()
-    if accelerator not in ("auto", "gpu", "cuda") or asked != 1 or not count or not in_pool():
+    if accelerator not in ("auto", "gpu", "cuda") or asked != 1 or not count or not is_in_pool():
         return asked
-    return [reserved_gpu(count, Path(tempfile.gettempdir()) / f"mdm-gpus-{os.getuid()}")]
+    return [reserve_gpu(count, Path(tempfile.gettempdir()) / f"mdm-gpus-{os.getuid()}")]
 
 
 @cache
-def reserved_gpu(count: int, folder: Path) -> int:
+def reserve_gpu(count: int, folder: Path) -> int:
     """A GPU for as long as this process lives: the first of ``count`` without another worker, else with one other, and so on.
 
     By locks that the system gives back when a process dies. ``CUDA_VISIBLE_DEVICES`` renumbers devices, so locks bear its names.
@@ -117,31 +117,31 @@ def reserved_gpu(count: int, folder: Path) -> int:
 
 
 RESERVED: list[FileLock] = []
-"""Kept, so that they are held."""
+"""Locks that this process holds; a lock that is collected is released."""
 
 
-def packed_task(runs: Sequence[list[str]], at_once: int, path: Sequence[str] = ()) -> str:
+def pack_task(runs: Sequence[list[str]], at_once: int, path: Sequence[str] = ()) -> str:
     """The runs of a task, how many of them go at a time and where else their configs are, as letters that an override may hold."""
     task = {"at_once": at_once, "runs": runs, "path": list(path)}
     return base64.urlsafe_b64encode(json.dumps(task).encode()).decode().rstrip("=")
 
 
-def work(packed: str) -> None:
-    """All runs of a task (`packed_task`), ``at_once`` at a time."""
+def run_task(packed: str) -> None:
+    """All runs of a task (`pack_task`), ``at_once`` at a time."""
     task = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     if task["at_once"] == 1:
         for overrides in task["runs"]:
-            composed_attempt(overrides, task["path"])
+            compose_and_attempt(overrides, task["path"])
         return
-    pool(task["at_once"])(joblib.delayed(composed_attempt)(overrides, task["path"]) for overrides in task["runs"])
+    open_pool(task["at_once"])(joblib.delayed(compose_and_attempt)(overrides, task["path"]) for overrides in task["runs"])
 
 
-def composed_attempt(overrides: list[str], path: Sequence[str]) -> None:
-    if in_pool():
+def compose_and_attempt(overrides: list[str], path: Sequence[str]) -> None:
+    if is_in_pool():
         # The scheduler signals every process of a task; the first one answers for all, and they end with it.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with configured(path):
+    with use_configs(path):
         cfg = compose("train", overrides)
     attempt(cfg, overrides)
 

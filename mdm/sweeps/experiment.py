@@ -1,4 +1,4 @@
-"""After the runs that are alone, the grids: an experiment file → the cells of its table, each a run per seed.
+"""After single runs, grids: an experiment file → the cells of its table, each a run per seed.
 
 An experiment of runs has a section ``table``. The sweep (`mdm train -m experiment=…`) and the table (`mdm table
 experiment=…`) read it with the same arguments, so they cannot disagree about what belongs to a cell:
@@ -41,9 +41,9 @@ from mdm.statistics.signed_rank import Zeros
 
 StarTest = Literal["crossed", "wilcoxon", "sign_flip", "mann_whitney"]
 CHOOSE = ("model", "penalty")
-"""What on the command line chooses among the rows."""
+"""Keys of the command line that choose among the rows."""
 JUDGED = ("table.test", "table.zeros")
-"""What on the command line says how the table is judged."""
+"""Keys of the command line that say how the table is judged."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line, taken apart. ``data`` and ``seeds`` are None where it does not say.
+    """The parts of a command line. ``data`` and ``seeds`` are None where it does not set them.
 
     judged: keys of ``table`` that say how it is judged, which are no part of its runs
     """
@@ -144,9 +144,9 @@ class Arguments:
 
 
 def read_arguments(arguments: Sequence[str]) -> Arguments:
-    """Overrides of an experiment, apart by what they mean.
+    """Overrides of an experiment, sorted by what they mean.
 
-    Raises ValueError if another key than data, seed, model and penalty is swept, by other than a list of values, if a seed is no
+    Raises ValueError if another key than data, seed, model and penalty is swept, by other than a list of values, if a seed is not a
     whole number, or if several experiments are named.
     """
     values: dict[str, tuple[str, ...]] = {}
@@ -158,30 +158,32 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         if key in ("data", "seed", *CHOOSE):
             swept = given.is_sweep_override()
             if swept and (not given.is_discrete_sweep() or isinstance(given.value(), Glob)):
-                raise ValueError(f"Runs are chosen by lists of values, but {given.input_line} came; use {key}=a,b or range(…).")
+                raise ValueError(f"Runs are chosen by lists of values, got {given.input_line}; use {key}=a,b or range(…).")
             values[key] = tuple(given.sweep_string_iterator()) if swept else (given.get_value_element_as_str(),)
             if not values[key]:
-                raise ValueError(f"At least one value chooses runs, but {given.input_line} has none; use seed='range(10)', say.")
+                raise ValueError(
+                    f"A list that chooses runs has at least one value, but {given.input_line} is empty; use seed='range(10)', say."
+                )
         elif key in JUDGED and not given.is_sweep_override():
             judged[key] = given.get_value_element_as_str()
         elif given.is_sweep_override():
             raise ValueError(
-                f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, but "
-                f"{given.input_line} came; give {key} one value, or sweep without experiment=."
+                f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, got "
+                f"{given.input_line}; give {key} one value, or sweep without experiment=."
             )
         else:
             (experiment if key == "experiment" else others).append(str(given.input_line))
     if len(experiment) > 1:
-        raise ValueError(f"One experiment is read at a time, but {' '.join(experiment)} came; leave one.")
+        raise ValueError(f"One experiment is read at a time, got {' '.join(experiment)}; leave one.")
     try:
         seeds = tuple(int(seed) for seed in values["seed"]) if "seed" in values else None
     except ValueError:
-        raise ValueError(f"Seeds are whole numbers, but seed={','.join(values['seed'])} came; use seed='range(10)', say.") from None
+        raise ValueError(f"Seeds are whole numbers, got seed={','.join(values['seed'])}; use seed='range(10)', say.") from None
     chosen = {key: values[key] for key in CHOOSE if key in values}
     return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others), judged)
 
 
-def table_of(cfg: DictConfig) -> Table:
+def parse_table(cfg: DictConfig) -> Table:
     """The table that a composed experiment declares.
 
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
@@ -207,7 +209,7 @@ def table_of(cfg: DictConfig) -> Table:
                 f"A table's tests are about one of its columns, but of {name} it has {', '.join(metrics[name]) or 'none'} and "
                 f"primary={primary[name]}; set table.metrics and table.primary."
             )
-    rows = {name: row_of(name, keys) for name, keys in raw["rows"].items()}
+    rows = {name: parse_row(name, keys) for name, keys in raw["rows"].items()}
     for row in rows.values():
         if row.baseline is not None and (row.baseline == row.name or row.baseline not in rows or rows[row.baseline].run is None):
             raise ValueError(
@@ -232,7 +234,7 @@ def read_section(cfg: DictConfig, name: str, group: type) -> dict[str, Any]:
     return {str(key): value for key, value in raw.items()}
 
 
-def row_of(name: str, keys: Mapping[str, Any]) -> Row:
+def parse_row(name: str, keys: Mapping[str, Any]) -> Row:
     """One row of ``table.rows``."""
     if keys.get("run") is None and keys.get("paper") is None:
         raise ValueError(
@@ -242,7 +244,7 @@ def row_of(name: str, keys: Mapping[str, Any]) -> Row:
     return Row(name=name, **{**{key: value for key, value in keys.items() if value is not None}, **lists})
 
 
-def cells(table: Table, arguments: Sequence[str]) -> list[Cell]:
+def list_cells(table: Table, arguments: Sequence[str]) -> list[Cell]:
     """The cells of a table that the command line leaves, data set by data set in the order of the rows.
 
     Raises ValueError where `read_arguments` does, and if none is left.

@@ -1,6 +1,6 @@
 """After a search: what its records say on validation → the best point of each run, as a file of the group ``tuned``.
 
-No number of the test fold is read here: `validation` is all that is taken from a record.
+No number of the test fold is read here: `read_validation` is all that is taken from a record.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.runs import claims, records
 from mdm.sweeps.search import Search, Trial
 
 
 @dataclass(frozen=True)
-class Found:
+class TrialResult:
     """What a trial's records say.
 
     values: the metric on the validation fold, one of each finished seed; NaN where it is not defined
@@ -42,16 +42,16 @@ class Found:
         return math.nan if self.failed or self.missing else float(np.mean(self.values))
 
     @property
-    def shown(self) -> str:
-        """Mean ± sample standard deviation of what there is."""
+    def summary(self) -> str:
+        """Mean ± sample standard deviation over the seeds that finished."""
         if not self.values:
             return "–"
         spread = f" ± {np.std(self.values, ddof=1):.4f}" if len(self.values) > 1 else ""
         return f"{np.mean(self.values):.4f}{spread}"
 
 
-def validation(folder: Path) -> dict[str, Any] | None:
-    """Of a run's record, what a choice may rest on: its validation metrics, and whose they are; None if it has not finished.
+def read_validation(folder: Path) -> dict[str, Any] | None:
+    """The part of a record that a choice may rest on: validation metrics, data and commit; None if the run has not finished.
 
     No metric of the test fold is returned.
     """
@@ -61,7 +61,7 @@ def validation(folder: Path) -> dict[str, Any] | None:
     return {key: record[key] for key in ("valid", "data_card", "commit", "uncommitted_changes")}
 
 
-def read(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any], metric: str) -> Found:
+def read_trial(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any], metric: str) -> TrialResult:
     """What the records of a trial say.
 
     folders: one for each seed; config: what they must have been made with, but for the seed
@@ -70,14 +70,16 @@ def read(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any], metri
     """
     values, cards, commits, failed, missing = [], set(), set(), 0, 0
     for seed, folder in zip(trial.cell.seeds, folders, strict=True):
-        record = validation(folder)
+        record = read_validation(folder)
         if record is None:
             error = (folder / records.ERROR).is_file()
             failed, missing = failed + error, missing + (not error)
             continue
         written = records.read_config(folder)
-        old, new = ({k: v for k, v in claims.compared(c).items() if k != "data_card"} for c in (written, {**config, "seed": seed}))
-        differing = claims.differences(old, claims.without_tuples(new))
+        old, new = (
+            {k: v for k, v in claims.select_compared(c).items() if k != "data_card"} for c in (written, {**config, "seed": seed})
+        )
+        differing = claims.list_differences(old, claims.replace_tuples(new))
         if differing:
             raise ValueError(f"{folder} was made with other settings than this search has now:\n  " + "\n  ".join(differing))
         if metric not in record["valid"]:
@@ -87,21 +89,21 @@ def read(trial: Trial, folders: Sequence[Path], config: Mapping[str, Any], metri
         cards.add(record["data_card"])
         changed = " with uncommitted changes" if record["uncommitted_changes"] else ""
         commits.add(f"{(record['commit'] or 'unknown')[:12]}{changed}")
-    return Found(trial, tuple(values), failed, missing, frozenset(cards), frozenset(commits))
+    return TrialResult(trial, tuple(values), failed, missing, frozenset(cards), frozenset(commits))
 
 
-def ranked(found: Sequence[Found], metric: str) -> list[Found]:
-    """Best first; ties keep the grid's order, and what has no mean comes last."""
-    sign = 1 if metric_of(metric).lower_is_better else -1
+def rank_points(found: Sequence[TrialResult], metric: str) -> list[TrialResult]:
+    """Points, best first; ties keep the grid's order, and points without a mean come last."""
+    sign = 1 if find_metric(metric).lower_is_better else -1
     return sorted(found, key=lambda f: (math.isnan(f.mean), sign * f.mean if not math.isnan(f.mean) else 0.0))
 
 
-def best(found: Sequence[Found], metric: str) -> Found:
+def choose_point(found: Sequence[TrialResult], metric: str) -> TrialResult:
     """The chosen point of a run.
 
     Raises ValueError if runs are missing, if no point has a mean over all seeds, and if records are of different data.
     """
-    name, first = found[0].trial.run, ranked(found, metric)[0]
+    name, first = found[0].trial.run, rank_points(found, metric)[0]
     missing = sum(f.missing for f in found)
     if missing:
         raise ValueError(f"A choice is made among finished runs, but {missing} of {name} are missing; run the search first.")
@@ -115,7 +117,7 @@ def best(found: Sequence[Found], metric: str) -> Found:
     return first
 
 
-def table(search: Search, found: Sequence[Found]) -> str:
+def render_ranking(search: Search, found: Sequence[TrialResult]) -> str:
     """A run's points as Markdown, best first."""
     trial = found[0].trial
     lines = [
@@ -123,14 +125,14 @@ def table(search: Search, found: Sequence[Found]) -> str:
         f"| {' | '.join(search.grid)} | {search.select} | n | |",
         "|---" * (len(search.grid) + 3) + "|",
     ]
-    for f in ranked(found, search.select):
+    for f in rank_points(found, search.select):
         gaps = [f"{n} {what}" for n, what in ((f.failed, "failed"), (f.missing, "missing")) if n]
-        cells = [*(json.dumps(value) for value in f.trial.point.values()), f.shown, str(len(f.values)), ", ".join(gaps)]
+        cells = [*(json.dumps(value) for value in f.trial.point.values()), f.summary, str(len(f.values)), ", ".join(gaps)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def tuned(search: Search, name: str, found: Sequence[Found], chosen: Found, config: Mapping[str, Any]) -> str:
+def render_tuned(search: Search, name: str, found: Sequence[TrialResult], chosen: TrialResult, config: Mapping[str, Any]) -> str:
     """The chosen point as a file of the group ``tuned``: where it comes from, the run's groups, the run's keys and the point's.
 
     name: of the experiment; found: all points of the run; config: a composed run at the chosen one
@@ -141,12 +143,12 @@ def tuned(search: Search, name: str, found: Sequence[Found], chosen: Found, conf
     lines = [
         "# @package _global_",
         f"# Source: experiment={name} ({search.source}) on {' '.join([f'data={trial.cell.data}', *conditions])}: best "
-        f"validation {search.select}, {chosen.shown} over seeds {', '.join(map(str, trial.cell.seeds))}, among {among}; commit "
+        f"validation {search.select}, {chosen.summary} over seeds {', '.join(map(str, trial.cell.seeds))}, among {among}; commit "
         f"{', '.join(sorted({commit for f in found for commit in f.commits}))}. The test fold had no part in it.",
         *(f"# Searched: {key} in {', '.join(json.dumps(value) for value in values)}" for key, values in search.grid.items()),
     ]
     own = [override.partition("=") for override in search.runs[trial.run]]
-    file: dict[str, Any] = {"defaults": [defaults_entry(key, value) for key, _, value in own if "." not in key]}
+    file: dict[str, Any] = {"defaults": [format_default(key, value) for key, _, value in own if "." not in key]}
     for key in [*(key for key, _, _ in own if "." in key), *search.grid]:
         *outer, last = key.split(".")
         node, there = file, config
@@ -156,17 +158,17 @@ def tuned(search: Search, name: str, found: Sequence[Found], chosen: Found, conf
     return "\n".join(lines) + "\n" + yaml.safe_dump(file, sort_keys=False)
 
 
-def defaults_entry(group: str, option: str) -> Any:
+def format_default(group: str, option: str) -> Any:
     """A group's choice in a defaults list; settings of another file of ``tuned`` are loaded before these."""
     return f"/tuned/{option}" if group == "tuned" else {f"override /{group}": option}
 
 
-def write(path: Path, text: str, overwrite: bool) -> None:
+def write_tuned(path: Path, text: str, overwrite: bool) -> None:
     """Write a file of the group ``tuned``.
 
     Raises ValueError if there is another one and ``overwrite`` is not set.
     """
     if path.is_file() and path.read_text(encoding="utf-8") != text and not overwrite:
-        raise ValueError(f"{path} is another file than this search would write; add overwrite=true, or remove it.")
+        raise ValueError(f"{path} differs from what this search would write; add overwrite=true, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     records.write_atomically(path, text)

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from mdm.runs.build import build_loggers, build_splits
 from mdm.runs.config import check
-from mdm.runs.folder import place
+from mdm.runs.folder import locate_run
 from mdm.runs.selection import check_select
-from mdm.sweeps.experiment import cells, table_of
-from mdm.sweeps.search import search_cells
+from mdm.sweeps.experiment import list_cells, parse_table
+from mdm.sweeps.search import list_search_cells
 from mdm.types import DataSpec
 
 Composer = Callable[[list[str]], DictConfig]
@@ -24,44 +24,44 @@ Composer = Callable[[list[str]], DictConfig]
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.records.examine`)."""
+class PlannedRun:
+    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.claims.examine`)."""
 
     overrides: list[str]
     folder: Path
     found: str
 
 
-def wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
+def list_wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of every run that a command line asks for: an experiment's cells, or the product of what is swept.
 
-    Raises ValueError where `mdm.sweeps.experiment.cells` and `mdm.sweeps.search.search_cells` do, on a sweep that is no list of
-    values, and on a seed that is no whole number.
+    Raises ValueError where `mdm.sweeps.experiment.list_cells` and `mdm.sweeps.search.list_search_cells` do, on a sweep that is not
+    a list of values, and on a seed that is not a whole number.
     """
     if "table" in cfg:
-        return [run for cell in cells(table_of(cfg), arguments) for run in cell.runs()]
+        return [run for cell in list_cells(parse_table(cfg), arguments) for run in cell.runs()]
     if "search" in cfg:
-        return [run for cell in search_cells(cfg, arguments) for run in cell.runs()]
+        return [run for cell in list_search_cells(cfg, arguments) for run in cell.runs()]
     values: dict[str, list[str]] = {}
     for given in OverridesParser.create().parse_overrides(list(arguments)):
         key = given.get_key_element()
         if given.is_sweep_override() and not given.is_discrete_sweep():
-            raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; use choice(…) or range(…).")
+            raise ValueError(f"A grid is made of lists of values, got {given.input_line}; use choice(…) or range(…).")
         swept = given.is_sweep_override()
         if key == "experiment" and swept:
-            raise ValueError(f"One experiment is run at a time, but {given.input_line} came; give the command once for each.")
+            raise ValueError(f"One experiment is run at a time, got {given.input_line}; give the command once for each.")
         if isinstance(given.value(), Glob):
-            raise ValueError(f"A grid is made of lists of values, but {given.input_line} came; name the options, as penalty=kl,f.")
+            raise ValueError(f"A grid is made of lists of values, got {given.input_line}; name the options, as penalty=kl,f.")
         values[key] = [f"{key}={value}" for value in given.sweep_string_iterator()] if swept else [str(given.input_line)]
         if key == "seed" and not all(value.removeprefix("seed=").isdecimal() for value in values[key]):
-            raise ValueError(f"Seeds are whole numbers, but {given.input_line} came; use seed='range(10)', say.")
+            raise ValueError(f"Seeds are whole numbers, got {given.input_line}; use seed='range(10)', say.")
     empty = [key for key, chosen in values.items() if not chosen]
     if empty:
         raise ValueError(f"A grid has at least one value of each key, but {', '.join(empty)} has none; use seed='range(10)', say.")
     return [list(run) for run in product(*values.values())]
 
 
-def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
+def plan(runs: Sequence[list[str]], composer: Composer) -> list[PlannedRun]:
     """Where every run belongs and what is there already; nothing is written.
 
     Raises ValueError if a config or its data break a contract, if a folder holds a record of another config, and if two runs would
@@ -69,7 +69,7 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
     """
     sets: dict[str, tuple[str, DataSpec]] = {}
     configs: dict[tuple[str, ...], DictConfig] = {}
-    planned: dict[Path, Planned] = {}
+    planned: dict[Path, PlannedRun] = {}
     for overrides in runs:
         seed = next((o.removeprefix("seed=") for o in overrides if o.startswith("seed=")), None)
         others = tuple(o for o in overrides if not o.startswith("seed="))
@@ -83,14 +83,14 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[Planned]:
         of_data = OmegaConf.to_yaml(cfg.data, resolve=True)
         if of_data not in sets:
             splits = build_splits(cfg)
-            sets[of_data] = splits.segments.card_hash, splits.spec
+            sets[of_data] = splits.card_hash, splits.spec
         card, spec = sets[of_data]
         check_select(cfg.trainer.select, spec)
-        folder, _, found = place(cfg, overrides, card)
+        folder, _, found = locate_run(cfg, overrides, card)
         if folder in planned:
             raise ValueError(
                 f"Every run of a sweep has a folder of its own, but two have {folder}: {' '.join(planned[folder].overrides)} and "
                 f"{' '.join(overrides)}; remove one."
             )
-        planned[folder] = Planned(overrides, folder, found)
+        planned[folder] = PlannedRun(overrides, folder, found)
     return list(planned.values())

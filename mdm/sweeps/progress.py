@@ -11,14 +11,14 @@ from pathlib import Path
 
 from mdm.runs import records
 from mdm.sweeps.attempt import LOG
-from mdm.sweeps.plan import Planned
+from mdm.sweeps.plan import PlannedRun
 
 log = logging.getLogger("sweep")
 """Not below the package's, whose messages are those of a run and go into its folder."""
 
 
-def state(folder: Path, since: float = 0.0) -> str:
-    """finished, failed, running (its log was opened after ``since``, so it may also have been killed) or left."""
+def read_state(folder: Path, since: float = 0.0) -> str:
+    """``finished``, ``failed``, ``running`` (its log was opened after ``since``; it may also have been killed) or ``left``."""
     if (folder / records.METRICS).is_file():
         return "finished"
     if (folder / records.ERROR).is_file():
@@ -28,7 +28,7 @@ def state(folder: Path, since: float = 0.0) -> str:
 
 
 @contextlib.contextmanager
-def watched(todo: Sequence[Planned], every: float = 1.0, quiet_for: float = 15.0) -> Iterator[None]:
+def show_progress(todo: Sequence[PlannedRun], every: float = 1.0, quiet_for: float = 15.0) -> Iterator[None]:
     """Show how far a sweep is while the block runs: a bar on a terminal, else a line when something changed, now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
@@ -39,7 +39,7 @@ def watched(todo: Sequence[Planned], every: float = 1.0, quiet_for: float = 15.0
         (run.folder / records.ERROR).unlink(missing_ok=True)
 
     def counts() -> dict[str, int]:
-        states = [state(run.folder, started) for run in todo]
+        states = [read_state(run.folder, started) for run in todo]
         return {name: states.count(name) for name in ("finished", "running", "failed", "left")}
 
     def watch() -> None:
@@ -51,7 +51,7 @@ def watched(todo: Sequence[Planned], every: float = 1.0, quiet_for: float = 15.0
             while True:
                 stop = ended.wait(every)
                 now = counts()
-                text = told(now, time.time() - started)
+                text = format_progress(now, time.time() - started)
                 bar.update(task, completed=now["finished"] + now["failed"], description=text)
                 if not console.is_terminal and now != said and (stop or time.time() - last > quiet_for):
                     log.info("%s", text)
@@ -68,8 +68,8 @@ def watched(todo: Sequence[Planned], every: float = 1.0, quiet_for: float = 15.0
         thread.join()
 
 
-def told(counts: dict[str, int], seconds: float) -> str:
-    """``3 done, 2 running, 0 failed, 75 left, about 12 min``; the estimate supposes that the rest takes as long as what is done."""
+def format_progress(counts: dict[str, int], seconds: float) -> str:
+    """``3 done, 2 running, 0 failed, 75 left, about 12 min``; the estimate assumes that the rest takes as long as what is done."""
     over = counts["finished"] + counts["failed"]
     text = f"{counts['finished']} done, {counts['running']} running, {counts['failed']} failed, {counts['left']} left"
     remaining = counts["left"] + counts["running"]

@@ -13,8 +13,8 @@ experiment=search/…` ranks what it found and writes the best of each run as a 
       select: mae                                metric of the validation fold, the mean over seeds
       draws: null                                so many points of a large grid, at random; null: all
 
-Every run ends as all runs do, with one look at its test fold, and its record says what it saw. Nothing here does: `validation` is
-all that is read of a record, and it returns no number of the test fold.
+Every run ends as all runs do: it reads its test fold once and records what it found. A search never sees those numbers. It reads
+records by `mdm.sweeps.found.read_validation` alone, which returns no number of the test fold.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.sweeps.experiment import Cell, read_arguments
 
 
@@ -47,7 +47,7 @@ class Search:
     draws: int | None = None
 
     def points(self) -> list[dict[str, Any]]:
-        """The grid's points in its order. More draws contain fewer ones, so that what has been run stays of use."""
+        """The grid's points in its order. More draws contain fewer ones, so runs that are done stay useful."""
         points = [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
         if self.draws is None:
             return points
@@ -64,13 +64,15 @@ class Trial:
     conditions: tuple[str, ...] = ()
 
 
-def search_of(cfg: DictConfig) -> Search:
+def parse_search(cfg: DictConfig) -> Search:
     """The search that a composed experiment declares.
 
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
     """
     if "search" not in cfg:
-        raise ValueError(f"A search is declared by an experiment, but {cfg.name} has none; choose one, as experiment=search/mdm.")
+        raise ValueError(
+            f"An experiment declares its search in a section, but {cfg.name} has none; choose one, as experiment=search/mdm."
+        )
     # As written: an interpolation in a run's overrides is resolved in that run.
     raw: Any = OmegaConf.to_container(cfg.search, resolve=False)
     needed = {"title", "source", "data", "seeds", "runs", "grid", "select"}
@@ -92,15 +94,15 @@ def search_of(cfg: DictConfig) -> Search:
     ]
     if wrong or not size:
         raise ValueError(
-            f"A grid maps keys below a group to lists of numbers, words or null, but {', '.join(wrong) or 'an empty one'} came; "
+            f"A grid maps keys below a group to lists of numbers, words or null, got {', '.join(wrong) or 'an empty one'}; "
             "set search.grid, as {model.optimizer.lr: [0.001, 0.0005]}."
         )
     try:
-        metric_of(str(select))
+        find_metric(str(select))
     except ValueError as error:
         raise ValueError(f"search.select: {error}") from None
     if draws is not None and not (isinstance(draws, int) and 1 <= draws <= size):
-        raise ValueError(f"Points are drawn among the grid's {size}, but draws={draws} came; set search.draws, null for all.")
+        raise ValueError(f"Points are drawn among the grid's {size}, got draws={draws}; set search.draws, null for all.")
     runs = {str(name): tuple(str(o) for o in overrides) for name, overrides in raw["runs"].items()}
     for name, overrides in runs.items():
         for override in overrides:
@@ -113,7 +115,7 @@ def search_of(cfg: DictConfig) -> Search:
     return Search(raw["title"], raw["source"], tuple(raw["data"]), seeds, runs, grid, str(select), draws)
 
 
-def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
+def list_trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     """Every run at every point, data set by data set, as far as the command line leaves them.
 
     Raises ValueError where `mdm.sweeps.experiment.read_arguments` does, if the command line sets a key of the grid, and if no run
@@ -123,7 +125,7 @@ def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     for other in given.others:
         key = other.partition("=")[0].lstrip("+~")
         if key in search.grid:
-            raise ValueError(f"{key} is searched, but {other} came, which would set it in every run; set search.grid in the file.")
+            raise ValueError(f"{key} is searched, got {other}, which would set it in every run; set search.grid in the file.")
     seeds = given.seeds if given.seeds is not None else tuple(range(search.seeds))
     found = []
     for data, (run, overrides) in product(given.data or search.data, search.runs.items()):
@@ -142,9 +144,9 @@ def trials(search: Search, arguments: Sequence[str]) -> list[Trial]:
     return found
 
 
-def search_cells(cfg: DictConfig, arguments: Sequence[str]) -> list[Cell]:
+def list_search_cells(cfg: DictConfig, arguments: Sequence[str]) -> list[Cell]:
     """The cells of a search, to be run as those of a table are.
 
-    Raises ValueError where `search_of` and `trials` do.
+    Raises ValueError where `parse_search` and `list_trials` do.
     """
-    return [trial.cell for trial in trials(search_of(cfg), arguments)]
+    return [trial.cell for trial in list_trials(parse_search(cfg), arguments)]

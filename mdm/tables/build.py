@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mdm import reference
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.reference import Printed
 from mdm.sweeps.experiment import Row, Table
 from mdm.tables.contrast import compare_lines, judge_blocks
-from mdm.tables.gather import Gathered, Run
+from mdm.tables.gather import CellRuns, Run
 from mdm.tables.numbers import Block, Column, Entry, Footnotes, Line, Sheet
 
 
-def build(name: str, table: Table, gathered: Sequence[Gathered], mixed: Sequence[str] = ()) -> Sheet:
+def build_sheet(name: str, table: Table, gathered: Sequence[CellRuns], mixed: Sequence[str] = ()) -> Sheet:
     """All numbers of a table.
 
     The family of tests is what the table declares on these data sets, however many of its rows were chosen or have run.
@@ -40,7 +40,7 @@ def runs_on(row: Row, block: Block) -> bool:
 # ---- a data set
 
 
-def columns_of(table: Table, data: str) -> tuple[str, list[Column]]:
+def find_columns(table: Table, data: str) -> tuple[str, list[Column]]:
     """What a data config stands for, and the columns there. On data that the table does not declare, those of all its data sets.
 
     Raises ValueError if these differ, so that nobody knows which are meant.
@@ -50,45 +50,45 @@ def columns_of(table: Table, data: str) -> tuple[str, list[Column]]:
     sets = [stands_for] if known else list(table.metrics)
     if any(table.metrics[name] != table.metrics[sets[0]] or table.primary[name] != table.primary[sets[0]] for name in sets):
         raise ValueError(
-            f"Columns of this table are declared for {', '.join(sets)} and differ, so those of data={data} are not known; "
+            f"The columns of this table differ between {', '.join(sets)}, so those of data={data} are unknown; "
             "add it to table.data."
         )
     columns = []
     for metric, printed in table.metrics[sets[0]].items():
         columns.append(
             Column(
-                metric, (printed or "") if known else "", 1 if metric_of(metric).percent else 3, metric == table.primary[sets[0]]
+                metric, (printed or "") if known else "", 1 if find_metric(metric).percent else 3, metric == table.primary[sets[0]]
             )
         )
     return stands_for, columns
 
 
-def build_block(table: Table, data: str, gathered: Sequence[Gathered], notes: Footnotes) -> Block:
+def build_block(table: Table, data: str, gathered: Sequence[CellRuns], notes: Footnotes) -> Block:
     """The rows of one data set, in the declared order, without verdicts."""
-    stands_for, columns = columns_of(table, data)
+    stands_for, columns = find_columns(table, data)
     here = {found.cell.row: found for found in gathered if found.cell.data == data}
     lines = []
     for row in table.rows.values():
         exists = row.only is None or bool({data, stands_for} & set(row.only))
         if row.name in here or (row.run is None and exists):
             runs = here[row.name].runs if row.name in here else ()
-            printed = {column.metric: printed_value(table, row, stands_for, column.printed) for column in columns}
+            printed = {column.metric: find_printed(table, row, stands_for, column.printed) for column in columns}
             if runs or any(printed.values()):
                 lines.append(build_line(row, runs, printed, notes))
-    shown = [replace(column, decimals=max(column.decimals, *most_decimals(lines, column))) for column in columns]
+    shown = [replace(column, decimals=max(column.decimals, *list_decimals(lines, column))) for column in columns]
     records = [run.record for found in here.values() for run in found.runs if run.state == "finished"]
     compared = compare_lines(lines, here, next(column for column in columns if column.primary).metric, table)
     return Block(
         data,
         stands_for,
         tuple(shown),
-        tuple(with_best(compared, columns)),
+        tuple(mark_best(compared, columns)),
         records[0]["synthetic"] if records else None,
         records[0]["data_card"] if records else "",
     )
 
 
-def printed_value(table: Table, row: Row, stands_for: str, printed: str) -> Printed | None:
+def find_printed(table: Table, row: Row, stands_for: str, printed: str) -> Printed | None:
     """The paper's value of a cell; None if the table, the row or the column has none.
 
     Raises ValueError if what they declare matches nothing.
@@ -105,7 +105,7 @@ def printed_value(table: Table, row: Row, stands_for: str, printed: str) -> Prin
             f"{'lack ' + ', '.join(sorted(missing)) if missing else 'have also ' + ', '.join(sorted(unknown))}; correct them."
         )
     try:
-        return reference.value(**key)
+        return reference.find_value(**key)
     except ValueError as error:
         raise ValueError(f"table.rows.{row.name}.paper: {error}") from None
 
@@ -118,7 +118,7 @@ def build_line(row: Row, runs: tuple[Run, ...], printed: Mapping[str, Printed | 
     marks += [notes.mark(flag) for flag in dict.fromkeys(f for fs in flags.values() for f in fs) if flag in shared]
     entries = {
         metric: Entry(
-            {run.seed: shown_value(run, metric) for run in runs if run.state == "finished"},
+            {run.seed: read_value(run, metric) for run in runs if run.state == "finished"},
             value,
             tuple(notes.mark(flag) for flag in flags.get(metric, ()) if flag not in shared),
         )
@@ -127,7 +127,7 @@ def build_line(row: Row, runs: tuple[Run, ...], printed: Mapping[str, Printed | 
     return Line(row, runs, entries, marks=tuple(marks))
 
 
-def shown_value(run: Run, metric: str) -> float:
+def read_value(run: Run, metric: str) -> float:
     """A run's test metric as it is shown; NaN where it is not defined (null).
 
     Raises ValueError if it was not measured.
@@ -138,16 +138,16 @@ def shown_value(run: Run, metric: str) -> float:
             "range: set table.metrics."
         )
     value = run.record["test"][metric]
-    return math.nan if value is None else metric_of(metric).scale * value
+    return math.nan if value is None else find_metric(metric).scale * value
 
 
-def most_decimals(lines: Sequence[Line], column: Column) -> list[int]:
-    """As many as the paper prints, for what both show in percent."""
+def list_decimals(lines: Sequence[Line], column: Column) -> list[int]:
+    """How many decimals the paper prints, for values in percent."""
     printed = [line.entries[column.metric].printed for line in lines]
     return [value.decimals for value in printed if value is not None and value.unit == "percent"] or [0]
 
 
-def with_best(lines: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
+def mark_best(lines: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
     """The best mean of each column marked, among rows whose runs are all there and defined, if there are several."""
     marked = list(lines)
     for metric in (column.metric for column in columns):
@@ -158,7 +158,7 @@ def with_best(lines: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
         }
         if len(set(whole.values())) < 2:
             continue
-        best = (min if metric_of(metric).lower_is_better else max)(whole.values())
+        best = (min if find_metric(metric).lower_is_better else max)(whole.values())
         for i in (i for i, mean in whole.items() if mean == best):
             entries = {**marked[i].entries, metric: replace(marked[i].entries[metric], best=True)}
             marked[i] = replace(marked[i], entries=entries)

@@ -1,20 +1,20 @@
-"""What must be said of a table's numbers, sentence by sentence, in any format."""
+"""The sentences under a table, the same in every format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.tables.numbers import Block, Line, Sheet
 from mdm.tables.stars import explain_stars
-from mdm.tables.wording import DATASETS, listed
+from mdm.tables.wording import DATASETS, format_runs, join_names
 
 UNSAID = ("acc2", "f1")
-"""The papers' metrics of which they do not say what becomes of zeros."""
+"""Metrics for which the papers do not say how they count zeros."""
 
 
-def where(block: Block) -> str:
+def format_title(block: Block) -> str:
     """A block's title."""
     known = DATASETS.get(block.stands_for, block.stands_for)
     if block.data == block.stands_for:
@@ -23,23 +23,23 @@ def where(block: Block) -> str:
     return f"{block.data} ({of}stands in for {known})"
 
 
-def caption(sheet: Sheet) -> list[str]:
+def render_caption(sheet: Sheet) -> list[str]:
     """The sentences under a table, in order of weight; footnotes are apart."""
     lines = [line for block in sheet.blocks for line in block.lines]
     said = [f"MIXED, as asked for. Records differ in {what}." for what in sheet.mixed]
-    said += [made_up(block) for block in sheet.blocks if block.synthetic]
-    said += unfinished(sheet.blocks)
-    said.append(cells(lines))
-    said += conventions(sheet.blocks)
+    said += [explain_synthetic(block) for block in sheet.blocks if block.synthetic]
+    said += list_unfinished(sheet.blocks)
+    said.append(explain_cells(lines))
+    said += explain_conventions(sheet.blocks)
     said += explain_stars(sheet)
-    said += citations(lines)
-    said.append(origin(sheet))
+    said += list_citations(lines)
+    said.append(describe_origin(sheet))
     if sheet.declared.notes:
         said.append(" ".join(sheet.declared.notes.split()))
     return said
 
 
-def made_up(block: Block) -> str:
+def explain_synthetic(block: Block) -> str:
     known = DATASETS.get(block.stands_for)
     return f"{block.data} is SYNTHETIC" + (
         f" and stands in for {known}: its numbers say nothing about people, and the paper's are shown for the layout."
@@ -48,7 +48,7 @@ def made_up(block: Block) -> str:
     )
 
 
-def unfinished(blocks: Sequence[Block]) -> list[str]:
+def list_unfinished(blocks: Sequence[Block]) -> list[str]:
     """Which runs are missing, and why those that failed did."""
     said = []
     for state, word in (("failed", "Failed"), ("broken", "Begun and not finished"), ("missing", "Not run")):
@@ -58,18 +58,17 @@ def unfinished(blocks: Sequence[Block]) -> list[str]:
                 runs = [run for run in line.runs if run.state == state]
                 if runs:
                     why = "; ".join(dict.fromkeys(run.error[:160] for run in runs if run.error))
-                    places.append(
-                        f"{line.row.label} on {block.data}, seed {ranges(run.seed for run in runs)}{f' ({why})' if why else ''}"
-                    )
+                    seeds = format_ranges(run.seed for run in runs)
+                    places.append(f"{line.row.label} on {block.data}, seed {seeds}{f' ({why})' if why else ''}")
         if places:
             said.append(f"{word}: {'; '.join(places)}.")
     return said
 
 
-def cells(lines: Sequence[Line]) -> str:
+def explain_cells(lines: Sequence[Line]) -> str:
     """How to read a cell."""
     seeds = sorted({tuple(run.seed for run in line.runs) for line in lines if line.runs})
-    every = "; ".join(f"{len(of)} ({ranges(of)})" for of in seeds)
+    every = "; ".join(f"{len(of)} ({format_ranges(of)})" for of in seeds)
     text = f"Cells: test mean ± sample standard deviation over the seeds, n = {every}; checkpoints chosen on validation."
     if any(entry.printed for line in lines for entry in line.entries.values()):
         text += " Below, the paper's printed value and, in brackets, ours less it."
@@ -85,22 +84,22 @@ def cells(lines: Sequence[Line]) -> str:
     return text
 
 
-def conventions(blocks: Sequence[Block]) -> list[str]:
+def explain_conventions(blocks: Sequence[Block]) -> list[str]:
     """What each column is, and what the paper leaves open about its own."""
     columns = {column.metric: column for block in blocks for column in block.columns}
     said = dict.fromkeys(
-        f"{metric_of(name).heading} is {name.rpartition('/')[2]}: {metric_of(name).convention}" for name in columns
+        f"{find_metric(name).heading} is {name.rpartition('/')[2]}: {find_metric(name).convention}" for name in columns
     )
     text = [f"{'; '.join(said)}."]
-    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and metric_of(c.metric).signed]
+    open_ = [c for c in columns.values() if c.printed.rpartition("/")[2] in UNSAID and find_metric(c.metric).signed]
     if open_:
-        names = listed(list(dict.fromkeys(c.printed.rpartition("/")[2] for c in open_)))
-        text.append(f"The paper does not say what becomes of zeros in its {names}.")
+        names = join_names(list(dict.fromkeys(c.printed.rpartition("/")[2] for c in open_)))
+        text.append(f"The paper does not say how it counts zeros in its {names}.")
     return text
 
 
-def citations(lines: Sequence[Line]) -> list[str]:
-    """Where the values of systems come from that are not built here."""
+def list_citations(lines: Sequence[Line]) -> list[str]:
+    """Where the values of systems that are not built here come from."""
     by_source = dict[str, list[str]]()
     for line in lines:
         if not line.runs:
@@ -121,8 +120,8 @@ SOURCES = {
 }
 
 
-def origin(sheet: Sheet) -> str:
-    """Code and data that made the numbers, of all records where they differ."""
+def describe_origin(sheet: Sheet) -> str:
+    """The code and the data behind the numbers; each version where records differ."""
     records = [run.record for block in sheet.blocks for line in block.lines for run in line.runs if run.state == "finished"]
     if not records:
         return "No run has finished."
@@ -130,20 +129,16 @@ def origin(sheet: Sheet) -> str:
         f"{(record['commit'] or 'unknown')[:7]}{' with uncommitted changes' if record['uncommitted_changes'] else ''}"
         for record in records
     )
-    cards = dict.fromkeys(f"{record['data']} {record['data_card'][:8]}" for block in sheet.blocks for record in of_block(block))
+    cards = dict.fromkeys(f"{record['data']} {record['data_card'][:8]}" for block in sheet.blocks for record in list_records(block))
     versions = dict.fromkeys(", ".join(f"{k} {v}" for k, v in record["versions"].items()) for record in records)
-    return f"Code {listed(list(commits))}; data {', '.join(cards)}; {' | '.join(versions)}; {counted_runs(len(records))}."
+    return f"Code {join_names(list(commits))}; data {', '.join(cards)}; {' | '.join(versions)}; {format_runs(len(records))}."
 
 
-def of_block(block: Block) -> list[dict[str, str]]:
+def list_records(block: Block) -> list[dict[str, str]]:
     return [dict(run.record) for line in block.lines for run in line.runs if run.state == "finished"]
 
 
-def counted_runs(n: int) -> str:
-    return f"{n} run{'s' if n > 1 else ''}"
-
-
-def ranges(seeds: Iterable[int]) -> str:
+def format_ranges(seeds: Iterable[int]) -> str:
     """0 to 9, or 0, 1 and 5 to 7."""
     parts = []
     for _, group in groupby(enumerate(sorted(seeds)), lambda pair: pair[1] - pair[0]):

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.statistics import (
     Comparison,
     Verdict,
@@ -23,15 +23,15 @@ from mdm.statistics import (
 )
 from mdm.sweeps.experiment import Table
 from mdm.tables.divergence import find_diverged, find_stopped
-from mdm.tables.gather import Gathered
-from mdm.tables.numbers import Block, Contrast, Found, Line
+from mdm.tables.gather import CellRuns
+from mdm.tables.numbers import Block, Contrast, Evidence, Line
 from mdm.tables.segments import Scores, check_same_segments, score_runs
 
 DRAWS = 0
 """Seed of the sign flip, which draws beyond 40 pairs: a table made again is the same, and no row moves another's p."""
 
 
-def compare_lines(lines: Sequence[Line], here: Mapping[str, Gathered], metric: str, table: Table) -> list[Line]:
+def compare_lines(lines: Sequence[Line], here: Mapping[str, CellRuns], metric: str, table: Table) -> list[Line]:
     """Lines that have a baseline, with what the tests say, not yet judged as a family."""
     labels = {line.row.name: line.row.label for line in lines}
 
@@ -51,7 +51,7 @@ def compare_lines(lines: Sequence[Line], here: Mapping[str, Gathered], metric: s
             return Contrast(labels[baseline], None, None, f"{len(seeds)} of {wanted} seeds in both")
         check_same_segments(score(name).predictions, score(baseline).predictions, f"{name} and {baseline}")
         lost = [seed for row in (name, baseline) for seed in find_diverged(list(here[row].finished.values()))]
-        found = compare_rows(score(name), score(baseline), seeds, lost, metric_of(metric).lower_is_better, table)
+        found = compare_rows(score(name), score(baseline), seeds, lost, find_metric(metric).lower_is_better, table)
         stopped = {seed for row in (name, baseline) for seed in find_stopped(here[row].runs)}
         crossed = replace(found.crossed, lost=found.crossed.lost + len(stopped))
         # To the tests over seeds a run without a record is missing, for they have no rule that leaves one out.
@@ -65,7 +65,7 @@ def compare_lines(lines: Sequence[Line], here: Mapping[str, Gathered], metric: s
 
 def compare_rows(
     system: Scores, baseline: Scores, seeds: Sequence[int], lost: Sequence[int], lower_is_better: bool, table: Table
-) -> Found:
+) -> Evidence:
     """All tests of one row against another: row s of both sides is the same seed.
 
     lost: seeds of runs that diverged, which count for nothing in the two-way t and in Wilcoxon's shift, and as they are, or as the
@@ -75,7 +75,7 @@ def compare_rows(
     crossed = compare_crossed(system.of(seeds, lost), baseline.of(seeds, lost))
     kept = np.isfinite(sides[0].whole) & np.isfinite(sides[1].whole) & ~np.isin(seeds, lost)
     values = [side.whole[kept] for side in sides]
-    return Found(
+    return Evidence(
         crossed=crossed,
         seeds=compare(
             sides[0].whole,

@@ -1,7 +1,7 @@
 """Which runs diverged? By a rule that was fixed before any test fold was seen, and that reads training and validation alone.
 
-A run that diverges is no draw from what a system's runs usually do, and one of them hides what all others show. Its pair is left
-out and counted, and a star then speaks of runs that pass the rule.
+A run that diverges is not one of a system's usual runs, and a single one hides what all the others show. Its pair is left out and
+counted, and a star then speaks of runs that pass the rule.
 """
 
 from __future__ import annotations

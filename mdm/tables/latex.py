@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mdm.metrics import heading
-from mdm.tables.caption import caption, where
-from mdm.tables.cells import Shown, comparison_heads, contrast_cells, contrasted, heads, shown, size
+from mdm.metrics import format_heading
+from mdm.tables.caption import format_title, render_caption
+from mdm.tables.cells import CellText, find_contrasts, format_size, list_comparison_heads, list_heads, render_cell, render_contrast
 from mdm.tables.numbers import Sheet
 
 GREEK = {
@@ -55,54 +55,63 @@ SYMBOLS = {
 """What LaTeX reads otherwise, or its usual fonts lack."""
 
 
-def escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     return "".join(SYMBOLS.get(character, character) for character in text)
 
 
-def latex(sheet: Sheet) -> str:
+def render_latex(sheet: Sheet) -> str:
     """A float that needs booktabs and amssymb: one tabular a data set, and one of its comparisons."""
     parts = [
         "% \\usepackage{booktabs,amssymb}",
         "\\begin{table*}",
         "\\centering\\small",
-        f"\\caption{{{escaped(sheet.declared.title)}}}",
+        f"\\caption{{{escape_latex(sheet.declared.title)}}}",
     ]
     for block in sheet.blocks:
         rows = []
         for line in block.lines:
-            cells = [shown(line, column, sheet.declared.test) for column in block.columns]
-            label = f"\\textit{{{escaped(line.row.label)}}}" if not line.runs else escaped(line.row.label)
-            rows.append([label + raised(line.marks), escaped(size(line)), *(latex_cell(cell, paper=False) for cell in cells)])
+            cells = [render_cell(line, column, sheet.declared.test) for column in block.columns]
+            label = f"\\textit{{{escape_latex(line.row.label)}}}" if not line.runs else escape_latex(line.row.label)
+            rows.append(
+                [
+                    label + format_marks(line.marks),
+                    escape_latex(format_size(line)),
+                    *(render_latex_cell(cell, paper=False) for cell in cells),
+                ]
+            )
             if any(cell.paper for cell in cells):
-                rows.append([r"\quad paper", "", *(latex_cell(cell, paper=True) for cell in cells)])
-        parts += [f"\\par\\medskip\\textbf{{{escaped(where(block))}}}\\par\\smallskip", tabular(map(escaped, heads(block)), rows)]
-        against = contrasted(block)
+                rows.append([r"\quad paper", "", *(render_latex_cell(cell, paper=True) for cell in cells)])
+        parts += [
+            f"\\par\\medskip\\textbf{{{escape_latex(format_title(block))}}}\\par\\smallskip",
+            render_tabular(map(escape_latex, list_heads(block)), rows),
+        ]
+        against = find_contrasts(block)
         if against:
-            words = [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in against]
-            rows = [list(map(escaped, row)) for row in words]
-            title = f"Against the baseline, {heading(block.primary.metric)}"
+            words = [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in against]
+            rows = [list(map(escape_latex, row)) for row in words]
+            title = f"Against the baseline, {format_heading(block.primary.metric)}"
             parts += [
-                f"\\par\\smallskip {escaped(title)}\\par\\smallskip",
-                tabular(map(escaped, comparison_heads(sheet.declared.test)), rows),
+                f"\\par\\smallskip {escape_latex(title)}\\par\\smallskip",
+                render_tabular(map(escape_latex, list_comparison_heads(sheet.declared.test)), rows),
             ]
     parts.append("\\par\\medskip\\begin{minipage}{\\textwidth}\\footnotesize")
-    parts += [f"{escaped(sentence)}\\par" for sentence in caption(sheet)]
-    parts += [f"{raised([i])}{escaped(text)}\\par" for i, text in enumerate(sheet.footnotes, 1)]
+    parts += [f"{escape_latex(sentence)}\\par" for sentence in render_caption(sheet)]
+    parts += [f"{format_marks([i])}{escape_latex(text)}\\par" for i, text in enumerate(sheet.footnotes, 1)]
     return "\n".join([*parts, "\\end{minipage}", "\\end{table*}"]) + "\n"
 
 
-def latex_cell(cell: Shown, paper: bool) -> str:
+def render_latex_cell(cell: CellText, paper: bool) -> str:
     if paper:
-        return escaped(cell.paper) + (raised(cell.marks) if cell.paper else "")
-    ours = f"\\textbf{{{escaped(cell.ours)}}}" if cell.best else escaped(cell.ours)
-    return ours + escaped(cell.star) + ("" if cell.paper else raised(cell.marks))
+        return escape_latex(cell.paper) + (format_marks(cell.marks) if cell.paper else "")
+    ours = f"\\textbf{{{escape_latex(cell.ours)}}}" if cell.best else escape_latex(cell.ours)
+    return ours + escape_latex(cell.star) + ("" if cell.paper else format_marks(cell.marks))
 
 
-def raised(marks: Sequence[int]) -> str:
+def format_marks(marks: Sequence[int]) -> str:
     return f"$^{{{','.join(map(str, marks))}}}$" if marks else ""
 
 
-def tabular(head: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
+def render_tabular(head: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
     columns = list(head)
     body = [" & ".join(row) + r" \\" for row in rows]
     return "\n".join(

@@ -4,53 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdm.metrics import heading, metric_of
-from mdm.tables.caption import caption, where
-from mdm.tables.cells import Shown, comparison_heads, contrast_cells, contrasted, heads, shown, size
+from mdm.metrics import find_metric, format_heading
+from mdm.tables.caption import format_title, render_caption
+from mdm.tables.cells import CellText, find_contrasts, format_size, list_comparison_heads, list_heads, render_cell, render_contrast
 from mdm.tables.numbers import Sheet
 
 
-def markdown(sheet: Sheet) -> str:
+def render_markdown(sheet: Sheet) -> str:
     """The whole table for a terminal or a page."""
     parts = [f"# {sheet.declared.title}"]
     for block in sheet.blocks:
-        rows = [heads(block)]
+        rows = [list_heads(block)]
         for line in block.lines:
-            cells = [shown(line, column, sheet.declared.test) for column in block.columns]
-            name = f"*{plain(line.row.label)}*" if not line.runs else plain(line.row.label)
-            rows.append([name + refs(line.marks), size(line), *(markdown_cell(cell, paper=False) for cell in cells)])
+            cells = [render_cell(line, column, sheet.declared.test) for column in block.columns]
+            name = f"*{escape_markdown(line.row.label)}*" if not line.runs else escape_markdown(line.row.label)
+            rows.append(
+                [name + format_marks(line.marks), format_size(line), *(render_markdown_cell(cell, paper=False) for cell in cells)]
+            )
             if any(cell.paper for cell in cells):
-                rows.append(["· paper", "", *(markdown_cell(cell, paper=True) for cell in cells)])
-        parts += [f"## {where(block)}", piped(rows)]
-        against = contrasted(block)
+                rows.append(["· paper", "", *(render_markdown_cell(cell, paper=True) for cell in cells)])
+        parts += [f"## {format_title(block)}", render_pipes(rows)]
+        against = find_contrasts(block)
         if against:
-            words = [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in against]
-            rows = [comparison_heads(sheet.declared.test), *([*map(plain, row)] for row in words)]
-            unit = ", points" if metric_of(block.primary.metric).percent else ""
-            parts += [f"Against the baseline, {heading(block.primary.metric)}{unit}:", piped(rows)]
-    parts.append("\n".join(f"- {sentence}" for sentence in caption(sheet)))
+            words = [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in against]
+            rows = [list_comparison_heads(sheet.declared.test), *([*map(escape_markdown, row)] for row in words)]
+            unit = ", points" if find_metric(block.primary.metric).percent else ""
+            parts += [f"Against the baseline, {format_heading(block.primary.metric)}{unit}:", render_pipes(rows)]
+    parts.append("\n".join(f"- {sentence}" for sentence in render_caption(sheet)))
     if sheet.footnotes:
         parts.append("\n".join(f"[{i}] {text}  " for i, text in enumerate(sheet.footnotes, 1)))
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_cell(cell: Shown, paper: bool) -> str:
+def render_markdown_cell(cell: CellText, paper: bool) -> str:
     if paper:
-        return cell.paper + (refs(cell.marks) if cell.paper else "")
+        return cell.paper + (format_marks(cell.marks) if cell.paper else "")
     ours = (f"**{cell.ours}**" if cell.best else cell.ours) + (f" {cell.star}" if cell.star else "")
-    return ours + ("" if cell.paper else refs(cell.marks))
+    return ours + ("" if cell.paper else format_marks(cell.marks))
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """A label whose asterisks stay what they are."""
     return text.replace("*", "\\*")
 
 
-def refs(marks: Sequence[int]) -> str:
+def format_marks(marks: Sequence[int]) -> str:
     return "".join(f" [{mark}]" for mark in marks)
 
 
-def piped(rows: Sequence[Sequence[str]]) -> str:
+def render_pipes(rows: Sequence[Sequence[str]]) -> str:
     """Columns of one width, so that it reads as it is."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]

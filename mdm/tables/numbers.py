@@ -14,7 +14,7 @@ from mdm.sweeps.experiment import Row, Table
 from mdm.tables.gather import Run
 
 LEVEL = 0.05
-"""Of a table's stars, all together, and of its simultaneous intervals."""
+"""The error level of all stars of a table together, and of its simultaneous intervals."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
+class Evidence:
     """What all tests say of a row against its baseline, in the table's units.
 
     crossed: for new seeds and new videos
@@ -80,7 +80,7 @@ class Contrast:
     """A row against its baseline in the primary metric. Without what was found, ``reason`` says what is missing."""
 
     baseline: str
-    found: Found | None
+    found: Evidence | None
     verdict: Verdict | None
     reason: str
 
@@ -110,7 +110,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows on one data set. ``synthetic``: whether their numbers are of no people; None without a run."""
+    """The rows on one data set. ``synthetic``: whether the data are synthetic; None without a run."""
 
     data: str
     stands_for: str

@@ -8,12 +8,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mdm.metrics import heading
-from mdm.tables.caption import caption, where
-from mdm.tables.cells import STARS, comparison_heads, contrast_cells, contrasted, heads, shown, size
+from mdm.metrics import format_heading
+from mdm.tables.caption import format_title, render_caption
+from mdm.tables.cells import STARS, find_contrasts, format_size, list_comparison_heads, list_heads, render_cell, render_contrast
 from mdm.tables.numbers import Block, Column, Line, Sheet
 from mdm.tables.stars import explain_star
-from mdm.tables.wording import number
+from mdm.tables.wording import format_number
 
 LEFT, RIGHT = 6.0, 134.0
 """Ends of an axis in a strip 140 wide; arrows point beyond them."""
@@ -36,7 +36,7 @@ class Axis:
         return "left" if value < self.low else "right" if value > self.high else ""
 
 
-def axis_of(block: Block, column: Column) -> Axis | None:
+def find_axis(block: Block, column: Column) -> Axis | None:
     """The axis of a column; None without a value."""
     entries = [line.entries[column.metric] for line in block.lines if line.runs]
     ours = [value for entry in entries for value in entry.defined]
@@ -50,87 +50,89 @@ def axis_of(block: Block, column: Column) -> Axis | None:
     return Axis(low - pad, high + pad)
 
 
-def strip(line: Line, column: Column, axis: Axis | None, baseline: float) -> dict[str, Any] | None:
+def build_strip(line: Line, column: Column, axis: Axis | None, baseline: float) -> dict[str, Any] | None:
     """What is drawn in a cell: a dot a seed, our mean, the baseline's, and where the printed value lies. None without a value."""
     entry = line.entries[column.metric]
     if axis is None or not entry.defined:
         return None
     digits = column.decimals + 2
     dots = [
-        {"x": axis.x(value), "y": 5 + 4 * (i % 4), "title": f"seed {seed}: {number(value, digits)}"}
+        {"x": axis.x(value), "y": 5 + 4 * (i % 4), "title": f"seed {seed}: {format_number(value, digits)}"}
         for i, (seed, value) in enumerate(entry.values.items())
         if not math.isnan(value)
     ]
     drawn: dict[str, Any] = {"dots": dots, "mean": axis.x(entry.mean), "baseline": None, "paper": None}
     drawn["label"] = (
-        f"{len(dots)} seeds from {number(min(entry.defined), digits)} to {number(max(entry.defined), digits)}, "
-        f"mean {number(entry.mean, digits)}"
+        f"{len(dots)} seeds from {format_number(min(entry.defined), digits)} to {format_number(max(entry.defined), digits)}, "
+        f"mean {format_number(entry.mean, digits)}"
     )
     if not math.isnan(baseline):
-        drawn["baseline"] = {"x": axis.x(baseline), "title": f"mean of the baseline: {number(baseline, digits)}"}
+        drawn["baseline"] = {"x": axis.x(baseline), "title": f"mean of the baseline: {format_number(baseline, digits)}"}
     if entry.printed is not None and not math.isnan(entry.printed.number):
         paper = entry.printed.number
         drawn["paper"] = {"x": axis.x(paper), "beyond": axis.beyond(paper), "title": f"the paper: {entry.printed.value}"}
     return drawn
 
 
-def block_view(block: Block, sheet: Sheet) -> dict[str, Any]:
+def build_block_view(block: Block, sheet: Sheet) -> dict[str, Any]:
     """A block of a table as the template reads it."""
-    axes = {column.metric: axis_of(block, column) for column in block.columns}
+    axes = {column.metric: find_axis(block, column) for column in block.columns}
     means = {line.row.name: {metric: entry.mean for metric, entry in line.entries.items()} for line in block.lines if line.runs}
     rows = []
     for line in block.lines:
         against = means.get(line.row.baseline or "", {})
         cells = [
             {
-                "shown": shown(line, column, sheet.declared.test),
-                "strip": strip(line, column, axes[column.metric], against.get(column.metric, math.nan)),
+                "shown": render_cell(line, column, sheet.declared.test),
+                "strip": build_strip(line, column, axes[column.metric], against.get(column.metric, math.nan)),
             }
             for column in block.columns
         ]
-        rows.append({"label": line.row.label, "cited": not line.runs, "marks": line.marks, "size": size(line), "cells": cells})
+        rows.append(
+            {"label": line.row.label, "cited": not line.runs, "marks": line.marks, "size": format_size(line), "cells": cells}
+        )
     seeds = [
-        [line.row.label, run.seed, run.state, *(seed_value(line, column, run.seed) for column in block.columns)]
+        [line.row.label, run.seed, run.state, *(format_seed_value(line, column, run.seed) for column in block.columns)]
         for line in block.lines
         for run in line.runs
     ]
     return {
-        "title": where(block),
-        "heads": heads(block),
+        "title": format_title(block),
+        "heads": list_heads(block),
         "rows": rows,
-        "primary": heading(block.primary.metric),
-        "contrasts": [contrast_cells(line, block.primary, sheet.declared, sheet.family) for line in contrasted(block)],
+        "primary": format_heading(block.primary.metric),
+        "contrasts": [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in find_contrasts(block)],
         "seeds": seeds,
     }
 
 
-def seed_value(line: Line, column: Column, seed: int) -> str:
+def format_seed_value(line: Line, column: Column, seed: int) -> str:
     values = line.entries[column.metric].values
-    return number(values[seed], column.decimals + 2) if seed in values else "–"
+    return format_number(values[seed], column.decimals + 2) if seed in values else "–"
 
 
-def environment() -> Environment:
-    """Templates by their paths in the package; other pages include ``tables/sheet.html.jinja`` and give it a `sheet_view`."""
+def build_environment() -> Environment:
+    """Templates by their paths in the package; other pages include ``tables/sheet.html.jinja`` and give it a `build_sheet_view`."""
     return Environment(
         loader=PackageLoader("mdm", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
 
 
-def sheet_view(sheet: Sheet, level: int) -> dict[str, Any]:
+def build_sheet_view(sheet: Sheet, level: int) -> dict[str, Any]:
     """What ``tables/sheet.html.jinja`` reads; headings of data sets are of this level."""
     return {
         "level": level,
-        "blocks": [block_view(block, sheet) for block in sheet.blocks],
-        "comparison_heads": comparison_heads(sheet.declared.test),
+        "blocks": [build_block_view(block, sheet) for block in sheet.blocks],
+        "comparison_heads": list_comparison_heads(sheet.declared.test),
         "star": STARS[sheet.declared.test],
         "star_says": explain_star(sheet.declared.test),
-        "caption": caption(sheet),
+        "caption": render_caption(sheet),
         "footnotes": sheet.footnotes,
         "mixed": bool(sheet.mixed),
     }
 
 
-def page(sheet: Sheet) -> str:
+def render_page(sheet: Sheet) -> str:
     """The whole table; light or dark as the reader has it."""
-    view = sheet_view(sheet, level=2)
-    return environment().get_template("tables/page.html.jinja").render(title=sheet.declared.title, name=sheet.name, **view)
+    view = build_sheet_view(sheet, level=2)
+    return build_environment().get_template("tables/page.html.jinja").render(title=sheet.declared.title, name=sheet.name, **view)

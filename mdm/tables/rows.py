@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mdm.metrics import metric_of
+from mdm.metrics import find_metric
 from mdm.tables.numbers import LEVEL, Contrast, Sheet
 
 
-def long_rows(sheet: Sheet) -> list[dict[str, Any]]:
+def build_cell_rows(sheet: Sheet) -> list[dict[str, Any]]:
     """A row per cell, with every digit; the comparison stands in the row of the primary metric. ``unit`` is of all its values."""
     rows = []
     for block in sheet.blocks:
@@ -21,14 +21,14 @@ def long_rows(sheet: Sheet) -> list[dict[str, Any]]:
                 row |= {
                     "label": line.row.label,
                     "metric": column.metric,
-                    "unit": "percent" if metric_of(column.metric).percent else "absolute",
+                    "unit": "percent" if find_metric(column.metric).percent else "absolute",
                 }
                 row |= {"n": line.finished, "declared": len(line.runs), "undefined": entry.undefined}
                 row |= {"mean": entry.mean, "sd": entry.sd, "paper_metric": column.printed}
                 row |= {"paper": "" if entry.printed is None else entry.printed.value, "difference_from_paper": entry.difference}
                 row |= {"paper_significant": "" if entry.printed is None else entry.printed.significant}
                 row |= {"paper_provenance": "" if entry.printed is None else entry.printed.provenance}
-                row |= contrast_row(line.contrast if column.primary else None, sheet)
+                row |= build_contrast_row(line.contrast if column.primary else None, sheet)
                 rows.append({key: "" if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()})
     return rows
 
@@ -42,7 +42,7 @@ CONTRAST_KEYS = (
 """Of a comparison: p_holm is of the test that stars. low, high cover at 1 − level, .05/k, so that all k of a table do at .95."""
 
 
-def contrast_row(contrast: Contrast | None, sheet: Sheet) -> dict[str, Any]:
+def build_contrast_row(contrast: Contrast | None, sheet: Sheet) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(CONTRAST_KEYS, "")
     if contrast is None:
         return row
@@ -64,7 +64,7 @@ def contrast_row(contrast: Contrast | None, sheet: Sheet) -> dict[str, Any]:
     return row | {"note": "; ".join(text for text in (crossed.note, found.skew) if text)}
 
 
-def seed_rows(sheet: Sheet, outputs: Path) -> list[dict[str, Any]]:
+def build_seed_rows(sheet: Sheet, outputs: Path) -> list[dict[str, Any]]:
     """A row per declared run: state, folder below ``outputs``, and the table's metrics, validation and test, as recorded."""
     metrics = dict.fromkeys(column.metric for block in sheet.blocks for column in block.columns)
     rows = []

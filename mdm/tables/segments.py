@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mdm.metrics import Metric, metric_of
+from mdm.metrics import Metric, find_metric
 from mdm.runs import records
 from mdm.statistics import LeaveOneOut, average, leave_out_slowly, leave_out_videos
 from mdm.tables.gather import Run
@@ -60,7 +60,7 @@ def score_runs(runs: Sequence[Run], metric: str) -> Scores:
         check_same_segments(of_runs[0], one, f"{runs[0].folder} and {run.folder}")
     first = of_runs[0]
     values = np.concatenate([one.values for one in of_runs])
-    found = leave_out(metric_of(metric), values, first)
+    found = leave_out(find_metric(metric), values, first)
     recorded = np.array([run.record["test"][metric] for run in runs], dtype=np.float64)  # None → NaN
     off = np.abs(found.whole - recorded) > 1e-6 * np.maximum(1.0, np.abs(recorded))  # False where either is NaN
     for run, wrong, mine, theirs in zip(runs, off, found.whole, recorded, strict=True):
@@ -69,7 +69,7 @@ def score_runs(runs: Sequence[Run], metric: str) -> Scores:
                 f"Predictions and metrics are of one run, but {run.folder} records {metric} {theirs} and its "
                 f"{records.PREDICTIONS} gives {mine:g}; remove the folder and run again."
             )
-    scale, defined = metric_of(metric).scale, np.isfinite(recorded)
+    scale, defined = find_metric(metric).scale, np.isfinite(recorded)
     whole = np.where(defined, scale * found.whole, np.nan)
     without = np.where(defined[:, None], scale * found.without, np.nan)
     return Scores(tuple(run.seed for run in runs), LeaveOneOut(whole, without, found.sizes), first)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mdm.metrics import heading
+from mdm.metrics import format_heading
 from mdm.sweeps.experiment import StarTest
-from mdm.tables.cells import NAMES, STARS, contrasted
-from mdm.tables.numbers import Found, Sheet
-from mdm.tables.wording import listed
+from mdm.tables.cells import NAMES, STARS, find_contrasts
+from mdm.tables.numbers import Evidence, Sheet
+from mdm.tables.wording import join_names
 
 
 def explain_star(test: StarTest) -> str:
@@ -27,8 +27,10 @@ def explain_stars(sheet: Sheet) -> list[str]:
     if not sheet.family:
         return []
     test = sheet.declared.test
-    found = [line.contrast.found for block in sheet.blocks for line in contrasted(block) if line.contrast and line.contrast.found]
-    names = listed([heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
+    found = [
+        line.contrast.found for block in sheet.blocks for line in find_contrasts(block) if line.contrast and line.contrast.found
+    ]
+    names = join_names([format_heading(name) for name in dict.fromkeys(block.primary.metric for block in sheet.blocks)])
     absent = sheet.family - len(found)
     count = f"k = {sheet.family} comparison{'s' if sheet.family > 1 else ''} of this table"
     if absent:
@@ -43,7 +45,7 @@ def explain_stars(sheet: Sheet) -> list[str]:
     ]
 
 
-def explain_crossed(family: int, found: list[Found]) -> list[str]:
+def explain_crossed(family: int, found: list[Evidence]) -> list[str]:
     """The columns of the two-way t, and where it fails."""
     said = [
         "Differences are system − baseline. Their intervals are for new seeds and new videos, and simultaneous: each at "

@@ -1,4 +1,4 @@
-"""How numbers, columns and data sets are called in a table, in any format."""
+"""Numbers and names as a table writes them, the same in every format."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ DATASETS = {
 }
 
 
-def number(value: float, decimals: int) -> str:
-    """A dash where there is none; no sign before a zero."""
+def format_number(value: float, decimals: int) -> str:
+    """A number with a fixed count of decimals: a dash for NaN, no sign before a zero."""
     if math.isnan(value):
         return "–"
     text = f"{abs(value):.{decimals}f}"
     return f"−{text}" if value < 0 and float(text) else text
 
 
-def signed(value: float, decimals: int) -> str:
-    text = number(value, decimals)
+def format_signed(value: float, decimals: int) -> str:
+    text = format_number(value, decimals)
     return text if text[0] in "–−" or not float(text) else f"+{text}"
 
 
-def interval(pair: tuple[float, float], decimals: int) -> str:
-    return "–" if math.isnan(pair[0]) else f"[{bound(pair[0], decimals)}, {bound(pair[1], decimals)}]"
+def format_interval(pair: tuple[float, float], decimals: int) -> str:
+    return "–" if math.isnan(pair[0]) else f"[{format_bound(pair[0], decimals)}, {format_bound(pair[1], decimals)}]"
 
 
-def bound(value: float, decimals: int) -> str:
+def format_bound(value: float, decimals: int) -> str:
     """An end of an interval, which may be infinite."""
-    return signed(value, decimals) if math.isfinite(value) else "−∞" if value < 0 else "+∞"
+    return format_signed(value, decimals) if math.isfinite(value) else "−∞" if value < 0 else "+∞"
 
 
 def format_shares(shares: tuple[float, float, float]) -> str:
-    """Runs/videos/both in whole percent that add up to 100: the largest takes what rounding leaves. A dash where there is none."""
+    """Runs/videos/both in whole percent that add up to 100: the largest takes what rounding leaves. A dash for NaN."""
     if math.isnan(shares[0]):
         return "–"
     whole = [round(100 * share) for share in shares]
@@ -47,13 +47,18 @@ def format_shares(shares: tuple[float, float, float]) -> str:
     return "/".join(map(str, whole))
 
 
-def chance(p: float) -> str:
-    """A p: three decimals, or two digits of what is smaller; a dash where there is none."""
+def format_p(p: float) -> str:
+    """A p with three decimals, or with two digits below .001; a dash for NaN."""
     if math.isnan(p):
         return "–"
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
-def listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def format_runs(n: int) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{n} run{'s' if n > 1 else ''}"

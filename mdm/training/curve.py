@@ -22,7 +22,7 @@ Kind = Literal["metric", "task", "own term", "penalty term", "estimate", "settin
 
 
 @dataclass(frozen=True)
-class Column:
+class CurveColumn:
     """A column of a curve, taken apart.
 
     fold: whose rows it is of; None for the epoch, its seconds and a baseline's settings, whose kind is ``setting``
@@ -59,7 +59,7 @@ def name_estimate(fold: Fold, penalty: str, part: str) -> str:
     return f"{fold}/{penalty}/{part}"
 
 
-def describe_columns(names: Iterable[str]) -> dict[str, Column]:
+def describe_columns(names: Iterable[str]) -> dict[str, CurveColumn]:
     """The columns of a curve by name, in their order.
 
     What both folds have is an estimate, since metrics are of validation alone and terms of training alone.
@@ -71,11 +71,11 @@ def describe_columns(names: Iterable[str]) -> dict[str, Column]:
     return {name: describe_column(name, known) for name in known}
 
 
-def describe_column(name: str, known: Iterable[str]) -> Column:
+def describe_column(name: str, known: Iterable[str]) -> CurveColumn:
     """One column among all those of its curve."""
     fold, _, quantity = name.partition("/")
     if fold == "valid":
-        return Column(name, "estimate" if f"train/{quantity}" in known else "metric", "valid", quantity)
+        return CurveColumn(name, "estimate" if f"train/{quantity}" in known else "metric", "valid", quantity)
     if fold == "train":
         kind: Kind = "own term"
         if name == TASK:
@@ -84,5 +84,5 @@ def describe_column(name: str, known: Iterable[str]) -> Column:
             kind = "estimate"
         elif "/" in quantity:
             kind = "penalty term"
-        return Column(name, kind, "train", quantity)
-    return Column(name, "setting", None, name)
+        return CurveColumn(name, kind, "train", quantity)
+    return CurveColumn(name, "setting", None, name)

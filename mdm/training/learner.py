@@ -30,10 +30,10 @@ from mdm.training.curve import Fold, name_estimate, name_metric, name_term
 from mdm.training.groups import freeze, parameter_groups
 from mdm.training.objective import CriticTraining, Objective, OptimizerFactory, check_together, critics_of
 from mdm.training.predict import to_numpy
-from mdm.training.product import batch_lengths, detached, product, shifts
+from mdm.training.product import batch_lengths, detach_all, product, shifts
 from mdm.training.schedules import Plateau, Progress
 from mdm.training.steps import EACH_BATCH, NO_CLIPPING, Accumulation, Clipping, add_up, check_critic
-from mdm.training.views import Here, Recent, endless, gather, keeping_buffers, samples, single_precision
+from mdm.training.views import Here, Recent, endless, join_views, keeping_buffers, select_samples, single_precision
 from mdm.types import Batch, DataSpec
 
 
@@ -144,7 +144,7 @@ class Learner(pl.LightningModule):
                 if objective.measure_only:
                     its = self._detached_view(here, penalty.products)
                 else:
-                    its = samples(view, 0, penalty.products, most)
+                    its = select_samples(view, 0, penalty.products, most)
                     with single_precision():
                         found = penalty.requires_grad_(self.clipping.together)(its)
                     terms |= {f"{name}/{part}": value for part, value in found.items()}
@@ -228,7 +228,7 @@ class Learner(pl.LightningModule):
             # The re-pairings of all steps are fused in one call.
             view = self._detached_view(here, steps * products)
             for step in range(steps):
-                yield samples(view, step * products, (step + 1) * products, steps * products)
+                yield select_samples(view, step * products, (step + 1) * products, steps * products)
 
     def _look_at(self, batch: Batch, products: int) -> View:
         """What the backbone makes of a batch as it is now; it leaves no trace in the backbone."""
@@ -239,7 +239,7 @@ class Learner(pl.LightningModule):
 
     @torch.no_grad()
     def _detached_view(self, here: Here, products: int) -> View:
-        return self._view(Here(here.batch, detached(here.encoded), here.fusion.detach(), here.lengths), products)
+        return self._view(Here(here.batch, detach_all(here.encoded), here.fusion.detach(), here.lengths), products)
 
     def _view(self, here: Here, products: int) -> View:
         """The batch, and so many samples of the product, fused in one call."""
@@ -264,7 +264,7 @@ class Learner(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Metrics on the whole fold; each penalty's estimate on rows that its critic has not seen, and on as many that it has."""
-        view = gather(self._held_out)
+        view = join_views(self._held_out)
         metrics = evaluate(to_numpy(view.joint.prediction), to_numpy(view.label), self.spec.label_range, self.spec.targets)
         row = {"epoch": float(self.current_epoch)}
         if self._batches:

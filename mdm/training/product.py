@@ -103,6 +103,6 @@ def stretch(sequence: Sequence, rows: Int[Tensor, " places"], lengths: Int[Tenso
     return Sequence(values.unflatten(0, place.shape), mask)
 
 
-def detached(encoded: Encoded) -> Encoded:
+def detach_all(encoded: Encoded) -> Encoded:
     """The same values without their graph."""
     return {name: {key: part.detach() for key, part in parts.items()} for name, parts in encoded.items()}

@@ -46,7 +46,7 @@ class Recent:
 
     def last(self, rows: int) -> View:
         """The latest ones together, of about so many rows, or as many as there are."""
-        return gather(self.views[-max(1, round(rows / len(self.views[-1].label))) :])
+        return join_views(self.views[-max(1, round(rows / len(self.views[-1].label))) :])
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def endless(loader: DataLoader[Batch], epoch: int) -> Iterator[Batch]:
         passes += 1
 
 
-def samples(view: View, first: int, stop: int, held: int) -> View:
+def select_samples(view: View, first: int, stop: int, held: int) -> View:
     """A view with the samples first … stop − 1 of the ``held`` samples of the product that it has."""
     if view.product is None or first == stop:
         return View(view.joint, None, view.label)
@@ -93,7 +93,7 @@ def samples(view: View, first: int, stop: int, held: int) -> View:
     return View(view.joint, view.product[first * size : stop * size], view.label)
 
 
-def gather(views: list[View]) -> View:
+def join_views(views: list[View]) -> View:
     """Views of consecutive batches as one."""
 
     products = [v.product for v in views if v.product is not None]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mdm.backbones.ef_lstm import EFLSTM, side_by_side
+from mdm.backbones.ef_lstm import EFLSTM, concatenate_steps
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 FEATURES = {"language": Feature(11, tokens=True), "audio": Feature(5), "video": Feature(4)}
@@ -137,7 +137,7 @@ def test_dropout_acts_in_the_head_and_between_layers_only():
 def test_side_by_side_is_zero_where_a_segment_lacks_a_modality():
     a = Sequence(torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]), torch.tensor([[True, True], [True, False]]))
     b = Sequence(torch.tensor([[[9.0], [9.0], [9.0]], [[9.0], [9.0], [5.0]]]), torch.tensor([[False] * 3, [False, False, True]]))
-    both = side_by_side([a, b])
+    both = concatenate_steps([a, b])
     assert both.mask.tolist() == [[True, True, False], [True, False, False]]
     # Row 0 has no b. Row 1 has one step of each, b's behind padding.
     assert both.values[both.mask].tolist() == [[1, 0], [2, 0], [3, 5]]

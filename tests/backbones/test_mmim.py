@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mdm.backbones.mmim import MMIM, contrastive
+from mdm.backbones.mmim import MMIM, score_contrast
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 WORDS = Feature(9, tokens=True, vocabulary=tuple(f"w{i}" for i in range(9)))
@@ -144,20 +144,20 @@ def pairs():
 @pytest.mark.parametrize("axis", ["h", "z"])
 @pytest.mark.parametrize("temperature", [1.0, 0.2])
 def test_contrastive_row_by_row(pairs, axis, temperature):
-    value = contrastive(*pairs, axis, temperature)
+    value = score_contrast(*pairs, axis, temperature)
     assert float(value) == pytest.approx(loops(*pairs, axis, temperature), rel=1e-5)
 
 
 def test_the_axes_are_two_numbers_and_change_places_with_the_sides(pairs):
     h, prediction = pairs
-    assert abs(float(contrastive(h, prediction, "h") - contrastive(h, prediction, "z"))) > 1e-3
-    assert float(contrastive(h, prediction, "h")) == pytest.approx(float(contrastive(prediction, h, "z")), rel=1e-6)
+    assert abs(float(score_contrast(h, prediction, "h") - score_contrast(h, prediction, "z"))) > 1e-3
+    assert float(score_contrast(h, prediction, "h")) == pytest.approx(float(score_contrast(prediction, h, "z")), rel=1e-6)
 
 
 def test_lengths_do_not_count(pairs):
     h, prediction = pairs
-    stretched = contrastive(h * torch.arange(1, 7)[:, None], 0.01 * prediction)
-    torch.testing.assert_close(stretched, contrastive(h, prediction))
+    stretched = score_contrast(h * torch.arange(1, 7)[:, None], 0.01 * prediction)
+    torch.testing.assert_close(stretched, score_contrast(h, prediction))
 
 
 @pytest.mark.parametrize("axis", ["h", "z"])
@@ -167,17 +167,17 @@ def test_the_range_of_cosines_is_less_than_one_nat_below_log_n(n, axis):
     n unit vectors with cosine −1/(n − 1) between any two."""
     simplex = torch.eye(n) - 1 / n
     least = math.log(1 + (n - 1) * math.exp(-n / (n - 1)))
-    assert float(contrastive(simplex, simplex, axis)) == pytest.approx(least, rel=1e-5)
+    assert float(score_contrast(simplex, simplex, axis)) == pytest.approx(least, rel=1e-5)
     assert math.log(n) - least < 1
     same = torch.ones(n, 3)
-    assert float(contrastive(same, same, axis)) == pytest.approx(math.log(n), rel=1e-5)
+    assert float(score_contrast(same, same, axis)) == pytest.approx(math.log(n), rel=1e-5)
     # Whatever is learned: 200 steps on free vectors end above it, and near.
     torch.manual_seed(0)
     h, g = torch.randn(n, n).requires_grad_(), torch.randn(n, n).requires_grad_()
     optimizer = torch.optim.Adam([h, g], lr=0.05)
     for _ in range(200):
         optimizer.zero_grad()
-        loss = contrastive(h, g, axis)
+        loss = score_contrast(h, g, axis)
         loss.backward()
         optimizer.step()
     assert least - 1e-5 <= float(loss.detach()) < least + 0.1
@@ -185,19 +185,19 @@ def test_the_range_of_cosines_is_less_than_one_nat_below_log_n(n, axis):
 
 def test_a_temperature_lifts_the_bound():
     simplex = torch.eye(32) - 1 / 32
-    assert float(contrastive(simplex, simplex, temperature=0.1)) < 0.01
+    assert float(score_contrast(simplex, simplex, temperature=0.1)) < 0.01
 
 
 def test_no_row_and_one_row_give_zero():
-    assert float(contrastive(torch.randn(0, 3), torch.randn(0, 3))) == 0.0
-    assert float(contrastive(torch.randn(1, 3), torch.randn(1, 3))) == pytest.approx(0.0, abs=1e-6)
+    assert float(score_contrast(torch.randn(0, 3), torch.randn(0, 3))) == 0.0
+    assert float(score_contrast(torch.randn(1, 3), torch.randn(1, 3))) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_in_half_precision_scores_stay_single(pairs):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = contrastive(*pairs)
+        value = score_contrast(*pairs)
     assert value.dtype == torch.float32
-    assert float(value) == float(contrastive(*pairs))
+    assert float(value) == float(score_contrast(*pairs))
 
 
 @pytest.mark.parametrize("axis", ["h", "z"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mdm.backbones.mult import CrossModal, Layer, MulT, reach, with_positions
+from mdm.backbones.mult import CrossModal, Layer, MulT, add_positions, find_reach
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 WORDS = Feature(9, tokens=True, vocabulary=tuple(f"w{i}" for i in range(9)))
@@ -169,12 +169,12 @@ def masks(*lengths):
 
 def test_future_mask_by_hand():
     """A target of 2 steps and a source of 4: two more, so step 0 reads three steps. A third row has no source."""
-    allowed = reach(masks(2, 2, 2), masks(4, 2, 0), future_mask=True).allowed[:, 0].int().tolist()
+    allowed = find_reach(masks(2, 2, 2), masks(4, 2, 0), future_mask=True).allowed[:, 0].int().tolist()
     assert allowed[0] == [[1, 1, 1, 0], [1, 1, 1, 1]]
     assert allowed[1] == [[1, 0, 0, 0], [1, 1, 0, 0]]
-    there = reach(masks(2, 2, 2), masks(4, 2, 0), future_mask=True).there
+    there = find_reach(masks(2, 2, 2), masks(4, 2, 0), future_mask=True).there
     assert there.flatten().tolist() == [1, 1, 0]
-    without = reach(masks(2, 2, 2), masks(4, 2, 0), future_mask=False).allowed[:, 0].int().tolist()
+    without = find_reach(masks(2, 2, 2), masks(4, 2, 0), future_mask=False).allowed[:, 0].int().tolist()
     assert without[0] == [[1, 1, 1, 1]] * 2
     assert without[1] == [[1, 1, 0, 0]] * 2
 
@@ -185,7 +185,7 @@ def test_in_aligned_data_no_step_reads_a_later_one(future_mask):
     cross = CrossModal(torch.nn.ModuleList([Layer(6, 2, 0.0, 0.0, 0.0) for _ in range(2)]), 6, 0.0)
     target, source, later = torch.randn(1, 5, 6), torch.randn(1, 5, 6), torch.randn(1, 5, 6)
     later[:, :3] = source[:, :3]
-    among = reach(masks(5), masks(5), future_mask)
+    among = find_reach(masks(5), masks(5), future_mask)
     before, after = cross(target, source, among), cross(target, later, among)
     assert torch.equal(before[:, :3], after[:, :3]) == future_mask
     assert not torch.equal(before[:, 3:], after[:, 3:])
@@ -195,7 +195,7 @@ def test_nothing_is_read_of_a_source_that_is_not_there():
     torch.manual_seed(0)
     cross = CrossModal(torch.nn.ModuleList([Layer(6, 2, 0.0, 0.0, 0.0)]), 6, 0.0)
     target, source = torch.randn(2, 5, 6), torch.randn(2, 3, 6, requires_grad=True)
-    out = cross(target, source, reach(masks(5, 5), masks(3, 0), True))
+    out = cross(target, source, find_reach(masks(5, 5), masks(3, 0), True))
     out.square().sum().backward()
     assert torch.isfinite(out).all()
     assert (source.grad[1] == 0).all()
@@ -204,12 +204,12 @@ def test_nothing_is_read_of_a_source_that_is_not_there():
 
 def test_positions_by_hand():
     """dim 4: rates 1 and 1/10000; zeros in show the place alone, ones in show √4 = 2 more."""
-    got = with_positions(torch.tensor([[[0.0] * 4, [1.0] * 4]]))[0]
+    got = add_positions(torch.tensor([[[0.0] * 4, [1.0] * 4]]))[0]
     want = [[math.sin(1), math.sin(1e-4), math.cos(1), math.cos(1e-4)], [math.sin(2), math.sin(2e-4), math.cos(2), math.cos(2e-4)]]
     torch.testing.assert_close(got, torch.tensor(want) + torch.tensor([[0.0], [2.0]]))
-    assert with_positions(torch.zeros(1, 3, 5))[0, :, 4].tolist() == [0.0, 0.0, 0.0]
-    assert torch.isfinite(with_positions(torch.zeros(1, 2, 1))).all()
-    torch.testing.assert_close(with_positions(torch.zeros(1, 1, 2))[0, 0], torch.tensor([math.sin(1), math.cos(1)]))
+    assert add_positions(torch.zeros(1, 3, 5))[0, :, 4].tolist() == [0.0, 0.0, 0.0]
+    assert torch.isfinite(add_positions(torch.zeros(1, 2, 1))).all()
+    torch.testing.assert_close(add_positions(torch.zeros(1, 1, 2))[0, 0], torch.tensor([math.sin(1), math.cos(1)]))
 
 
 # ---- options
@@ -253,7 +253,7 @@ def test_each_dropout_is_where_it_belongs():
 def test_embedding_dropout_acts_on_target_and_source():
     cross, seen = CrossModal(torch.nn.ModuleList([Layer(6, 2, 0.0, 0.0, 0.0)]), 6, 0.5).train(), []
     cross.layers[0].register_forward_hook(lambda _, given, out: seen.extend(given[:2]))
-    cross(torch.ones(1, 200, 6), torch.ones(1, 200, 6), reach(masks(200), masks(200), False))
+    cross(torch.ones(1, 200, 6), torch.ones(1, 200, 6), find_reach(masks(200), masks(200), False))
     for entered in seen:
         assert set(entered.flatten().tolist()) == {0.0, 2.0}
         assert 0.4 < (entered == 0).float().mean() < 0.6
@@ -262,7 +262,7 @@ def test_embedding_dropout_acts_on_target_and_source():
 
 def test_attention_dropout_drops_what_is_read_of_that_source_in_training_only():
     net = build(attention_dropout={"language": 0.0, "audio": 0.5, "video": 0.0}, residual_dropout=0.0, embedding_dropout=0.0)
-    target, source, among = torch.randn(1, 5, 6), torch.randn(1, 5, 6), reach(masks(5), masks(5), False)
+    target, source, among = torch.randn(1, 5, 6), torch.randn(1, 5, 6), find_reach(masks(5), masks(5), False)
     for pair, varies in (("language_audio", True), ("language_video", False)):
         cross = net.cross[pair].train()
         assert torch.equal(cross(target, source, among), cross(target, source, among)) != varies

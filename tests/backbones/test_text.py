@@ -13,8 +13,8 @@ from torch import nn
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer, XLNetConfig, XLNetModel, XLNetTokenizer
 from transformers.utils import logging as library_logging
 
-from mdm.backbones.encoders import folder_of
-from mdm.backbones.text import TextEncoder, frames_of_pieces, replaced
+from mdm.backbones.encoders import find_folder
+from mdm.backbones.text import TextEncoder, frames_of_pieces, replace_output
 from mdm.data.base import UNKNOWN
 from mdm.types import Feature, Sequence
 
@@ -110,7 +110,7 @@ def test_pieces_are_those_of_a_real_tokenizer():
     encoder = TextEncoder(words(vocabulary), "bert", "minilm")
     pieces = encoder.pieces(sequence_of(rows, vocabulary))
     assert (encoder.count > 1).sum() > 3
-    assert_as_tokenizer(pieces, AutoTokenizer.from_pretrained(folder_of("minilm")), rows)
+    assert_as_tokenizer(pieces, AutoTokenizer.from_pretrained(find_folder("minilm")), rows)
 
 
 @pytest.mark.parametrize("max_pieces", [3, 5, 6, 20])
@@ -258,7 +258,7 @@ def test_half_precision_weights_become_full_ones(family, folder):
 @needs_minilm
 def test_every_weight_of_a_real_checkpoint_is_loaded():
     encoder = TextEncoder(words(), "bert", "minilm", pooler=True)
-    saved = load_file(f"{folder_of('minilm')}/model.safetensors")
+    saved = load_file(f"{find_folder('minilm')}/model.safetensors")
     loaded = encoder.model.state_dict()
     assert len(loaded) > 100
     assert all(torch.equal(loaded[key], saved[key]) for key in loaded)
@@ -323,7 +323,7 @@ def test_a_replaced_output_is_a_tensor_or_the_first_of_a_tuple():
     x = torch.ones(3)
     for as_tuple, expected in ((False, 3 * x), (True, (3 * x, "more"))):
         module = Twice(as_tuple)
-        with replaced(module, lambda y: y + 1):
+        with replace_output(module, lambda y: y + 1):
             assert same(module(x), expected)
         assert same(module(x), (2 * x, "more") if as_tuple else 2 * x)
 
@@ -334,7 +334,7 @@ def test_no_hook_is_left_after_an_error():
     def fail(x):
         raise RuntimeError("in the change")
 
-    with pytest.raises(RuntimeError, match="in the change"), replaced(module, fail):
+    with pytest.raises(RuntimeError, match="in the change"), replace_output(module, fail):
         module(torch.ones(1))
     assert not module._forward_hooks
     assert module(torch.ones(1)) == 2

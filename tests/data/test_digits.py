@@ -7,9 +7,21 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 from mdm.data.base import FOLDS
-from mdm.data.digits import BRIGHTNESS, CANVAS, CONTRAST, SHARES, colour_pairs, digits, divided, handwritten, sampled, stroke
+from mdm.data.digits import (
+    BRIGHTNESS,
+    CANVAS,
+    CONTRAST,
+    SHARES,
+    colour_pairs,
+    digits,
+    divide,
+    load_handwritten,
+    sample_images,
+    stroke,
+)
 from mdm.data.pairing import SHAPES, STYLES
 from mdm.runs.build import build_splits
+from mdm.runs.members import make
 from mdm.runs.protocol import run
 
 SIZES = {"train": 60, "valid": 20, "test": 30}
@@ -70,14 +82,14 @@ def test_pairs_that_are_divided_afterwards_share_instances():
 def test_a_pair_shows_the_instances_that_it_names_and_their_digit(split):
     """Held against every instance of the digit, upright and of middling size: the own one is among the likest (half, by chance)."""
     segments = digits(**SIZES, split=split)
-    finer, labels = handwritten()
+    finer, labels = load_handwritten()
     digit, n = segments.label.argmax(1), len(labels)
     for style, instance in instances_of(segments).items():
         assert (load_digits().target[instance] == digit).all()
         channels, height, width = SHAPES[style]
         size = np.full((2, n), {"svhn": 32 / 25, "mnist": 32 / 20}[style])
         middle = slice(height // 4, -height // 4)
-        upright = sampled(
+        upright = sample_images(
             finer,
             np.arange(n),
             np.arange(height),
@@ -135,7 +147,7 @@ def test_style_depends_neither_on_the_digit_nor_on_the_other_image(whole):
 
 def test_a_fold_has_its_share_of_every_digits_instances():
     labels = np.repeat(np.arange(10), np.arange(20, 220, 20))
-    pool = divided(labels, np.random.default_rng(0))
+    pool = divide(labels, np.random.default_rng(0))
     for k in range(10):
         assert [(pool[labels == k] == fold).sum() for fold in FOLDS] == [12 * (k + 1), 3 * (k + 1), 5 * (k + 1)]
 
@@ -145,7 +157,7 @@ def test_a_fold_has_its_share_of_every_digits_instances():
 
 def test_finer_instances_are_the_same_pictures():
     """A finer grid's pixels, averaged over a pixel of the original, are about the original, and its margin is about empty."""
-    finer, labels = handwritten()
+    finer, labels = load_handwritten()
     found = load_digits()
     assert (labels == found.target).all()
     assert finer.shape == (1797, CANVAS, CANVAS)
@@ -163,7 +175,7 @@ def test_sampling_by_known_maps():
     def at(turn=0.0, shift=(0, 0), size=1.0, shear=0.0, columns=every):
         moved = np.repeat(np.array(shift, float)[:, None], n, axis=1)
         shape = (CANVAS, CANVAS)
-        return sampled(instances, drawn, every, columns, shape, none + turn, none + shear, np.full((2, n), size), moved)
+        return sample_images(instances, drawn, every, columns, shape, none + turn, none + shear, np.full((2, n), size), moved)
 
     own = instances[drawn]
     np.testing.assert_allclose(at(), own, atol=1e-6)
@@ -228,9 +240,10 @@ def test_a_run_reads_the_images_as_they_are(config):
     assert {name: feature.dim for name, feature in splits.spec.features.items()} == {"svhn": 3072, "mnist": 784}
     assert sum(splits.spec.label_mean) == pytest.approx(1)
     batch = next(iter(splits.valid()))
-    valid = splits.segments.fold == "valid"
+    segments = make(config("data=synthetic_digits").data.segments)
+    valid = segments.fold == "valid"
     for style in STYLES:
-        assert (batch.sequences[style].values[:, 0].numpy() == splits.segments.modalities[style].values[valid]).all()
+        assert (batch.sequences[style].values[:, 0].numpy() == segments.modalities[style].values[valid]).all()
 
 
 def test_a_checkpoint_can_be_chosen_by_accuracy(config):

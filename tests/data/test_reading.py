@@ -149,10 +149,10 @@ def test_a_smaller_last_batch_may_be_dropped(segments, by_length):
     ],
 )
 def test_the_word_at_each_step(segments, options, expected):
-    assert Splits(segments, text="vectors", **options).words_at_steps(1) == expected
+    assert Splits(segments, text="vectors", **options).place_words(["w0", "w1", "w2"]) == expected
 
 
 def test_other_segments_are_read_the_same_way(segments):
     splits = Splits(segments, text="vectors", max_steps=5, padding="official")
-    other = splits.like(replace(segments, digests={}))
+    other = splits.like(replace(segments, label=segments.label / 2))
     assert first(other).sequences["audio"].values.shape[1] == 5

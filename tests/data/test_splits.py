@@ -13,7 +13,8 @@ from mdm.data import views as views_module
 from mdm.data.base import FOLDS, PADDING, UNKNOWN, Ragged, Segments
 from mdm.data.folds import KFold
 from mdm.data.gaussian import gaussian
-from mdm.data.splits import Selection, Splits
+from mdm.data.seal import select
+from mdm.data.splits import Splits
 from mdm.data.store import open_store
 from mdm.data.synthetic import synthetic
 from mdm.data.views import release
@@ -59,8 +60,15 @@ def segments():
 
 @pytest.fixture
 def selection(tmp_path):
-    (tmp_path / "best.ckpt").write_bytes(b"weights")
-    return Selection(tmp_path / "best.ckpt", 3, "valid/mae", 1.0)
+    return choose_epoch(tmp_path)
+
+
+def choose_epoch(folder, epoch=3, value=1.0):
+    """A selection of an epoch that is the best of four on disk, with a checkpoint."""
+    (folder / "best.ckpt").write_bytes(b"weights")
+    maes = [value if k == epoch else value + 1 for k in range(4)]
+    (folder / "curve.csv").write_text("epoch,valid/mae\n" + "".join(f"{k}.0,{mae!r}\n" for k, mae in enumerate(maes)))
+    return select(folder / "best.ckpt", folder / "curve.csv", epoch, "valid/mae", value)
 
 
 def rows_of(segments, fold):
@@ -148,15 +156,19 @@ def test_scaled_batches_are_scaled_frames_padded_with_zeros(segments, scale):
 
 def test_validation_and_test_come_in_order(segments, selection):
     splits = Splits(segments, batch_size=5)
-    for fold, loader in (("valid", splits.valid()), ("test", splits.open_test(selection)), ("train", splits.in_order("train"))):
+    splits.open_test(selection)
+    for fold in FOLDS:
+        loader = splits.in_order(fold)
         ids = [i for batch in loader for i in batch.ids]
         assert ids == [segments.ids[i] for i in rows_of(segments, fold)]
         assert ids == splits.describe(fold)["id"]
 
 
-def test_description_is_of_the_same_rows(segments):
+def test_description_is_of_the_same_rows(segments, selection):
     rows = rows_of(segments, "test")
-    assert Splits(segments).describe("test") == {
+    splits = Splits(segments)
+    splits.open_test(selection)
+    assert splits.describe("test") == {
         "id": [segments.ids[i] for i in rows],
         "group": segments.group[rows].tolist(),
         "odd": segments.marks["odd"][rows].tolist(),
@@ -499,13 +511,6 @@ def test_another_division(segments, selection):
 # The seal, and errors -----------------------------------------------------------------------------------
 
 
-def test_the_test_fold_opens_only_for_a_checkpoint_on_disk(segments, tmp_path):
-    splits = Splits(segments)
-    for path in (tmp_path / "none.ckpt", tmp_path):
-        with pytest.raises(ValueError, match="opens only after a checkpoint was chosen on validation"):
-            splits.open_test(Selection(path, 0, "valid/mae", 1.0))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -565,19 +570,19 @@ def test_like_reads_other_segments_by_this_training_fold(segments, selection, op
     splits = Splits(segments, batch_size=5, **options)
     fold = np.full(len(segments), "test", dtype="U5")
     fold[rows_of(segments, "valid")[:2]] = "train"
-    other = replace(segments, ids=tuple(f"new {i}" for i in segments.ids), fold=fold)
+    other = replace(segments, ids=tuple(f"new {i}" for i in segments.ids), fold=fold, label=segments.label / 2)
     read = splits.like(other)
     assert read.spec == splits.spec
     assert read.sizes == {"train": 2, "valid": 0, "test": len(segments) - 2}
     here = {i: (b, k) for b in [*splits.in_order("train"), *splits.open_test(selection)] for k, i in enumerate(b.ids)}
     compared = 0
-    for batch in read.open_test(selection):
+    for batch in read.in_order("test"):
         for k, name in enumerate(batch.ids):
             if (i := name.removeprefix("new ")) not in here:
                 continue
             before, j = here[i]
             compared += 1
-            assert torch.equal(batch.label[k], before.label[j])
+            assert torch.equal(batch.label[k], before.label[j] / 2)
             for m, sequence in batch.sequences.items():
                 assert torch.equal(sequence.values[k][sequence.mask[k]], before.sequences[m].values[j][before.sequences[m].mask[j]])
     assert compared == SIZES["train"] + SIZES["test"]
@@ -592,7 +597,6 @@ def test_like_leaves_the_first_as_it_was(segments):
     with pytest.raises(ValueError, match="opens only after a checkpoint"):
         splits.in_order("test")
     assert splits.sizes == before[1]
-    assert splits.segments is segments
     assert all(equal(a, b) for a, b in zip(splits.train(), before[0], strict=True))
 
 
@@ -740,8 +744,8 @@ def test_a_store_keeps_unlabelled_segments(partly, tmp_path):
 
 def test_other_segments_read_alike_have_no_order_of_these(partly):
     splits = Splits(partly, batch_size=4, unlabeled=1, by_length=True)
-    other = splits.like(replace(partly, name="other"))
-    assert sum(len(batch) for batch in other.train()) == splits.sizes["train"]
+    other = splits.like(replace(partly, name="other", label=partly.label / 2))
+    assert sum(len(batch) for batch in other.in_order("train")) == splits.sizes["train"]
 
 
 def test_unlabelled_segments_that_are_not_there_are_asked_for(segments):

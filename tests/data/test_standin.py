@@ -12,6 +12,7 @@ from mdm.data.checks import check
 from mdm.data.standin import covariance, direction, signal, standin
 from mdm.data.synthetic import latents, synthetic
 from mdm.runs.build import build_splits
+from mdm.runs.members import make
 
 SIZES = {"train": 60, "valid": 20, "test": 20}
 TRAITS = {"name": "pom", "targets": ["vivid", "relaxed"], "label_range": [1, 7], "step": 0.5}
@@ -123,7 +124,7 @@ def test_each_stand_in_is_what_its_file_says(config, name):
     splits = build_splits(cfg)
     node = cfg.data.segments
     assert splits.sizes == {fold: node[fold] for fold in ("train", "valid", "test")}
-    segments = splits.segments
+    segments = make(node)
     low, high = segments.label_range
     label = segments.label[segments.fold != UNLABELED].astype(float)
     assert label.min() == low

@@ -207,7 +207,7 @@ def test_values_out_of_the_domain_of_the_conjugate_are_refused(name, last, first
 
 
 def test_an_unknown_divergence_is_refused():
-    with pytest.raises(ValueError, match=r"A divergence is kl, reverse_kl, .* but 'renyi' came; choose one of these"):
+    with pytest.raises(ValueError, match=r"A divergence is kl, reverse_kl, .* got 'renyi'; choose one of these"):
         f_divergence(torch.ones(3), torch.ones(3), "renyi")
 
 

@@ -140,21 +140,21 @@ def test_samples_of_the_wrong_shape_are_refused():
     for name in ("barber_agakov", "club"):
         with pytest.raises(ValueError, match=r"y \[4, 2\], mean \[4, 3\], log_variance \[4, 2\]"):
             bare[name](two, three, two)
-    with pytest.raises(ValueError, match=r"one width, but \[4, 2\] and \[4, 3\] came"):
+    with pytest.raises(ValueError, match=r"one width, got \[4, 2\] and \[4, 3\]"):
         bare["median_scale"](two, three)
     for scores in (two, flat, torch.ones(0, 0)):
         with pytest.raises(ValueError, match="a matrix \\[n, n\\], but"):
             inspect.unwrap(info_nce)(scores)
-    with pytest.raises(ValueError, match=r"MMD² compares samples .* but \[4, 2\] and \[4, 3\] came"):
+    with pytest.raises(ValueError, match=r"MMD² compares samples .* got \[4, 2\] and \[4, 3\]"):
         inspect.unwrap(mmd2)(two, three, [1.0])
     with pytest.raises(ValueError, match="unbiased=True; use one width and larger batches, or unbiased=False"):
         mmd2(two[:1], two, [1.0])
-    with pytest.raises(ValueError, match=r"CMD compares .* \[4, 2\] and \[4, 3\] came"):
+    with pytest.raises(ValueError, match=r"CMD compares .* \[4, 2\] and \[4, 3\]"):
         inspect.unwrap(central_moment_discrepancy)(two, three)
     with pytest.raises(ValueError, match="but 0 moments"):
         central_moment_discrepancy(two, two, 0)
     for a, b, form in ((two, two[:3], "features"), (two, three, "gram"), (two, two, "rows")):
-        with pytest.raises(ValueError, match=f"form='{form}', .* came; give the same rows of both"):
+        with pytest.raises(ValueError, match=f"got form='{form}', .*; give the same rows of both"):
             inspect.unwrap(orthogonality)(a, b, form)
 
 

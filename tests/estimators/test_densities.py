@@ -123,7 +123,7 @@ def test_club_of_constants_and_of_one_row_is_zero():
     y = normal(6, 3)
     assert float(club(y[:1].expand(6, 3), normal(6, 3, seed=1), normal(6, 3, seed=2))) == pytest.approx(0, abs=1e-12)
     assert float(club(y[:1], y[1:2], y[2:3])) == pytest.approx(0, abs=1e-12)
-    with pytest.raises(ValueError, match="at least two rows, but one came"):
+    with pytest.raises(ValueError, match="at least two rows, got one"):
         club(y[:1], y[1:2], y[2:3], unbiased=True)
 
 

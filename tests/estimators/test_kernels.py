@@ -125,7 +125,7 @@ def test_median_scale_of_one_sample_is_of_its_own_pairs():
     assert float(median_scale(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))) == 25
     assert float(median_scale(torch.tensor([[0.0], [1.0], [3.0]]))) == 4
     assert float(median_scale(torch.tensor([[0.0], [1.0], [3.0], [7.0]]))) == 9  # of 1, 4, 9, 16, 36, 49 the lower middle
-    with pytest.raises(ValueError, match=r"two rows at least, of one width, but \[1, 3\] came"):
+    with pytest.raises(ValueError, match=r"two rows at least, of one width, got \[1, 3\]"):
         median_scale(x[:1])
 
 
@@ -379,9 +379,9 @@ def test_rows_of_a_missing_modality_do_not_hide_the_others():
 
 def test_hsic_refuses_what_it_cannot_compare():
     x = normal(5, 2)
-    with pytest.raises(ValueError, match=r"the same n rows of x and y, n >= 4 with unbiased=True, but \[3, 2\] and \[3, 2\] came"):
+    with pytest.raises(ValueError, match=r"the same n rows of x and y, n >= 4 with unbiased=True, got \[3, 2\] and \[3, 2\]"):
         hsic(x[:3], x[:3])
-    with pytest.raises(ValueError, match=r"the same n rows .* but \[4, 2\] and \[5, 2\] came"):
+    with pytest.raises(ValueError, match=r"the same n rows .* got \[4, 2\] and \[5, 2\]"):
         inspect.unwrap(hsic)(x[:4], x)
     with pytest.raises(ValueError, match="n >= 2 with unbiased=False"):
         hsic(x[:1], x[:1], unbiased=False)

@@ -91,7 +91,7 @@ GOOD = {
 WHERE = "source=data.pkl"
 
 
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def read_refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The message of a refusal; one argument replaces another of its key."""
     merged = {argument.partition("=")[0]: argument for argument in arguments if "=" in argument}
     code = main([*merged.values(), *(argument for argument in arguments if "=" not in argument)])
@@ -257,7 +257,7 @@ ARGUMENTS: list[tuple[str, list[str], str]] = [
 )
 def test_bad_arguments(here: Path, capsys: pytest.CaptureFixture[str], good: str, changes: list[str], message: str) -> None:
     before = sorted(path for path in here.rglob("*"))
-    told = refused([*GOOD[good], *changes], capsys)
+    told = read_refusal([*GOOD[good], *changes], capsys)
     assert pytest.raises(ValueError, match=message).matches(ValueError(told)), told
     assert sorted(path for path in here.rglob("*")) == before
 
@@ -414,7 +414,7 @@ def test_bad_files(here: Path, capsys: pytest.CaptureFixture[str], case: str) ->
     good, write, message = FILES[case]
     write()
     changed = [WHERE] if os.path.lexists("data.pkl") else []
-    told = refused([*GOOD[good], *changed], capsys)
+    told = read_refusal([*GOOD[good], *changed], capsys)
     assert pytest.raises(ValueError, match=message).matches(ValueError(told)), told
 
 
@@ -434,7 +434,7 @@ def test_a_disk_that_fails(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(function, fail)
-    told = refused(GOOD["mird"], capsys)
+    told = read_refusal(GOOD["mird"], capsys)
     assert f"out/store: the store must be written there, but cannot be ({os.strerror(number)}), and nothing was left" in told
     assert not Path("out").exists() or not list(Path("out").iterdir())
 
@@ -458,7 +458,7 @@ def test_a_source_that_may_not_be_read(here: Path, capsys: pytest.CaptureFixture
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
     monkeypatch.setattr(Path, "open", fail)
-    told = refused(GOOD["mird"], capsys)
+    told = read_refusal(GOOD["mird"], capsys)
     assert "format=mird: mird.pkl must be readable, but is not (Permission denied); look at its permissions" in told
 
 
@@ -467,7 +467,7 @@ def test_too_little_memory(here: Path, capsys: pytest.CaptureFixture[str], monke
         raise MemoryError
 
     monkeypatch.setattr("mdm.formats.mird.first_label", fail)
-    assert "must fit into memory, but do not" in refused(GOOD["mird"], capsys)
+    assert "must fit into memory, but do not" in read_refusal(GOOD["mird"], capsys)
 
 
 def test_ctrl_c_leaves_nothing(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

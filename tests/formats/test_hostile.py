@@ -548,7 +548,7 @@ def matlab_bomb() -> bytes:
     return b"MATLAB 5.0".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49) + struct.pack("<II", 15, len(packed)) + packed
 
 
-def saved(**content: Any) -> bytes:
+def save_matlab(**content: Any) -> bytes:
     buffer = io.BytesIO()
     savemat(buffer, content, do_compression=True)
     return buffer.getvalue()
@@ -558,12 +558,12 @@ def saved(**content: Any) -> bytes:
     ("content", "message"),
     [
         (matlab_bomb(), r"holds X, which declares 3072000000 bytes|cannot be read"),
-        (saved(X={"a": 1}, y=[1]), "holds X of the class struct"),
-        (saved(X=np.array([1, "a"], dtype=object), y=[1]), "holds X of the class cell"),
-        (saved(X="text", y=[1]), "holds X of the class char"),
-        (saved(X=np.ones((2, 2)) > 0, y=[1]), "must hold X, bytes|holds X of the class logical"),
+        (save_matlab(X={"a": 1}, y=[1]), "holds X of the class struct"),
+        (save_matlab(X=np.array([1, "a"], dtype=object), y=[1]), "holds X of the class cell"),
+        (save_matlab(X="text", y=[1]), "holds X of the class char"),
+        (save_matlab(X=np.ones((2, 2)) > 0, y=[1]), "must hold X, bytes|holds X of the class logical"),
         (b"MATLAB 7.3 MAT-file".ljust(124) + struct.pack("<HH", 0x0200, 0x4D49) + bytes(400), "cannot be read"),
-        (saved(X=np.ones((32, 32, 3, 2), np.uint8), y=[1, 2])[:-30], "cannot be read"),
+        (save_matlab(X=np.ones((32, 32, 3, 2), np.uint8), y=[1, 2])[:-30], "cannot be read"),
         (bytes(200), "must be a MATLAB file|must hold X"),
     ],
 )

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mdm.formats.base import FAR, far_values
-from mdm.formats.options import admits, check_options, meaning
+from mdm.formats.base import FAR, count_far_values
+from mdm.formats.options import check_options, describe_type, is_admitted
 
 
 def reader(
@@ -69,15 +69,15 @@ def test_what_is_not(option: str, value: Any) -> None:
 
 def test_every_entry_of_a_long_list_counts() -> None:
     """Beartype looks at one entry of a list at random, which would let 999 of 1000 calls pass."""
-    assert admits(Sequence[float], [0.0] * 1000)
-    assert not any(admits(Sequence[float], [0.0] * k + ["x"] + [0.0] * (999 - k)) for k in range(0, 1000, 37))
+    assert is_admitted(Sequence[float], [0.0] * 1000)
+    assert not any(is_admitted(Sequence[float], [0.0] * k + ["x"] + [0.0] * (999 - k)) for k in range(0, 1000, 37))
 
 
 def test_types_for_people() -> None:
-    assert meaning(int | None) == "a whole number or null"
-    assert meaning(Sequence[str]) == "a list, each entry a text"
-    assert meaning(Mapping[str, float]) == "a mapping, each value a number"
-    assert meaning(bytes) == "bytes"
+    assert describe_type(int | None) == "a whole number or null"
+    assert describe_type(Sequence[str]) == "a list, each entry a text"
+    assert describe_type(Mapping[str, float]) == "a mapping, each value a number"
+    assert describe_type(bytes) == "bytes"
 
 
 # Values far beyond their column ---------------------------------------------------------------------------
@@ -85,20 +85,20 @@ def test_types_for_people() -> None:
 
 def test_far_values_are_counted_by_column() -> None:
     values = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
-    assert far_values(values) == {}
+    assert count_far_values(values) == {}
     values[3, 1], values[4:6, 2], values[7, 3] = 1e30, -3e8, 0.9 * FAR * np.median(np.abs(values[:, 3]))
-    assert far_values(values) == {"1": 1, "2": 2}
+    assert count_far_values(values) == {"1": 1, "2": 2}
 
 
 def test_a_column_of_zeros_and_a_column_of_one_size_are_not_far() -> None:
     values = np.zeros((1000, 3), np.float32)
     values[:, 1] = 1e30
     values[5, 2] = 1e30
-    assert far_values(values) == {}  # the only value of a column is as large as its values usually are
+    assert count_far_values(values) == {}  # the only value of a column is as large as its values usually are
 
 
 def test_far_values_between_the_rows_that_are_looked_at_are_found() -> None:
     values = np.ones((200_001, 1), np.float32)
     values[1] = 1e7
-    assert far_values(values) == {"0": 1}
-    assert far_values(np.zeros((0, 2), np.float32)) == {}
+    assert count_far_values(values) == {"0": 1}
+    assert count_far_values(np.zeros((0, 2), np.float32)) == {}

@@ -13,7 +13,7 @@ import pytest
 from scipy.io import savemat
 
 from mdm.data.base import Segments
-from mdm.data.pairing import same_digit
+from mdm.data.pairing import pair_digits
 from mdm.formats.prepare import card_view, formats, prepare
 from mdm.formats.svhn_mnist import read_svhn_mnist
 
@@ -145,14 +145,14 @@ def test_every_pair_of_one_digit_is_as_likely() -> None:
     """Two zeros and a one with a zero and three ones: 2 · 1 + 1 · 3 = 5 pairs: all of them, or one, each in a fifth of draws."""
     svhn, mnist = np.array([0, 1, 0]), np.array([1, 0, 1, 1])
     rng = np.random.default_rng(0)
-    assert sorted(zip(*same_digit(svhn, mnist, 5, rng), strict=True)) == [(0, 1), (1, 0), (1, 2), (1, 3), (2, 1)]
-    drawn = [tuple(int(index[0]) for index in same_digit(svhn, mnist, 1, rng)) for _ in range(2000)]
+    assert sorted(zip(*pair_digits(svhn, mnist, 5, rng), strict=True)) == [(0, 1), (1, 0), (1, 2), (1, 3), (2, 1)]
+    drawn = [tuple(int(index[0]) for index in pair_digits(svhn, mnist, 1, rng)) for _ in range(2000)]
     for pair in [(0, 1), (1, 0), (1, 2), (1, 3), (2, 1)]:
         assert abs(drawn.count(pair) / 2000 - 1 / 5) < 4 * np.sqrt(0.16 / 2000)
     with pytest.raises(
         ValueError, match=r"6 pairs of one digit were asked for, but 3 SVHN and 4 MNIST images make only 5; ask for"
     ):
-        same_digit(svhn, mnist, 6, rng)
+        pair_digits(svhn, mnist, 6, rng)
 
 
 # Files --------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class Built:
 
     @property
     def loader(self) -> DataLoader[Batch]:
-        return self.splits._loader("train", Fixed(self.frozen.batches()))
+        return self.splits._loader(self.splits._folds["train"], Fixed(self.frozen.batches()))
 
     @property
     def first(self) -> Batch:
@@ -257,6 +257,7 @@ def trajectory_differences(built: Built, folder: Path) -> dict[int, float]:
     snapshots = Snapshots(built.names, built.system.steps)
     train(built, folder, [snapshots])
     skip = set(built.frozen.trajectory(built.case)["undetermined"]) | set(built.system.constants)
+    trained = {place.name for place in built.names.values()} & dict(built.learner.named_parameters()).keys()
     found: dict[int, float] = {}
     for ours, weights in snapshots.taken.items():
         steps = built.system.steps[ours]
@@ -264,7 +265,9 @@ def trajectory_differences(built: Built, folder: Path) -> dict[int, float]:
         critics = {name for name in expected if built.names[name].name.startswith("penalties.")}
         for part in (critics, expected.keys() - critics):
             wanted = {name: expected[name] for name in part}
-            unit = largest(built.frozen.parameters, wanted) or 1.0  # a rate that rises from 0 moves nothing in the first step
+            # Running means and counts of batches move further than any weight. A rate that rises from 0 moves nothing in step 1.
+            weight = {name: value for name, value in wanted.items() if built.names[name].name in trained}
+            unit = largest(built.frozen.parameters, weight) or 1.0
             found[steps] = max(found.get(steps, 0.0), largest(weights, wanted) / unit)
     assert set(found) == set(built.system.steps.values()), "the frozen run is longer"
     return found

@@ -166,8 +166,7 @@ def pooled_names(encoders: str = "encoders") -> dict[str, Own]:
 def pooled_sizes(frozen: Frozen) -> dict[str, Any]:
     audio, video, language = frozen.used["hidden (a, v, text LSTM)"]
     dropout = {m: frozen.dropout[f"{m}_subnet.drop"] for m in ("audio", "video")}
-    values = {"hidden": {"audio": audio, "video": video}, "language_hidden": language, "dropout": dropout}
-    return values | {"language_dropout": frozen.dropout["text_subnet.dropout"]}
+    return {"hidden": {"audio": audio, "video": video}, "language_hidden": language, "dropout": dropout}
 
 
 def tensor_order(frozen: Frozen) -> Tensor:
@@ -188,6 +187,7 @@ def tfn_names(frozen: Frozen) -> Names:
 
 def tfn_overrides(frozen: Frozen) -> list[str]:
     values = pooled_sizes(frozen) | {
+        "language_dropout": frozen.dropout["text_subnet.dropout"],
         "language_out": frozen.used["text_out"],
         "z_dim": frozen.used["post_fusion"],
         "tensor_dropout": frozen.dropout["post_fusion_dropout"],
@@ -200,9 +200,10 @@ TFN = System("mosi/tfn", tfn_overrides, tfn_names, order=tensor_order, constants
 
 
 def lmf_overrides(frozen: Frozen) -> list[str]:
-    rates = frozen.used["rates"]
+    rates, sizes = frozen.used["rates"], pooled_sizes(frozen)
+    sizes["dropout"] |= {"language": frozen.dropout["text_subnet.dropout"]}
     return [
-        *settings("model.backbone", pooled_sizes(frozen) | {"rank": frozen.used["rank"]}),
+        *settings("model.backbone", sizes | {"rank": frozen.used["rank"]}),
         *settings("model.optimizer", {"lr": rates["rest"], "weight_decay": rates["weight_decay"]}),
         *(f"model.groups.factors.lr={rates['factors']}", "trainer.max_epochs=4", *last_steps(frozen)),
     ]

@@ -69,6 +69,17 @@ def test_forward_pass_loss_parts_and_gradients(config, tmp_path, name, case):
         assert gradient_difference(built) < GRADIENT
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_masked_padding_predicts_what_each_segment_alone_would(config, tmp_path, name):
+    """Other than official padding: what a model that is told the lengths must give."""
+    frozen = Frozen(name)
+    built = build(SYSTEMS[name], frozen, config, tmp_path, "padded/", ["data.padding=masked"])
+    with torch.no_grad():
+        found = built.learner.backbone.eval()(built.first).prediction
+    assert float((found - frozen.group("alone/out/")["prediction"]).abs().max()) < FORWARD
+    assert not torch.equal(found, frozen.group("out/", "padded/")["prediction"])
+
+
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_twenty_steps_of_the_learner(config, tmp_path, name, case):
     frozen = Frozen(name)

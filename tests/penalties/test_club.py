@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from mdm.penalties.base import View
 from mdm.penalties.club import Club, Conditionals
-from mdm.penalties.pairs import pairs_of, standardized
+from mdm.penalties.pairs import pairs_of, standardize_columns
 from mdm.types import Fusion
 
 DIMS = {"language": 4, "audio": 2, "video": 3}
@@ -60,7 +60,7 @@ def conditional_of(penalty, pair, x):
 def test_the_estimate_is_eq_12_over_all_pairs_of_rows(normalize):
     """(1/N) Σ_i log q(y_i|x_i) − (1/N²) Σ_ij log q(y_j|x_i) term by term."""
     penalty, values = fit(build(normalize=normalize, bound=2.0), random_values(), 20), random_values(seed=1)
-    given = {m: standardized(v) if normalize else v for m, v in values.items()}
+    given = {m: standardize_columns(v) if normalize else v for m, v in values.items()}
     with torch.no_grad():
         got = penalty.estimate(view(values))
         assert list(got) == ["language_audio", "language_video", "audio_video"]
@@ -261,7 +261,7 @@ def test_names_that_are_not_there_are_refused():
         build(pairs=[["language"]])
     with pytest.raises(ValueError, match="but shared is not among them"):
         build(shared="shared")
-    with pytest.raises(ValueError, match=r"direction is paper.*'sideways' came"):
+    with pytest.raises(ValueError, match=r"direction is paper.*'sideways'"):
         build(direction="sideways")
 
 
@@ -281,7 +281,7 @@ def test_pairs_are_of_two_and_each_once(pairs):
 
 @pytest.mark.parametrize("constant", [0.0, 100.3, 1000.7, -1e6])
 def test_a_constant_column_becomes_zero(constant):
-    assert (standardized(torch.full((33, 2), constant)) == 0).all()
+    assert (standardize_columns(torch.full((33, 2), constant)) == 0).all()
 
 
 def test_segments_without_a_label_can_be_left_out():

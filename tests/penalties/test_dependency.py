@@ -474,7 +474,7 @@ def test_scale_of_z_does_not_pay():
         ({"measure": "mmd"}, "mmd"),
         ({"lipschitz": "clip"}, "clip"),
         ({"measure": "f", "divergence": "alpha"}, "total_variation, and only measure=f has others than kl, but 'alpha'"),
-        ({"measure": "kl", "divergence": "pearson"}, "only measure=f has others than kl, but 'pearson' came with measure='kl'"),
+        ({"measure": "kl", "divergence": "pearson"}, "only measure=f has others than kl, got 'pearson' with measure='kl'"),
         ({"measure": "wasserstein", "training": "bound", "divergence": "pearson"}, "only measure=f"),
         ({"ema_rate": 0.0}, r"ema_rate=0\.0"),
         ({"ema_rate": 1.0}, r"ema_rate=1\.0"),

@@ -9,7 +9,7 @@ import torch
 
 from mdm import estimators
 from mdm.penalties.base import View
-from mdm.penalties.infomax import InfoMax, rows_of_classes
+from mdm.penalties.infomax import InfoMax, split_classes
 from mdm.types import Fusion
 
 DIMS = {"language": 5, "audio": 2, "video": 3}
@@ -231,8 +231,8 @@ def test_rows_of_classes():
     label = torch.tensor([0.5, 0.0, -0.2, NAN, 3.0, -0.0])[:, None]
     expected = {"paper": ([0, 1, 4, 5], [2]), "official": ([0, 4], [2]), "one": ([0, 1, 2, 3, 4, 5],)}
     for classes, rows in expected.items():
-        assert tuple(one.tolist() for one in rows_of_classes(label, classes)) == rows
-        assert tuple(one.tolist() for one in rows_of_classes(label + 3, classes, neutral=3.0)) == rows
+        assert tuple(one.tolist() for one in split_classes(label, classes)) == rows
+        assert tuple(one.tolist() for one in split_classes(label + 3, classes, neutral=3.0)) == rows
 
 
 def test_a_scale_without_negative_labels_has_its_own_neutral_one():
@@ -486,7 +486,7 @@ def test_pairs_that_are_not_there_are_refused():
 
 @pytest.mark.parametrize("option", ["likelihood", "entropy_space", "covariance", "classes", "prior", "history"])
 def test_unknown_names_are_refused(option):
-    with pytest.raises(ValueError, match=f"InfoMax's {option} is .* or .*, but 'x' came"):
+    with pytest.raises(ValueError, match=f"InfoMax's {option} is .* or .*, got 'x'"):
         build(**{option: "x"})
 
 

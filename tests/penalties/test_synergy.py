@@ -10,7 +10,7 @@ from torch import nn
 from mdm import estimators
 from mdm.penalties.base import View
 from mdm.penalties.cnetwork import Coupling, Mlps, Moments, Predictors, paired_mmd2, printed_kl, printed_mmd
-from mdm.penalties.pairs import standardized
+from mdm.penalties.pairs import standardize_columns
 from mdm.penalties.synergy import FACTORS, Synergy
 from mdm.types import Fusion
 
@@ -238,13 +238,13 @@ def test_targets_can_be_held_still():
 def test_the_error_is_a_mean_over_rows_columns_and_modalities():
     penalty, v = build(part="l2").eval(), random_view()
     with torch.no_grad():
-        given = torch.cat([standardized(u) for u in v.joint.unimodal.values()], 1)
+        given = torch.cat([standardize_columns(u) for u in v.joint.unimodal.values()], 1)
         want = 0.0
         for i, (name, d) in enumerate(DIMS.items()):
             x = given * penalty.q.inputs[i]
             for layer, (weight, bias) in enumerate(zip(penalty.q.layers.weights, penalty.q.layers.biases, strict=True)):
                 x = (nn.functional.leaky_relu(x) if layer else x) @ weight[i] + bias[i]
-            want += float((x[:, :d] - standardized(v.joint.unimodal[name])).square().mean()) / 3
+            want += float((x[:, :d] - standardize_columns(v.joint.unimodal[name])).square().mean()) / 3
         assert float(penalty.estimate(v)["l2"]) == pytest.approx(want, rel=1e-5)
 
 
@@ -343,10 +343,10 @@ def test_one_sample_has_no_distance_from_itself():
 def test_identity_leaves_no_parameters_and_compares_the_projections():
     penalty, v = build(part="alignment").eval(), random_view()
     assert not list(penalty.parameters())
-    z = standardized(v.joint.z) @ penalty.projections[3, :Z]
+    z = standardize_columns(v.joint.z) @ penalty.projections[3, :Z]
     want = 0.0
     for i, (name, d) in enumerate(DIMS.items()):
-        x = standardized(v.joint.unimodal[name]) @ penalty.projections[i, :d]
+        x = standardize_columns(v.joint.unimodal[name]) @ penalty.projections[i, :d]
         assert x.shape[1] == 3, "as narrow as the narrowest"
         want += float(paired_mmd2(x[None], z[None], FACTORS)) / 3
     assert float(penalty.estimate(v)["alignment"]) == pytest.approx(want, rel=1e-4)
@@ -553,7 +553,7 @@ def test_the_covariance_moves_without_the_bias_of_its_beginning():
     for t in range(1, 6):
         z = torch.randn(10, 3, generator=torch.Generator().manual_seed(t)) @ torch.randn(3, 3)
         penalty(one_variable(z)[1])
-        x = standardized(z)
+        x = standardize_columns(z)
         s = 0.7 * s + 0.3 * x.T @ x / 10
         torch.testing.assert_close(moments.scatter[0] / moments.rows, s / (1 - 0.7**t))
 
@@ -563,7 +563,7 @@ def test_larger_batches_count_by_their_rows():
     small, large = torch.randn(8, 3), torch.randn(24, 3)
     for z in (small, large):
         penalty(one_variable(z)[1])
-    a, b = (standardized(z).T @ standardized(z) for z in (small, large))
+    a, b = (standardize_columns(z).T @ standardize_columns(z) for z in (small, large))
     torch.testing.assert_close(penalty.moments.scatter[0] / penalty.moments.rows, (0.5 * a + b) / (0.5 * 8 + 24))
 
 
@@ -753,7 +753,7 @@ def test_weights_of_parts_are_checked(gammas):
 
 @pytest.mark.parametrize("option", ["divergence", "g", "variables", "mode"])
 def test_unknown_names_are_refused(option):
-    with pytest.raises(ValueError, match=rf"Synergy's {option} is .*, but 'odd' came; set penalty\.objective\.{option}"):
+    with pytest.raises(ValueError, match=rf"Synergy's {option} is .*, got 'odd'; set penalty\.objective\.{option}"):
         build(**{option: "odd"})
 
 

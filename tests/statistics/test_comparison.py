@@ -106,15 +106,15 @@ def test_equal_runs_and_constant_differences():
 def test_a_comparison_beyond_forty_seeds_draws_from_the_generator_given():
     x = np.arange(41.0)
     assert compare(x, x + 1, lower_is_better=True, generator=generator()).sign_flip == 1 / (1 + FLIP_DRAWS)
-    with pytest.raises(ValueError, match="41 pairs came without a generator"):
+    with pytest.raises(ValueError, match="41 pairs without a generator"):
         compare(x, x + 1, lower_is_better=True)
 
 
 def test_comparisons_of_what_is_not_paired_are_refused():
     bare = inspect.unwrap(compare)
-    with pytest.raises(ValueError, match=r"compare takes .* and the same seeds on both sides, but shapes \[2\] and \[3\] came"):
+    with pytest.raises(ValueError, match=r"compare takes .* and the same seeds on both sides, got shapes \[2\] and \[3\]"):
         bare(np.ones(2), np.ones(3), lower_is_better=True)
-    with pytest.raises(ValueError, match=r"one run at least .* but shapes \[0\] and \[0\] came; give the seeds that both have"):
+    with pytest.raises(ValueError, match=r"one run at least .* got shapes \[0\] and \[0\]; give the seeds that both have"):
         bare(np.ones(0), np.ones(0), lower_is_better=True)
 
 
@@ -290,7 +290,7 @@ def test_what_statistics_cannot_be_made_of_is_refused():
     for interval in (t_interval, welch_interval):
         with pytest.raises(ValueError, match=f"{interval.__name__} takes a value a run, one run at least"):
             interval(np.ones(0), np.ones(0))
-        with pytest.raises(ValueError, match=f"{interval.__name__} takes finite values, but infinite ones came"):
+        with pytest.raises(ValueError, match=f"{interval.__name__} takes finite values, got infinite ones"):
             interval(two, array(1, np.inf))
         with pytest.raises(ValueError, match=f"{interval.__name__} has no place for NaN"):
             interval(two, array(1, np.nan))
@@ -304,10 +304,10 @@ def test_what_statistics_cannot_be_made_of_is_refused():
         ):
             bare([], **options)
     for name, n in (("t", 5), ("wilcoxon", 0)):
-        with pytest.raises(ValueError, match=f"A smallest p is that of .* but test='{name}', n={n} and zeros=0 came"):
+        with pytest.raises(ValueError, match=f"A smallest p is that of .* got test='{name}', n={n} and zeros=0"):
             inspect.unwrap(smallest_p)(name, n)
     for zeros in (-1, 6):
-        with pytest.raises(ValueError, match=f"n=5 and zeros={zeros} came"):
+        with pytest.raises(ValueError, match=f"n=5 and zeros={zeros}"):
             smallest_p("wilcoxon", 5, zeros)
 
 
@@ -317,13 +317,13 @@ def test_segments_that_no_interval_can_be_made_of_are_refused():
     for system, options in ((np.ones((2, 5)), {}), (np.ones((3, 4)), {}), (np.ones(4), {}), (losses, {"draws": 0})):
         with pytest.raises(ValueError, match=r"Segments are drawn at least once, of losses \[seeds, segments\] of two systems"):
             bare(system, losses, g, **options)
-    with pytest.raises(ValueError, match=r"but \[2, 0\] and \[2, 0\] came with draws=10000"):
+    with pytest.raises(ValueError, match=r"got \[2, 0\] and \[2, 0\] with draws=10000"):
         bare(np.ones((2, 0)), np.ones((2, 0)), g)
     with pytest.raises(ValueError, match="Losses of test segments must be finite"):
         bare(losses * np.nan, losses, g)
-    with pytest.raises(ValueError, match="A segment has a group, but 4 segments and 3 groups came"):
+    with pytest.raises(ValueError, match="A segment has a group, got 4 segments and 3 groups"):
         bare(losses, losses, g, groups=[1, 2, 3])
-    with pytest.raises(ValueError, match="two segments at least, or groups if they are given, but 1 came"):
+    with pytest.raises(ValueError, match="two segments at least, or groups if they are given, got 1"):
         bare(losses, losses, g, groups=[1, 1, 1, 1])
     with pytest.raises(ValueError, match="two segments at least"):
         bare(losses[:, :1], losses[:, :1], g)

@@ -13,7 +13,7 @@ from mdm.metrics.sums import ABSOLUTE_ERROR
 from mdm.statistics.crossed import (
     Crossed,
     add_parts,
-    analyse,
+    analyse_crossed,
     cannot_tell,
     charge_interaction,
     compare_crossed,
@@ -23,7 +23,7 @@ from mdm.statistics.crossed import (
     judge_crossed,
     split_variance,
 )
-from mdm.statistics.jackknife import LeaveOneOut, leave_out_videos, pseudo_values
+from mdm.statistics.jackknife import LeaveOneOut, compute_pseudo_values, leave_out_videos
 
 WORKED = 1e-6
 """Relative: the worked cases are printed to nine digits, by another implementation."""
@@ -100,7 +100,7 @@ def test_worked_cases_of_one_segment_a_video(y, squares, variance, ways, halves)
 
 def test_the_worked_case_that_a_table_can_tell():
     y = hardly_an_interaction()
-    found = analyse(y, equal(y))
+    found = analyse_crossed(y, equal(y))
     assert (found.pairs, found.lost, found.videos, found.reason, found.note) == (10, 0, 12, "", "")
     assert found.difference == pytest.approx(0.256666667, rel=WORKED)
     assert found.p == pytest.approx(0.00130997833, rel=WORKED)
@@ -114,13 +114,13 @@ def test_the_worked_case_of_unequal_videos():
     s, i = np.arange(1, 6)[:, None], np.arange(1, 11)
     losses, groups = 0.5 + ((3 * s + 5 * i + s * i) % 7) / 10, np.repeat([0, 1, 2, 3], [2, 3, 1, 4])
     system = leave_out_videos(losses, np.zeros(10), groups, ABSOLUTE_ERROR)
-    y = pseudo_values(system.whole, system.without)
+    y = compute_pseudo_values(system.whole, system.without)
     assert system.whole == pytest.approx([0.74, 1.1, 0.83, 0.77, 0.78])
     assert y[0] == pytest.approx([0.680327381, 0.910684524, 0.801160714, 0.567827381], rel=WORKED)
     assert y[3] == pytest.approx([0.638303571, 0.890089286, 0.775803571, 0.775803571], rel=WORKED)
     parts = tuple(float(part) for part in split_variance(y))
     assert [part * y.size for part in parts] == pytest.approx([0.08612, 0.0229209184, 0.00713289222], rel=WORKED)
-    found = analyse(y, system.sizes.astype(float))
+    found = analyse_crossed(y, system.sizes.astype(float))
     freedom = 4, found.videos - 1
     assert freedom[1] == pytest.approx(7 / 3)
     ways = [compute_tail(0.844, *way, *freedom) for way in charge_interaction(*parts)]
@@ -215,11 +215,11 @@ def test_both_ways_to_charge_the_interaction_have_the_same_variance(parts):
 def test_order_sign_and_unit_do_not_matter(seed):
     y, g = crossed(seed, shift=0.5), np.random.default_rng(seed)
     sizes = g.integers(5, 9, 15).astype(float)
-    found = analyse(y, sizes)
+    found = analyse_crossed(y, sizes)
     videos = g.permutation(15)
-    assert analyse(y[g.permutation(7)][:, videos], sizes[videos]).p == pytest.approx(found.p, rel=1e-8)
+    assert analyse_crossed(y[g.permutation(7)][:, videos], sizes[videos]).p == pytest.approx(found.p, rel=1e-8)
     for factor in (-1, 1e-6, 1e6):
-        other = analyse(factor * y, sizes)
+        other = analyse_crossed(factor * y, sizes)
         assert other.p == pytest.approx(found.p, rel=1e-8)
         assert sorted(other.interval()) == pytest.approx(sorted(factor * end for end in found.interval()), rel=1e-8)
 
@@ -230,7 +230,7 @@ def test_a_star_needs_both_one_way_tests(run, luck, rest):
     """Adding a symmetric unimodal term only widens a tail: p is at least each t test's."""
     for seed in range(5):
         y = crossed(seed, run=run, luck=luck, rest=rest, shift=1)
-        found = analyse(y, equal(y))
+        found = analyse_crossed(y, equal(y))
         for means in (y.mean(1), y.mean(0)):
             if np.ptp(means) > 1e-9:
                 assert found.p >= stats.ttest_1samp(means, 0).pvalue * (1 - 1e-8)
@@ -239,12 +239,12 @@ def test_a_star_needs_both_one_way_tests(run, luck, rest):
 def test_runs_alone_and_videos_alone_are_one_way_tests():
     """Videos that are alike: the paired t over seeds. Runs that are alike: the t over videos, and a note."""
     seeds = crossed(3, luck=0, rest=0, shift=1)
-    found = analyse(seeds, equal(seeds))
+    found = analyse_crossed(seeds, equal(seeds))
     assert found.p == pytest.approx(stats.ttest_1samp(seeds[:, 0], 0).pvalue, rel=1e-9)
     assert found.interval(0.01) == pytest.approx(stats.ttest_1samp(seeds[:, 0], 0).confidence_interval(0.99), rel=1e-8)
     assert found.shares == pytest.approx((1, 0, 0))
     videos = crossed(3, run=0, rest=0, shift=1)
-    found = analyse(videos, equal(videos))
+    found = analyse_crossed(videos, equal(videos))
     assert found.p == pytest.approx(stats.ttest_1samp(videos[0], 0).pvalue, rel=1e-9)
     assert found.interval(0.01) == pytest.approx(stats.ttest_1samp(videos[0], 0).confidence_interval(0.99), rel=1e-8)
     assert (found.note, found.shares) == ("runs identical", pytest.approx((0, 1, 0)))
@@ -254,9 +254,9 @@ def test_runs_alone_and_videos_alone_are_one_way_tests():
 @pytest.mark.parametrize("level", [0.05, 0.05 / 24, 0.3])
 def test_intervals_end_where_p_is_the_level(rest, level):
     y = crossed(4, rest=rest)
-    found = analyse(y, equal(y))
+    found = analyse_crossed(y, equal(y))
     for end in found.interval(level):
-        assert analyse(y - end, equal(y)).p == pytest.approx(level, rel=1e-6)
+        assert analyse_crossed(y - end, equal(y)).p == pytest.approx(level, rel=1e-6)
 
 
 # ---- the law of p where the truth is known
@@ -272,7 +272,7 @@ def test_p_is_below_a_level_no_more_often_than_that(rounds, seeds, run, luck, re
     y = run * g.normal(size=(rounds, seeds, 1)) + math.sqrt(videos) * (
         luck * g.normal(size=(rounds, 1, videos)) + rest * g.normal(size=(rounds, seeds, videos))
     )
-    p = np.array([analyse(one, np.ones(videos)).p for one in y])
+    p = np.array([analyse_crossed(one, np.ones(videos)).p for one in y])
     rates, off = (p[:, None] <= levels).mean(0), 4 * np.sqrt(levels * (1 - levels) / rounds)
     assert (rates <= levels + off).all()
     if not luck and not rest:
@@ -284,27 +284,27 @@ def test_p_is_below_a_level_no_more_often_than_that(rounds, seeds, run, luck, re
 
 def test_what_cannot_be_told_says_why():
     y = crossed(5, seeds=4)
-    found = analyse(y, equal(y), lost=2)
+    found = analyse_crossed(y, equal(y), lost=2)
     assert found.reason == "cannot be told: 4 paired runs, 5 are needed"
     assert (found.p, found.pairs, found.lost, found.difference) == (1, 4, 2, pytest.approx(y.mean()))
     assert all(math.isnan(value) for value in (*found.interval(), *found.shares, found.variance))
     y = crossed(5, videos=9)
-    assert analyse(y, equal(y)).reason == "cannot be told: the test set counts as 9.0 videos of equal size, 10 are needed"
+    assert analyse_crossed(y, equal(y)).reason == "cannot be told: the test set counts as 9.0 videos of equal size, 10 are needed"
     sizes = np.array([300.0] + [20.0] * 30)  # 900²/(300² + 30·20²) = 7.9
-    assert analyse(crossed(5, videos=31), sizes).reason.startswith("cannot be told: the test set counts as 7.9 videos")
-    assert analyse(crossed(5, videos=10), np.ones(10)).reason == ""
-    assert analyse(np.zeros((0, 12)), np.ones(12)).reason == "cannot be told: 0 paired runs, 5 are needed"
+    assert analyse_crossed(crossed(5, videos=31), sizes).reason.startswith("cannot be told: the test set counts as 7.9 videos")
+    assert analyse_crossed(crossed(5, videos=10), np.ones(10)).reason == ""
+    assert analyse_crossed(np.zeros((0, 12)), np.ones(12)).reason == "cannot be told: 0 paired runs, 5 are needed"
 
 
 def test_no_variation_is_no_evidence():
     """Equal everywhere: no difference, p = 1. The same difference everywhere: nothing tells how sure it is."""
-    same = analyse(np.zeros((6, 12)), np.ones(12))
+    same = analyse_crossed(np.zeros((6, 12)), np.ones(12))
     assert (same.p, same.reason, same.note, same.interval()) == (1, "", "no difference in any run or video", (0, 0))
-    constant = analyse(np.full((6, 12), 0.1), np.ones(12))
+    constant = analyse_crossed(np.full((6, 12), 0.1), np.ones(12))
     assert constant.reason == "cannot be told: the difference is the same in every run and video"
     rounding = 0.1 + 1e-16 * np.random.default_rng(0).integers(-1, 2, (6, 12))
-    assert analyse(rounding, np.ones(12)).reason == constant.reason
-    assert analyse(rounding - 0.1, np.ones(12), unit=0.1).note == same.note
+    assert analyse_crossed(rounding, np.ones(12)).reason == constant.reason
+    assert analyse_crossed(rounding - 0.1, np.ones(12), unit=0.1).note == same.note
 
 
 def values(whole, without, sizes=None) -> LeaveOneOut:
@@ -323,8 +323,8 @@ def systems(seeds=8, videos=12) -> tuple[LeaveOneOut, LeaveOneOut]:
 def test_a_comparison_is_that_of_the_differences():
     system, baseline = systems()
     found = compare_crossed(system, baseline)
-    y = pseudo_values(system.whole - baseline.whole, system.without - baseline.without)
-    assert found.p == pytest.approx(analyse(y, equal(y)).p)
+    y = compute_pseudo_values(system.whole - baseline.whole, system.without - baseline.without)
+    assert found.p == pytest.approx(analyse_crossed(y, equal(y)).p)
     assert found.difference == pytest.approx((system.whole - baseline.whole).mean())
     back = compare_crossed(baseline, system)
     assert (back.p, back.difference) == (pytest.approx(found.p), pytest.approx(-found.difference))
@@ -364,13 +364,15 @@ def test_videos_without_a_segment_that_counts_are_no_videos():
 # ---- families
 
 
-def told(p: float) -> Crossed:
+def build_crossed(p: float) -> Crossed:
     return Crossed(10, 0, 31.0, 0.1, (1.0, 1.0, 0.0), p)
 
 
 def test_stars_of_a_family():
     """Holm over .01, .02, 1 and 1: .04, .06, 1, 1. Up to the level, not below it."""
-    verdicts = judge_crossed([told(0.02), told(0.01), cannot_tell("no predictions of the baseline"), told(1)])
+    verdicts = judge_crossed(
+        [build_crossed(0.02), build_crossed(0.01), cannot_tell("no predictions of the baseline"), build_crossed(1)]
+    )
     assert [v.adjusted for v in verdicts] == pytest.approx([0.06, 0.04, 1, 1])
     assert [v.reason for v in verdicts] == [
         "no evidence at n=10",
@@ -379,7 +381,7 @@ def test_stars_of_a_family():
         "no evidence at n=10",
     ]
     assert [v.star for v in verdicts] == [False, True, False, False]
-    assert judge_crossed([told(0.05)])[0].star
+    assert judge_crossed([build_crossed(0.05)])[0].star
     assert judge_crossed([]) == []
 
 
@@ -387,7 +389,7 @@ def test_stars_of_a_family():
 
 
 def test_what_is_not_crossed_is_refused():
-    bare = inspect.unwrap(analyse)
+    bare = inspect.unwrap(analyse_crossed)
     y = crossed(0)
     for arguments in ((y, np.ones(3)), (y, np.zeros(15)), (np.where(y > 2, np.nan, y), np.ones(15)), (y[:, :0], np.ones(0))):
         with pytest.raises(ValueError, match=r"Expected finite values \[seeds, videos\] and a size above 0 for each video"):
@@ -398,6 +400,6 @@ def test_what_is_not_crossed_is_refused():
             compare_crossed(system, other)
     for level in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="Expected a level between 0 and 1, got"):
-            told(0.1).interval(level)
+            build_crossed(0.1).interval(level)
         with pytest.raises(ValueError, match="Expected a level between 0 and 1, got"):
             judge_crossed([], alpha=level)

@@ -8,7 +8,7 @@ import pytest
 
 from mdm import metrics
 from mdm.metrics.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1
-from mdm.statistics.jackknife import LeaveOneOut, add_others, average, leave_out_slowly, leave_out_videos, pseudo_values
+from mdm.statistics.jackknife import LeaveOneOut, add_others, average, compute_pseudo_values, leave_out_slowly, leave_out_videos
 
 SEEDS = 4
 
@@ -74,20 +74,20 @@ def test_the_mean_square_and_its_pseudo_values_by_hand():
     found = leave_out_videos(np.array([[1.0, 2.0, 3.0]]), np.zeros(3), ["a", "a", "b"], SQUARED_ERROR)
     assert found.whole == pytest.approx([14 / 3])
     assert found.without == pytest.approx(np.array([[9, 2.5]]))
-    assert pseudo_values(found.whole, found.without) == pytest.approx(np.array([[14 / 3 - 3.25, 14 / 3 + 3.25]]))
+    assert compute_pseudo_values(found.whole, found.without) == pytest.approx(np.array([[14 / 3 - 3.25, 14 / 3 + 3.25]]))
 
 
 def test_pseudo_values_of_a_mean_over_equal_videos_are_the_videos_means():
     predictions, labels, groups = draw(2, sizes=(6,) * 9)
     found = leave_out_videos(predictions, labels, groups, ABSOLUTE_ERROR)
     means = [[np.abs(p - labels)[groups == v].mean() for v in np.unique(groups)] for p in predictions]
-    assert pseudo_values(found.whole, found.without) == pytest.approx(np.array(means), abs=1e-11)
+    assert compute_pseudo_values(found.whole, found.without) == pytest.approx(np.array(means), abs=1e-11)
 
 
 @pytest.mark.parametrize("metric", [CORRELATION, ABSOLUTE_ERROR])
 def test_pseudo_values_have_the_metric_as_their_mean(metric):
     found = leave_out_videos(*draw(3), metric)
-    assert pseudo_values(found.whole, found.without).mean(1) == pytest.approx(found.whole, abs=1e-12)
+    assert compute_pseudo_values(found.whole, found.without).mean(1) == pytest.approx(found.whole, abs=1e-12)
 
 
 def test_jackknife_variance_of_a_correlation_is_the_known_one():
@@ -95,7 +95,7 @@ def test_jackknife_variance_of_a_correlation_is_the_known_one():
     g, rho, n = np.random.default_rng(0), 0.6, 4000
     y = g.normal(size=n)
     found = leave_out_videos((rho * y + math.sqrt(1 - rho**2) * g.normal(size=n))[None], y, np.arange(n), CORRELATION)
-    variance = pseudo_values(found.whole, found.without).var(ddof=1)
+    variance = compute_pseudo_values(found.whole, found.without).var(ddof=1)
     assert variance == pytest.approx((1 - rho**2) ** 2, rel=5 * 0.045)
 
 

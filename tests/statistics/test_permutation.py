@@ -161,7 +161,7 @@ def test_beyond_forty_pairs_sign_patterns_are_drawn():
     assert found.p == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / FLIP_DRAWS))
     assert found == sign_flip(*paired(d), np.random.default_rng(1))
     assert sign_flip(*paired([1] * 60), np.random.default_rng(1)).p == 1 / (1 + FLIP_DRAWS)
-    with pytest.raises(ValueError, match="exact up to 40 pairs and draws patterns beyond, but 41 pairs came without a generator"):
+    with pytest.raises(ValueError, match="exact up to 40 pairs and draws patterns beyond, got 41 pairs without a generator"):
         sign_flip(*paired([1] * 41))
 
 
@@ -236,11 +236,11 @@ def test_values_that_are_no_runs_are_refused():
         ):
             inspect.unwrap(test)(two, three)
     for test in (sign_flip, wilcoxon, mann_whitney, a12):
-        with pytest.raises(ValueError, match=rf"{test.__name__} takes .* one run at least.* but shapes \[0\] and \[0\] came"):
+        with pytest.raises(ValueError, match=rf"{test.__name__} takes .* one run at least.* got shapes \[0\] and \[0\]"):
             test(none, none)
         with pytest.raises(ValueError, match=r"on both sides, but shapes \[2, 1\] and \[2\]"):
             inspect.unwrap(test)(two[:, None], two)
         with pytest.raises(ValueError, match=f"{test.__name__} has no place for NaN; give finite values, or use compare"):
             test(two, array(1, np.nan))
-    with pytest.raises(ValueError, match="up to 200 values, but 101 and 100 came; use fewer seeds"):
+    with pytest.raises(ValueError, match="up to 200 values, got 101 and 100; use fewer seeds"):
         mann_whitney(np.arange(101.0), np.arange(100.0))

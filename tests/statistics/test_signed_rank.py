@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdm.statistics.signed_rank import invert, positive_ranks, signed_rank, tail, walsh_averages, wilcoxon
+from mdm.statistics.signed_rank import compute_tail, count_positive_ranks, invert, signed_rank, walsh_averages, wilcoxon
 
 GENERATORS = [np.random.default_rng(seed) for seed in range(8)]
 
@@ -117,7 +117,7 @@ def test_how_many_averages_are_left_out_is_in_the_tables(n, k):
     low, high, reached = invert(averages, n, 0.95)
     assert (low, high) == ((averages[k - 1], averages[-k]) if k else (-math.inf, math.inf))
     assert reached >= 0.95
-    below = positive_ranks(np.arange(1, n + 1)).cumsum()
+    below = count_positive_ranks(np.arange(1, n + 1)).cumsum()
     assert 2 * below[k] > 0.05  # one more would be too many
 
 
@@ -190,4 +190,4 @@ def test_what_has_no_signed_ranks_is_refused():
         with pytest.raises(ValueError, match="Expected finite values and a level between 0 and 1"):
             bare(np.ones(3), np.zeros(3), level=level)
     with pytest.raises(ValueError, match="Expected zeros to be one of pratt, split, got 'wilcox'; use 'pratt'"):
-        inspect.unwrap(tail)(np.ones(3, dtype=int), np.ones(3, dtype=int), "wilcox")
+        inspect.unwrap(compute_tail)(np.ones(3, dtype=int), np.ones(3, dtype=int), "wilcox")

@@ -29,7 +29,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Model:
+class CostedModel:
     """A row: options of train.py, and the paper's numbers, in millions and 10⁹."""
 
     model: str
@@ -39,7 +39,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedModel:
     """A model to be counted: its config, the shapes of a segment, the paper's numbers."""
 
     name: str
@@ -59,16 +59,16 @@ class Cost(Study):
     """
 
     segment: Annotated[Mapping[str, Any], Keeps(Mapping[str, Shape])]
-    rows: Annotated[Mapping[str, Any], Keeps(Mapping[str, Model])]
+    rows: Annotated[Mapping[str, Any], Keeps(Mapping[str, CostedModel])]
     notes: str
     title: str | None = None
 
     reads: ClassVar[Literal["models", "records", "nothing"]] = "nothing"
 
-    def plan(self, experiment: Experiment) -> Sequence[Counted]:
+    def plan(self, experiment: Experiment) -> Sequence[CountedModel]:
         """Every model with its config. Raises ValueError where `mdm.runs.config.check` does."""
         return [
-            Counted(
+            CountedModel(
                 name,
                 compose_run([f"model={row['model']}", *row.get("overrides", [])]),
                 row.get("segment") or self.segment,
@@ -77,7 +77,7 @@ class Cost(Study):
             for name, row in self.rows.items()
         ]
 
-    def measure(self, run: Counted) -> Tables:
+    def measure(self, run: CountedModel) -> Tables:
         """What one model costs, beside the paper's numbers."""
         cost = count_cost(run.cfg.model, *draw_segment(run.shapes))
         row = {

@@ -24,7 +24,7 @@ from mdm.types import Batch, DataSpec, Feature, Sequence
 
 
 @dataclass(frozen=True)
-class Cost:
+class OperationCount:
     """parameters: of the backbone and of its own critic; macs: of a prediction for one segment; macs_training: with the
     forward pass of the model's own terms."""
 
@@ -34,7 +34,7 @@ class Cost:
     macs_training: int
 
 
-def count_cost(model: DictConfig, spec: DataSpec, batch: Batch) -> Cost:
+def count_cost(model: DictConfig, spec: DataSpec, batch: Batch) -> OperationCount:
     """The cost of a model's config on one segment.
 
     Embedding look-ups, activations and element-wise products count as nothing, as in every such table.
@@ -51,7 +51,7 @@ def count_cost(model: DictConfig, spec: DataSpec, batch: Batch) -> Cost:
         predicted = counter.get_total_flops()
         backbone.own_terms(batch, encoded, fusion)
         trained = counter.get_total_flops()
-    return Cost(sum(p.numel() for p in backbone.parameters()), critic, predicted // 2, trained // 2)
+    return OperationCount(sum(p.numel() for p in backbone.parameters()), critic, predicted // 2, trained // 2)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import mdm
 from mdm.hints import Size
 from mdm.statistics import mean_interval
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies._write import format_mean, render_table
 from mdm.studies.disentanglement._shared import (
     OF_ROWS,
@@ -43,7 +43,7 @@ class Cases(Study):
     cases: Size = 3
     title: str | None = None
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """The segments of one run, and its error on all."""
         rows = [*pick_cases(mdm.load(run.folder), self.cases), *average_errors(run.folder)]
         columns = dict.fromkeys(name for row in rows for name in row)

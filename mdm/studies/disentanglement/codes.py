@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 import mdm
 from mdm.hints import Size
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies.disentanglement._shared import (
     BLUE,
     GREEN,
@@ -60,7 +60,7 @@ class Codes(Study):
     steps: Size
     title: str | None = None
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """Separation, dependence and dimensions of one run; points of that of seed 0."""
         trained = mdm.load(run.folder)
         rows = measure_run(trained, self.fresh, self.steps)

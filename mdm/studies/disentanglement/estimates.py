@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies.disentanglement._shared import (
     OF_ROWS,
     draw_legend,
@@ -36,7 +36,7 @@ class Estimates(Study):
 
     reads: ClassVar[Literal["models", "records", "nothing"]] = "records"
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """CLUB's estimate at every epoch."""
         return {"runs": [{**run.keys, **row} for row in read_estimates(run.folder)]}
 

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from mdm import estimators
 from mdm.backbones.base import Backbone
-from mdm.penalties.pairs import standardized
+from mdm.penalties.pairs import standardize_columns
 from mdm.runs import records
 from mdm.runs.trained import Trained
 from mdm.seeds import derive
 from mdm.statistics import t_interval
 from mdm.studies._fresh import draw_fresh
-from mdm.studies._probe import Pairs, held_out_dependence
+from mdm.studies._probe import Pairs, measure_held_out
 from mdm.types import Batch
 
 SHARED = "shared"
@@ -73,7 +73,7 @@ def encode_folds(trained: Trained, sizes: Mapping[str, int] | None) -> Three:
 
 def stack_clouds(of: Codes) -> Float[np.ndarray, "rows d"]:
     """All representations one over the other in the order of ``of``, each of the d axes standardised over all rows at once."""
-    return standardized(torch.cat(list(of.values()))).numpy()
+    return standardize_columns(torch.cat(list(of.values()))).numpy()
 
 
 def measure_separation(of: Codes) -> dict[str, float]:
@@ -115,14 +115,14 @@ def measure_dependence(of: Three, seed: int, steps: int) -> list[dict[str, str |
     """
     rows: list[dict[str, str | float]] = []
     for a, b in combinations(of.measure, 2):
-        x, y = (standardized(of.measure[m][:HSIC_ROWS]) for m in (a, b))
+        x, y = (standardize_columns(of.measure[m][:HSIC_ROWS]) for m in (a, b))
         there = predict_linearly(of.fit[a], of.fit[b], of.measure[a], of.measure[b])
         back = predict_linearly(of.fit[b], of.fit[a], of.measure[b], of.measure[a])
         fit, stop, measure = (pair_segments(part[a], part[b], seed) for part in (of.fit, of.stop, of.measure))
         found = {
             "linear": (there + back) / 2,
             "hsic": float(estimators.hsic(x, y, normalized=True)),
-            "nats": held_out_dependence(fit, stop, measure, seed, steps),
+            "nats": measure_held_out(fit, stop, measure, seed, steps),
         }
         rows += [{"pair": f"{a}–{b}", "measure": name, "value": value} for name, value in found.items()]
     return rows
@@ -207,7 +207,7 @@ def pick_cases(trained: Trained, n: int) -> list[dict[str, str | float]]:
     backbone = trained.backbone
     batches = list(trained.batches("test"))
     ids = [i for batch in batches for i in batch.ids]
-    segments = trained.splits.segments
+    segments = trained.data
     place = {name: i for i, name in enumerate(segments.ids)}
     first: dict[str, int] = {}
     for row, name in enumerate(ids):
@@ -238,7 +238,7 @@ def average_errors(folder: Path) -> list[dict[str, str | float]]:
 
 def average_cosine(of: Codes) -> Float[Tensor, " n"]:
     """|cosine| of the representations of each segment, mean over pairs, each standardised over the rows by itself."""
-    each = [torch.nn.functional.normalize(standardized(x), dim=1) for x in of.values()]
+    each = [torch.nn.functional.normalize(standardize_columns(x), dim=1) for x in of.values()]
     return torch.stack([(x * y).sum(1).abs() for x, y in combinations(each, 2)]).mean(0)
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from mdm.hints import Positive, Range, Size
 from mdm.studies._base import Frames, Study, Tables
 from mdm.studies._options import Keeps
-from mdm.studies.estimation.cells import Cell, measure_cell, plan_cells, summarise_seeds
+from mdm.studies.estimation.cells import CriticCell, measure_cell, plan_cells, summarise_seeds
 from mdm.studies.estimation.picture import draw_estimates
 from mdm.studies.estimation.wording import render_estimates
 from mdm.study import Experiment
@@ -27,7 +27,7 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RowSource:
     """How a critic gets its rows; every key but the first three is one of `Shared` and replaces it."""
 
     label: str
@@ -45,7 +45,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all cells share (`mdm.studies.estimation.cells.Cell`)."""
+    """What all cells share (`mdm.studies.estimation.cells.CriticCell`)."""
 
     dim: Size
     batch_size: Size
@@ -58,7 +58,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Critic:
+class CriticOptions:
     """penalty: arguments of `mdm.penalties.dependency.Dependency`; colour: number of a colour; show: whether the figure has it."""
 
     label: str
@@ -103,8 +103,8 @@ class Estimation(Study):
     seeds: Size
     laws: Annotated[Mapping[str, Any], Keeps(Mapping[str, Law])]
     cell: Annotated[Mapping[str, Any], Keeps(Shared)]
-    settings: Annotated[Mapping[str, Any], Keeps(Mapping[str, Setting])]
-    critics: Annotated[Mapping[str, Any], Keeps(Mapping[str, Critic])]
+    settings: Annotated[Mapping[str, Any], Keeps(Mapping[str, RowSource])]
+    critics: Annotated[Mapping[str, Any], Keeps(Mapping[str, CriticOptions])]
     layout: Annotated[Mapping[str, Any], Keeps(Layout)]
     title: str | None = None
 
@@ -113,27 +113,27 @@ class Estimation(Study):
 
     def __post_init__(self) -> None:
         if not self.layout["rows"] or not self.layout["columns"]:
-            raise ValueError(f"A figure has rows and columns, but {self.layout} came; set study.layout.")
+            raise ValueError(f"A figure has rows and columns, got {self.layout}; set study.layout.")
 
-    def plan(self, experiment: Experiment) -> Sequence[Cell]:
+    def plan(self, experiment: Experiment) -> Sequence[CriticCell]:
         """Every critic on every law, with every seed."""
         return plan_cells(self.laws, self.settings, self.critics, self.cell, self.seeds)
 
-    def measure(self, run: Cell) -> Tables:
+    def measure(self, run: CriticCell) -> Tables:
         """What one critic reads at each mark."""
         return {"estimates": measure_cell(run)}
 
     def summary(self, frames: Frames) -> str:
         """A table for each setting, measure and number of modalities."""
         head = f"# {frames.title}\n\nMean ± standard deviation of {self.seeds} seeds.\n\n"
-        return head + render_estimates(over_seeds(frames), vars(self))
+        return head + render_estimates(summarise_frames(frames), vars(self))
 
     def figure(self, frames: Frames) -> Figure:
         """Estimate against ρ, with the truth in it."""
-        return draw_estimates(over_seeds(frames), vars(self))
+        return draw_estimates(summarise_frames(frames), vars(self))
 
 
-def over_seeds(frames: Frames) -> pd.DataFrame:
+def summarise_frames(frames: Frames) -> pd.DataFrame:
     """Law by law and critic by critic after the last step."""
     rows: Any = frames["estimates"].to_dict("records")
     return summarise_seeds(rows)

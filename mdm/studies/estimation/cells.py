@@ -29,7 +29,7 @@ from mdm.estimators import donsker_varadhan, f_divergence
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
 from mdm.seeds import Stream, derive, generator
-from mdm.studies.estimation.closed_forms import correlation, log_ratio, truth
+from mdm.studies.estimation.closed_forms import correlation, find_truth, log_ratio
 from mdm.types import Fusion
 
 MEASURES = ("kl", "f", "wasserstein")
@@ -48,7 +48,7 @@ WINDOW = 20
 
 
 @dataclass(frozen=True)
-class Cell:
+class CriticCell:
     """One critic on one law.
 
     name, setting: what a person calls the critic, and how it gets its rows
@@ -62,7 +62,7 @@ class Cell:
         log(held_out·products) nats cannot be trusted, by whichever critic
     lr: of Adam
 
-    Raises ValueError on numbers out of their range, unknown arguments of the penalty, or a law that is none.
+    Raises ValueError on numbers out of their range, on unknown arguments of the penalty, and on a law that does not exist.
     """
 
     name: str
@@ -91,19 +91,19 @@ class Cell:
             )
         if not self.marks or list(self.marks) != sorted(set(self.marks)) or self.marks[0] < 1 or not self.lr > 0:
             raise ValueError(
-                "A critic takes at least one step, of positive size, and is measured after increasing numbers of them, but "
-                f"marks={list(self.marks)} and lr={self.lr} came; set study.cell.marks and study.cell.lr."
+                "A critic takes at least one step, of positive size, and is measured after increasing numbers of them, got "
+                f"marks={list(self.marks)} and lr={self.lr}; set study.cell.marks and study.cell.lr."
             )
         least = min(self.batch_size, self.held_out, self.batch_size if self.rows is None else self.rows)
         if least < max(2, self.modalities) or (self.rows is not None and self.rows < self.batch_size) or self.products < 1:
             raise ValueError(
                 "Modalities are re-paired among at least as many rows as there are modalities, in batches no larger than the "
-                f"training set, but batch_size={self.batch_size}, rows={self.rows}, held_out={self.held_out} and "
-                f"products={self.products} came with {self.modalities} modalities; set study.cell or study.settings."
+                f"training set, got batch_size={self.batch_size}, rows={self.rows}, held_out={self.held_out} and "
+                f"products={self.products} with {self.modalities} modalities; set study.cell or study.settings."
             )
 
 
-def draw(cell: Cell, n: int, rng: torch.Generator) -> Float[Tensor, "n modalities dim"]:
+def draw_rows(cell: CriticCell, n: int, rng: torch.Generator) -> Float[Tensor, "n modalities dim"]:
     """Rows of P. The normals depend on the stream alone, not on ρ."""
     normals = torch.randn(n, cell.modalities, cell.dim, generator=rng)
     return torch.einsum("ij,njd->nid", factorise(cell.rho, cell.modalities), normals)
@@ -115,7 +115,7 @@ def factorise(rho: float, modalities: int) -> Float[Tensor, "m m"]:
     return torch.linalg.cholesky(correlation(rho, modalities)).float()
 
 
-def view_of(x: Float[Tensor, "n modalities dim"], products: int, rng: torch.Generator) -> View:
+def build_view(x: Float[Tensor, "n modalities dim"], products: int, rng: torch.Generator) -> View:
     """Rows and samples of the product made of them: each modality but the first moves by an offset of its own, drawn anew."""
     n, modalities, _ = x.shape
     moved = []
@@ -150,23 +150,23 @@ def measure_slopes(penalty: Dependency, view: View, rng: torch.Generator, rows: 
     return float(norms[-n:].mean()), float(norms.max())
 
 
-def draw_batches(cell: Cell, products: int) -> Iterator[View]:
+def draw_batches(cell: CriticCell, products: int) -> Iterator[View]:
     """Endless views to train on: new rows every time, or some of the fixed ones."""
     rng = generator(cell.seed, "training rows")
-    fixed = None if cell.rows is None else draw(cell, cell.rows, rng)
+    fixed = None if cell.rows is None else draw_rows(cell, cell.rows, rng)
     while True:
         if fixed is None:
-            x = draw(cell, cell.batch_size, rng)
+            x = draw_rows(cell, cell.batch_size, rng)
         else:
             x = fixed[torch.randperm(len(fixed), generator=rng)[: cell.batch_size]]
-        yield view_of(x, products, rng)
+        yield build_view(x, products, rng)
 
 
-def measure_cell(cell: Cell) -> list[dict[str, Any]]:
+def measure_cell(cell: CriticCell) -> list[dict[str, Any]]:
     """Train a cell's critic and read it out at each mark: one row of numbers a mark.
 
     estimate: on held-out rows, evaluation mode; exact: what the best critic, log p/q, reads on the same rows; train: mean over the
-    last batches of what the critic reads on the batch that it was just fitted on; truth, truth_upper: see `truth`; slope_mean,
+    last batches of what the critic reads on the batch that it was just fitted on; truth, truth_upper: see `find_truth`; slope_mean,
     slope_max: see `measure_slopes`, for the distance only; ms_per_step: processor time of a step, without drawing its rows.
     """
     threads = torch.get_num_threads()
@@ -178,13 +178,13 @@ def measure_cell(cell: Cell) -> list[dict[str, Any]]:
         torch.set_num_threads(threads)
 
 
-def _measure_marks(cell: Cell) -> list[dict[str, Any]]:
+def _measure_marks(cell: CriticCell) -> list[dict[str, Any]]:
     options = {"normalize": False, **cell.penalty}
     penalty = Dependency(z_dim=cell.modalities * cell.dim, weight=1.0, measure=cell.measure, **options).train()
     optimizer = torch.optim.Adam(penalty.parameters(), lr=cell.lr, fused=True)
     unseen = generator(cell.seed, "held-out rows")
-    held_out = view_of(draw(cell, cell.held_out, unseen), cell.products, unseen)
-    lower, upper = truth(cell.measure, cell.rho, cell.dim, cell.modalities, options.get("divergence", "kl"))
+    held_out = build_view(draw_rows(cell, cell.held_out, unseen), cell.products, unseen)
+    lower, upper = find_truth(cell.measure, cell.rho, cell.dim, cell.modalities, options.get("divergence", "kl"))
     best = read_exactly(cell, held_out, options.get("divergence", "kl"))
     rows, seconds = [], 0.0
     recent: list[float] = []
@@ -216,7 +216,7 @@ def _measure_marks(cell: Cell) -> list[dict[str, Any]]:
     return rows
 
 
-def read_exactly(cell: Cell, view: View, of: str) -> float | None:
+def read_exactly(cell: CriticCell, view: View, of: str) -> float | None:
     """What log p/q itself reads on these rows: the error of a read-out, without that of a critic. None for the distance."""
     if cell.measure == "wasserstein":
         return None
@@ -234,7 +234,7 @@ def plan_cells(
     critics: Mapping[str, Mapping[str, Any]],
     cell: Mapping[str, Any],
     seeds: int,
-) -> list[Cell]:
+) -> list[CriticCell]:
     """Every critic of every setting, on each of its laws, with each seed.
 
     laws: name → ``modalities`` and ``rhos``
@@ -242,7 +242,7 @@ def plan_cells(
     critics: name → ``measures``, ``penalty``; how they are drawn
     cell: keys that all share
 
-    Raises ValueError if there is no cell, on a name that is none, and where `Cell` does.
+    Raises ValueError if there is no cell, on an unknown name, and where `CriticCell` does.
     """
     cells = []
     for setting, own in settings.items():
@@ -258,7 +258,7 @@ def plan_cells(
             options = {**keys, "name": name, "setting": setting, "seed": seed, "modalities": laws[law]["modalities"]}
             options["penalty"] = {**keys.get("penalty", {}), **critics[name]["penalty"]}
             for measure, rho in product(critics[name]["measures"], laws[law]["rhos"]):
-                cells.append(Cell(**{**options, "measure": measure, "rho": rho}))
+                cells.append(CriticCell(**{**options, "measure": measure, "rho": rho}))
     if not cells:
         raise ValueError("An experiment needs a law, a setting, a critic and a seed at least, but has no cell; set study.")
     return cells

@@ -21,7 +21,7 @@ def list_eigenvalues(rho: float, dim: int, modalities: int) -> list[tuple[float,
     return [(1 + (modalities - 1) * rho, dim), (1 - rho, (modalities - 1) * dim)]
 
 
-def divergence(name: str, rho: float, dim: int, modalities: int) -> float | None:
+def compute_divergence(name: str, rho: float, dim: int, modalities: int) -> float | None:
     """D_f(P‖Q) for the names of `mdm.estimators.DIVERGENCES`; None where there is no closed form (Jensen–Shannon, total variation).
 
     With λ the eigenvalues of R ⊗ I_d: KL ½ Σ (λ − 1 − log λ), which is the total correlation; KL(Q‖P) ½ Σ (1/λ − 1 + log λ);
@@ -41,7 +41,7 @@ def divergence(name: str, rho: float, dim: int, modalities: int) -> float | None
     return None
 
 
-def wasserstein_bounds(rho: float, dim: int, modalities: int) -> tuple[float, float]:
+def bound_wasserstein(rho: float, dim: int, modalities: int) -> tuple[float, float]:
     """Lower and upper bound on W1(P, Q), less than 1 % apart for d = 20.
 
     √(Σ_λ χ_k² (√λ−1)²) ≤ W1 ≤ E‖(Λ^{½} − I) z‖, z ~ N(0, I), χ_k = E‖N(0, I_k)‖, k the multiplicity of λ. Below, the witness is a
@@ -61,15 +61,15 @@ def wasserstein_bounds(rho: float, dim: int, modalities: int) -> tuple[float, fl
     return lower, float(scale * (weights * (1 - laplace) / np.sin(theta) ** 2).sum() * np.pi / 4 / math.sqrt(math.pi))
 
 
-def truth(measure: str, rho: float, dim: int, modalities: int, of: str = "kl") -> tuple[float | None, float | None]:
+def find_truth(measure: str, rho: float, dim: int, modalities: int, of: str = "kl") -> tuple[float | None, float | None]:
     """Lower and upper bound on what a measure estimates, equal where it is known; of: the divergence, for ``f``."""
     if measure == "wasserstein":
-        return wasserstein_bounds(rho, dim, modalities)
-    value = divergence(of if measure == "f" else "kl", rho, dim, modalities)
+        return bound_wasserstein(rho, dim, modalities)
+    value = compute_divergence(of if measure == "f" else "kl", rho, dim, modalities)
     return value, value
 
 
-def sigmoid_caps(rho: float, dim: int, modalities: int, draws: int = 100_000) -> dict[str, float]:
+def draw_sigmoid_caps(rho: float, dim: int, modalities: int, draws: int = 100_000) -> dict[str, float]:
     """The most that a critic in [0, 1] (Table 4's) can read for each measure, by sampling r = log p/q.
 
     f: NWJ at clip(1 + r, 0, 1). kl: Donsker–Varadhan at clip(r + c, 0, 1), the best c. wasserstein, when nothing bounds the slope:

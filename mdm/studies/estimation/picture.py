@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from mdm.studies._write import COLOURS
-from mdm.studies.estimation.closed_forms import sigmoid_caps, truth
+from mdm.studies.estimation.closed_forms import draw_sigmoid_caps, find_truth
 from mdm.studies.estimation.wording import NAMES, UNITS
 
 
@@ -62,13 +62,13 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, options: Mapping[str, Any]) -> s
     layout, marks = options["layout"], set[str]()
     fine = np.linspace(panel.rho.min(), panel.rho.max(), 61)
     of = options["critics"][panel.name.iloc[0]]["penalty"].get("divergence", "kl")
-    known = np.array([truth(measure, rho, dim, modalities, of)[0] for rho in fine], dtype=float)
+    known = np.array([find_truth(measure, rho, dim, modalities, of)[0] for rho in fine], dtype=float)
     axes.plot(fine, known, color="black", lw=1.2, zorder=5)
     finite = known[np.isfinite(known)]
     top = min(1.15 * (finite.max() if len(finite) else panel["max"].max()), layout["top"]) or 1.0
     if layout["caps"]:
         marks.add("caps")
-        caps = [sigmoid_caps(rho, dim, modalities, 20_000)[measure] for rho in fine[::2]]
+        caps = [draw_sigmoid_caps(rho, dim, modalities, 20_000)[measure] for rho in fine[::2]]
         axes.plot(fine[::2], caps, color="0.45", lw=1, ls=":")
     bottom = -0.1 * top
     for name, mine in panel.groupby("name", sort=False):

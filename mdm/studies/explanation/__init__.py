@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 import mdm
 from mdm.hints import Count
-from mdm.studies._base import Frames, Rows, Run, Study, Tables
+from mdm.studies._base import Frames, Rows, Study, StudyRun, Tables
 from mdm.studies.explanation.picture import draw_explanation
 from mdm.studies.explanation.segments import draw_again, explain
 from mdm.studies.explanation.wording import render_summary
-from mdm.studies.explanation.worth import find_critics, find_scored, pick_cases, pick_examples, rank, relate
+from mdm.studies.explanation.worth import find_critics, find_scored, measure_ranking, measure_relation, pick_cases, pick_examples
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class Explanation(Study):
     examples: Count = 4
     new: Count = 4000
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """Every test segment of a run, what the scores are worth, and examples."""
         trained, keys = mdm.load(run.folder), {"data": run.data, "row": run.row, "seed": run.seed}
         own, label_range = explain(trained), trained.splits.spec.label_range
-        sets, again = {"test": own}, draw_again(trained.splits.segments, self.new) if self.new else None
+        sets, again = {"test": own}, draw_again(trained.data, self.new) if self.new else None
         if again is not None:
             sets["new"] = explain(trained, again)
         rankings: Rows = []
         scores: Rows = []
         for on, rows in sets.items():
-            rankings += [{**keys, "critic": c, "on": on, **rank(rows, c, label_range)} for c in find_critics(rows)]
-            scores += [{**keys, "modality": m, "on": on, **relate(rows, m)} for m in find_scored(rows)]
+            rankings += [{**keys, "critic": c, "on": on, **measure_ranking(rows, c, label_range)} for c in find_critics(rows)]
+            scores += [{**keys, "modality": m, "on": on, **measure_relation(rows, m)} for m in find_scored(rows)]
         examples: Rows = []
         if self.examples and run.first:
             examples += [

@@ -21,7 +21,7 @@ from mdm import types
 from mdm.backbones.base import Backbone
 from mdm.backbones.mmim import MMIM
 from mdm.data.base import Segments
-from mdm.data.splits import Splits
+from mdm.data.splits import Others, Splits
 from mdm.data.synthetic import latents, synthetic
 from mdm.penalties.base import View
 from mdm.penalties.dependency import Dependency
@@ -60,13 +60,13 @@ def explain(trained: Trained, segments: Segments | None = None) -> Rows:
             "has neither; choose runs with penalty=kl, f or wasserstein (penalty.measure_only=true leaves the model alone), or "
             "model=mmim."
         )
-    splits = trained.splits if segments is None else trained.splits.like(segments)
+    others = None if segments is None else trained.splits.like(segments)
     columns: dict[str, list[np.ndarray]] = {}
-    for batch in trained.batches("test") if segments is None else splits.in_order("test"):
+    for batch in trained.batches("test") if others is None else others.in_order("test"):
         for name, values in explain_batch(trained.backbone, critics, batch).items():
             columns.setdefault(name, []).append(values)
     found = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return lay_out(splits, found)
+    return lay_out(trained.data, trained.splits, found) if others is None else lay_out(others.segments, others, found)
 
 
 @torch.no_grad()
@@ -88,19 +88,19 @@ def explain_batch(
     return {name: to_numpy(values) for name, values in found.items()}
 
 
-def lay_out(splits: Splits, found: Mapping[str, np.ndarray]) -> Rows:
+def lay_out(segments: Segments, splits: Splits | Others, found: Mapping[str, np.ndarray]) -> Rows:
     """Columns of the test fold as rows, with what the data say of each segment."""
     described, targets = splits.describe("test"), splits.spec.targets
-    place = {name: i for i, name in enumerate(splits.segments.ids)}
+    place = {name: i for i, name in enumerate(segments.ids)}
     rows = [place[name] for name in described["id"]]
-    columns: dict[str, list[Any]] = {"id": described.pop("id"), "words": [splits.segments.words(i) for i in rows]}
+    columns: dict[str, list[Any]] = {"id": described.pop("id"), "words": [segments.words(i) for i in rows]}
     described.pop("group")
     for name in ("label", "prediction"):
         for k, target in enumerate(targets):
             columns[name if len(targets) == 1 else f"{name}_{target}"] = found[name][:, k].tolist()
     columns |= {name: values.tolist() for name, values in found.items() if name not in ("label", "prediction")}
     columns |= described
-    columns |= {name: values[rows].tolist() for name, values in recall_latents(splits.segments).items()}
+    columns |= {name: values[rows].tolist() for name, values in recall_latents(segments).items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mdm.reference import read
+from mdm.reference import read_rows
 from mdm.studies._base import Frames
 from mdm.studies._write import format_mean, render_table
 from mdm.studies.explanation.segments import MARK
@@ -116,7 +116,7 @@ def list_cases(group: pd.DataFrame) -> list[list[str]]:
 
 def list_printed_cases() -> list[list[str]]:
     of_case: dict[str, dict[str, str]] = {}
-    for cell in read("results"):
+    for cell in read_rows("results"):
         if (cell["paper"], cell["table"]) == ("001", "T5"):
             of_case.setdefault(cell["penalty_or_variant"], {})[cell["metric"]] = cell["value"]
     names = ("s_zt", "s_zv", "s_za")

@@ -14,7 +14,7 @@ from mdm.studies._base import Rows
 from mdm.studies.explanation.segments import MARK
 
 
-def auc(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
+def compute_auc(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
     """P(a positive scores higher than a negative) + ½P(equal); NaN without both. Infinities and NaN are no scores."""
     if not positive.any() or positive.all() or not np.isfinite(score).all():
         return math.nan
@@ -29,12 +29,12 @@ def spearman(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
     return float(np.corrcoef(rankdata(x[there]), rankdata(y[there]))[0, 1])
 
 
-def chance(positives: int, negatives: int) -> float:
+def compute_chance(positives: int, negatives: int) -> float:
     """Half of the range of 95 % of the AUCs of a score that knows nothing: 1.96 √((n₊ + n₋ + 1)/(12 n₊ n₋)) (Mann and Whitney)."""
     return 1.96 * math.sqrt((positives + negatives + 1) / (12 * positives * negatives)) if positives and negatives else math.nan
 
 
-def rank(rows: Rows, critic: str, label_range: tuple[float, float]) -> dict[str, float]:
+def measure_ranking(rows: Rows, critic: str, label_range: tuple[float, float]) -> dict[str, float]:
     """How well the scores of one run's segments order what the paper says that they order.
 
     auc_*: of finding the contradictory segments (NaN where the data do not mark them): by low T; by small |prediction|, as distance
@@ -52,18 +52,18 @@ def rank(rows: Rows, critic: str, label_range: tuple[float, float]) -> dict[str,
     return {
         "segments": len(rows),
         "contradictory": int(mark.sum()),
-        "auc_T": auc(-t, mark),
-        "auc_prediction": auc(-size, mark),
-        "auc_error": auc(error, mark),
-        "auc_best": auc(-columns.get("best_T", nothing), mark),
-        "chance": chance(int(mark.sum()), int((~mark).sum())),
+        "auc_T": compute_auc(-t, mark),
+        "auc_prediction": compute_auc(-size, mark),
+        "auc_error": compute_auc(error, mark),
+        "auc_best": compute_auc(-columns.get("best_T", nothing), mark),
+        "chance": compute_chance(int(mark.sum()), int((~mark).sum())),
         "rank_agreement": spearman(t, columns.get("agreement", nothing)),
         "rank_error": spearman(t, error),
         "rank_label": spearman(t, np.abs(label - middle).mean(1)),
     }
 
 
-def relate(rows: Rows, modality: str) -> dict[str, float]:
+def measure_relation(rows: Rows, modality: str) -> dict[str, float]:
     """MMIM's score of one modality over a run's segments.
 
     score, score_other: means; moved: how far predictions move without the modality; rank_moved, rank_excess_moved: Spearman
@@ -88,9 +88,7 @@ def pick_examples(rows: Rows, critic: str, k: int) -> Rows:
     Raises ValueError unless 1 ≤ k ≤ half of the segments.
     """
     if not 1 <= k <= len(rows) // 2:
-        raise ValueError(
-            f"There are examples at both ends of {len(rows)} segments, but examples={k} came; use 1 to {len(rows) // 2}."
-        )
+        raise ValueError(f"There are examples at both ends of {len(rows)} segments, got examples={k}; use 1 to {len(rows) // 2}.")
     ordered = sorted(rows, key=lambda row: row[critic])
     return [{"end": "L"} | row for row in ordered[:k]] + [{"end": "H"} | row for row in ordered[: -k - 1 : -1]]
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 import mdm
 from mdm.hints import Range, Size
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies.factors.dependence import measure_ratios
 from mdm.studies.factors.exchange import measure_generation
 from mdm.studies.factors.gradient_flow import measure_flow, pick_steps
@@ -52,15 +52,19 @@ class Factors(Study):
     permutations: Size = 49
     donors: Annotated[int, Range(2)] = 100
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """The rows of one run for each file."""
         trained = mdm.load(run.folder)
         of, train = infer(trained, "test"), infer(trained, "train")
         flow, flows = measure_flow(trained, of)
+
+        def place_words(i: int) -> list[str]:
+            return trained.splits.place_words(trained.data.words(i).split())
+
         found = {
             "ratios": measure_ratios(trained, of, self.permutations),
             "flow": flow,
-            "steps": pick_steps(trained.splits.words_at_steps, trained.splits.segments.ids, of, flows),
+            "steps": pick_steps(place_words, trained.data.ids, of, flows),
             "generation": measure_generation(trained, train, of, self.donors),
         }
         return {name: [{**run.keys, **row} for row in rows] for name, rows in found.items()}

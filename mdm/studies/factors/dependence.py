@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdm import estimators
-from mdm.estimators.kernels import centred_gram, constant
+from mdm.estimators.kernels import centred_gram, is_constant
 from mdm.runs.trained import Trained
 from mdm.seeds import derive
 from mdm.studies.factors.inference import Inferred, Row, average_generated, require_mfm
@@ -25,7 +25,7 @@ KERNELS: dict[str, tuple[float | None, bool]] = {"literal": (2.0, False), "corre
 s = 2σ² = 2, whatever the dimension and the scale (supplement F), biased as in Eq. 5."""
 
 
-def depen(
+def measure_depen(
     x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"], kernel: str, permutations: int, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """HSIC_norm (Eq. 5; `mdm.estimators.hsic`), its mean over permutations of the rows of x, and the p of the permutation test.
@@ -33,7 +33,7 @@ def depen(
     p = (1 + those that reach the value) / (1 + permutations). 0, 0 and 1 where either side is constant.
     """
     scale, unbiased = KERNELS[kernel]
-    k, l_ = (normalised_gram(z, scale, unbiased) for z in (x, y))
+    k, l_ = (normalise_gram(z, scale, unbiased) for z in (x, y))
     value, null = float((k * l_).sum()), list[float]()
     for _ in range(permutations):
         order = torch.from_numpy(rng.permutation(len(k)))
@@ -43,9 +43,9 @@ def depen(
     return value, float(np.mean(null)), (1 + reached) / (1 + permutations)
 
 
-def normalised_gram(z: Float[Tensor, "n d"], scale: float | None, unbiased: bool) -> Float[Tensor, "n n"]:
+def normalise_gram(z: Float[Tensor, "n d"], scale: float | None, unbiased: bool) -> Float[Tensor, "n n"]:
     """The centred kernel matrix over its Frobenius norm: HSIC_norm is the product of two. Zeros if rows differ by rounding only."""
-    if constant(z):
+    if is_constant(z):
         return torch.zeros(len(z), len(z), dtype=torch.float64)
     z = z.double()
     s = estimators.median_scale(z) if scale is None else scale
@@ -65,8 +65,8 @@ def measure_ratios(trained: Trained, of: Inferred, permutations: int) -> list[Ro
     """
     if 1 / (1 + permutations) > LEVEL:
         raise ValueError(
-            f"Dependence is told from chance at p <= {LEVEL}, which takes {round(1 / LEVEL) - 1} permutations, but {permutations} "
-            "came; set study.permutations."
+            f"Dependence is told from chance at p <= {LEVEL}, which takes {round(1 / LEVEL) - 1} permutations, got {permutations}; "
+            "set study.permutations."
         )
     rng = np.random.default_rng(derive(int(trained.record["seed"]), "factor permutations"))
     rows: list[Row] = []
@@ -78,7 +78,7 @@ def measure_ratios(trained: Trained, of: Inferred, permutations: int) -> list[Ro
         for kernel in KERNELS:
             found: dict[str, float] = {}
             for name, (a, b) in {"y": (f_y, made), "own": (f_m, made), "both": (f_y, f_m)}.items():
-                found[name], found[f"{name}_null"], found[f"{name}_p"] = depen(a, b, kernel, permutations, rng)
+                found[name], found[f"{name}_null"], found[f"{name}_p"] = measure_depen(a, b, kernel, permutations, rng)
             told = (kernel == "literal" or found["own_p"] <= LEVEL) and found["own"] != 0
             ratio = found["y"] / found["own"] if told else math.nan
             rows.append({"modality": m, "kernel": kernel, **found, "ratio": ratio})

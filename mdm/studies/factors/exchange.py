@@ -50,7 +50,7 @@ def measure_generation(trained: Trained, train: Inferred, of: Inferred, most: in
             row: Row = {"modality": m, "styles": name, "probe": readable, "weight_y": y, "weight_own": own}
             row["r2"] = y**2 + (own**2 if name == "segments" else 0.0)
             for what, values in (("sentiment", said[:, None]), ("style", style)):
-                shares = variance_shares(values.reshape(donors, donors, -1))
+                shares = split_variance(values.reshape(donors, donors, -1))
                 row |= {f"{what}_{of_}": share for of_, share in zip(("y", "own", "both"), shares, strict=True)}
             rows.append(row)
     return rows
@@ -87,7 +87,7 @@ class Probe:
         return z - np.outer(z @ self.weight, self.weight) / length if length > 0 else z
 
 
-def variance_shares(values: Float[np.ndarray, "a b d"]) -> tuple[float, float, float]:
+def split_variance(values: Float[np.ndarray, "a b d"]) -> tuple[float, float, float]:
     """Shares of the variance over all pairs of a crossed design, summed over d, that follow the first factor, the second, neither.
 
     NaN if nothing varies.

@@ -79,14 +79,14 @@ def measure_flow(trained: Trained, of: Inferred) -> tuple[list[Row], dict[str, F
         found = all_flows[m] = differentiate_all(trained, of, m)
         real = ~np.isnan(found)
         logs = np.log(np.maximum(found, TINY))
-        share, rest = without_position(logs, real)
+        share, rest = remove_position(logs, real)
         row: Row = {"modality": m, "level": float(found[real].mean()), "position": share}
         scores = {"auc": logs, "auc_rest": rest, "auc_t": np.broadcast_to(np.arange(real.shape[1], dtype=np.float64), real.shape)}
         if m == "language" and known:
-            scores["auc_expected"] = expected_sentiment(trained, of)
-        hits = sentiment_words(of, real) if known else None
+            scores["auc_expected"] = expect_sentiment(trained, of)
+        hits = find_sentiment_words(of, real) if known else None
         for name, score in scores.items():
-            each = within(score, hits, real) if hits is not None else np.array([np.nan])
+            each = rank_within(score, hits, real) if hits is not None else np.array([np.nan])
             low, high = mean_interval(each) if hits is not None else (np.nan, np.nan)
             row |= {name: float(each.mean()), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
@@ -94,7 +94,7 @@ def measure_flow(trained: Trained, of: Inferred) -> tuple[list[Row], dict[str, F
     return [{name: row.get(name, np.nan) for name in columns} for row in rows], all_flows
 
 
-def sentiment_words(of: Inferred, real: Bool[np.ndarray, "n time"]) -> Bool[np.ndarray, "n time"]:
+def find_sentiment_words(of: Inferred, real: Bool[np.ndarray, "n time"]) -> Bool[np.ndarray, "n time"]:
     """Whether the word at each step is one of sentiment; steps of other modalities are words', as MFM's data are aligned."""
     found = np.zeros(real.shape, dtype=bool)
     for i, words in enumerate(of.words):
@@ -103,7 +103,7 @@ def sentiment_words(of: Inferred, real: Bool[np.ndarray, "n time"]) -> Bool[np.n
 
 
 @torch.no_grad()
-def expected_sentiment(trained: Trained, of: Inferred) -> Float[np.ndarray, "n time"]:
+def expect_sentiment(trained: Trained, of: Inferred) -> Float[np.ndarray, "n time"]:
     """Probability of any sentiment word at each step, by the decoder of language."""
     there = torch.nonzero(of.lengths["language"] > 0)[:, 0]
     found = np.full((len(of.ids), int(of.lengths["language"].max())), np.nan)
@@ -113,7 +113,7 @@ def expected_sentiment(trained: Trained, of: Inferred) -> Float[np.ndarray, "n t
     return found
 
 
-def within(
+def rank_within(
     score: Float[np.ndarray, "n time"], hit: Bool[np.ndarray, "n time"], real: Bool[np.ndarray, "n time"]
 ) -> Float[np.ndarray, " k"]:
     """AUC with which the score finds hits among a segment's real steps, for every segment that has both kinds.
@@ -128,7 +128,7 @@ def within(
     return np.array([a12(score[i, hit[i]], score[i, real[i] & ~hit[i]]) for i in both])
 
 
-def without_position(
+def remove_position(
     values: Float[np.ndarray, "n time"], real: Bool[np.ndarray, "n time"]
 ) -> tuple[float, Float[np.ndarray, "n time"]]:
     """Share of the variance within segments that t explains, and what t does not explain; NaN where there is no step.
@@ -156,7 +156,7 @@ def pick_steps(
 ) -> list[dict[str, Any]]:
     """Flow in one segment: of those of 8 to 16 steps (of all, if there are none) the first with most words of sentiment.
 
-    words: index of a segment → the word at each of its steps (`mdm.data.splits.Splits.words_at_steps`)
+    words: index of a segment → the word at each of its steps (`mdm.data.splits.Splits.place_words`)
 
     Chosen by its words alone, so that nothing is known of its flow.
     """

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mdm.data.synthetic import MODALITIES, WEIGHTS
-from mdm.reference import read
+from mdm.reference import read_rows
 from mdm.studies._write import format_mean, render_table
 from mdm.studies.factors.dependence import LEVEL
 
@@ -33,7 +33,7 @@ def render_factors(tables: Mapping[str, pd.DataFrame], stands_for: Mapping[str, 
 def render_ratios(here: Mapping[str, pd.DataFrame], data: str, stands_for: Mapping[str, str]) -> list[str]:
     printed = {
         row["metric"]: row["value"]
-        for row in read("results")
+        for row in read_rows("results")
         if (row["paper"], row["table"], row["dataset"]) == ("003", "F9a", stands_for.get(data, data))
     }
     head = ["", "modality", "kernel", "Depen(F_y, X̂)", "permuted", "Depen(F_a, X̂)", "permuted", "ratio: median [range]", "printed"]

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 import mdm
 from mdm.hints import Size
 from mdm.runs import records
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies.generation.images import draw_samples, make_judge, measure_images
 from mdm.studies.generation.picture import DRAWS, draw_generation
 from mdm.studies.generation.wording import render_digits, render_images
@@ -35,7 +35,7 @@ SOURCES = 3
 class Judged:
     """A run, and the folders of those of one modality that judge its images; None where it makes none."""
 
-    run: Run
+    run: StudyRun
     judges: Mapping[str, Path] | None
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import mdm
 from mdm.hints import Share
-from mdm.studies._base import Frames, Run, Study, Tables
+from mdm.studies._base import Frames, Study, StudyRun, Tables
 from mdm.studies.robustness.corruption import evaluate_settings, list_settings, summarise_seeds
 from mdm.studies.robustness.picture import draw_robustness
 from mdm.studies.robustness.wording import render_summary
@@ -40,7 +40,7 @@ class Robustness(Study):
     def __post_init__(self) -> None:
         list_settings(self.kept, self.corruptions, self.levels)
 
-    def measure(self, run: Run) -> Tables:
+    def measure(self, run: StudyRun) -> Tables:
         """The run as it is, and in each setting."""
         rows = evaluate_settings(mdm.load(run.folder), list_settings(self.kept, self.corruptions, self.levels))
         return {"runs": [{**run.keys, **row} for row in rows]}

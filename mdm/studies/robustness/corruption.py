@@ -51,7 +51,7 @@ CELL = ["data", "row", "label", "kept", "corruption", "level"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class Corruption:
     """Which modalities stay as they are, and what happens to the others; ``level`` is that of noise, 1 for the rest."""
 
     kept: tuple[str, ...]
@@ -61,12 +61,12 @@ class Setting:
 
 def list_settings(
     kept: Sequence[Sequence[str]], corruptions: Sequence[str], levels: Sequence[float] | None = None
-) -> list[Setting]:
+) -> list[Corruption]:
     """Each choice of modalities under each corruption and level.
 
     kept: lists of modalities; an empty one removes all; corruptions: names; levels: those of noise
 
-    Raises ValueError, naming the key, if there are none of them, a corruption is unknown or a level is outside [0, 1].
+    Raises ValueError, naming the key, if a list is empty, a corruption is unknown or a level is outside [0, 1].
     """
     kept, corruptions, levels = list(kept), list(corruptions), list(levels or [])
     if not kept or not corruptions or not set(corruptions) <= set(CORRUPTIONS):
@@ -80,13 +80,13 @@ def list_settings(
             f"{corruptions}; correct one of them."
         )
     pairs = [(c, float(level)) for c in corruptions for level in (levels if c == "noise" else [1])]
-    return [Setting(tuple(modalities), c, level) for c, level in pairs for modalities in kept]
+    return [Corruption(tuple(modalities), c, level) for c, level in pairs for modalities in kept]
 
 
 # ---- corruptions
 
 
-def corrupt(batch: Batch, setting: Setting, *, means: Mapping[str, Float[Tensor, " _"]], seed: int = 0, index: int = 0) -> Batch:
+def corrupt(batch: Batch, setting: Corruption, *, means: Mapping[str, Float[Tensor, " _"]], seed: int = 0, index: int = 0) -> Batch:
     """A batch without the modalities that are not kept.
 
     means: of `average_frames`, needed for ``mean`` alone
@@ -97,8 +97,8 @@ def corrupt(batch: Batch, setting: Setting, *, means: Mapping[str, Float[Tensor,
     missing = [m for m in setting.kept if m not in batch.sequences]
     if missing or set(setting.kept) == set(batch.sequences):
         raise ValueError(
-            f"Some modalities of {', '.join(batch.sequences)} are kept and at least one is removed, but "
-            f"{', '.join(setting.kept) or 'none'} came; correct study.kept."
+            f"Some modalities of {', '.join(batch.sequences)} are kept and at least one is removed, got "
+            f"{', '.join(setting.kept) or 'none'}; correct study.kept."
         )
     sequences = dict(batch.sequences)
     for m, steps in batch.sequences.items():
@@ -172,7 +172,7 @@ def average_frames(batches: Iterable[Batch]) -> dict[str, Float[Tensor, " _"]]:
 # ---- numbers
 
 
-def evaluate_settings(trained: Trained, wanted: Sequence[Setting]) -> list[dict[str, Any]]:
+def evaluate_settings(trained: Trained, wanted: Sequence[Corruption]) -> list[dict[str, Any]]:
     """A row for the run as it is (corruption ``none``) and one for every setting, all on its test fold.
 
     acc2_pos, mae, corr: as in `mdm.metrics`

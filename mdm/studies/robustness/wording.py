@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mdm.reference import value
+from mdm.reference import find_value
 from mdm.studies._base import Frames
 from mdm.studies._write import render_table
 from mdm.sweeps.experiment import Table
@@ -83,7 +83,7 @@ def render_printed(
         line = [mine.label.iloc[0]]
         for column, ours in values.items():
             where = (declared.paper["paper"], declared.paper["table"], declared.data.get(data, data), "sentiment")
-            theirs = value(*where, keys["model"], keys["penalty_or_variant"], column)
+            theirs = find_value(*where, keys["model"], keys["penalty_or_variant"], column)
             line.append(f"{100 * ours.acc2_pos:.1f} ({theirs.value})")
         lines.append(line)
     return render_table(lines)
