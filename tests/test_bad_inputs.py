@@ -36,7 +36,7 @@ BAD = {
     "penalty=kl data.batch_size=2": "needs at least 3 rows that have the same modalities",
     "penalty=kl penalty.critic.steps=0": "penalty.critic.steps must be a whole number of at least 1, but is 0",
     "penalty=kl penalty.critic.batches=old": "penalty.critic.batches must be fresh, shared or replay, but is 'old'",
-    "penalty=kl penalty.critic.interleave=hour": "interleave must be batch or epoch, but is 'hour'",
+    "penalty=kl penalty.critic.interleave=hour": "interleave must be batch, after or epoch, but is 'hour'",
     "penalty=kl penalty.objective.measure=js": "A dependency penalty measures kl, f, wasserstein",
     "penalty=kl penalty.objective.lipschitz=clip": "under gradient_penalty, spectral_norm or none",
     "penalty=kl penalty.objective.critic=huge": "A critic is plain or table4",
