@@ -155,6 +155,7 @@ class PathsGroup:
 class Config:
     name: str
     seed: Count
+    departs: Mapping[str, str]
     data: DataGroup
     model: ModelGroup | BaselineGroup
     penalty: PenaltyGroup | NoPenaltyGroup | SumGroup

@@ -159,6 +159,8 @@ def conclude(
         "truth": splits.truth,
         **describe_origin(),
     }
+    if cfg.departs:
+        record["departs"] = dict(cfg.departs)
     if list_debug_reasons(cfg.trainer):
         record["debug"] = list_debug_reasons(cfg.trainer)
     predictions = build_prediction_rows(splits, prediction, label)
