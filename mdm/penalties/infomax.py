@@ -33,7 +33,7 @@ class InfoMax(Penalty):
     entropy_space: where H is taken. ``raw``, of y itself, as the bound asks (default); ``projected``, of tanh(W y) of width d_y/4,
         as in the official code, whose W no stage trains
     unused: of W, ``fixed`` (default), or ``decayed``: the critic's optimiser takes it for a parameter with a gradient of 0, and
-        decays it where it decays, as in the official code with the torch of its time
+        decays it where it decays, once H has had a gradient, as in the official code with the torch of its time
     covariance: ``diagonal``, as Eq. 5 is printed (default): H and q then see the same, each dimension of y alone, and the value
         is Σ_j I(X; Y_j), in which what dimensions repeat counts again. ``full``, as Eq. 6 and the official code: the value is
         I(X; Y) less the total correlation of Y given X, which a diagonal q cannot follow. Where h has few directions that is
@@ -59,6 +59,7 @@ class InfoMax(Penalty):
     """
 
     lowers = False
+    reached: Tensor
 
     def __init__(
         self,
@@ -110,6 +111,7 @@ class InfoMax(Penalty):
         self.spaces = nn.ModuleDict(
             {y: Projection(unimodal_dims[y]) if entropy_space == "projected" else nn.Identity() for y in targets}
         )
+        self.register_buffer("reached", torch.tensor(False), persistent=unused == "decayed")
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -136,11 +138,13 @@ class InfoMax(Penalty):
             h = None if skipping else self._entropy(y, now, past)
             likelihood = likelihood + value if skipping or h is not None else likelihood
             entropy = entropy + h if h is not None else entropy
+            if self.training and h is not None:
+                self.reached = torch.ones_like(self.reached)
         return {"likelihood": -self.weight * likelihood, "entropy": -self.weight * entropy}
 
     def critic_loss(self, view: View) -> Float[Tensor, ""]:
         loss = -torch.stack(self._likelihoods(view)).sum()
-        if self.unused == "decayed":
+        if self.unused == "decayed" and self.reached:
             loss = loss + 0 * torch.stack([parameter.sum() for parameter in self.spaces.parameters()]).sum()
         return loss
 

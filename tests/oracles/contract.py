@@ -84,7 +84,11 @@ class Built:
 
     @property
     def loader(self) -> DataLoader[Batch]:
-        return self.splits._loader(self.splits._folds["train"], Fixed(self.frozen.batches()))
+        return self.load(self.frozen.batches())
+
+    def load(self, batches: Sequence[list[int]]) -> DataLoader[Batch]:
+        """Batches of training rows, the same in every epoch."""
+        return self.splits._loader(self.splits._folds["train"], Fixed(batches))
 
     @property
     def first(self) -> Batch:
@@ -92,7 +96,7 @@ class Built:
         rows = self.frozen.batches()[0]
         if self.system.rows is not None:
             rows = [rows[i] for i in self.system.rows(self.frozen)]
-        return next(iter(self.splits._loader("train", Fixed([rows]))))
+        return next(iter(self.load([rows])))
 
 
 class Fixed(Sampler[list[int]]):

@@ -11,7 +11,6 @@ from oracles.contract import (
     GRADIENT,
     TRAJECTORY,
     Built,
-    Fixed,
     build,
     columns_difference,
     forward_difference,
@@ -39,8 +38,9 @@ PARTS = {
     "mird": {"task": "task", "club": "own/term"} | {m: f"reconstruct_{m}" for m in ("language", "audio", "video")},
 }
 """Official loss part → ours, where both are in the same units; the rest is tested by itself."""
-WHOLE = ("magbert", "mmim", "selfmm", "mird_lstm")
-"""Of each kind of training one, by default; the others are slow."""
+WHOLE = ("magbert", "mmim")
+BY_DEFAULT = ("magbert", "magxlnet", "wsabert_mlp", "mird_lstm", "mmim", "misa", "selfmm", "mult")
+"""Which train their 20 steps, and which pass once; the others are slow."""
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def give_labels(built: Built) -> None:
         backbone.known[kind, :n] = True
 
 
-@pytest.mark.parametrize(("name", "case"), CASES)
+@pytest.mark.parametrize(("name", "case"), slow_but(BY_DEFAULT, CASES))
 def test_forward_pass_loss_parts_and_gradients(config, tmp_path, name, case):
     frozen = frozen_of(name)
     built = build(SYSTEMS[name], frozen, config, tmp_path, case)
@@ -102,7 +102,7 @@ def test_twenty_steps_of_the_learner(config, tmp_path, name, case):
     assert max(found.values()) < TRAJECTORY, found
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", slow_but(BY_DEFAULT, [(name,) for name in SYSTEMS]))
 def test_places_and_rates_of_dropout(config, tmp_path, name):
     assert columns_difference(build(SYSTEMS[name], frozen_of(name), config, tmp_path)) < FORWARD
 
@@ -170,7 +170,7 @@ def test_misa_cuts_the_texts_of_a_batch_at_its_longest_segment(config, tmp_path)
     """A batch without a long segment: its texts lose pieces that they would keep in another."""
     frozen = Frozen("misa")
     short = build(SYSTEMS["misa"], frozen, config, tmp_path / "short", "short/")
-    batch = next(iter(short.splits._loader("train", Fixed([frozen.arrays["short/official/rows"].tolist()]))))
+    batch = next(iter(short.load([frozen.arrays["short/official/rows"].tolist()])))
     with torch.no_grad():
         prediction = short.learner.backbone.eval()(batch).prediction
     assert (prediction - frozen.group("out/", "short/")["prediction"]).abs().max() < FORWARD
@@ -192,7 +192,7 @@ def test_selfmm_moves_its_labels_as_the_official_code(config, tmp_path):
         assert (ours - theirs.flatten()).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize(("name", "case"), [case for case in CASES if case[0].startswith("mird")])
+@pytest.mark.parametrize(("name", "case"), slow_but(BY_DEFAULT, [case for case in CASES if case[0].startswith("mird")]))
 def test_mird_fits_its_critics_to_half_the_official_loss(config, tmp_path, name, case):
     frozen = Frozen(name)
     built = build(SYSTEMS[name], frozen, config, tmp_path, case)
