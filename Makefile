@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm test-processors check check-style format bench clean
+.PHONY: help install run test test-slow test-slurm test-processors mutants check check-style format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -45,6 +45,9 @@ test-processors: $(STAMP) ## run the numeric tests as other processors would
 	@failed=; for variant in $(VARIANTS); do echo "$$variant"; \
 		env OMP_WAIT_POLICY=passive $$variant $(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow' $(NUMERIC) || failed="$$failed $$variant"; \
 	done; test -z "$$failed" || { echo "failed under$$failed"; exit 1; }
+
+mutants: $(STAMP) ## put one fault after the other into a copy of the code, and say which the tests find
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py jobs=$(JOBS)
 
 check: check-style test ## format, lint, types, tests
 

@@ -26,7 +26,11 @@ LARGEST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Range:
-    """Metadata of a number: ``Annotated[int, Range(1)]``. ``strict``: neither end is in it."""
+    """Metadata of a number: ``Annotated[int, Range(1)]``. ``strict``: neither end is in it.
+
+    >>> Range(0, strict=True).admits(0), str(Range(1, 10))
+    (False, 'between 1 and 10')
+    """
 
     low: float = -math.inf
     high: float = math.inf
@@ -83,7 +87,11 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def describe(hint: Any) -> str:
-    """An annotation in words: ``a whole number of at least 1 or null``."""
+    """An annotation in words: ``a whole number of at least 1 or null``.
+
+    >>> describe(Size | None)
+    'a whole number of at least 1 or null'
+    """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         words = [str(each) for each in args[1:] if hasattr(each, "admits")]

@@ -19,17 +19,18 @@ from torch import Tensor
 class Feature:
     """How the steps of one modality look: vectors of ``dim`` numbers, or tokens.
 
-    ``vocabulary`` is empty for vectors. For tokens ``dim`` counts the ids that may occur (id 0 is padding, id 1 an
-    unknown word); ``vocabulary[i]`` is the word behind id ``i``, and is empty where only ids are known (a tokenizer's).
-    ``unseen``: ids of words that the training fold lacks. An embedding that is learned here has nothing to say about
-    them; a pretrained encoder has. ``zeros_read``: whether every segment is filled with zeros up to one length, which then count
-    as steps (data.padding=official).
+    For tokens ``dim`` counts the ids that the training fold gives a meaning: 0 is padding, 1 an unknown word, the others
+    are its words in order. ``others`` counts the ids behind them, from ``dim`` on, of what it has not. An embedding that is
+    learned here reads those as the unknown word, so what is learned depends on ``dim`` alone; a pretrained encoder knows them.
+    ``vocabulary[i]`` is the word behind id ``i``, of either kind; it is empty for vectors and where only ids are known (a
+    tokenizer's). ``zeros_read``: whether every segment is filled with zeros up to one length, which then count as steps
+    (data.padding=official).
     """
 
     dim: int
     tokens: bool = False
     vocabulary: tuple[str, ...] = ()
-    unseen: frozenset[int] = frozenset()
+    others: int = 0
     zeros_read: bool = False
 
 

@@ -8,10 +8,12 @@ jobs: so many at a time
 limit: seconds a mutant; one that takes longer counts as killed, for its tests do not end
 slow: the tests of the marker ``slow`` too
 
-A mutant is a line ``old`` that occurs once in its file and becomes ``new``. It is ``killed`` by the test that fails, or ``survived``;
-``missing`` where the line does not occur once, so that the list follows the code. Exits with 1 if one is not killed. The working tree
-is only read. Tools that make all mutants by themselves (mutmut, cosmic-ray) are of no use here: 26,000 lines give some 60,000, and
-each waits for torch; here it is imported once, by the server that all are forked from.
+A mutant is a line ``old`` that occurs once in its file and becomes ``new``. It is ``killed`` by the test that fails, or has
+``survived``; it is ``missing`` where the line does not occur once, so that the list follows the code, and ``broken`` where tests
+did not run at all. Exits with 1 if one is not killed. The working tree is only read.
+
+Tools that make all mutants by themselves (mutmut, cosmic-ray) would take days: 26,000 lines give tens of thousands of mutants, and
+each process waits for torch. Here torch is imported once, by the server that all are forked from.
 """
 
 import multiprocessing
@@ -82,7 +84,7 @@ def write(path: Path, text: str) -> None:
 
 
 def try_mutant(mutant: dict[str, str], copy: Path, marks: str, limit: float) -> tuple[str, str]:
-    """killed, survived, missing or broken; and by which test, or why."""
+    """killed, survived, missing or broken; and by which test, or why it is."""
     path, log = copy / mutant["file"], copy.parent / "log"
     text = path.read_text() if path.is_file() else ""
     if text.count(mutant["old"]) != 1:

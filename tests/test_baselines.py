@@ -97,7 +97,7 @@ def test_words_are_counted_where_they_are_real(kind):
 
 def test_words_that_training_has_not_do_not_count():
     """The prediction for words that the training fold has is the same with unseen ones beside them."""
-    words = spec_of(("language", Feature(9, tokens=True, vocabulary=tuple("abcdefghi"), unseen=frozenset({7, 8}))))
+    words = spec_of(("language", Feature(7, tokens=True, vocabulary=tuple("abcdefghi"), others=2)))
     rng = np.random.default_rng(0)
     values = rng.integers(2, 7, (40, 4))
     label = (values == 2).sum(1, keepdims=True).astype(np.float32)

@@ -139,7 +139,7 @@ def test_several_are_counted_after_a_few():
     [("| head -c 1", 141, ""), ("> /dev/full", 2, "A file needs space on its disk, but none is left")],
 )
 def test_a_reader_that_goes_and_a_full_target(shell, status, said):
-    code = "from mdm.boundary import ended\nwith ended():\n    print('x' * 10**6)"
+    code = "from mdm.boundary import exit_on_error\nwith exit_on_error():\n    print('x' * 10**6)"
     command = f'set -o pipefail; "{sys.executable}" -c "{code}" {shell}'
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == status

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -227,8 +228,8 @@ def test_every_script_has_the_boundary(name):
         .read_text()
         .endswith(
             (
-                'if __name__ == "__main__":\n    with ended():\n        main(sys.argv[1:])\n',
-                'if __name__ == "__main__":\n    with ended():\n        sys.exit(main(sys.argv[1:]))\n',
+                'if __name__ == "__main__":\n    with exit_on_error():\n        main(sys.argv[1:])\n',
+                'if __name__ == "__main__":\n    with exit_on_error():\n        sys.exit(main(sys.argv[1:]))\n',
             )
         )
     )
@@ -298,8 +299,9 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("name", ["table", "traces"])
+@pytest.mark.parametrize(
+    ("name", "kind"), [*(("table", kind) for kind in DAMAGES), ("traces", "nested metrics"), ("traces", "lost config")]
+)
 def test_every_damaged_record_is_named(refused, outputs, name, kind):
     for folder in of_seed(outputs):
         DAMAGES[kind](folder)
@@ -346,25 +348,28 @@ def test_what_is_no_record_counts_as_not_finished(scripts, outputs, capsys, make
 # ---- the system
 
 
+REFUSALS = {
+    errno.ENOSPC: "needs space on its disk, but none is left; free some",
+    errno.EROFS: "must be written, but lies on a disk that can only be read",
+    errno.EACCES: "must be open to this user, but is not",
+    errno.EDQUOT: "the quota is used up",
+    errno.EIO: "its disk fails",
+    errno.EBADF: "the system says",
+}
+
+
 @pytest.mark.parametrize(
-    ("number", "message"),
-    [
-        (errno.ENOSPC, "needs space on its disk, but none is left; free some"),
-        (errno.EROFS, "must be written, but lies on a disk that can only be read"),
-        (errno.EACCES, "must be open to this user, but is not"),
-        (errno.EDQUOT, "the quota is used up"),
-        (errno.EIO, "its disk fails"),
-        (errno.EBADF, "the system says"),
-    ],
+    ("name", "number"), [*(("table", number) for number in REFUSALS), *((n, errno.ENOSPC) for n in ("grid", "traces", "report"))]
 )
-@pytest.mark.parametrize("name", ["table", "grid", "traces", "report"])
-def test_a_disk_that_refuses(refused, outputs, monkeypatch, name, number, message):
+def test_a_disk_that_refuses(refused, outputs, monkeypatch, name, number):
+    """What is said goes by the number, and what is left behind by the command."""
+
     def fail(source, target):
         raise OSError(number, os.strerror(number))  # without a name, as of a full disk
 
     monkeypatch.setattr(os, "replace", fail)
     said = refused(name, *CHOSEN, f"paths.outputs={outputs}")
-    assert message in said
+    assert REFUSALS[number] in said
     assert any(str(outputs) in line.split(" ")[0] for line in said.splitlines())  # a study's bar of progress is above
     assert not list(outputs.rglob(".*"))
 
@@ -380,15 +385,40 @@ def test_a_file_for_a_folder(refused, outputs, name):
     assert str(folder) in said or "none has finished" in said
 
 
+TRIED = """
+import contextlib, io, json, runpy, sys
+
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["train.py", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            runpy.run_path("train.py", run_name="__main__")
+            status = 0
+        except SystemExit as ended:
+            status = ended.code
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
 def test_train_refuses_in_one_message(tmp_path):
-    """Hydra's own, ours, and the system's, through the real command."""
+    """Hydra's own, ours, and the system's, through the real command; one process for all, for torch takes seconds to import."""
     (tmp_path / "file").touch()
-    for arguments, message in (
-        (["trainer.epochs=3"], "Key 'epochs' is not in struct"),
-        ([f"paths.outputs={tmp_path}/file/x", *SMALL], "must lie in a folder, but there is a file in its place"),
-        (["-m", "experiment=mdm/table1,mdm/table2"], "One experiment is run at a time"),
-    ):
-        done = subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 2, done.stderr
-        assert message in done.stderr
-        assert len(done.stderr.splitlines()) == 2
+    outputs = f"paths.outputs={tmp_path}/outputs"
+    cases = {
+        "Key 'epochs' is not in struct": ["trainer.epochs=3", outputs],
+        "must lie in a folder, but there is a file in its place": [f"paths.outputs={tmp_path}/file/x", *SMALL],
+        "One experiment is run at a time": ["-m", "experiment=mdm/table1,mdm/table2", outputs],
+        "Seeds are whole numbers, got seed=a,b; use seed='range(10)', say.": ["-m", "seed=a,b", outputs],
+        "mdm/table1 is many runs: mdm train -m experiment=mdm/table1": ["experiment=mdm/table1", outputs],
+    }
+    command = [sys.executable, "-c", TRIED, json.dumps(list(cases.values()))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    tried = [json.loads(line) for line in done.stdout.splitlines()]
+    for message, (status, out, err) in zip(cases, tried, strict=True):
+        assert (status, out) == (2, ""), err
+        assert message in err
+        assert err.endswith("(HYDRA_FULL_ERROR=1 shows where.)\n")
+        assert len(err.splitlines()) == 2
+    assert not (tmp_path / "outputs").exists()

@@ -105,6 +105,10 @@ HARDEST = {
     "mfm/figure9": ("official", "synthetic"),
 }
 """A row of each file that really runs: (row, data)."""
+LIKE_ANOTHER = {
+    *("mdm/figure4", "mdm/robustness", "mdm/table5", "mdm/table3_lmf", "mmim/figure2", "mmim/table5", "mird/figure4"),
+}
+"""Files whose row runs in another file, too: that they run is `slow`."""
 
 SMALL = ("data.segments.train=48", "data.segments.valid=16", "data.segments.test=16", "data.batch_size=16")
 
@@ -261,16 +265,20 @@ def test_every_row_composes_and_builds():
         assert learner.objectives or cfg.penalty.name == "none"
 
 
+@cache
+def measured(data):
+    """The metrics that a stand-in's targets and range have."""
+    segments = make(small((f"data={data}",)).data.segments)
+    ends = np.array([[end] * len(segments.targets) for end in segments.label_range])
+    return set(evaluate(ends, ends, segments.label_range, segments.targets))
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_columns_are_measured(name):
     """On each stand-in the targets and the range have every metric that the table shows and that chooses a checkpoint."""
     cfg, table = read_experiment(name)
     for data, stands_for in table.data.items():
-        segments = make(small((f"data={data}",)).data.segments)
-        ends = np.array([[end] * len(segments.targets) for end in segments.label_range])
-        measured = evaluate(ends, ends, segments.label_range, segments.targets)
-        assert set(table.metrics[stands_for]) <= set(measured)
-        assert cfg.trainer.select in measured
+        assert {*table.metrics[stands_for], cfg.trainer.select} <= measured(data)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -282,7 +290,7 @@ def test_no_two_cells_share_a_record(name):
         assert len({frozenset(run_) for run_ in runs}) == len(runs)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LIKE_ANOTHER else ()) for n in EXPERIMENTS])
 def test_a_cell_runs(name, tmp_path):
     """The row that asks most, in little, as the sweep would run it; its record has the table's columns."""
     row, data = HARDEST[name]

@@ -77,7 +77,7 @@ from pathlib import Path
 import numpy as np
 
 from mdm.data.base import Segments
-from mdm.formats.base import Row, assemble
+from mdm.formats.base import RawSegment, assemble
 
 
 def read_magpie(source: str | Path, *, scale: float = 1.0, name: str = "") -> Segments:
@@ -86,7 +86,7 @@ def read_magpie(source: str | Path, *, scale: float = 1.0, name: str = "") -> Se
     with open(source, newline="") as file:
         for i, line in enumerate(csv.reader(file)):
             numbers = scale * np.array(line[2:], dtype=np.float64).reshape(2, 2, 2)
-            rows.append(Row(f"s{i}", line[0], f"s{i}", np.array([float(line[1])]), {"audio": numbers[0], "video": numbers[1]}))
+            rows.append(RawSegment(f"s{i}", line[0], f"s{i}", np.array([float(line[1])]), {"audio": numbers[0], "video": numbers[1]}))
     return assemble(rows, format="magpie", source=source, files={}, options={"scale": scale}, label_range=(-3.0, 3.0), name=name)
 ''',
     "magpie/configs/data/nest.yaml": """

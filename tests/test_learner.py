@@ -306,7 +306,7 @@ def test_fresh_batches_come_in_another_order_in_each_pass_and_epoch(config):
 
     orders = [order(epoch) for epoch in range(3)]
     assert order(1) == orders[1]
-    passes = sum(orders, [])
+    passes = [one for of_epoch in orders for one in of_epoch]
     assert len({tuple(sorted(one)) for one in passes}) == 1
     assert len(set(passes)) == 6
     assert passes[0] != tuple(name for batch in build_splits(config("model=lmf")).train() for name in batch.ids), (

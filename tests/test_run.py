@@ -85,6 +85,9 @@ def test_the_train_mean_stands_beside_the_test_score(config):
     label = [float(r["label"]) for r in table(folder_of(cfg) / "predictions.csv")]
     assert record["test_of_train_mean"]["mae"] == pytest.approx(np.abs(np.array(label) - np.float32(mean)).mean(), abs=1e-6)
     assert record["test_of_train_mean"]["corr"] is None
+    valid = np.concatenate([batch.label.numpy() for batch in splits.valid()])
+    assert record["valid_of_train_mean"]["mae"] == pytest.approx(np.abs(valid - np.float32(mean)).mean(), abs=1e-6)
+    assert record["valid_of_train_mean"].keys() == record["test_of_train_mean"].keys()
 
 
 def test_a_run_alone_equals_the_same_run_second_in_a_process(config, tmp_path):
@@ -261,17 +264,19 @@ def test_changing_test_labels_changes_no_choice(config):
 
 
 WARM = "model.schedule={_target_: mdm.training.schedules.Linear, warmup: 0.5}"
+ALL = (WARM, "data.unlabeled=1", "data.segments.unlabeled=50", "model.by_length=true")
 
 
 @pytest.mark.parametrize(
-    ("model", "batches", "more"),
+    ("model", "batches", "more", "kills"),
     [
-        ("lmf", "replay", (WARM, "data.unlabeled=1", "data.segments.unlabeled=50", "model.by_length=true")),
-        pytest.param("eflstm", "fresh", (), marks=pytest.mark.slow),
+        ("lmf", "replay", ALL, 1),
+        pytest.param("lmf", "replay", ALL, 3, marks=pytest.mark.slow),
+        pytest.param("eflstm", "fresh", (), 3, marks=pytest.mark.slow),
     ],
 )
-def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, batches, more):
-    """kill -9 in the middle of training, three times over; then the same command to its end."""
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted(config, tmp_path, model, batches, more, kills):
+    """kill -9 in the middle of training; then the same run to its end, here, for only what is killed needs a process of its own."""
     arguments = [
         *(f"data.segments.{fold}={n}" for fold, n in (("train", 256), ("valid", 64), ("test", 64))),
         f"model={model}",
@@ -284,18 +289,20 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, 
         *more,
     ]
 
-    def command(outputs):
-        return [sys.executable, str(ROOT / "train.py"), *arguments, f"paths.outputs={outputs}"]
+    def finish(outputs):
+        overrides = [*arguments, f"paths.outputs={outputs}"]
+        run(config(*overrides, small=False), overrides)
 
-    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    finish(tmp_path / "whole")
     (whole,) = (path.parent for path in (tmp_path / "whole").rglob("metrics.json"))
 
     interrupted = tmp_path / "interrupted"
     broken = interrupted / whole.relative_to(tmp_path / "whole")
     rng = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(kills):
         epochs = len(table(broken / "curve.csv")) if (broken / "curve.csv").exists() else 0
-        process = subprocess.Popen(command(interrupted), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [sys.executable, str(ROOT / "train.py"), *arguments, f"paths.outputs={interrupted}"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             curve = broken / "curve.csv"
@@ -309,9 +316,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path, model, 
         if not (broken / "metrics.json").exists():
             with pytest.raises(ValueError, match=r"has none; run its command again"):
                 records.read_record(broken)
-    resumed = subprocess.run(command(interrupted), check=False, capture_output=True, text=True)
-    assert resumed.returncode == 0, resumed.stderr
-
+    finish(interrupted)
     assert comparable(records.read_record(broken)) == comparable(records.read_record(whole))
     assert (broken / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
     drop = [{k: v for k, v in row.items() if k != "seconds"} for row in table(whole / "curve.csv")]
@@ -334,7 +339,7 @@ def test_real_three_modality_data_beat_the_train_mean(config, real_data, tmp_pat
 
 @pytest.mark.real_data
 def test_real_language_only_data_train_and_refuse_a_dependency(config, real_data, tmp_path):
-    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi")
+    prepare("csd", real_data / "mosi", tmp_path / "stores" / "mosi", options={"words": {"row_offset": 1}})
     stores = f"paths.data={tmp_path}/stores"
     record = run(config("data=mosi", "model=lmf", "trainer.max_epochs=3", stores, small=False))
     assert record["modalities"] == ["language"]

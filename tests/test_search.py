@@ -361,7 +361,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     assert (tmp_path / "again/tuned/search/synthetic/lmf_none.yaml").read_text() == text
 
     path.write_text("a: 1\n")
-    with pytest.raises(SystemExit, match=r"another file than this search would write"):
+    with pytest.raises(SystemExit, match=r"differs from what this search would write"):
         main([*arguments, "--config-dir", str(found)])
     main([*arguments, "overwrite=true", "--config-dir", str(found)])
     assert path.read_text() == text

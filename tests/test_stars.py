@@ -9,14 +9,15 @@ import pytest
 from scipy import stats
 
 from mdm.metrics import METRICS, evaluate, find_metric
+from mdm.report.differences import describe_block
 from mdm.runs import claims, records
 from mdm.statistics import analyse_crossed, signed_rank
 from mdm.statistics.jackknife import compute_pseudo_values
 from mdm.sweeps.experiment import Row, Table, list_cells
 from mdm.tables.build import build_sheet
 from mdm.tables.caption import render_caption
-from mdm.tables.divergence import STOPPED
-from mdm.tables.gather import gather_runs
+from mdm.tables.divergence import STOPPED, find_diverged
+from mdm.tables.gather import Run, gather_runs
 from mdm.tables.latex import render_latex
 from mdm.tables.markdown import render_markdown
 from mdm.tables.page import render_page
@@ -39,7 +40,7 @@ def declare_table(metric="mae", rows=("none", "kl"), seeds=SEEDS, **judged):
 
 
 class Made:
-    """Records of made-up runs. predictions, labels: [segments] or [segments, targets]."""
+    """Records of made-up runs. predictions, labels: [segments] or [segments, targets]; floor: the constant's MAE on validation."""
 
     def __init__(self, root):
         self.root = root
@@ -49,12 +50,20 @@ class Made:
         config = {"name": "t", "seed": int(at["seed"]), "penalty": at["penalty"]}
         return self.root / at["penalty"] / f"seed={at['seed']}", config
 
-    def write(self, row, seed, prediction, label, groups=None, targets=("sentiment",), label_range=(-3.0, 3.0), valid=None):
+    def write(
+        self, row, seed, prediction, label, groups=None, targets=("sentiment",), label_range=(-3.0, 3.0), valid=None, floor=99
+    ):
         folder, config = self.place([f"penalty={row}", f"seed={seed}"])
         p, y = prediction.reshape(len(label), -1), label.reshape(len(label), -1)
         test = evaluate(p, y, label_range, targets)
         record = {"data": "gaussian", "seed": seed, "test": test, "valid": test | (valid or {}), "label_range": list(label_range)}
-        record |= {"selected": {"by": "valid/mae"}, "synthetic": True, "data_card": "card", "commit": "0123456"}
+        record |= {
+            "valid_of_train_mean": {"mae": floor},
+            "selected": {"by": "valid/mae"},
+            "synthetic": True,
+            "data_card": "card",
+            "commit": "0123456",
+        }
         record |= {"uncommitted_changes": False, "versions": {"torch": "2.9"}}
         names = [""] if len(targets) == 1 else [f"_{target}" for target in targets]
         sides = [(f"{side}{name}", v[:, j]) for side, v in (("label", y), ("prediction", p)) for j, name in enumerate(names)]
@@ -170,6 +179,68 @@ def test_a_row_that_always_predicts_a_constant_is_not_diverged(made):
         other.write("none", seed, label + 1 + 0.1 * g.normal(size=24), label, groups)
         other.write("kl", seed, np.zeros(24) if seed == 3 else label, label, groups, valid={"corr": 0.5})
     assert contrast_of(other.sheet(declare_table())).found.crossed.lost == 0
+
+
+def test_a_run_that_is_no_better_than_a_constant_is_lost_and_counted(made):
+    """On validation the constant's MAE is 1.5. Seed 1 has 1.5 there, seed 6 has 1.9; seed 4, with 1.49, has learned something."""
+    none, kl = [0.8, 0.83, 0.79, 0.81, 0.86, 0.8, 0.82, 0.84], [0.5, 0.01, 0.54, 0.52, 0.51, 0.48, 0.01, 0.53]
+    made.write_errors({"none": none, "kl": {s: e for s, e in enumerate(kl) if s not in (1, 4, 6)}})
+    label, groups = np.array([-2.0, -1.0, 1.0, 2.0] * 6), [f"v{i // 2}" for i in range(24)]
+    for seed, mae in ((1, 1.5), (4, 1.49), (6, 1.9)):
+        made.write("kl", seed, label + kl[seed], label, groups, valid={"mae": mae}, floor=1.5)
+    sheet = made.sheet(declare_table())
+    found, kept = contrast_of(sheet).found, [0, 2, 3, 4, 5, 7]
+    assert (found.crossed.pairs, found.crossed.lost) == (6, 2)
+    assert found.crossed.p == pytest.approx(stats.ttest_rel(np.array(kl)[kept], np.array(none)[kept]).pvalue)
+    assert "a metric no better than that of the mean training label" in " ".join(render_caption(sheet))
+
+
+def make_run(seed, by="mae", own=1.0, floor=1.5, corr: float | None = 0.4):
+    record = {"valid": {"corr": corr, by: own}, "valid_of_train_mean": {"corr": None, by: floor}, "selected": {"by": f"valid/{by}"}}
+    return Run(seed, Path(), "finished", record)
+
+
+@pytest.mark.parametrize(
+    ("runs", "diverged"),
+    [
+        ([{}, {}, {}], ()),
+        ([{"own": 1.6}, {}, {"own": 1.5}], (0, 2)),  # worse than the constant, and as good as it
+        ([{"own": 1.6}, {"own": 1.7}], ()),  # no run learned anything: a floor such as random draws, compared as it is
+        ([{"own": 1.6}, {"own": 1.7}, {"own": None}], (2,)),  # what is not finite is lost whatever the others are
+        ([{"own": None}, {"own": None}], (0, 1)),
+        ([{"corr": None}, {"corr": None}], ()),  # constants all
+        ([{"corr": None}, {"own": 1.6}], ()),  # neither learned anything
+        ([{"corr": None}, {"own": 1.6}, {}], (0, 1)),
+        ([{"by": "acc2_pos", "own": 0.5, "floor": 0.5}, {"by": "acc2_pos", "own": 0.6, "floor": 0.5}], (0,)),  # higher is better
+        ([{"by": "happy/acc2_pos", "own": 0.4, "floor": 0.5}, {"by": "happy/acc2_pos", "own": 0.6, "floor": 0.5}], (0,)),
+        ([{"by": "corr", "own": 0.1, "floor": None, "corr": 0.1}, {"by": "corr", "own": -0.2, "floor": None}], ()),  # it has none
+    ],
+)
+def test_which_runs_diverged(runs, diverged):
+    assert find_diverged([make_run(seed, **run) for seed, run in enumerate(runs)]) == diverged
+
+
+# Too few ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("test", ["crossed", "wilcoxon", "sign_flip", "mann_whitney"])
+def test_three_seeds_that_all_differ_are_said_to_be_too_few_everywhere(made, test):
+    """Each of three runs is better by .3 or so: neither "no evidence" nor a star, in any format, but that three cannot tell."""
+    made.write_errors({"none": [0.80, 0.83, 0.79], "kl": [0.50, 0.52, 0.51]})
+    sheet = made.sheet(declare_table(seeds=3, test=test))
+    assert not contrast_of(sheet).star
+    row = "cannot be told: 3 paired runs, 5 are needed" if test == "crossed" else "n=3 cannot reach .05 in a family of 1"
+    why = "whatever its runs gave" if test == "crossed" else "no result of so few runs could have had a ☆"
+    for text in (render_markdown(sheet), render_latex(sheet), render_page(sheet), " ".join(render_caption(sheet))):
+        plain = re.sub(r"\s+", " ", text.replace(r"$^{\circ}$", "☆").replace("&lt;", "<"))
+        assert "no evidence at" not in plain
+        assert "that is not even a lack of evidence" in plain
+        assert why in plain
+    for text in (render_markdown(sheet), render_latex(sheet), render_page(sheet)):
+        assert row in text
+    said = describe_block(sheet.blocks[0], sheet)
+    assert said.startswith("Whether + KL differs cannot be told: ")
+    assert "No evidence" not in said
 
 
 # Videos and metrics -------------------------------------------------------------------------------------

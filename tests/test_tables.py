@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -75,7 +76,8 @@ class Outputs:
         prediction = (label + error)[:, None]
         metrics = evaluate(prediction, label[:, None], (-3.0, 3.0), ("sentiment",)) | (test or {})
         base = {"data": data, "seed": seed, "valid": metrics, "test": metrics, "label_range": [-3.0, 3.0], "synthetic": True}
-        base |= {"selected": {"by": "valid/mae"}, "data_card": f"{data}-card", "commit": "0123456789"}
+        base |= {"valid_of_train_mean": {"mae": 99.0, "corr": None}, "selected": {"by": "valid/mae"}}
+        base |= {"data_card": f"{data}-card", "commit": "0123456789"}
         base |= {"uncommitted_changes": False, "versions": {"python": "3.11", "torch": "2.9"}}
         folder.mkdir(parents=True)
         records.write_atomically(folder / records.CONFIG, claims.dump({**own, "data_card": f"{data}-card", **(config or {})}))
@@ -225,6 +227,16 @@ def test_four_seeds_cannot_tell(outputs):
 # What is missing ----------------------------------------------------------------------------------------
 
 
+def test_groups_that_are_in_several_folds_are_said(outputs):
+    outputs.fill({"none": NONE, "kl": BETTER})
+    assert not any("data.groups" in said for said in render_caption(outputs.sheet(declare_table())))
+    for seed in range(SEEDS):
+        shutil.rmtree(outputs.place(["data=synthetic", "penalty=kl", f"seed={seed}"])[0])
+        outputs.write("kl", seed, BETTER[seed], shared_groups=7)
+    said = next(said for said in render_caption(outputs.sheet(declare_table())) if "data.groups" in said)
+    assert said.startswith("In synthetic 7 groups (videos, speakers) are in several folds, as data.groups=shared allows: segments")
+
+
 def test_missing_runs_are_shown_and_cost_the_star(outputs):
     """Seeds 0 to 6 of KL: compared on these seven only, and no star."""
     outputs.fill({"none": NONE, "kl": BETTER[:7]})
@@ -295,6 +307,18 @@ def test_an_undefined_metric_is_lost_and_said(outputs):
     said = " ".join(render_caption(sheet))
     assert "‡: not defined in some runs" in said
     assert "Lost: pairs that are left out" in said
+
+
+@pytest.mark.parametrize("render", [render_markdown, render_latex, render_page])
+def test_what_settings_do_not_reproduce_is_said_under_the_table(outputs, render):
+    """Rows without such a list are not named."""
+    outputs.fill({"none": NONE})
+    for seed in range(SEEDS):
+        outputs.write("kl", seed, BETTER[seed], departs={"data.text": "the authors read GloVe"})
+    sheet = outputs.sheet(declare_table())
+    assert render(sheet).count("the authors read GloVe") == 1
+    said = [sentence for sentence in render_caption(sheet) if "depart from" in sentence]
+    assert said == ["Settings of + KL on synthetic depart from their source in data.text (the authors read GloVe)."]
 
 
 # What may not stand in one table ------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from mdm.backbones.layers import replace_unknown
 from mdm.types import Feature, Sequence
 
 
@@ -52,5 +53,6 @@ class Decoder(nn.Module):
         found = self.output(self.states(factors, target.mask.shape[1])[target.mask]).float()
         wanted = target.values[target.mask]
         if self.tokens:
-            return F.cross_entropy(found, wanted.long(), reduction="sum") / max(len(wanted), 1) / math.log(found.shape[1])
+            wanted = replace_unknown(wanted, found.shape[1])
+            return F.cross_entropy(found, wanted, reduction="sum") / max(len(wanted), 1) / math.log(found.shape[1])
         return F.mse_loss(found, wanted, reduction="sum") / max(wanted.numel(), 1)

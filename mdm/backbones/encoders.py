@@ -58,7 +58,7 @@ def random_encoder(feature: Feature, family: str, name: str, pooler: bool) -> Pa
                 d_inner=4 * shape["hidden"],
             )
         )
-    pieces = [[UNKNOWN if k in feature.unseen else k] for k in range(feature.dim)]
+    pieces = [[k] for k in range(feature.dim)] + [[UNKNOWN]] * feature.others
     return model, pieces, (feature.dim, feature.dim + 1)
 
 
@@ -104,15 +104,15 @@ def pretrained_encoder(feature: Feature, family: str, path: str, pooler: bool) -
         pieces = tokenizer(list(feature.vocabulary), add_special_tokens=False)["input_ids"]
         # The two reserved ids of the data are no words.
         pieces[0], pieces[UNKNOWN] = [tokenizer.pad_token_id], [tokenizer.unk_token_id]
-    elif feature.dim > len(tokenizer):
+    elif (ids := feature.dim + feature.others) > len(tokenizer):
         raise ValueError(
-            f"Token ids of the data must be those of the encoder's tokenizer, but they reach {feature.dim - 1} and {path} has "
+            f"Token ids of the data must be those of the encoder's tokenizer, but they reach {ids - 1} and {path} has "
             f"{len(tokenizer)} pieces; choose the encoder that the data were prepared for."
         )
     else:
         special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
         # Special pieces that a file carries are dropped: each row gets its own.
-        pieces = [[] if k in special else [k] for k in range(feature.dim)]
+        pieces = [[] if k in special else [k] for k in range(ids)]
     return model, pieces, (tokenizer.cls_token_id, tokenizer.sep_token_id)
 
 

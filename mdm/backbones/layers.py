@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mdm.data.base import PADDING, UNKNOWN
@@ -23,20 +23,20 @@ class Steps(nn.Module):
     Words outside the training fold share the embedding of the unknown word. ``dim`` is the output width.
     """
 
-    known: Tensor
-
     def __init__(self, feature: Feature, embedding_dim: int):
         super().__init__()
         self.dim = embedding_dim if feature.tokens else feature.dim
         self.embedding = nn.Embedding(feature.dim, embedding_dim, padding_idx=PADDING) if feature.tokens else None
-        known = torch.arange(feature.dim if feature.tokens else 0)
-        known[list(feature.unseen)] = UNKNOWN
-        self.register_buffer("known", known, persistent=False)
 
     def forward(self, sequence: Sequence) -> Sequence:
         if self.embedding is None:
             return sequence
-        return Sequence(self.embedding(self.known[sequence.values]), sequence.mask)
+        return Sequence(self.embedding(replace_unknown(sequence.values, self.embedding.num_embeddings)), sequence.mask)
+
+
+def replace_unknown(ids: Int[Tensor, "*shape"], dim: int) -> Int[Tensor, "*shape"]:
+    """Ids as a learned table of ``dim`` rows reads them: what the training fold has not (`Feature`) is the unknown word."""
+    return torch.where(ids < dim, ids, UNKNOWN)
 
 
 def real_steps_first(sequence: Sequence) -> Sequence:

@@ -20,7 +20,7 @@ USAGE = """\
 Read files of one format, check and clean them, and write the store that training reads.
 
   mdm prepare format=<name> source=<file or folder> out=<store> [name=<data set>]
-              [overwrite=true] [options.<option>=<value> …] [download=cmu_mosi]
+              [overwrite=true] [groups=shared] [options.<option>=<value> …] [download=cmu_mosi]
 
 Lists are written options.label_range=[-3,3], mappings options.targets.happiness=1.
 Formats:

@@ -103,7 +103,7 @@ class Sealed:
         self.again, self.card_hash, self.rows = again, card_hash, rows
         self.opened = False
 
-    def open(self, selection: Selection) -> Segments:
+    def open(self, selection: object) -> Segments:
         """The whole data set, whose rows ``rows`` are the fold. Raises ValueError the second time, and where it does not fit."""
         if self.opened:
             raise ValueError(

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Sampler
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
 from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, return_batch
 from mdm.data.checks import check
-from mdm.data.copies import hash_labelled
 from mdm.data.folds import divide
+from mdm.data.leaks import Groups, check_groups, hash_labelled, warn_of_copies
 from mdm.data.rows import take
-from mdm.data.seal import Sealed, Selection
+from mdm.data.seal import Sealed
 from mdm.data.views import ModalityReader, Reading, choose, for_each
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec
@@ -50,9 +50,12 @@ class Splits:
         a little less random
     unlabeled: unlabelled segments that join each labelled one in a training batch, for models that learn from them
     overfit: so many training batches, or this share of them, the same in every epoch and for critics; None for all
+    groups: ``apart``: no group (video, speaker) may be in two folds; ``shared``: some are, knowingly
     workers: processes that prepare batches; 0 reads in the main process, the fastest for sets of MOSI's size
 
-    Raises ValueError if a fold is empty, a modality or text kind is not there, or an argument is out of range.
+    ``shared_groups`` counts those of several folds.
+
+    Raises ValueError if a fold is empty, a group is in two, a modality or text kind is not there, or an argument is out of range.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Splits:
         by_length: bool = False,
         unlabeled: int = 0,
         overfit: int | float | None = None,
+        groups: Groups = "apart",
     ):
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
@@ -86,6 +90,8 @@ class Splits:
                 f"{segments.name}: each of train, valid and test must hold a segment, but {', '.join(empty)} hold none; "
                 "check the folds of the store, or declare a division with data.folds."
             )
+        self.shared_groups = check_groups(segments, fold, groups)
+        warn_of_copies(segments, fold)
         rows[UNLABELED] = np.flatnonzero(fold == UNLABELED)
         if unlabeled < 0 or (unlabeled and len(rows[UNLABELED]) == 0):
             raise ValueError(
@@ -163,8 +169,10 @@ class Splits:
         """The validation fold, in order."""
         return self.in_order("valid")
 
-    def open_test(self, selection: Selection) -> DataLoader[Batch]:
+    def open_test(self, selection: object) -> DataLoader[Batch]:
         """The test fold, in order, once a checkpoint has been chosen on validation; once.
+
+        selection: a `mdm.data.seal.Selection`; anything else opens nothing
 
         Raises ValueError where `mdm.data.seal.Sealed.open` does.
         """
@@ -174,8 +182,10 @@ class Splits:
     def like(self, segments: Segments) -> Others:
         """Other segments read as these are: the same modalities, scaling and known words, all from this training fold.
 
-        Raises ValueError if the other segments lack a modality or have other features, and if one of them is a segment of this test
-        fold, under whatever name.
+        Words are read by what they are, whatever ids the other segments give them; words that the data have not are unknown.
+
+        Raises ValueError if the other segments lack a modality, or it is of another kind or width, and if one of them is a segment
+        of this test fold, under whatever name.
         """
         check(segments)
         features = {**segments.text, **segments.modalities}
@@ -183,10 +193,10 @@ class Splits:
         for name, view in self._views.items():
             kind = str(self._text) if name == "language" else name
             ragged = features.get(kind)
-            if ragged is None or not view.reads(ragged):
+            if ragged is None or not view.fits(ragged):
                 raise ValueError(
                     f"New segments must have the features of the training data, but {segments.name}'s {kind} is "
-                    f"{'missing' if ragged is None else 'of another width or vocabulary'}; prepare them in the same way."
+                    f"{'missing' if ragged is None else 'of another kind or width'}; prepare them in the same way."
                 )
             chosen[name] = ragged
         self._refuse_tested(segments)

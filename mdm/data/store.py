@@ -25,7 +25,7 @@ from numpy.lib.format import open_memmap
 from mdm.data.base import Ragged, Segments, digest
 from mdm.data.checks import check_names
 
-VERSION = 2
+VERSION = 3
 MANIFEST, TABLE, VERIFIED = "manifest.json", "segments.npz", ".verified.json"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import mmap
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -76,25 +77,32 @@ class ModalityReader:
     """
 
     def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], reading: Reading):
-        self.reading, self.rows = reading, take(ragged, train)
+        self.reading = reading
         # A tokenizer's pieces are masked in every code; only frames and word vectors are read where there are none.
         zeros = reading.padding == "official" and not ragged.tokens
-        self.feature = Feature(ragged.dim, ragged.tokens, ragged.vocabulary, unseen_tokens(ragged, train), zeros)
+        self.feature = replace(describe_feature(ragged, train), zeros_read=zeros)
+        self._hold(take(ragged, train))
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
             self.shift, self.factor = measure_scaling(ragged, train, reading.scale)
 
-    def reads(self, ragged: Ragged) -> bool:
-        """Whether other sequences have this one's width and vocabulary."""
+    def fits(self, ragged: Ragged) -> bool:
+        """Whether other sequences can be read in the same way: vectors as wide, words, or token ids that reach no further."""
         own = self.feature
-        return (own.dim, own.tokens, own.vocabulary) == (ragged.dim, ragged.tokens, ragged.vocabulary)
+        if ragged.tokens != own.tokens or bool(ragged.vocabulary) != bool(own.vocabulary):
+            return False
+        return bool(own.vocabulary) or (ragged.dim <= own.dim + own.others if own.tokens else ragged.dim == own.dim)
 
     def of(self, rows: Rows) -> ModalityReader:
-        """Other sequences read in the same way."""
+        """Other sequences (that `fits`) read in the same way."""
         other = copy.copy(self)
-        other.rows = rows
+        other._hold(rows)
         return other
+
+    def _hold(self, rows: Rows) -> None:
+        self.rows = rows
+        self.codes = code_words(rows.vocabulary, self.feature.vocabulary) if rows.vocabulary else None
 
     def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
         """Padded behind, to the longest of these rows; where zeros are read, to ``max_steps`` on the side that a cut takes from."""
@@ -108,7 +116,7 @@ class ModalityReader:
         if self.shift is not None and self.factor is not None:
             values = (values - self.shift) * self.factor
         if self.rows.tokens:
-            values = values.astype(np.int64)
+            values = values.astype(np.int64) if self.codes is None else self.codes[values]
         values[~mask] = PADDING
         if zeros and last:
             behind = (np.arange(time) + lengths[:, None]) % time  # the zeros, then the steps
@@ -176,12 +184,27 @@ def measure_scaling(
     return None, None
 
 
-def unseen_tokens(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> frozenset[int]:
-    """Ids of words that do not occur in these rows; empty for vectors and for a tokenizer's ids."""
+def describe_feature(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> Feature:
+    """What a model is told of a modality: all but ``others`` and the end of the vocabulary is a function of these rows.
+
+    Words get ids by their order in the alphabet, first those of these rows. Ids of a tokenizer stay as they are.
+    """
+    if not ragged.tokens:
+        return Feature(ragged.dim)
+    here = np.unique(np.concatenate([ragged[i] for i in train]))
     if not ragged.vocabulary:
-        return frozenset()
-    occurring = np.unique(np.concatenate([ragged[i] for i in train]))
-    return frozenset(np.setdiff1d(np.arange(UNKNOWN + 1, len(ragged.vocabulary)), occurring).tolist())
+        dim = int(here.max(initial=UNKNOWN)) + 1
+        return Feature(dim, tokens=True, others=ragged.dim - dim)
+    reserved = ragged.vocabulary[: UNKNOWN + 1]
+    known = sorted({ragged.vocabulary[k] for k in here if k > UNKNOWN})
+    others = sorted(set(ragged.vocabulary[UNKNOWN + 1 :]) - set(known))
+    return Feature(len(reserved) + len(known), True, (*reserved, *known, *others), len(others))
+
+
+def code_words(vocabulary: Items[str], known: Items[str]) -> Int[np.ndarray, " ids"]:
+    """Id in one vocabulary → id of the same word in another; UNKNOWN where that has not the word. Reserved ids stay."""
+    index = {word: i for i, word in enumerate(known) if i > UNKNOWN}
+    return np.array([k if k <= UNKNOWN else index.get(word, UNKNOWN) for k, word in enumerate(vocabulary)], dtype=np.int64)
 
 
 def moments(ragged: Ragged, rows: Int[np.ndarray, " rows"]) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]]:

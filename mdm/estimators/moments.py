@@ -35,7 +35,8 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
 
     form: ``features``, mean over all d_a·d_b entries of (ÂᵀB̂)², columns centred, then each row divided by its norm, which carries
         no gradient (MISA's code; its paper has the plain squared norm ‖AᵀB‖_F²). So 0 says that the directions of the rows are
-        uncorrelated, not the columns themselves. It grows with n for independent rows and with n² for dependent ones.
+        uncorrelated, not the columns themselves. Their scale is of no effect, so the gradient grows as rows draw together; rows
+        that agree up to rounding count as 0 and have none. It grows with n for independent rows and with n² for dependent ones.
         ``gram``, ‖ABᵀ‖_F² over the n × n pairs of rows, as paper 004 prints it (Eq. 9). It is 0 for a = (t, 0), b = (0, t),
         where each determines the other, and not for uncorrelated columns.
 
@@ -97,6 +98,12 @@ def mardia_kurtosis(
 
 
 def _rows_of_length_one(a: Tensor) -> Tensor:
-    """Columns centred, then each row divided by its norm, which is as good as given; a row of zeros stays zero."""
+    """Columns centred, then each row divided by its norm, which is as good as given.
+
+    A row that differs from the mean by no more than rounding of what all rows have in common has no direction: it is 0.
+    """
+    rounding = 16 * torch.finfo(a.dtype).eps * a.detach().abs().max()
     a = a - a.mean(0)
-    return a / (torch.linalg.vector_norm(a.detach(), dim=1, keepdim=True) + 1e-6)
+    given = a.detach()
+    same = given.abs().amax(1, keepdim=True) <= rounding
+    return torch.where(same, 0.0, a / (torch.linalg.vector_norm(given, dim=1, keepdim=True) + 1e-6))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from mdm.formats.offsets import displaced
+
 EPSILON = 1e-5
 """Seconds by which two intervals must overlap, the SDK's figure."""
 
@@ -52,13 +54,6 @@ class Track:
         high = np.searchsorted(self.intervals[:, 0], end, side="left")
         near = self.intervals[low:high]
         return low + np.flatnonzero(np.minimum(near[:, 1], end) - np.maximum(near[:, 0], start) > EPSILON)
-
-
-def displaced(n: int, rows: int) -> tuple[slice, slice]:
-    """(values, intervals) of n rows: which values lie on which intervals once values come from ``rows`` rows later."""
-    kept = max(0, n - abs(rows))
-    first = max(0, rows), max(0, -rows)
-    return slice(first[0], first[0] + kept), slice(first[1], first[1] + kept)
 
 
 class Cut:

@@ -8,6 +8,7 @@ beyond the others of their column are named, labels are clipped only on request,
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mdm.data.base import FOLDS, Ragged, Segments, hash_file
+from mdm.data.base import FOLDS, Segments, hash_file
 from mdm.data.checks import check
+from mdm.formats.features import TEXT, clean_features, is_present
+from mdm.formats.offsets import join_by_index
+from mdm.formats.scale import FEWEST, describe_scale, label_bounds
 
-TEXT = ("words", "tokens", "vectors")
-"""Names of features that are kinds of text; every other feature is a modality of its own."""
-FAR, SAMPLE = 1e6, 1 << 16
-"""How many times its usual size a value may have before it is called extreme, and in how many rows one looks for the usual."""
 logger = logging.getLogger(__name__)
 ALIASES = {"train": "train", "valid": "valid", "dev": "valid", "test": "test"}
 """What files call the folds → what this framework calls them."""
@@ -69,11 +69,16 @@ def require_file(path: Path, what: str) -> Path:
     return path
 
 
-def split_by_fold(content: Any, where: str) -> dict[str, Any]:
+def split_by_fold(content: Any, where: str, further: bool = False) -> dict[str, Any]:
     """What a file holds for train, valid (or dev) and test.
+
+    further: whether the mapping may have other keys, which are left
 
     Raises ValueError unless it is a mapping with exactly these three folds.
     """
+    if further and isinstance(content, Mapping):
+        folds = {key: value for key, value in content.items() if str(key) in ALIASES}
+        content = folds if folds else content
     keys = [str(key)[:40] for key in list(content)[:12]] if isinstance(content, Mapping) else f"a {type(content).__name__}"
     if not isinstance(content, Mapping) or sorted(ALIASES.get(str(key), "") for key in content) != sorted(FOLDS):
         raise ValueError(
@@ -81,56 +86,6 @@ def split_by_fold(content: Any, where: str) -> dict[str, Any]:
             "rename, add or remove folds."
         )
     return {fold: content[key] for fold in FOLDS for key in content if ALIASES[key] == fold}
-
-
-def is_present(feature: Shaped[np.ndarray, "time *dim"] | list[str] | None) -> bool:
-    """Whether a segment has a feature: at least one step, and vectors that are not zero throughout.
-
-    Files without a way to say "missing" write zeros; `Segments` has one, an empty sequence.
-    """
-    if feature is None or len(feature) == 0:
-        return False
-    return isinstance(feature, list) or feature.ndim == 1 or bool(feature.any())
-
-
-def stack(feature: str, sequences: Sequence[Any], ids: Sequence[str], where: str) -> Ragged:
-    """One feature of all segments end to end. Raises ValueError if its width differs between segments."""
-    filled = {k: sequence for k, sequence in enumerate(sequences) if is_present(sequence)}
-    if any(isinstance(sequence, list) for sequence in filled.values()):
-        return Ragged.of_words([filled.get(k, []) for k in range(len(ids))])
-    widths = {sequence.shape[1:]: ids[k] for k, sequence in filled.items()}
-    if len(widths) > 1:
-        examples = ", ".join(f"{list(width)} ({segment})" for width, segment in widths.items())
-        raise ValueError(
-            f"{where}: {feature} must have one width in all segments, but has {examples}; these are different features."
-        )
-    empty = np.zeros((0, *next(iter(widths), ())), np.float32)
-    return Ragged.of([filled.get(k, empty) for k in range(len(ids))])
-
-
-def refuse_nothing_finite(where: str, feature: str, bad: int, seen: int) -> None:
-    """Raises ValueError for a feature in which no value is finite: cleaning would invent it."""
-    if bad and bad == seen:
-        raise ValueError(
-            f"{where}: {feature} must hold finite values, but all {seen} are NaN or infinite; leave it out or extract it again."
-        )
-
-
-def count_far_values(values: Float[np.ndarray, "steps dim"]) -> dict[str, int]:
-    """Column → how many of its values are more than `FAR` times as large as its non-zero values usually are; none left out.
-
-    What is usual is the median of the absolute values, which a few damaged ones do not move, of at most `SAMPLE` rows evenly apart.
-    Of a normal column no value is as far; of a Cauchy's one in 1.6 million (2 / (pi FAR)), for a tail is as heavy as that seldom.
-    """
-    found = {}
-    largest = np.maximum(values.max(0, initial=0), -values.min(0, initial=0))
-    sample = np.abs(values[:: max(1, len(values) // SAMPLE)])
-    for column in np.flatnonzero(largest > 0):
-        usual = sample[:, column][sample[:, column] > 0]
-        bound = FAR * float(np.median(usual)) if len(usual) else np.inf
-        if largest[column] > bound:
-            found[str(column)] = int((np.abs(values[:, column]) > bound).sum())
-    return found
 
 
 def assemble(
@@ -159,19 +114,24 @@ def assemble(
     Raises ValueError on a label range that is not (low, high), a fold without segments, a feature of
     different widths or without a finite value, and whatever `check` refuses.
     """
-    low, high = label_bounds(label_range, format)
     name = name or Path(source).resolve().stem
     kept, empty = divide_rows(rows, name)
-    features, counts, extreme = clean_features(kept, name, cleaned or {})
     label = np.stack([np.asarray(row.label, np.float32) for row in kept])
+    low, high = label_bounds(label_range, format, label, name)
+    features, counts, absurd = clean_features([row.id for row in kept], [row.features for row in kept], name, cleaned or {})
+    fold = np.array([row.fold for row in kept])
+    group, unknown = find_groups([row.group for row in kept], name)
+    facts = dict(notes or {})
+    facts["joins"] = facts.get("joins", {}) | join_by_index(features, fold, name)
+    left = list_unread(Path(source), files)
     outside = ((label < low) | (label > high)) & clip_labels
     together = tuple(feature for feature in features if feature in aligned)
     return check(
         Segments(
             name=name,
             ids=tuple(row.id for row in kept),
-            fold=np.array([row.fold for row in kept]),
-            group=np.array([row.group for row in kept]),
+            fold=fold,
+            group=group,
             label=np.clip(label, low, high) if clip_labels else label,
             targets=tuple(targets),
             label_range=(low, high),
@@ -185,22 +145,41 @@ def assemble(
                 "cleaned": counts,
                 "clipped_labels": int(outside.sum()),
                 "dropped": [*dropped, *empty],
-                **({"extreme": extreme} if extreme else {}),
-                **(notes or {}),
+                **absurd,
+                **describe_scale(label),
+                **({"groups": unknown} if unknown else {}),
+                **({"files_left": left} if left else {}),
+                **facts,
             },
         )
     )
 
 
-def label_bounds(label_range: Any, format: str) -> tuple[float, float]:
-    """The scale of the labels. Raises ValueError unless it is (low, high)."""
-    if not isinstance(label_range, list | tuple) or [type(x) in (int, float) for x in label_range] != [True, True]:
-        raise ValueError(
-            f"{format}: label_range must be (low, high), the scale of the labels, but is {label_range}; pass "
-            "options.label_range=[low,high] ([1,5] for ICT-MMMO, [-3,3] for CMU-MOSI and CMU-MOSEI)."
-        )
-    low, high = (float(bound) for bound in label_range)
-    return low, high
+def find_groups(groups: Sequence[str], name: str) -> tuple[Shaped[np.ndarray, " n"], str]:
+    """The video of each segment, and what is to be said where the files do not tell it.
+
+    Where each segment would be a group of its own, and the groups are videos with a number behind (``vid_3``, as the public pickle
+    of MulT names CMU-MOSI's segments), the groups are what stands before the number.
+    """
+    if len(set(groups)) < len(groups):
+        return np.array(groups), ""
+    videos = [re.sub(r"(\[\d+\]|\$_\$\d+|_\d+)$", "", group) for group in groups]
+    if set(videos) & set(FOLDS) or len(set(videos)) > len(groups) / 2:
+        said = "each segment is a group of its own; if videos have several, the ids do not tell, and new folds may mix them"
+        if len(groups) >= FEWEST:
+            logger.warning("%s: %s.", name, said)
+        return np.array(groups), said
+    return np.array(videos), "the ids without the number behind them, for every id is another"
+
+
+def list_unread(source: Path, files: Sequence[Path]) -> list[str]:
+    """Names of the files of a folder that were not read; the first hundred."""
+    if not source.is_dir():
+        return []
+    left = sorted(path.name for path in source.iterdir() if path.name not in {file.name for file in files})
+    if left:
+        logger.info("%s: %d files play no role and were left: %s.", source, len(left), ", ".join(left[:10]))
+    return left[:100]
 
 
 def divide_rows(rows: Sequence[RawSegment], name: str) -> tuple[list[RawSegment], list[str]]:
@@ -213,37 +192,3 @@ def divide_rows(rows: Sequence[RawSegment], name: str) -> tuple[list[RawSegment]
                 f"{name}: each of train, valid and test needs at least one segment, but {fold} has none; check the folds."
             )
     return kept, empty
-
-
-def clean_features(
-    rows: Sequence[RawSegment], name: str, cleaned: Mapping[str, int]
-) -> tuple[dict[str, Ragged], dict[str, int], dict[str, dict[str, int]]]:
-    """Every feature of all segments, kinds of text first, with what is not finite set to 0.
-
-    Returns the features, how many values of each were set to 0 (``cleaned``: already by the reader), and for each how many values
-    of which columns are far beyond the others (`count_far_values`).
-
-    Raises ValueError where `stack` and `refuse_nothing_finite` do.
-    """
-    found = list(dict.fromkeys(feature for row in rows for feature in row.features))
-    ids = [row.id for row in rows]
-    features: dict[str, Ragged] = {}
-    counts = dict(cleaned)
-    extreme: dict[str, dict[str, int]] = {}
-    for feature in (*(f for f in TEXT if f in found), *(f for f in found if f not in TEXT)):
-        ragged = stack(feature, [row.features.get(feature) for row in rows], ids, name)
-        if not ragged.tokens:
-            bad = ~np.isfinite(ragged.values)
-            refuse_nothing_finite(name, feature, int(bad.sum()), bad.size)
-            ragged.values[bad] = 0
-            counts[feature] = counts.get(feature, 0) + int(bad.sum())
-            found_far = count_far_values(ragged.values)
-            if found_far:
-                extreme[feature] = found_far
-                logger.warning(
-                    "%s: %s has %d values more than %g times the usual size of their column (columns %s); scaling by such a "
-                    "column flattens all others of it. Are they damaged? They are kept, and named in the data card.",
-                    *(name, feature, sum(found_far.values()), FAR, ", ".join(list(found_far)[:5])),
-                )
-        features[feature] = ragged
-    return features, counts, extreme

@@ -20,7 +20,8 @@ import numpy as np
 from mdm.data.base import Segments
 from mdm.data.checks import check_names
 from mdm.formats.alignment import Cut, Track
-from mdm.formats.base import RawSegment, assemble, refuse_nothing_finite, require_folder, split_by_fold
+from mdm.formats.base import RawSegment, assemble, require_folder, split_by_fold
+from mdm.formats.features import ABSURD, refuse_nothing_finite
 from mdm.formats.joins import PAUSE, JoinMeter, read_transcripts, refuse_displaced
 from mdm.formats.roles import DEFAULTS, Role, find_file, parse_role
 from mdm.formats.sequences import ComputationalSequence, hdf5_process
@@ -155,7 +156,7 @@ def _clean(track: Track, role: str, bad: Counter[str], seen: Counter[str]) -> Tr
     """The track with values that are not finite as 0, and the two counts raised; words as they are."""
     if role == "words":
         return track
-    wrong = ~np.isfinite(track.features)
+    wrong = ~(np.abs(track.features) < ABSURD)
     bad[role] += int(wrong.sum())
     seen[role] += wrong.size
     return Track(track.intervals, np.where(wrong, np.float32(0), track.features), track.entries)

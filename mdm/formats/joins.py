@@ -21,20 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
-from scipy.stats import rankdata
+from jaxtyping import Bool, Float
 
-from mdm.formats.alignment import Track, displaced
+from mdm.formats.alignment import Track
+from mdm.formats.offsets import ERRORS, ROWS, correlate, displaced, summarise
 from mdm.formats.roles import OFFSETS, Role
 
 PAUSE = "sp"
-ROWS = range(-3, 4)
 REACH, STEP, TOUCH = 2.0, 0.05, 1e-3
 """Seconds: how far shifts go, by what step those of frames, and how near two boundaries are one."""
 FRAMES = 100
 """Frames of a video that are looked at, evenly apart: a large data set has thousands of videos."""
-MARGIN, ERRORS = 0.1, 5.0
-"""By how much a correlation or a share must be higher to be clearly so, and by how many standard errors."""
 
 
 class JoinMeter:
@@ -110,12 +107,14 @@ class JoinMeter:
             return
         self.frames[role].append(track.features[one])
         self.spoken[role].append(np.stack([is_spoken(middle + shift, spoken) for shift in shifts()], 1))
-        if track.intervals.shape == words.intervals.shape and np.abs(track.intervals - words.intervals).max() < TOUCH:
+        row = np.searchsorted(words.intervals[:, 0], track.intervals[:, 0] + TOUCH, side="right") - 1
+        same = (row >= 0) & (np.abs(words.intervals[row] - track.intervals) < TOUCH).all(1)
+        if same.mean() > 0.9:
             of_role = self.rows.setdefault(role, {offset: ([], []) for offset in ROWS})
             for offset in ROWS:
-                frame, word = displaced(len(words.features), offset)
-                of_role[offset][0].append(track.features[frame])
-                of_role[offset][1].append((words.features != PAUSE)[word])
+                frames, times = displaced(len(row), offset)
+                of_role[offset][0].append(track.features[frames])
+                of_role[offset][1].append((words.features != PAUSE)[row[times]])
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """role → what was measured, for the data card; nothing where there are no words."""
@@ -159,41 +158,18 @@ def is_spoken(times: Float[np.ndarray, " n"], words: Track) -> Bool[np.ndarray, 
     return (last >= 0) & (times < ends[last])
 
 
-def correlate(a: Shaped[np.ndarray, " n"], b: Shaped[np.ndarray, " n"]) -> float:
-    """Spearman's rank correlation, 0 where either is constant."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
-
-
 def strongest(values: Float[np.ndarray, "n dim"], spoken: Bool[np.ndarray, "n shifts"]) -> list[float]:
     """For each shift the largest rank correlation, whatever its sign, of a column with speech."""
+    if len(values) < 3:
+        return [0.0] * spoken.shape[1]
+    from scipy.stats import rankdata  # as in `correlate`
+
     ranks = rankdata(values, axis=0)
     ranks -= ranks.mean(0)
     told = spoken - spoken.mean(0)
     size = np.sqrt((ranks**2).sum(0))[:, None] * np.sqrt((told**2).sum(0))
     product = np.abs(ranks.T @ told)
     return np.divide(product, size, out=np.zeros_like(product), where=size > 0).max(0).tolist()
-
-
-def summarise(scores: Mapping[Any, float], n: int, used: Any, option: str) -> dict[str, Any]:
-    """Correlation at the offset used and at the best, and whether that is clearly better; n: pairs behind each."""
-    best = max(scores, key=lambda offset: scores[offset])
-    return {
-        "correlation": round(scores[used], 3),
-        f"best_{option}": best,
-        "best_correlation": round(scores[best], 3),
-        "clearly_better": best != used and clearly_better(scores[best], scores[used], n),
-    }
-
-
-def clearly_better(best: float, used: float, n: int) -> bool:
-    """Whether a correlation of n pairs is the higher one by `MARGIN`, and by `ERRORS` standard errors of Fisher's z.
-
-    z = artanh r has the variance 1 / (n - 3), and the difference of two at most twice that (they are positively correlated).
-    """
-    apart = np.arctanh(min(best, 0.999)) - np.arctanh(min(used, 0.999))
-    return bool(n > 3 and best - used > MARGIN and apart > ERRORS * np.sqrt(2 / (n - 3)))
 
 
 def summarise_boundaries(apart: Float[np.ndarray, " pairs"], boundaries: int) -> dict[str, Any]:
@@ -224,7 +200,7 @@ def summarise_sentences(agreement: Mapping[int, Bool[np.ndarray, " segments"]]) 
 
     Rows are clearly better where they are so by 3 standard errors among the sentences on which the two differ (McNemar's test).
     """
-    best = max(agreement, key=lambda offset: agreement[offset].sum())
+    best = max(agreement, key=lambda offset: (agreement[offset].sum(), offset == 0))
     gained = int((agreement[best] & ~agreement[0]).sum())
     lost = int((~agreement[best] & agreement[0]).sum())
     return {

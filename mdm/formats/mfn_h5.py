@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from mdm.data.base import FOLDS, Segments
 from mdm.formats.base import ALIASES, RawSegment, assemble, require_file, require_folder
 from mdm.formats.confined import Confined
 from mdm.formats.sequences import ask_hdf5, hdf5_process
-from mdm.formats.values import first_label, read_matrix, trim
+from mdm.formats.values import format_value, read_matrix, read_numbers, trim
 
 FILES = {"vectors": ("text_{}_emb.h5", "text_{}.h5"), "audio": ("audio_{}.h5",), "video": ("video_{}.h5",)}
 """Feature → possible names of its file for one fold."""
 
 
 def read_mfn_h5(
-    source: str | Path, *, label_range: Sequence[float] | None = None, clip_labels: bool = False, name: str = ""
+    source: str | Path,
+    *,
+    targets: Mapping[str, int] | None = None,
+    label_range: Sequence[float] | None = None,
+    clip_labels: bool = False,
+    name: str = "",
 ) -> Segments:
     """A folder of {text_X_emb or text_X, audio_X, video_X, y_X}.h5, X = train, valid (or dev), test.
 
-    Each file's first dataset is read: [segments, words, dim], for y [segments] or [segments, 1]. Text is word vectors.
+    Each file's first dataset is read: [segments, words, dim], for y [segments] or [segments, columns]. Text is word vectors.
+    targets: name → column of y. By default the only column is ``sentiment``; columns of which each segment has a 1 in one and
+        0 in the others (YouTube's classes) are ``class_0``, ``class_1``, …, one target each
+
     All are aligned to words and padded with zeros on either side: a segment loses the steps in front and
     behind that are zero in all of its modalities; zeros inside stay. A modality whose file a fold has not got is
-    missing in that fold's segments. ``label_range`` must be given, for the files do not tell it. The
-    files name no videos: segments are called ``fold_k`` and each is a group of its own.
+    missing in that fold's segments. ``label_range`` must be given, for the files do not tell it, but where labels have two values
+    only. The files name no videos: segments are called ``fold_k`` and each is a group of its own.
 
     Raises ValueError if a fold has no labels or no modality, if a file is no HDF5 or has another shape, or
     if the modalities differ in their numbers of segments or words.
@@ -54,39 +62,68 @@ def read_mfn_h5(
     files = [path for labels, here in folds.values() for path in (labels, *here.values())]
     rows: list[RawSegment] = []
     with hdf5_process(files) as process:
-        for fold, (labels, here) in folds.items():
-            y = _dataset(process, labels, (1, 2))
+        tables = {fold: _table(_dataset(process, labels, (1, 2))) for fold, (labels, _) in folds.items()}
+        columns = name_targets(targets, tables)
+        for fold, (_, here) in folds.items():
+            y = tables[fold][:, list(columns.values())]
             rows += _rows(fold, y, {feature: _dataset(process, path, (3,)) for feature, path in here.items()})
     return assemble(
         rows,
         format="mfn_h5",
         source=source,
         files=files,
-        options={},
+        options={"targets": columns},
         label_range=label_range,
         clip_labels=clip_labels,
         name=name,
+        targets=tuple(columns),
         aligned=tuple(FILES),
         notes={"files_absent": absent},
     )
 
 
-def _rows(fold: str, y: Shaped[np.ndarray, "..."], padded: dict[str, Shaped[np.ndarray, "_ _ _"]]) -> list[RawSegment]:
+def name_targets(targets: Mapping[str, int] | None, tables: Mapping[str, Float[np.ndarray, "_ _"]]) -> dict[str, int]:
+    """Target → column of y.
+
+    Raises ValueError if folds differ in their columns, if there are several and nobody says which, or if one is not there.
+    """
+    widths = {fold: y.shape[1] for fold, y in tables.items()}
+    width = min(widths.values())
+    if targets is None and width == 1 == max(widths.values()):
+        return {"sentiment": 0}
+    labels = np.concatenate([y for y in tables.values() if y.shape[1] == width])
+    one_of_all = bool(np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all())
+    if targets is None and one_of_all and width == max(widths.values()):
+        return {f"class_{column}": column for column in range(width)}
+    wanted = dict(targets or {})
+    if not wanted or not all(0 <= column < width for column in wanted.values()):
+        raise ValueError(
+            f"format=mfn_h5: y must have the columns that targets names, but has {widths} columns and targets is {wanted or None}; "
+            "pass options.targets.<name>=<column>, counted from 0."
+        )
+    return wanted
+
+
+def _table(y: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "_ _"]:
+    """Labels as numbers [segments, columns]."""
+    numbers = read_numbers(y)
+    if numbers is None:
+        raise ValueError(f"format=mfn_h5: y must be numbers, but is {format_value(y)}; check the labels.")
+    return numbers.reshape(len(numbers), -1)
+
+
+def _rows(fold: str, y: Float[np.ndarray, "_ targets"], padded: dict[str, Shaped[np.ndarray, "_ _ _"]]) -> list[RawSegment]:
     shapes = {"y": y.shape[:1], **{feature: array.shape[:2] for feature, array in padded.items()}}
     if len({shape[0] for shape in shapes.values()}) > 1 or len({array.shape[1] for array in padded.values()}) > 1:
         raise ValueError(
             f"format=mfn_h5: the files of a fold must agree in numbers of segments and words, but {fold} has "
             f"{ {key: list(shape) for key, shape in shapes.items()} }; they belong to different data."
         )
-    if y.ndim == 2 and y.shape[1] != 1:
-        raise ValueError(
-            f"format=mfn_h5: y of {fold} must be one number per segment, but has {y.shape[1]} columns; keep the one to predict."
-        )
     rows = []
     for k in range(len(y)):
         where = f"{fold}_{k}"
         steps = trim(*(read_matrix(array[k], f"{where}, {feature}") for feature, array in padded.items()))
-        rows.append(RawSegment(where, fold, where, first_label(y[k], where), dict(zip(padded, steps, strict=True))))
+        rows.append(RawSegment(where, fold, where, y[k], dict(zip(padded, steps, strict=True))))
     return rows
 
 

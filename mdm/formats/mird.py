@@ -9,7 +9,7 @@ from mdm.data.base import Segments
 from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
 from mdm.formats.pickles import load_folds
-from mdm.formats.values import decode_text, first_label
+from mdm.formats.values import decode_text, first_label, split_words
 
 KEYS = {"audio": "audio", "video": "video"}
 
@@ -20,19 +20,19 @@ def read_mird(
     """One pickle {train, valid, test} → raw_text [n], audio [n, time, dim], video [n, time, dim], labels [n].
 
     Nothing is aligned; the file holds no lengths, so each modality's zeros in front and behind are cut. Sentences
-    are split into words at white space. The file names no videos: each segment is a group of its own, so
-    a new division into folds cannot keep a speaker on one side.
+    are split into words at white space, Chinese and Japanese ones into characters. The file names no videos: each
+    segment is a group of its own, so a new division into folds cannot keep a speaker on one side.
 
     Raises ValueError if the file is missing, is no plain pickle, or has another form.
     """
-    folds, files = load_folds(source, "mird")
+    folds, files, left = load_folds(source, "mird")
     rows = []
     for fold, content in folds.items():
         columns = Columns(content, "labels", f"format=mird: {fold}")
         for k in range(columns.n):
             own = f"{fold}_{k}"
             label = first_label(columns["labels"][k], f"format=mird: {own}")
-            words = decode_text(columns["raw_text"][k], f"format=mird: {own}, raw_text").split()
+            words = split_words(decode_text(columns["raw_text"][k], f"format=mird: {own}, raw_text"))
             rows.append(RawSegment(own, fold, own, label, {"words": words, **columns.vectors(k, KEYS, aligned=False)}))
     return assemble(
         rows,
@@ -43,4 +43,5 @@ def read_mird(
         label_range=label_range,
         clip_labels=clip_labels,
         name=name,
+        notes=left,
     )

@@ -13,10 +13,11 @@ from mdm.data.base import Segments
 from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
 from mdm.formats.pickles import load_folds
-from mdm.formats.values import decode_text, first_label, identify, read_matrix, read_steps
+from mdm.formats.values import decode_text, first_label, identify, read_matrix, read_steps, split_words
 
 KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
+READ = ("raw_text", "id", "text_bert", *KEYS.values(), *LENGTHS.values())
 
 
 def read_mmsa(
@@ -30,12 +31,14 @@ def read_mmsa(
 ) -> Segments:
     """One pickle {train, valid, test} → raw_text, id, audio, vision, regression_labels, with or without text_bert, text.
 
-    Columns: raw_text [n], id [n] (``vid$_$clip``), ``labels`` [n], audio [n, time, dim], vision [n, time, dim], and perhaps
+    Columns: raw_text [n], id [n] (``vid$_$clip``), ``labels`` [n], audio [n, time, dim] and vision [n, time, dim], of which one may
+    lack, and perhaps
     text_bert [n, 3, 50] (token ids, mask, segment), text [n, 50, 768], audio_lengths [n], vision_lengths [n].
-    ``raw_text`` split at white space becomes ``words``, the masked ids ``tokens``, ``text`` ``vectors``.
+    ``raw_text`` split at white space (Chinese and Japanese into characters) becomes ``words``, the masked ids ``tokens``, and
+    ``text`` ``vectors``.
 
-    ``aligned``: whether audio and vision share the steps of text. By default they do where the file gives no
-    lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
+    ``aligned``: whether audio and vision share the steps of text. By default they do where the training fold has
+    no lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
     and [SEP] included; without text_bert, steps that are zero everywhere are cut at both ends. The
     words are not aligned to them, and the authors do not say whether a row stands for a word or a token: rows beyond the
     mask that are not zero are cut, and counted as ``rows_beyond_mask`` in the data card. Otherwise
@@ -43,10 +46,18 @@ def read_mmsa(
 
     Raises ValueError if the file is missing, is no plain pickle, or has another form.
     """
-    folds, files = load_folds(source, "mmsa")
+    folds, files, left = load_folds(source, "mmsa")
     tables = {fold: Columns(content, labels, f"format=mmsa: {fold}") for fold, content in folds.items()}
     if aligned is None:
-        aligned = all(_same_steps(columns) for columns in tables.values() if columns.n)
+        aligned = _same_steps(tables["train"])
+    columns_left = sorted({str(key) for table in tables.values() for key in table.content} - {labels, *READ})
+    absent = {key: [fold for fold, table in tables.items() if key not in table] for key in KEYS.values()}
+    partly = {key: lacking for key, lacking in absent.items() if 0 < len(lacking) < len(tables)}
+    if partly or all(absent.values()):
+        raise ValueError(
+            f"format=mmsa: every fold must have the same of the columns {', '.join(KEYS.values())}, and one at least, but "
+            f"{partly or absent} lack theirs; choose the format."
+        )
     rows, beyond = [], 0
     for fold, columns in tables.items():
         for k in range(columns.n):
@@ -65,15 +76,15 @@ def read_mmsa(
         clip_labels=clip_labels,
         name=name,
         aligned=("tokens", *KEYS) if aligned else (),
-        notes={"rows_beyond_mask": beyond},
+        notes={"rows_beyond_mask": beyond, "columns_left": columns_left, **left},
     )
 
 
 def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], int]:
     """Segment k's features, and how many of its audio and vision rows lie beyond the mask without being zero."""
     where = f"{columns.where} segment {k}"
-    features: dict[str, Any] = {"words": decode_text(columns["raw_text"][k], f"{where}, raw_text").split()}
-    keys = {feature: key for feature, key in KEYS.items() if key in columns or feature != "vectors"}
+    features: dict[str, Any] = {"words": split_words(decode_text(columns["raw_text"][k], f"{where}, raw_text"))}
+    keys = {feature: key for feature, key in KEYS.items() if key in columns}
     beyond = 0
     if "text_bert" in columns:
         features["tokens"], mask = _tokens(columns, k)
@@ -88,7 +99,7 @@ def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], 
             features[feature] = array[mask]
             beyond += int(array[~mask].any(1).sum()) if feature != "vectors" else 0
     for feature, lengths in LENGTHS.items():
-        if not aligned and lengths in columns:
+        if not aligned and lengths in columns and feature in keys:
             key = keys.pop(feature)
             array = read_matrix(columns[key][k], f"{where}, {key}")
             features[feature] = array[: read_steps(columns[lengths][k], len(array), f"{where}, {lengths}")]

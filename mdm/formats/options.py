@@ -51,5 +51,5 @@ def describe_type(hint: Any) -> str:
     if len(parts) == 1:
         return f"a list, each entry {describe_type(parts[0])}"
     if len(parts) == 2:
-        return f"a mapping, each value {describe_type(parts[1])}"
+        return "a mapping" if parts[1] is Any else f"a mapping, each value {describe_type(parts[1])}"
     return NAMES.get(hint, getattr(hint, "__name__", str(hint)))

@@ -7,12 +7,15 @@ refused by name. It runs in a process with limits (`mdm.formats.confined`), so a
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from mdm.formats import unpickle
 from mdm.formats.base import ALIASES, require_existing, require_file, split_by_fold
 from mdm.formats.confined import Confined, Unreadable
+
+logger = logging.getLogger(__name__)
 
 
 def load_pickle(path: Path) -> Any:
@@ -42,15 +45,21 @@ def load_pickle(path: Path) -> Any:
         ) from None
 
 
-def load_folds(source: str | Path, format: str) -> tuple[dict[str, Any], list[Path]]:
+def load_folds(source: str | Path, format: str) -> tuple[dict[str, Any], list[Path], dict[str, list[str]]]:
     """What a pickle of all folds, or a folder of train.pkl, valid.pkl (or dev.pkl) and test.pkl, holds per fold.
 
-    Returns the folds, and the files that they were read from. Raises ValueError if a file or a fold is
-    missing, or if `load_pickle` refuses one.
+    Returns the folds, the files that they were read from, and for the data card the keys beside the folds, which are left.
+
+    Raises ValueError if a file or a fold is missing, or if `load_pickle` refuses one.
     """
     source = require_existing(Path(source), f"format={format}")
     if not source.is_dir():
-        return split_by_fold(load_pickle(source), source.name), [source]
+        content = load_pickle(source)
+        folds = split_by_fold(content, source.name, further=True)
+        left = [str(key)[:40] for key in content if str(key) not in ALIASES]
+        if left:
+            logger.info("%s: %d keys beside the folds were left: %s.", source.name, len(left), ", ".join(left[:10]))
+        return folds, [source], {"keys_left": left[:100]} if left else {}
     files = [source / f"{name}.pkl" for name in ALIASES if (source / f"{name}.pkl").is_file()]
     split_by_fold({file.stem: None for file in files}, f"{source} (the names of its .pkl files)")  # before opening any
-    return split_by_fold({file.stem: load_pickle(file) for file in files}, source.name), files
+    return split_by_fold({file.stem: load_pickle(file) for file in files}, source.name), files, {}

@@ -13,6 +13,7 @@ import inspect
 import os
 import pkgutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -23,6 +24,7 @@ from rich.table import Table
 
 import mdm.formats
 from mdm.data.base import FOLDS, FORBIDDEN, Segments
+from mdm.data.leaks import Groups, describe_leaks, warn_of_copies
 from mdm.data.store import MANIFEST, open_store
 from mdm.data.writing import write_store
 from mdm.formats.download import download as fetch
@@ -94,19 +96,21 @@ def prepare(
     *,
     name: str = "",
     overwrite: bool = False,
+    groups: Groups = "apart",
     download: str | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Callable[[str], Any] = lambda stage: None,
 ) -> Segments:
     """Read files of a format and write them as a store; returns the store, opened.
 
+    groups: ``shared`` lets a group (a video, a speaker) be in several of the files' folds, and the card counts such groups
     download: a data set to fetch into ``source`` first (format csd only)
     options: the reader's own keyword arguments
     progress: called with the name of each finished step
 
     Raises ValueError if the format or an option is unknown or of another type, if ``out`` exists and may not be overwritten or
-    cannot be written (before anything is read), if the disk fails, and whatever the reader or the store refuses. Nothing appears
-    at ``out`` then.
+    cannot be written (before anything is read), if a group is in several folds, if the disk fails, and whatever the reader or the
+    store refuses. Nothing appears at ``out`` then.
     """
     readers = formats()
     if format not in readers:
@@ -133,6 +137,8 @@ def prepare(
             f"format={format}: {error.filename or source} must be readable, but is not ({error.strerror or error}); look at its "
             "permissions and its disk."
         ) from None
+    segments = replace(segments, source={**segments.source, **describe_leaks(segments, groups)})
+    warn_of_copies(segments, segments.fold)
     progress("read")
     try:
         return open_store(write_store(segments, out, overwrite=overwrite, progress=progress))
@@ -181,8 +187,11 @@ def card_view(card: Mapping[str, Any]) -> Group:
     facts.add_row("training mean", mean)
     facts.add_row("aligned", ", ".join(card["aligned"]) or "nothing")
     for key, value in source.items():
-        if key not in ("files", "options", "cleaned"):
+        if key not in ("files", "options", "cleaned", "joins"):
             facts.add_row(key.replace("_", " "), _brief(value))
+    for joined, measured in source.get("joins", {}).items():
+        for what, found in measured.items():
+            facts.add_row(f"join of {joined}: {what.replace('_', ' ')}", _brief(found).replace("_", " "))
     for option, value in source["options"].items():
         facts.add_row(f"options.{option}", _brief(value))
     for file, digest in source["files"].items():

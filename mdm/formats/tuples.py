@@ -6,7 +6,9 @@ have one row per word; their order, visual before acoustic, is easily mistaken.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def segments_of_tuples(
     A segment without id is called ``fold_k`` and is a group of its own. Raises ValueError if a fold is not a
     list, or an item has another form.
     """
-    folds, files = load_folds(source, format)
+    folds, files, left = load_folds(source, format)
     rows = []
     for fold, items in folds.items():
         if not isinstance(items, list | tuple):
@@ -45,6 +47,7 @@ def segments_of_tuples(
                 "dictionaries of arrays are mmsa, mult or mird."
             )
         rows += [_row(item, fold, k, fields, format, aligned) for k, item in enumerate(items)]
+    rows, numbered = number_clips(rows)
     names = tuple(field for field in fields if field)
     return assemble(
         rows,
@@ -56,7 +59,26 @@ def segments_of_tuples(
         clip_labels=clip_labels,
         name=name,
         aligned=names if aligned else (),
+        notes=left | numbered,
     )
+
+
+def number_clips(rows: Sequence[RawSegment]) -> tuple[list[RawSegment], dict[str, str]]:
+    """Segments called ``vid[k]`` where the file calls all of a video's segments ``vid``, as MMIM's code does; and the note of it.
+
+    Only where every id is a video's own name, and each stands in one fold: an id that occurs twice otherwise is a mistake.
+    """
+    folds: dict[str, set[str]] = {}
+    for row in rows:
+        folds.setdefault(row.id, set()).add(row.fold)
+    if len(folds) == len(rows) or any(row.id != row.group for row in rows) or any(len(of) > 1 for of in folds.values()):
+        return list(rows), {}
+    seen: Counter[str] = Counter()
+    numbered = []
+    for row in rows:
+        numbered.append(replace(row, id=f"{row.id}[{seen[row.id]}]"))
+        seen[row.id] += 1
+    return numbered, {"ids": "made of the video's name and the segment's number in the file, which names videos only"}
 
 
 def _row(item: Any, fold: str, k: int, fields: tuple[str, ...], format: str, aligned: bool) -> RawSegment:

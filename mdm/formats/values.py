@@ -66,11 +66,24 @@ def decode_text(value: Any, where: str) -> str:
 
 
 def read_words(value: Any, where: str) -> list[str]:
-    """The words of one segment; bytes are decoded. Raises ValueError if it is not a sequence of words."""
-    words = np.asarray(value).reshape(-1).tolist() if isinstance(value, list | tuple | np.ndarray) else [None]
-    if not all(isinstance(word, str | bytes) for word in words):
+    """The words of one segment; bytes are decoded. Raises ValueError if it is not a sequence of words (NaN and None are none)."""
+    words = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str | bytes) for word in words):
         raise ValueError(f"{where} must be a list of words, but is {format_value(value)}; is the order of fields right?")
     return [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in words]
+
+
+MISSING = ("nan", "NaN", "None", "<NA>")
+"""What pandas and numpy make of a text that is not there, once they write it as one."""
+UNSPACED = "\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003134f"
+"""Characters of scripts without blanks, Chinese and Japanese, and their punctuation."""
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a sentence: what stands between blanks, and each character of a script that has none; none in a missing text."""
+    if text.strip() in MISSING:
+        return []
+    return re.findall(rf"[{UNSPACED}]|[^\s{UNSPACED}]+", text.replace("\u3000", " "))
 
 
 def read_steps(value: Any, steps: int, where: str) -> int:

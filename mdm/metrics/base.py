@@ -34,10 +34,10 @@ class Metric:
     signed: zeros count among the positive, or are left out; papers often do not say which
 
     >>> import numpy as np
-    >>> from mdm.metrics import heading, metric_of
-    >>> metric_of("happy/acc2_pos").value(np.array([0.2, -1.0, 3.0]), np.array([1.0, 0.0, -2.0]))
+    >>> from mdm.metrics import find_metric, format_heading
+    >>> find_metric("happy/acc2_pos").value(np.array([0.2, -1.0, 3.0]), np.array([1.0, 0.0, -2.0]))
     0.5
-    >>> metric_of("acc2_pos").better, heading("happy/acc2_pos")
+    >>> find_metric("acc2_pos").better, format_heading("happy/acc2_pos")
     ('higher', 'happy Acc-2 (pos)')
     """
 

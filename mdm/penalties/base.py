@@ -39,6 +39,8 @@ class Penalty(nn.Module, ABC):
 
     lowers: whether the backbone's step on `forward` lowers what `estimate` measures, as CLUB's does, or raises it, as KL's; said by
         every class
+    bound_from: the side from which `estimate` bounds what is never negative (an information, a divergence, a distance): ``below``,
+        ``above``, or None where it is no bound
     weight: λ > 0, included in what `forward` returns
     products: how many samples of the product of the marginals (each of as many rows as the batch, or fewer) its views must hold
 
@@ -46,6 +48,7 @@ class Penalty(nn.Module, ABC):
     """
 
     lowers: ClassVar[bool]
+    bound_from: ClassVar[Literal["below", "above"] | None] = None
     products = 0
 
     def __init__(self, weight: float):

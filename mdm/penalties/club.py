@@ -35,9 +35,20 @@ class Club(Penalty):
         that whatever is small is noise: an encoder that shrinks its output lowers the value and keeps the dependence
     labelled_only: leave out segments without a label (paper 004, Table 6)
     Raises ValueError on names that are not there, an unknown direction, fewer than one pair, or numbers out of range.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> club = Club(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> list(club.estimate(view)), club.critic_loss(view).shape
+    (['language_audio'], torch.Size([]))
     """
 
     lowers = True
+    bound_from = "above"
 
     def __init__(
         self,

@@ -27,10 +27,10 @@ class Critic(nn.Module):
         encoder together memorise a fixed training fold
     normalize: layer normalisation of the input, without parameters. A distance scales with its argument, so without it
         maximising Wasserstein only inflates Z; KL and f do not change by it in theory, and train more evenly.
-    maps: the linear maps are ``free``; or have ``spectral_norm`` 1, by power iteration, which meets it from below; or are
-        ``orthonormal`` (see `orthonormal`), with MaxMin instead of LeakyReLU. With the last two T is 1-Lipschitz in its
-        (normalised) input in evaluation mode. While training, Table 4's dropout rescales what it keeps, and slopes reach
-        (1 − dropout)^−5.
+    maps: the linear maps are ``free``; or have ``spectral_norm`` 1 (see `AtMostOne`); or are ``orthonormal`` (see `orthonormal`),
+        with MaxMin instead of LeakyReLU. With the last two T is 1-Lipschitz in its (normalised) input in evaluation mode. While
+        training, power iteration meets the norm from below and lags behind the optimiser, so that slopes may pass 1 by some
+        per cent; and Table 4's dropout rescales what it keeps, so that they reach (1 − dropout)^−5.
 
     Raises ValueError on an unknown name, a number out of its range, or a width too small for table4 or for normalising.
     """
@@ -77,6 +77,7 @@ class Critic(nn.Module):
         for layer in layers:
             if isinstance(layer, nn.Linear) and maps == "spectral_norm":
                 spectral_norm(layer)
+                register_parametrization(layer, "weight", AtMostOne())
             elif isinstance(layer, nn.Linear) and maps == "orthonormal":
                 nn.init.orthogonal_(layer.weight)
                 register_parametrization(layer, "weight", Orthonormal())
@@ -138,6 +139,16 @@ class Critic(nn.Module):
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
                 layer.parametrizations.weight.original.copy_(layer.weight)  # type: ignore[union-attr, operator]
+
+
+class AtMostOne(nn.Module):
+    """A parametrisation: in evaluation mode W/max(‖W‖₂, 1), by the singular values themselves; while training W as it is.
+
+    Behind power iteration, one round of which for each step of the optimiser leaves ‖W‖₂ some per cent above 1.
+    """
+
+    def forward(self, weight: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+        return weight if self.training else weight / torch.linalg.matrix_norm(weight, 2).clamp(min=1)
 
 
 class MaxMin(nn.Module):

@@ -53,7 +53,8 @@ class Dependency(Penalty):
     lipschitz, for wasserstein; the divergences need none, it only loosens their bound:
         ``gradient_penalty``, nearly right: T is 1-Lipschitz only about the rows and only nearly, so that estimates may exceed the
             distance by some per cent
-        ``spectral_norm``, valid, but slopes shrink from layer to layer, so that plain networks attain half of the distance
+        ``spectral_norm``, valid in evaluation mode (see `Critic`), but slopes shrink from layer to layer, so that plain networks
+            attain half of the distance
         ``orthonormal``, valid, and attains nine tenths of it, at some times the cost of a step
         ``none``: not the distance, which then has no finite estimate unless the output is bounded
     gradient_penalty_weight: of the term added to the critic's loss
@@ -69,9 +70,20 @@ class Dependency(Penalty):
 
     Raises ValueError on an unknown name, a number out of its range, a training or a divergence that the measure does not offer, or
     Pearson's divergence of an unbounded log p/q.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, product=joint[torch.randperm(64)], label=torch.zeros(64, 1))
+    >>> kl = Dependency(z_dim=3, weight=0.1, shifts=1)
+    >>> list(kl.estimate(view)), kl.critic_loss(view).shape
+    (['estimate'], torch.Size([]))
     """
 
     lowers = False
+    bound_from = "below"
 
     log_average: Tensor
 

@@ -38,6 +38,16 @@ class Hsic(Penalty):
 
     Raises ValueError on a bandwidth that is no positive number, on names that are not there, and in use on fewer than four rows
     (two if biased).
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> hsic = Hsic(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> list(hsic.estimate(view)), bool(hsic(view)["term"] < 0)
+    (['language_audio'], True)
     """
 
     lowers = False

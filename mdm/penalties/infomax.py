@@ -56,6 +56,16 @@ class InfoMax(Penalty):
     a determinant of 0 or less there.)
 
     Raises ValueError on representations that are not there, unknown names, or numbers out of range.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> infomax = InfoMax(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> list(infomax.estimate(view)), infomax.critic_loss(view).shape
+    (['language_audio'], torch.Size([]))
     """
 
     lowers = False

@@ -45,9 +45,20 @@ class InfoNCE(Penalty):
         Information does not change by it
 
     Raises ValueError on names that are not there, an unknown name, or numbers out of range.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> infonce = InfoNCE(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> bool(infonce.estimate(view)["language_audio"] <= torch.tensor(32.0).log())  # never above the log of a block
+    True
     """
 
     lowers = False
+    bound_from = "below"
 
     def __init__(
         self,

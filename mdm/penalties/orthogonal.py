@@ -28,6 +28,16 @@ class Orthogonal(Penalty):
     pairs, shared: see `pairs_of`; the order within a pair does not matter
 
     Raises ValueError on an unknown form, on names that are not there, and for ``gram`` on pairs of different widths.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> orthogonal = Orthogonal(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> list(orthogonal.estimate(view)), bool(orthogonal(view)["term"] > 0)
+    (['language_audio'], True)
     """
 
     lowers = True

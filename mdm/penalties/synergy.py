@@ -70,6 +70,16 @@ class Synergy(Penalty):
         the κ of `PrintedMoments`, where clip and ridge are absolute; each summed over the modalities
 
     Raises ValueError without representations to work on, if every γ is 0, on unknown names, and numbers out of range.
+
+    >>> import torch
+    >>> from mdm.penalties.base import View
+    >>> from mdm.types import Fusion
+    >>> rows = torch.randn(64, 3)
+    >>> joint = Fusion(torch.zeros(64, 1), rows, {"language": rows, "audio": rows[:, :2]})
+    >>> view = View(joint, None, label=torch.zeros(64, 1))
+    >>> synergy = Synergy(z_dim=3, weight=0.1, unimodal_dims={"language": 3, "audio": 2})
+    >>> sorted(synergy.estimate(view))
+    ['alignment', 'kurtosis', 'l2']
     """
 
     lowers = True

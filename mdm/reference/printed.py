@@ -77,6 +77,9 @@ def find_value(paper: str, table: str, dataset: str, target: str, model: str, pe
 
     Raises ValueError, naming the nearest, if the paper has no such table, or the table no such row (model, penalty_or_variant) or
     column (dataset, target, metric).
+
+    >>> find_value("000", "T1", "mosi", "sentiment", "EF-LSTM", "none", "mae").value
+    '1.00'
     """
     asked = dict(zip(KEY, (paper, table, dataset, target, model, penalty_or_variant, metric), strict=True))
     for of in (("paper", "table"), ("model", "penalty_or_variant"), ("dataset", "target", "metric")):

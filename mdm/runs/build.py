@@ -47,6 +47,7 @@ def build_splits(cfg: DictConfig) -> Splits:
         workers=cfg.machine.workers,
         by_length=cfg.model.by_length,
         unlabeled=cfg.data.unlabeled,
+        groups=data.groups,
         overfit=cfg.trainer.get("overfit_batches"),
     )
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mdm.data.batches import LastBatch, Order
+from mdm.data.leaks import Groups
 from mdm.data.views import Keep, Padding, Scale
 from mdm.hints import Count, Positive, Range, Share, Size, format_value, is_plain, require, require_known
 from mdm.penalties.base import CriticBatches, Interleave
@@ -41,6 +42,7 @@ class DataGroup:
     text: str | None
     modalities: Sequence[str] | None
     folds: Member | None
+    groups: Groups
     scale: Scale | Mapping[str, Scale]
     unlabeled: Count
     max_steps: Size | Mapping[str, Size | None] | None
@@ -155,6 +157,7 @@ class PathsGroup:
 class Config:
     name: str
     seed: Count
+    departs: Mapping[str, str]
     data: DataGroup
     model: ModelGroup | BaselineGroup
     penalty: PenaltyGroup | NoPenaltyGroup | SumGroup

@@ -21,7 +21,7 @@ LIMITS = ("fast_dev_run", "overfit_batches", "limit_train_batches", "limit_val_b
 class TrainerOptions:
     """The options of a run's trainer; configs/trainer/default.yaml says what each does.
 
-    >>> Trainer(max_epochs=40, patience=8, precision="32-true", gradient_clip=None, select="mae", fast_dev_run=True).epochs
+    >>> TrainerOptions(max_epochs=40, patience=8, precision="32-true", gradient_clip=None, select="mae", fast_dev_run=True).epochs
     1
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,40 @@ class Progress(Callback):
             "best  " if find_best_row(curve, self.options) == len(curve) - 1 else "",
             row["seconds"],
         )
+        for line in explain_negative(curve, {name: o.penalty.bound_from for name, o in pl_module.objectives.items()}):
+            log.warning(line)
+
+
+def explain_negative(curve: Sequence[Mapping[str, float]], bounds: Mapping[str, str | None]) -> list[str]:
+    """What it means that a bound on what is never negative is below 0: a line for each penalty, in the first epoch that has one.
+
+    bounds: penalty → the side it bounds from (`Penalty.bound_from`). A function of the curve, so a resumed run says nothing twice.
+
+    >>> explain_negative([{"train/kl/estimate": 0.1, "valid/kl/estimate": -0.02}], {"kl": "below"})[0][:42]
+    'kl/estimate -0.020 is a bound from below: '
+    """
+
+    def find_negative(row: Mapping[str, float], penalty: str) -> dict[str, float]:
+        columns = [c for c in describe_columns(row).values() if (c.kind, c.fold, c.penalty) == ("estimate", "valid", penalty)]
+        return {c.quantity: row[c.name] for c in columns if row[c.name] < 0}
+
+    lines = []
+    for penalty, side in bounds.items():
+        found = find_negative(curve[-1], penalty)
+        if side is not None and found and not any(find_negative(row, penalty) for row in curve[:-1]):
+            lines.append(
+                f"{', '.join(f'{name} {value:.3f}' for name, value in found.items())} is a bound from {side}: {NEGATIVE[side]}"
+            )
+    return lines
+
+
+NEGATIVE = {
+    "below": "below 0 it says nothing, because what it bounds is never negative. Usual until the critic is fitted; where it stays "
+    "so, the critic finds no dependence in rows that it was not fitted on",
+    "above": "below 0 it contradicts itself, because no information is negative. Unless that is chance about 0, the critic fits "
+    "these rows too badly to bound anything (it knows its own rows by heart, or nothing yet): do not read it as an information",
+}
+"""Side from which an estimate bounds → what its being negative means."""
 
 
 def announce(splits: Splits) -> None:

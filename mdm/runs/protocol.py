@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from omegaconf import DictConfig
 
 from mdm.data.seal import Selection, select
@@ -35,7 +36,7 @@ from mdm.runs.untrusted import read_checkpoint
 from mdm.training.curve import describe_columns, name_metric
 from mdm.training.learner import Learner
 from mdm.training.predict import predict
-from mdm.types import Batch
+from mdm.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,6 @@ def conclude(
     spec = splits.spec
     records.write_table(folder / records.CURVE, curve)
     prediction, label = predictor(splits.open_test(selection))
-    floor = np.tile(np.array(spec.label_mean, dtype=np.float32), (len(label), 1))
     row = next(r for r in curve if int(r["epoch"]) == selection.epoch)
     record = {
         "name": cfg.name,
@@ -146,8 +146,9 @@ def conclude(
         "penalty": name_penalty(cfg),
         "seed": cfg.seed,
         "valid": {c.quantity: row[name] for name, c in describe_columns(row).items() if c.fold == "valid"},
+        "valid_of_train_mean": evaluate_mean(spec, np.concatenate([batch.label.numpy() for batch in splits.valid()])),
         "test": evaluate(prediction, label, spec.label_range, spec.targets),
-        "test_of_train_mean": evaluate(floor, label, spec.label_range, spec.targets),
+        "test_of_train_mean": evaluate_mean(spec, label),
         "selected": {"by": selection.metric, "epoch": selection.epoch, "epochs": len(curve)},
         "seconds": sum(r.get("seconds", 0.0) for r in curve),
         "parameters": parameters,
@@ -159,6 +160,10 @@ def conclude(
         "truth": splits.truth,
         **describe_origin(),
     }
+    if cfg.departs:
+        record["departs"] = dict(cfg.departs)
+    if splits.shared_groups:
+        record["shared_groups"] = splits.shared_groups
     if list_debug_reasons(cfg.trainer):
         record["debug"] = list_debug_reasons(cfg.trainer)
     predictions = build_prediction_rows(splits, prediction, label)
@@ -168,6 +173,12 @@ def conclude(
     for logger in loggers:
         logger.conclude(row, record, predictions)
     return record
+
+
+def evaluate_mean(spec: DataSpec, label: Float[np.ndarray, "n targets"]) -> dict[str, float]:
+    """Metrics of the constant that the training labels have for a mean: what a run must beat to have learned anything."""
+    floor = np.tile(np.array(spec.label_mean, dtype=np.float32), (len(label), 1))
+    return evaluate(floor, label, spec.label_range, spec.targets)
 
 
 def build_prediction_rows(splits: Splits, prediction: np.ndarray, label: np.ndarray) -> list[dict[str, Any]]:

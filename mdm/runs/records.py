@@ -20,7 +20,7 @@ from typing import Any
 from mdm.data.base import hash_file
 from mdm.runs.untrusted import parse_yaml
 
-VERSION = 3
+VERSION = 4
 """Of the form of a record."""
 
 CONFIG, METRICS, PREDICTIONS, CURVE = "config.yaml", "metrics.json", "predictions.csv", "curve.csv"

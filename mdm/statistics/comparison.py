@@ -75,6 +75,11 @@ def compare(
     generator: for the sign-flip test, which draws beyond 40 pairs
 
     Raises ValueError on no runs, on different numbers of them, beyond 40 pairs without a generator, and beyond 100 pairs.
+
+    >>> x, y = np.array([1.0, 1.1, 1.2, 1.3, 1.4]), np.array([1.5, 1.7, 1.6, 1.9, 1.8])
+    >>> found = compare(x, y, lower_is_better=True)
+    >>> found.n, round(found.difference, 2), found.sign_flip
+    (5, -0.5, 0.0625)
     """
     worst_first = [np.where(np.isfinite(v), -v if lower_is_better else v, -np.inf) for v in (system, baseline)]
     check_values("compare", *worst_first, paired=True)

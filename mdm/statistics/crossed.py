@@ -45,7 +45,7 @@ class Crossed:
     note: what a reader should know all the same
 
     >>> y = 0.3 + 0.1 * np.arange(5.0)[:, None] + 0.05 * np.arange(12.0)
-    >>> found = analyse(y, np.ones(12))
+    >>> found = analyse_crossed(y, np.ones(12))
     >>> round(found.difference, 3), round(found.p, 4), [round(end, 2) for end in found.interval(0.05)]
     (0.775, 0.0004, [0.55, 1.0])
     """

@@ -17,6 +17,9 @@ def holm(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     """Holm's adjusted p-values: max over j ≤ i of (k − j + 1) p_(j), at most 1.
 
     Raises ValueError on a p outside [0, 1].
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
+    [0.03, 0.06, 0.06]
     """
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"Holm's procedure takes p-values between 0 and 1, got {p.tolist()}; correct the tests.")

@@ -37,6 +37,9 @@ def sign_flip(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], generator:
     them order the patterns in the same way.
 
     Raises ValueError on arrays that are no pairs, on NaN, and beyond 40 pairs without a generator.
+
+    >>> sign_flip(np.array([1.0, 2.0, 3.0]), np.zeros(3)).p  # 2 of the 8 patterns of signs
+    0.25
     """
     check_values("sign_flip", x, y, paired=True)
     n, d = len(x), subtract_pairs(x, y)
@@ -92,6 +95,9 @@ def a12(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> float:
     """P(X > Y) + ½P(X = Y) in the samples, U/(nm) (Vargha and Delaney 2000). Cliff's δ is 2·A12 − 1.
 
     Raises ValueError on no values, and on NaN.
+
+    >>> a12(np.array([1.0, 2.0]), np.array([0.0, 1.0]))
+    0.875
     """
     check_values("a12", x, y)
     n, ranks = len(x), double_midranks(np.concatenate([x, y]), bound_rounding(x, y))

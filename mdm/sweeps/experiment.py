@@ -116,7 +116,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row on one data set: what its runs share, and their seeds."""
+    """A row on one data set: what its runs share, and their seeds.
+
+    >>> Cell("kl", "mosi", ("model=lmf", "penalty=kl"), seeds=(0, 1)).runs()
+    [['model=lmf', 'penalty=kl', 'seed=0'], ['model=lmf', 'penalty=kl', 'seed=1']]
+    """
 
     row: str
     data: str
@@ -148,6 +152,9 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
 
     Raises ValueError if another key than data, seed, model and penalty is swept, by other than a list of values, if a seed is not a
     whole number, or if several experiments are named.
+
+    >>> read_arguments(["experiment=mdm/table1", "model=lmf,tfn", "seed=0,1"]).chosen
+    {'model': ('lmf', 'tfn')}
     """
     values: dict[str, tuple[str, ...]] = {}
     experiment: list[str] = []

@@ -35,7 +35,12 @@ from mdm.sweeps.experiment import Cell, read_arguments
 
 @dataclass(frozen=True)
 class Search:
-    """The declaration of a search; see the module's docstring."""
+    """The declaration of a search; see the module's docstring.
+
+    >>> grid = {"a.lr": (0.1, 0.2), "a.decay": (0,)}
+    >>> Search("A grid", "paper 000", ("mosi",), 3, {"kl": ("penalty=kl",)}, grid, "mae").points()
+    [{'a.lr': 0.1, 'a.decay': 0}, {'a.lr': 0.2, 'a.decay': 0}]
+    """
 
     title: str
     source: str

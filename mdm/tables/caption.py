@@ -28,15 +28,33 @@ def render_caption(sheet: Sheet) -> list[str]:
     lines = [line for block in sheet.blocks for line in block.lines]
     said = [f"MIXED, as asked for. Records differ in {what}." for what in sheet.mixed]
     said += [explain_synthetic(block) for block in sheet.blocks if block.synthetic]
+    said += explain_shared_groups(sheet.blocks)
     said += list_unfinished(sheet.blocks)
     said.append(explain_cells(lines))
     said += explain_conventions(sheet.blocks)
     said += explain_stars(sheet)
+    said += list_departures(sheet.blocks)
     said += list_citations(lines)
     said.append(describe_origin(sheet))
     if sheet.declared.notes:
         said.append(" ".join(sheet.declared.notes.split()))
     return said
+
+
+def list_departures(blocks: Sequence[Block]) -> list[str]:
+    """What the settings of rows do not reproduce of where they come from, as their records say, once for rows that share it."""
+    rows: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for block in blocks:
+        for line in block.lines:
+            lists = {tuple(run.record.get("departs", {}).items()) for run in line.runs if run.state == "finished"}
+            for departs in sorted(lists - {()}):
+                rows.setdefault(departs, []).append(f"{line.row.label} on {block.data}")
+    return [
+        f"Settings of {'; '.join(dict.fromkeys(names))} depart from their source in "
+        + "; ".join(f"{key} ({reason})" for key, reason in departs)
+        + "."
+        for departs, names in rows.items()
+    ]
 
 
 def explain_synthetic(block: Block) -> str:
@@ -46,6 +64,20 @@ def explain_synthetic(block: Block) -> str:
         if known
         else ": its numbers say nothing about people."
     )
+
+
+def explain_shared_groups(blocks: Sequence[Block]) -> list[str]:
+    """Of which data sets groups are in several folds, as their config allows."""
+    said = []
+    for block in blocks:
+        finished = [run.record for line in block.lines for run in line.runs if run.state == "finished"]
+        counts = {record["shared_groups"] for record in finished if record.get("shared_groups")}
+        if counts:
+            said.append(
+                f"In {block.data} {format_ranges(counts)} groups (videos, speakers) are in several folds, as data.groups=shared "
+                "allows: segments that are tested have relatives that were trained on or chosen by."
+            )
+    return said
 
 
 def list_unfinished(blocks: Sequence[Block]) -> list[str]:
@@ -139,7 +171,11 @@ def list_records(block: Block) -> list[dict[str, str]]:
 
 
 def format_ranges(seeds: Iterable[int]) -> str:
-    """0 to 9, or 0, 1 and 5 to 7."""
+    """0 to 9, or 0, 1 and 5 to 7.
+
+    >>> format_ranges([0, 1, 5, 6, 7])
+    '0, 1, 5 to 7'
+    """
     parts = []
     for _, group in groupby(enumerate(sorted(seeds)), lambda pair: pair[1] - pair[0]):
         run = [seed for _, seed in group]

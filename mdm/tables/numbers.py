@@ -29,7 +29,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a row and a column meet: values by seed, NaN where a metric is not defined; footnotes of the printed value."""
+    """Where a row and a column meet: values by seed, NaN where a metric is not defined; footnotes of the printed value.
+
+    >>> entry = Entry({0: 1.0, 1: 3.0, 2: math.nan}, printed=None)
+    >>> entry.mean, entry.undefined
+    (2.0, 1)
+    """
 
     values: Mapping[int, float]
     printed: Printed | None
@@ -138,7 +143,12 @@ class Sheet:
 
 @dataclass
 class Footnotes:
-    """Texts in the order in which they are first referred to, numbered from 1."""
+    """Texts in the order in which they are first referred to, numbered from 1.
+
+    >>> notes = Footnotes()
+    >>> notes.mark("a doubtful value"), notes.mark("another"), notes.mark("a doubtful value")
+    (1, 2, 1)
+    """
 
     texts: list[str] = field(default_factory=list)
 

@@ -21,7 +21,12 @@ LEFT, RIGHT = 6.0, 134.0
 
 @dataclass(frozen=True)
 class Axis:
-    """A column's scale: all of our values, and the printed ones that are no further off than these are apart."""
+    """A column's scale: all of our values, and the printed ones that are no further off than these are apart.
+
+    >>> axis = Axis(0.0, 1.0)
+    >>> axis.x(0.5), axis.x(7.0), axis.beyond(7.0)
+    (70.0, 134.0, 'right')
+    """
 
     low: float
     high: float

@@ -59,15 +59,29 @@ def explain_crossed(family: int, found: list[Evidence]) -> list[str]:
     if any(one.crossed.lost for one in found):
         said.append(
             "Lost: pairs that are left out, because a run has no test metric or diverged. That is told without the test fold: a "
-            "loss that is not finite, no finite metric on validation, or a constant prediction there where other runs of the row "
-            "vary. Stars speak of runs that do none of this."
+            "loss that is not finite, no finite metric on validation, or, where other runs of the row have learned something, a "
+            "constant prediction there or a metric no better than that of the mean training label. Stars speak of runs that do "
+            "none of this."
         )
     if any(one.crossed.reason for one in found):
-        said.append("A comparison that cannot be told has no p and no star, and counts in k with p = 1.")
+        said.append(
+            "A comparison that cannot be told has no p and no star, whatever its runs gave, and counts in k with p = 1: that is "
+            "not even a lack of evidence."
+        )
     return said
 
 
 def explain_seeds(sheet: Sheet) -> list[str]:
+    """The columns of a test over seeds, and what it means that so few of them cannot reach a star."""
+    contrasts = [line.contrast for block in sheet.blocks for line in find_contrasts(block) if line.contrast]
+    few = (
+        f"Where n cannot reach .05, no result of so few runs could have had a {STARS[sheet.declared.test]}: that is not even a "
+        "lack of evidence."
+    )
+    return [*explain_columns(sheet), *([few] if any("cannot reach" in c.reason for c in contrasts) else [])]
+
+
+def explain_columns(sheet: Sheet) -> list[str]:
     """The columns of a test over seeds."""
     if sheet.declared.test != "wilcoxon":
         return ["Differences are system − baseline, with the 95 % t interval over paired seeds, not corrected for k."]

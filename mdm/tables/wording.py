@@ -17,7 +17,11 @@ DATASETS = {
 
 
 def format_number(value: float, decimals: int) -> str:
-    """A number with a fixed count of decimals: a dash for NaN, no sign before a zero."""
+    """A number with a fixed count of decimals: a dash for NaN, no sign before a zero.
+
+    >>> format_number(-0.5, 2), format_number(-0.001, 2), format_number(math.nan, 2)
+    ('−0.50', '0.00', '–')
+    """
     if math.isnan(value):
         return "–"
     text = f"{abs(value):.{decimals}f}"
@@ -48,7 +52,11 @@ def format_shares(shares: tuple[float, float, float]) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p with three decimals, or with two digits below .001; a dash for NaN."""
+    """A p with three decimals, or with two digits below .001; a dash for NaN.
+
+    >>> format_p(0.0321), format_p(0.00004)
+    ('0.032', '4.0e-05')
+    """
     if math.isnan(p):
         return "–"
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"

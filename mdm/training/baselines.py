@@ -104,9 +104,9 @@ class Baseline:
             for m, feature in self.spec.features.items():
                 s = batch.sequences[m]
                 if feature.tokens:
-                    counts = torch.zeros(len(batch), feature.dim).scatter_add_(1, s.values, s.mask.float())
-                    counts[:, list(feature.unseen)] = 0  # their inverse document frequency would be the largest of all
-                    parts.append(counts)
+                    # Words that training has not are left out: their inverse document frequency would be the largest of all.
+                    counts = torch.zeros(len(batch), feature.dim + feature.others).scatter_add_(1, s.values, s.mask.float())
+                    parts.append(counts[:, : feature.dim])
                 else:
                     parts.append(masked_mean(Sequence(s.values, s.mask)))
             rows.append(torch.cat(parts, dim=1).numpy())

@@ -2,10 +2,15 @@
 
 A backbone may refuse a kind of data when it is built (saying what it needs); there is no such case then. Refusals are tested
 with the model that makes them.
+
+By default every model meets the kinds that ask most (`HARD`) with all its options, and all other kinds in the tests of `BROAD`. The
+whole product of tests, options and kinds is `slow`.
 """
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -15,6 +20,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from mdm.data.base import UNKNOWN
 from mdm.runs.members import make
 from mdm.training.product import batch_lengths, product, shifts
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
@@ -155,39 +161,63 @@ def without_dropout(module):
     return module.train()
 
 
-def built():
-    """(model, options, kind, backbone) of every case; tests get copies of the backbone."""
+HARD = {"absent", "unaligned", "absent images"}
+"""Words, lengths that differ and rows without a modality; what goes wrong on the other kinds alone, `BROAD` sees."""
+BROAD = {"test_shapes_are_as_declared", "test_gradients_reach_every_parameter", "test_z_is_what_the_head_reads"}
+
+Case = tuple[str, int, str]
+"""Model, number of its options in `MODELS`, kind of data."""
+
+
+def name_of(case: Case) -> str:
+    model, number, kind = case
+    return " ".join([model, *(f"{key}={value}" for key, value in MODELS[model][number].items()), kind])
+
+
+@cache
+def built(case: Case) -> nn.Module | None:
+    """The backbone of a case, of which tests get copies; None if it refuses the kind of data."""
+    model, number, kind = case
+    if of_images(kind) and "images" not in CONFIGS[model].backbone:
+        return None
+    try:
+        return build(model, MODELS[model][number], kind)
+    except ValueError as refusal:
+        if "needs" not in str(refusal):
+            raise
+        return None
+
+
+def cases(broad: bool, slow: bool) -> Iterator[pytest.param]:
+    """Cases of a test; without ``slow`` those are not even built that the default suite leaves out."""
     for model, variants in MODELS.items():
-        for options in variants:
+        for number in range(len(variants)):
             for kind in KINDS:
-                if of_images(kind) and "images" not in CONFIGS[model].backbone:
-                    continue
-                try:
-                    yield model, options, kind, build(model, options, kind)
-                except ValueError as refusal:
-                    if "needs" not in str(refusal):
-                        raise
+                default = kind in HARD or (broad and number == 0)
+                case = model, number, kind
+                if (default or slow) and built(case) is not None:
+                    yield pytest.param(case, id=name_of(case), marks=() if default else pytest.mark.slow)
 
 
-EVERY = list(built())
+def pytest_generate_tests(metafunc):
+    slow = "not slow" not in metafunc.config.getoption("markexpr")
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", cases(metafunc.function.__name__ in BROAD, slow), indirect=True)
+    for fixture, kinds in (("paired", PAIRED), ("worded", {"words"})):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, [param for param in cases(True, slow) if param.values[0][2] in kinds])
 
 
-def name_of(case):
-    model, options, kind, _ = case
-    return " ".join([model, *(f"{key}={value}" for key, value in options.items()), kind])
-
-
-@pytest.fixture(params=EVERY, ids=name_of)
+@pytest.fixture
 def case(request):
     """A backbone in eval, and a batch of the kind of data that it was built for."""
-    _, _, kind, backbone = request.param
-    return deepcopy(backbone).eval(), batch_of(kind)
+    return deepcopy(built(request.param)).eval(), batch_of(request.param[2])
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_some_data_with_all_modalities_are_accepted(model):
     """So that a model which refuses everything does not pass for want of cases."""
-    assert any(name == model and kind in ("words", "vectors", "unaligned", "images") for name, _, kind, _ in EVERY)
+    assert any(built((model, 0, kind)) is not None for kind in ("words", "vectors", "unaligned", "images"))
 
 
 def test_shapes_are_as_declared(case):
@@ -210,14 +240,36 @@ def test_shapes_are_as_declared(case):
         assert torch.isfinite(term)
 
 
-@pytest.mark.parametrize("where", ["front", "back", "inside"])
+def test_words_of_other_folds_move_no_weight_and_are_unknown(worded):
+    """The same draws with three more words that training has not: every weight and buffer to the bit."""
+    model, number, kind = worded
+    backbone, options = built(worded), MODELS[model][number]
+    spec, batch = spec_of(kind), batch_of(kind)
+    words = Feature(WORDS.dim, tokens=True, vocabulary=(*WORDS.vocabulary, "a", "w55", "z"), others=3)
+    torch.manual_seed(0)
+    other = make(
+        OmegaConf.merge(CONFIGS[model].backbone, options), spec=replace(spec, features={**spec.features, "language": words})
+    )
+    state = backbone.state_dict()
+    assert {name: t.shape for name, t in other.state_dict().items()} == {name: t.shape for name, t in state.items()}
+    assert all(torch.equal(value, state[name]) for name, value in other.state_dict().items())
+    read = batch.sequences["language"]
+    new, unknown = (Sequence(torch.where(read.values % 3 == 0, word, read.values), read.mask) for word in (13, UNKNOWN))
+    made = [
+        deepcopy(other).eval()(replace(batch, sequences={**batch.sequences, "language": sequence})) for sequence in (new, unknown)
+    ]
+    assert_same(*made, atol=0)
+
+
 @pytest.mark.parametrize("training", [False, True])
-def test_padding_changes_nothing(case, where, training):
+def test_padding_changes_nothing(case, training):
     backbone, batch = case
     if training:
         without_dropout(backbone)
     with torch.no_grad():
-        assert_same(backbone(padded(batch, where)), backbone(batch))
+        plain = backbone(batch)
+        for where in ("front", "back", "inside"):
+            assert_same(backbone(padded(batch, where)), plain)
 
 
 def test_padding_gets_no_gradient(case):
@@ -320,8 +372,8 @@ def test_z_is_what_the_head_reads(case):
 
 def test_state_dict_makes_the_round_trip(case, request):
     backbone, batch = case
-    model, options, kind, _ = request.node.callspec.params["case"]
-    other = build(model, options, kind)
+    model, number, kind = request.node.callspec.params["case"]
+    other = build(model, MODELS[model][number], kind)
     with torch.no_grad():
         for p in other.parameters():
             p.add_(1)
@@ -340,14 +392,12 @@ def test_half_precision_is_finite(case, half_precision):
     assert all(torch.isfinite(p.grad).all() for p in backbone.parameters() if p.grad is not None)
 
 
-PAIRED = [case for case in EVERY if len(KINDS[case[2]][0]) > 1 and case[2] not in ("absent", "unaligned", "absent images")]
+PAIRED = {"words", "vectors", "language and audio", "audio and video", "four", "images"}
 
 
-@pytest.mark.parametrize("case", PAIRED, indirect=True, ids=name_of)
-def test_re_pairing_the_encoding_is_re_pairing_the_inputs(case, request):
+def test_re_pairing_the_encoding_is_re_pairing_the_inputs(paired):
     """Where all lengths are equal nothing is stretched, so encode-then-move is move-then-encode."""
-    backbone, _ = case
-    kind = request.node.callspec.params["case"][2]
+    backbone, kind = deepcopy(built(paired)).eval(), paired[2]
     batch = batch_of(kind, lengths=None if of_images(kind) else [5] * ROWS)
     lengths = batch_lengths(batch)
     index = shifts(lengths, np.random.default_rng(0))

@@ -57,8 +57,8 @@ def folder(family, tmp_path):
     return tmp_path / family
 
 
-def words(vocabulary=WORDS, unseen=()):
-    return Feature(len(vocabulary), tokens=True, vocabulary=vocabulary, unseen=frozenset(unseen))
+def words(vocabulary=WORDS, others=0):
+    return Feature(len(vocabulary) - others, tokens=True, vocabulary=vocabulary, others=others)
 
 
 def sequence_of(rows, vocabulary=WORDS, front=0):
@@ -161,15 +161,29 @@ def test_a_row_without_words_has_the_special_pieces_only(family, rows):
     assert torch.isfinite(encoder(pieces).last_hidden_state).all()
 
 
-def test_a_random_encoder_does_not_know_unseen_words(family):
-    encoder = TextEncoder(words(unseen=(3,)), family)
+def test_a_random_encoder_does_not_know_words_of_other_folds(family):
+    """And is the same, bit for bit, however many of them there are."""
+    torch.manual_seed(0)
+    encoder = TextEncoder(words(others=len(WORDS) - 3), family)
     pieces = encoder.pieces(sequence_of([["good", "bad", "movie"]]))
-    assert pieces.ids[0][pieces.word[0] >= 0].tolist() == [2, UNKNOWN, 4]
+    assert pieces.ids[0][pieces.word[0] >= 0].tolist() == [2, UNKNOWN, UNKNOWN]
+    torch.manual_seed(0)
+    without = TextEncoder(words(WORDS[:3]), family)
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), without.parameters(), strict=True))
 
 
-def test_a_pretrained_encoder_knows_unseen_words(family, folder):
-    known, unseen = (TextEncoder(words(unseen=u), family, str(folder)) for u in ((), (3, 5)))
-    assert torch.equal(known.pieces(sequence_of(ROWS)).ids, unseen.pieces(sequence_of(ROWS)).ids)
+def test_a_pretrained_encoder_knows_words_of_other_folds(family, folder):
+    known, unknown = (TextEncoder(words(others=n), family, str(folder)) for n in (0, 3))
+    assert torch.equal(known.pieces(sequence_of(ROWS)).ids, unknown.pieces(sequence_of(ROWS)).ids)
+
+
+def test_a_pretrained_encoder_knows_token_ids_of_other_folds(family, folder):
+    size = len(AutoTokenizer.from_pretrained(folder))
+    encoder = TextEncoder(Feature(5, tokens=True, others=size - 5), family, str(folder))
+    pieces = encoder.pieces(Sequence(torch.tensor([[size - 1]]), torch.ones(1, 1, dtype=torch.bool)))
+    assert pieces.ids[0][pieces.word[0] >= 0].tolist() == [size - 1]
+    with pytest.raises(ValueError, match=f"but they reach {size} and"):
+        TextEncoder(Feature(5, tokens=True, others=size - 4), family, str(folder))
 
 
 def test_the_reserved_words_are_one_piece_each(family, folder):

@@ -21,7 +21,7 @@ from mdm.data.views import release
 from mdm.data.writing import write_store
 
 SIZES = {"train": 23, "valid": 6, "test": 8}
-VOCABULARY = ("<pad>", "<unk>", *(f"w{i}" for i in range(2, 20)))
+VOCABULARY = ("<pad>", "<unk>", *(f"w{i:02}" for i in range(2, 20)))
 
 
 def table(seed=0, **fields):
@@ -41,7 +41,7 @@ def table(seed=0, **fields):
         "name": "tiny",
         "ids": tuple(f"s{i}" for i in range(n)),
         "fold": fold,
-        "group": np.array([f"v{i // 2}" for i in range(n)]),
+        "group": np.array([f"v{i // 2}{fold[i]}" for i in range(n)]),
         "label": np.clip(rng.standard_normal((n, 1)), -3, 3).astype(np.float32),
         "targets": ("sentiment",),
         "label_range": (-3.0, 3.0),
@@ -269,18 +269,22 @@ def test_other_folds_change_nothing_in_training(segments, options):
             np.testing.assert_array_equal(getattr(a._views[name], part), getattr(b._views[name], part))
 
 
-def test_words_that_training_has_not_are_known_as_such(segments):
-    """Words 12 to 19 are in the vocabulary but in no training segment: a model is told, and sees the words themselves."""
+def test_words_that_training_has_not_come_behind_those_it_has(segments):
+    """Words 12 to 19 are in the vocabulary but in no training segment: their ids lie beyond dim, and the words can be read."""
     splits = Splits(segments)
     language = next(iter(splits.valid())).sequences["language"]
     plain = np.concatenate([segments.text["words"][i] for i in rows_of(segments, "valid")])
     assert (plain >= 12).any()
-    np.testing.assert_array_equal(language.values[language.mask].numpy(), plain)
+    feature, vocabulary = splits.spec.features["language"], segments.text["words"].vocabulary
+    read = language.values[language.mask].tolist()
+    assert [feature.vocabulary[k] for k in read] == [vocabulary[k] for k in plain]
     assert (language.values[~language.mask] == PADDING).all()
-    training = {int(w) for i in rows_of(segments, "train") for w in segments.text["words"][i]}
-    vocabulary = range(UNKNOWN + 1, len(segments.text["words"].vocabulary))
-    assert splits.spec.features["language"].unseen == set(vocabulary) - training
-    assert set(range(12, 20)) <= splits.spec.features["language"].unseen
+    training = {vocabulary[w] for i in rows_of(segments, "train") for w in segments.text["words"][i]}
+    assert feature.vocabulary[: UNKNOWN + 1] == ("<pad>", "<unk>")
+    assert list(feature.vocabulary[UNKNOWN + 1 : feature.dim]) == sorted(training)
+    assert list(feature.vocabulary[feature.dim :]) == sorted(set(vocabulary[2:]) - training)
+    assert feature.dim + feature.others == len(vocabulary)
+    assert {k >= feature.dim for k in read} == {True, False}
 
 
 def test_batches_by_length(segments):
@@ -450,7 +454,7 @@ def test_spec_tells_dimensions_words_and_the_training_mean(segments):
     spec = Splits(segments).spec
     assert spec.modalities == ("language", "audio", "video")
     assert {m: (f.dim, f.tokens) for m, f in spec.features.items()} == {
-        "language": (len(VOCABULARY), True),
+        "language": (12, True),  # padding, the unknown word and the ten words of training
         "audio": (3, False),
         "video": (2, False),
     }
@@ -610,12 +614,10 @@ def wider(segments):
     [
         (lambda s: replace(s, modalities={"audio": s.modalities["audio"]}), "tiny's video is missing"),
         (lambda s: replace(s, text={}, aligned=()), "tiny's words is missing"),
-        (lambda s: replace(s, modalities={**s.modalities, "audio": wider(s)}), "tiny's audio is of another width or vocabulary"),
+        (lambda s: replace(s, modalities={**s.modalities, "audio": wider(s)}), "tiny's audio is of another kind or width"),
         (
-            lambda s: replace(
-                s, text={"words": Ragged(s.text["words"].values, s.text["words"].offsets, (*VOCABULARY, "w20"))}, aligned=()
-            ),
-            "tiny's words is of another width or vocabulary",
+            lambda s: replace(s, text={"words": Ragged(s.text["words"].values, s.text["words"].offsets)}, aligned=()),
+            "tiny's words is of another kind or width",
         ),
         (lambda s: replace(s, label_range=(0.0, 3.0)), "labels must lie in the declared range"),
     ],
@@ -623,6 +625,31 @@ def wider(segments):
 def test_like_refuses_other_features(segments, change, message):
     with pytest.raises(ValueError, match=message):
         Splits(segments).like(change(segments))
+
+
+def test_like_reads_words_by_what_they_are(segments):
+    """Another store has another vocabulary: the same words have the same ids here, and a word that the data have not is unknown."""
+    known = segments.rows(np.flatnonzero(segments.fold != "test"))
+    words = known.text["words"]
+    turned = np.array([0, 1, *range(len(VOCABULARY), 1, -1)], dtype=np.int32)  # w02 is 20, …, w19 is 3; 2 is a new word
+    vocabulary = ("<pad>", "<unk>", "new", *reversed(VOCABULARY[2:]))
+    splits = Splits(segments)
+    same = splits.like(replace(known, text={"words": Ragged(turned[words.values], words.offsets, vocabulary)}, aligned=()))
+    assert all(equal(a, b) for a, b in zip(splits.valid(), same.in_order("valid"), strict=True))
+    new = np.full_like(words.values, 2)
+    strange = splits.like(replace(known, text={"words": Ragged(new, words.offsets, vocabulary)}, aligned=()))
+    language = next(iter(strange.in_order("valid"))).sequences["language"]
+    assert set(language.values[language.mask].tolist()) == {UNKNOWN}
+
+
+def test_like_takes_ids_of_a_tokenizer_that_reach_no_further(segments):
+    tokens = Ragged(segments.text["words"].values, segments.text["words"].offsets)
+    splits = Splits(replace(segments, text={"tokens": tokens}, aligned=()), text="tokens")
+    feature = splits.spec.features["language"]
+    assert (feature.dim, feature.others) == (12, 8)  # training has the words up to 11, the others up to 19
+    splits.like(replace(segments, text={"tokens": Ragged(tokens.values // 2, tokens.offsets)}, aligned=()))
+    with pytest.raises(ValueError, match="tiny's tokens is of another kind or width"):
+        splits.like(replace(segments, text={"tokens": Ragged(tokens.values + 1, tokens.offsets)}, aligned=()))
 
 
 # Mapped files -------------------------------------------------------------------------------------------
@@ -683,7 +710,7 @@ def partly(segments):
     fold[-3:] = "unlabeled"
     label = segments.label.copy()
     label[-3:] = np.nan
-    return replace(segments, fold=fold, label=label)
+    return replace(segments, fold=fold, label=label, group=np.array([*segments.group[:-3], "u0", "u1", "u2"]))
 
 
 def test_unlabelled_segments_join_the_training_batches_only(partly):
@@ -716,7 +743,13 @@ def test_unlabelled_segments_move_no_labelled_one(partly):
 
 
 def test_a_division_leaves_the_unlabelled_alone(partly):
-    splits = Splits(partly, batch_size=4, unlabeled=1, folds=lambda s: np.array((["train", "valid", "test"] * len(s))[: len(s)]))
+    splits = Splits(
+        partly,
+        batch_size=4,
+        unlabeled=1,
+        groups="shared",
+        folds=lambda s: np.array((["train", "valid", "test"] * len(s))[: len(s)]),
+    )
     assert splits.sizes["unlabeled"] == 3
     assert all(torch.isfinite(batch.label).all() for batch in splits.in_order("train"))
 

@@ -292,7 +292,7 @@ def test_a_manifest_of_another_form_is_one_message(store, key, value):
 def test_a_manifest_that_lacks_a_key(store, key):
     manifest = json.loads((store / "manifest.json").read_text())
     (store / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k != key}))
-    with pytest.raises(ValueError, match=r"manifest\.json|version 2, but this one says None"):
+    with pytest.raises(ValueError, match=r"manifest\.json|version 3, but this one says None"):
         open_store(store)
 
 

@@ -69,6 +69,46 @@ def test_norms_of_rows_carry_no_gradient():
     torch.testing.assert_close(gradient, expected - expected.mean(0))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.3, -7.0, 1234.5])
+@pytest.mark.parametrize("n", [2, 31, 97])
+def test_rows_that_are_all_alike_pull_at_nothing(value, n):
+    """A collapsed code: what is left of its rows without their mean is rounding, which has no direction."""
+    rng = torch.Generator().manual_seed(n)
+    other = torch.randn(n, 4, generator=rng, requires_grad=True)
+    same = (value * torch.linspace(0.5, 1.5, 5)).repeat(n, 1).requires_grad_()
+    for a, b in ((same, other), (other, same), (same, same)):
+        found = orthogonality(a, b)
+        gradients = torch.autograd.grad(found, [same, other], allow_unused=True)
+        assert float(found.detach()) == 0
+        assert all(g is None or not g.any() for g in gradients)
+
+
+def test_one_row_at_the_mean_pulls_at_nothing():
+    """(3, 3) is the mean of the others, and stays 0; the rest has a gradient of the size that 1/norm gives."""
+    a = torch.tensor([[2.3, 3.0], [3.7, 3.0], [3.0, 2.2], [3.0, 3.8], [3.0, 3.0]], requires_grad=True)
+    b = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(orthogonality(a, b), a)
+    assert float(gradient.abs().max()) < 10
+
+
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 1e-3])
+def test_nearly_equal_rows_count_as_their_differences_do(spread):
+    """The value of 5 + δ·x is that of x, and the gradient 1/δ times as large, as of whatever does not know the scale. To 1e-6/δ,
+    which keeps norms from 0, and to the rounding of single precision, 5·2⁻²⁴/δ."""
+    rng = torch.Generator().manual_seed(1)
+    x, b = torch.randn(40, 3, generator=rng), torch.randn(40, 4, generator=rng)
+
+    def at(a):
+        a = a.requires_grad_()
+        found = orthogonality(a, b)
+        return found.detach(), torch.autograd.grad(found, a)[0]
+
+    (value, gradient), (near, steep) = at(x.clone()), at(5 + spread * x)
+    limit = 20 * 1e-6 / spread
+    assert float(near) == pytest.approx(float(value), rel=limit + 1e-4)
+    assert float((spread * steep - gradient).norm() / gradient.norm()) < limit + 1e-4
+
+
 def test_what_the_two_forms_of_orthogonality_see():
     """a = (t, 0), b = (0, t): the printed form is 0 though each is the other. (t, 0), (u, 0) uncorrelated: the reverse."""
     t = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)

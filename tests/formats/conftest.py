@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mdm.data.base import Segments
+from mdm.data.leaks import describe_leaks
 from mdm.formats.prepare import formats, prepare
 
 
@@ -37,7 +38,9 @@ def stored(tmp_path: Path) -> Callable[..., Segments]:
 
     def through(format: str, source: Path, **options: Any) -> Segments:
         read = formats()[format](source, name="tiny", **options)
-        same(read, prepare(format, source, tmp_path / "out" / "store", name="tiny", overwrite=True, options=options))
+        groups = "shared" if options.get("split") == "paper" else "apart"
+        store = prepare(format, source, tmp_path / "out" / "store", name="tiny", overwrite=True, groups=groups, options=options)
+        same(replace(read, source={**read.source, **describe_leaks(read, groups)}), store)
         return read
 
     return through
@@ -77,9 +80,9 @@ def csd(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder of real files, by MDM_REAL_DATA or beside the repository; skips where it is absent."""
-    folder = Path(os.environ.get("MDM_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+def cases(real_data: Path) -> Path:
+    """The folder of small files in layouts that people have, beside the real ones; skips where it is absent."""
+    folder = real_data.parent / "cases"
     if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; set MDM_REAL_DATA")
+        pytest.skip(f"no cases at {folder}")
     return folder

@@ -284,7 +284,7 @@ def test_files_that_are_refused(folder: Path, csd: Callable[..., Path]) -> None:
 
 @pytest.mark.real_data
 def test_real_cmu_mosi(real_data: Path) -> None:
-    segments = read_csd(real_data / "mosi")
+    segments = read_csd(real_data / "mosi", words={"row_offset": 1})
     # 2199 labelled segments; one, in train, is labelled over an interval of no length and gets no words
     assert segments.source["dropped"] == ["2WGyTLYerpo[43]"]
     assert segments.card["folds"] == {"train": 1284 - 1, "valid": 229, "test": 686}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mdm.formats.base import FAR, count_far_values
+from mdm.formats.features import FAR, count_far_values
 from mdm.formats.options import check_options, describe_type, is_admitted
 
 

@@ -132,9 +132,11 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_folds_of_a_file_and_of_a_folder(dump: Any, tmp_path: Path) -> None:
     path = dump({"test": [3], "dev": [2], "train": [1]})
-    assert load_folds(path, "mag") == ({"train": [1], "valid": [2], "test": [3]}, [path])
+    assert load_folds(path, "mag") == ({"train": [1], "valid": [2], "test": [3]}, [path], {})
+    more = dump({"train": [], "dev": [], "test": [], "trial": [1]})
+    assert load_folds(more, "mag")[2] == {"keys_left": ["trial"]}
     files = [dump([k], f"folder/{name}.pkl") for k, name in enumerate(["train", "dev", "test"])]
-    assert load_folds(tmp_path / "folder", "misa") == ({"train": [0], "valid": [1], "test": [2]}, files)
+    assert load_folds(tmp_path / "folder", "misa") == ({"train": [0], "valid": [1], "test": [2]}, files, {})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,6 @@ def test_folds_of_a_file_and_of_a_folder(dump: Any, tmp_path: Path) -> None:
     [
         ({"train": [], "test": []}, r"\['train', 'test'\]"),
         ({"train": [], "dev": [], "valid": [], "test": []}, r"'dev', 'valid'"),
-        ({"train": [], "dev": [], "test": [], "trial": []}, "'trial'"),
         ([1, 2], "a list"),
     ],
 )

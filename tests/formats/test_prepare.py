@@ -111,7 +111,7 @@ def test_script(mird: Path, tmp_path: Path) -> None:
             ["format=mird", "source=mosi.pkl", "out=b", "options.label_range=3"],
             "label_range must be a list, each entry a number, but is 3",
         ),
-        (["format=csd", "source=.", "out=b", "options.labels=null"], "option labels must be a text, but is None"),
+        (["format=csd", "source=.", "out=b", "options.labels=null"], "option labels must be a text or a mapping, but is None"),
     ],
 )
 def test_script_tells_mistakes_in_a_line(mird: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

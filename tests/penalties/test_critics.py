@@ -1,5 +1,7 @@
 """The statistics network: Table 4 as printed, ranges, slopes and what holds them, and the gradient penalty's closed form."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -159,6 +161,32 @@ def test_spectral_norm_makes_the_critic_one_lipschitz(architecture, output):
         for layer in critic.layers:
             if isinstance(layer, nn.Linear):
                 assert float(torch.linalg.matrix_norm(layer.weight, 2)) == pytest.approx(1, rel=1e-3)
+
+
+def multiply_norms(critic):
+    return math.prod(float(torch.linalg.matrix_norm(m.weight.detach(), 2)) for m in critic.layers if isinstance(m, nn.Linear))
+
+
+@pytest.mark.parametrize("architecture", ["plain", "table4"])
+def test_no_critic_in_the_middle_of_training_is_steeper_than_one(architecture):
+    """Weights that have just moved, for which power iteration has not caught up: while training the product of the norms of 40
+    critics passes 1, in evaluation mode it is 1 for each of them, up to rounding."""
+    training, evaluated = [], []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        critic = Critic(16, architecture, hidden=16, maps="spectral_norm").train()
+        optimizer = torch.optim.Adam(critic.parameters(), lr=0.03)
+        for step in range(3):
+            optimizer.zero_grad()
+            (critic(rows(20, seed=step)).mean() - critic(rows(20, seed=50 + step)).mean()).backward()
+            optimizer.step()
+        training.append(multiply_norms(critic))
+        critic.eval()
+        evaluated.append(multiply_norms(critic))
+        x, y = critic.prepare(rows(200, seed=1)), critic.prepare(rows(200, seed=2))
+        assert ((critic.score(x) - critic.score(y)).abs() <= (1 + 1e-5) * (x - y).norm(dim=1) + 1e-6).all()
+    assert max(training) > 1.01
+    assert max(abs(product - 1) for product in evaluated) < 1e-5
 
 
 def test_without_a_device_slopes_are_free():

@@ -105,11 +105,13 @@ def find_sentiment_words(of: Inferred, real: Bool[np.ndarray, "n time"]) -> Bool
 @torch.no_grad()
 def expect_sentiment(trained: Trained, of: Inferred) -> Float[np.ndarray, "n time"]:
     """Probability of any sentiment word at each step, by the decoder of language."""
+    feature = trained.splits.spec.features["language"]
+    columns = [k for k, word in enumerate(feature.vocabulary[: feature.dim]) if lexicon.ID[word] in SENTIMENT]
     there = torch.nonzero(of.lengths["language"] > 0)[:, 0]
     found = np.full((len(of.ids), int(of.lengths["language"].max())), np.nan)
     for rows in there.split(64):
         steps = generate(trained, "language", {name: part[rows] for name, part in of.parts.items()}, of.lengths["language"][rows])
-        found[rows.numpy(), : steps.shape[1]] = steps[:, :, sorted(SENTIMENT)].sum(2).numpy()
+        found[rows.numpy(), : steps.shape[1]] = steps[:, :, columns].sum(2).numpy()
     return found
 
 

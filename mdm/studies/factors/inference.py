@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mdm.backbones.layers import masked_mean
+from mdm.backbones.layers import masked_mean, replace_unknown
 from mdm.backbones.mfm import MFM
 from mdm.data import lexicon
 from mdm.runs.trained import Trained
@@ -57,6 +57,7 @@ def require_mfm(trained: Trained) -> MFM:
 def infer(trained: Trained, fold: str) -> Inferred:
     """Factors, lengths and real means of a fold, in evaluation mode."""
     backbone, features = require_mfm(trained), trained.splits.spec.features
+    vocabulary = features["language"].vocabulary if "language" in features else ()
     ids, label, words = list[str](), list[Tensor](), list[tuple[int, ...]]()
     parts, lengths, means = (dict[str, list[Tensor]]() for _ in range(3))
     for batch in trained.batches(fold):
@@ -68,8 +69,9 @@ def infer(trained: Trained, fold: str) -> Inferred:
             lengths.setdefault(m, []).append(sequence.lengths)
             means.setdefault(m, []).append(average_real(sequence, features[m].dim))
         language = batch.sequences.get("language")
-        if language is not None and tuple(features["language"].vocabulary) == lexicon.VOCABULARY:
-            words += [tuple(row[real].tolist()) for row, real in zip(language.values, language.mask, strict=True)]
+        if language is not None and set(vocabulary) == set(lexicon.VOCABULARY):
+            for row, real in zip(language.values, language.mask, strict=True):
+                words.append(tuple(lexicon.ID[vocabulary[k]] for k in row[real]))
     each = [{name: torch.cat(tensors) for name, tensors in of.items()} for of in (lengths, parts, means)]
     return Inferred(tuple(ids), torch.cat(label).numpy().astype(np.float64), each[0], each[1], each[2], tuple(words))
 
@@ -79,7 +81,7 @@ def average_real(sequence: Sequence, dim: int) -> Float[Tensor, "batch dim"]:
     if sequence.values.ndim == 3:
         return masked_mean(sequence)
     counts = torch.zeros(len(sequence.values), dim)
-    counts.scatter_add_(1, sequence.values, sequence.mask.float())
+    counts.scatter_add_(1, replace_unknown(sequence.values, dim), sequence.mask.float())
     return counts / sequence.lengths.clamp(min=1)[:, None]
 
 
