@@ -144,9 +144,10 @@ def explain_hydra(error: BaseException) -> str:
 
 
 def list_options(group: str, text: str) -> list[str]:
-    """What a group offers in all folders of the search path, which Hydra lists in its message."""
+    """What a group offers in all folders of the search path, which Hydra lists in its message; not what its files share."""
     folders = [Path(folder) / group for folder in re.findall(r"path=file://(.+)", text)]
-    return sorted({str(file.relative_to(folder).with_suffix("")) for folder in folders for file in folder.rglob("*.yaml")})
+    names = {file.relative_to(folder).with_suffix("").as_posix() for folder in folders for file in folder.rglob("*.yaml")}
+    return sorted(name for name in names if not name.startswith("base/"))
 
 
 SLURM_LACKS = "hydra/launcher/submitit_slurm"

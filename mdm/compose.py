@@ -29,6 +29,8 @@ GROUP = "mdm.configs"
 PACKAGE = Path(__file__).resolve().parent
 FLAGS = ("--config-dir", "-cd")
 KEY = "hydra.searchpath"
+JUDGED = ("table.test", "table.zeros")
+"""Keys that say how a table is judged, which an experiment's file need not have."""
 PROVIDER = "command-line"
 """What Hydra calls the place that a folder of its search path comes from, or how that name ends."""
 
@@ -101,6 +103,15 @@ def take_search_path(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             f"--config-dir and {KEY} are given once each, got {' '.join(arguments):.300}; name all folders in one {KEY}=[…]."
         )
     return rest, [*folders, *(url for urls in lists for url in urls)]
+
+
+def add_judged(arguments: Sequence[str]) -> list[str]:
+    """A command line for Hydra, which by itself refuses a key that the file does not have.
+
+    >>> add_judged(["experiment=mdm/table1", "table.test=wilcoxon"])
+    ['experiment=mdm/table1', '++table.test=wilcoxon']
+    """
+    return [f"++{word}" if word.partition("=")[0] in JUDGED else word for word in arguments]
 
 
 def format_folder_url(folder: str, said: str) -> str:

@@ -157,8 +157,26 @@ def format_value(value: Any) -> str:
 def require(key: str, value: Any, hint: Any) -> None:
     """Raise ValueError, naming the key, unless a plain value keeps an annotation."""
     if not fits(value, hint):
+        if options := list_options(hint):
+            require_option(key, value, options)
         do = find_advice(hint) or f"set {key} so"
         raise ValueError(f"{key} must be {describe(hint)}, but is {format_value(value)}; {do}.")
+
+
+def list_options(hint: Any) -> tuple[Any, ...]:
+    """The options of a Literal, which may be left out (``| None``); none of another annotation."""
+    parts = [each for each in get_args(hint) if each is not type(None)] if get_origin(hint) in (Union, types.UnionType) else [hint]
+    return get_args(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is Literal else ()
+
+
+def require_option(name: str, value: Any, options: Any) -> None:
+    """Raise ValueError, naming the argument, unless a value is one of its options.
+
+    options: a Literal, or the names themselves
+    """
+    known = get_args(options) if get_origin(options) is Literal else tuple(options)
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {format_value(value)}; choose one of them.")
 
 
 def require_known(key: str, given: Iterable[Any], known: Iterable[str], of: str) -> None:

@@ -24,7 +24,7 @@ from mdm.runs import records
 from mdm.runs.config import check, to_plain
 from mdm.runs.naming import record_folder
 from mdm.runs.progress import silence_remarks
-from mdm.sweeps.experiment import Cell, Row, Table, list_cells, parse_table, read_arguments
+from mdm.sweeps.experiment import Cell, Row, Table, has_table, list_cells, parse_table, read_arguments
 from mdm.tables.gather import CellRuns, Run, find_mixtures, gather_runs, refuse_mixtures, take_mixed
 from mdm.workers import open_pool
 
@@ -81,11 +81,8 @@ def compose_experiment(arguments: list[str]) -> DictConfig:
     # Where a model or data set is chosen, other overrides may be of keys that only these have.
     choices = {**given.chosen, **({"data": given.data} if given.data else {})}
     first = [f"{key}={values[0]}" for key, values in choices.items()]
-    cfg = hydra.compose("train", [*given.experiment, *first, *given.others])
-    if given.judged and "table" not in cfg:
-        raise ValueError(f"{' and '.join(given.judged)} say how a table is judged, but {cfg.name} has no table; leave them out.")
-    for key, value in given.judged.items():
-        OmegaConf.update(cfg, key, value, force_add=True)
+    cfg = hydra.compose("train", [*given.experiment, *first, *given.others, *given.judged])
+    has_table(cfg)  # if the command line says how it is judged
     return cfg
 
 

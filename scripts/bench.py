@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -135,9 +134,7 @@ def bare_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3) -> float:
 
 
 def splits_of(cfg: DictConfig, segments: Segments | None = None) -> Splits:
-    if segments is None:
-        return build_splits(cfg)
-    return Splits(segments, batch_size=32, text="vectors", scale="none")
+    return build_splits(cfg) if segments is None else Splits(segments, batch_size=32, text="vectors", scale="none")
 
 
 def bench_epoch() -> None:
@@ -281,14 +278,8 @@ def main(arguments: list[str]) -> None:
     threads = options.get("threads", "1")
     if not (threads.isascii() and threads.isdecimal() and 1 <= int(threads[:6]) <= MOST_JOBS):
         raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, got threads={threads}; correct it.")
-    parts: dict[str, Callable[[], None]] = {
-        "epoch": bench_epoch,
-        "peers": bench_peers,
-        "penalty": bench_penalty,
-        "framework": bench_framework,
-        "help": bench_help,
-        "memory": bench_memory,
-    }
+    measures = (bench_epoch, bench_peers, bench_penalty, bench_framework, bench_help, bench_memory)
+    parts = {measure.__name__.removeprefix("bench_"): measure for measure in measures}
     chosen = [a for a in arguments if "=" not in a] or list(parts)
     unknown = [a for a in chosen if a not in parts]
     if unknown:

@@ -45,6 +45,25 @@ def config(tmp_path):
 
 
 @pytest.fixture
+def fit():
+    """(config, folder, change of the learner before it trains) → (learner, splits), trained outside a record."""
+    from mdm.ownership import own
+    from mdm.runs.build import build_learner, build_splits
+    from mdm.runs.trainer import build_trainer
+
+    def train(cfg, folder, change=lambda learner: None):
+        splits = build_splits(cfg)
+        learner = build_learner(cfg, splits)
+        change(learner)
+        folder.mkdir(parents=True, exist_ok=True)
+        with own(folder) as owner:
+            build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
+        return learner, splits
+
+    return train
+
+
+@pytest.fixture
 def half_precision():
     """Autocast to bfloat16, as a context.
 

@@ -155,7 +155,7 @@ def test_overwrite_is_true_or_false(refused, said):
     [
         ("table", "table=null", "table must be a mapping, but is None"),
         ("table", "table=3", "table must be a mapping, but is 3"),
-        ("table", "table.rows=null", "table.rows must be a mapping"),
+        ("table", "table.product=null", "and 0 rows; set table"),
         ("table", "table.seeds=abc", "table.seeds must be a whole number"),
         ("table", "+table.foo=1", "table has no key foo"),
         ("table", "table.primary=foo", "primary=foo"),
@@ -409,6 +409,7 @@ def test_train_refuses_in_one_message(tmp_path):
         "must lie in a folder, but there is a file in its place": [f"paths.outputs={tmp_path}/file/x", *SMALL],
         "One experiment is run at a time": ["-m", "experiment=mdm/table1,mdm/table2", outputs],
         "Seeds are whole numbers, got seed=a,b; use seed='range(10)', say.": ["-m", "seed=a,b", outputs],
+        "table.test: expected one of crossed, mann_whitney": ["-m", "experiment=mdm/table1", "table.test=welch", outputs],
         "mdm/table1 is many runs: mdm train -m experiment=mdm/table1": ["experiment=mdm/table1", outputs],
     }
     command = [sys.executable, "-c", TRIED, json.dumps(list(cases.values()))]

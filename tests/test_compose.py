@@ -74,7 +74,10 @@ def swept(tmp_path_factory, in_turn):
     """What five commands leave that are given in a folder with a folder of configs, in one process."""
     here = tmp_path_factory.mktemp("swept")
     folder = write_mine(here / "mine")
-    experiment, workers = ("experiment=me/first", *SMALL), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    experiment, workers = (
+        ("experiment=me/first", "table.test=wilcoxon", *SMALL),
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+    )
     in_turn(
         [
             ["train", "--config-dir", "mine", "model=mylmf", "seed=3", *SMALL],
@@ -101,8 +104,10 @@ def test_a_run(swept):
 def test_a_sweep_and_its_table(swept, outputs, said, monkeypatch, capsys):
     """The table finds every run, whatever ran it; keys of Hydra's that say how are nothing to it."""
     monkeypatch.chdir(swept)
-    table.main([*said, "experiment=me/first", *SMALL, f"paths.outputs={outputs}"])
-    assert "| + HSIC | 2 " in capsys.readouterr().out
+    table.main([*said, "experiment=me/first", "table.test=wilcoxon", *SMALL, f"paths.outputs={outputs}"])
+    printed = capsys.readouterr().out
+    assert "| + HSIC | 2 " in printed
+    assert "by the exact Wilcoxon test over seeds" in printed
     with open(swept / outputs / "me/first/seeds.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["row"], row["seed"]) for row in rows] == [("none", "0"), ("none", "1"), ("hsic", "0"), ("hsic", "1")]

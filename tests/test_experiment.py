@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from mdm.sweeps.experiment import list_cells, parse_table, read_arguments
+from mdm.sweeps.experiment import has_table, list_cells, parse_table, read_arguments
 
 ROWS = {
     "none": {"label": "EF-LSTM", "run": ["model=eflstm", "penalty=none"], "paper": {"model": "EF-LSTM"}},
@@ -68,6 +68,22 @@ def test_overrides_keep_their_spelling():
     assert (given.data, given.seeds, given.chosen, given.experiment) == (None, None, {}, (EXPERIMENT,))
 
 
+@pytest.mark.parametrize("said", ["table.test=wilcoxon", "++table.test=wilcoxon", "+table.test=wilcoxon"])
+def test_what_says_how_a_table_is_judged_is_no_part_of_its_runs(said):
+    given = read_arguments([EXPERIMENT, said, "table.zeros=split"])
+    assert (given.others, given.judged) == ((), ("++table.test=wilcoxon", "++table.zeros=split"))
+    (cell,) = list_cells(declare_table(), [EXPERIMENT, said, "data=synthetic", "penalty=kl"])
+    assert cell.overrides == (EXPERIMENT, "data=synthetic", "model=eflstm", "penalty=kl")
+
+
+def test_what_is_judged_must_be_there():
+    assert not has_table(OmegaConf.create({"name": "single"}))
+    assert has_table(OmegaConf.create({"name": "t", "table": {"title": "A table", "test": "wilcoxon"}}))
+    for function in (has_table, parse_table):
+        with pytest.raises(ValueError, match=r"table\.zeros and table\.test say how a table is judged, but single has no"):
+            function(OmegaConf.create({"name": "single", "table": {"zeros": "split", "test": "wilcoxon"}}))
+
+
 def test_metrics_may_differ_between_data_sets():
     table = declare_table(metrics={"mosi": {"mae": "mae"}, "mosei": {"corr": "corr"}}, primary={"mosi": "mae", "mosei": "corr"})
     assert (table.metrics["mosi"], table.primary["mosei"]) == ({"mae": "mae"}, "corr")
@@ -79,7 +95,7 @@ def test_metrics_may_differ_between_data_sets():
         (["trainer.max_epochs=3,5"], "give trainer.max_epochs one value, or sweep without experiment="),
         (["seed=range(0)"], "seed=range.0. is empty; use seed="),
         (["seed=interval(0,1)"], "Runs are chosen by lists of values, got seed=interval.0,1."),
-        (["model=glob(*)"], "Runs are chosen by lists of values, but model=glob"),
+        (["model=glob(*)"], "Runs are chosen by lists of values, got model=glob"),
         (["experiment=a", "experiment=b"], "One experiment is read at a time, got experiment=a experiment=b"),
         (["seed=a"], r"Seeds are whole numbers, got seed=a; use seed='range\(10\)'"),
         (["model=tfn"], "No row of this table runs with model=tfn on synthetic, synthetic_mosei; its rows are none: model=eflstm"),
@@ -98,7 +114,7 @@ def test_arguments_that_fit_no_cell_are_refused(arguments, message):
         ({"seeds": 0}, "table.seeds must be a whole number of at least 1, but is 0"),
         ({"seeds": True}, "table.seeds must be a whole number of at least 1, but is True"),
         ({"data": {}}, r"has data=\{\}, metrics=.*; set table"),
-        ({"rows": None}, "table.rows must be a mapping, but is None"),
+        ({"rows": None}, "and 0 rows; set table"),
         ({"data": None}, "table.data must be a mapping"),
         ({"metrics": {"mae": 3}}, "table.metrics must be a mapping"),
         ({"primary": "corr"}, "of mosi it has mae, acc2_pos and primary=corr"),

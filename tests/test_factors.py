@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from mdm.estimators import hsic
 from mdm.runs.build import build_learner, build_splits
 from mdm.runs.protocol import run
 from mdm.runs.trained import Trained
-from mdm.studies.factors import dependence, exchange
+from mdm.studies.factors import dependence, exchange, inference
 from mdm.studies.factors.dependence import KERNELS, measure_depen, measure_ratios
 from mdm.studies.factors.exchange import Probe, measure_generation, split_variance
 from mdm.studies.factors.gradient_flow import (
@@ -359,7 +360,8 @@ def test_two_at_once_find_the_same(outputs):
 def test_words_of_another_vocabulary_are_not_those_of_the_lexicon(fresh, monkeypatch):
     """As in a store: nothing is marked there, since ids mean other words."""
     assert len(infer(fresh, "valid").words) == 16
-    monkeypatch.setattr(lexicon, "VOCABULARY", ("other", *VOCABULARY[1:]))
+    # Where the words are told apart only: data that are read again are drawn from the lexicon itself.
+    monkeypatch.setattr(inference, "lexicon", SimpleNamespace(VOCABULARY=(*VOCABULARY[:-1], "other"), ID=lexicon.ID))
     of = infer(fresh, "valid")
     assert of.words == ()
     rows, flows = measure_flow(fresh, of)

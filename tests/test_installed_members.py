@@ -1,17 +1,23 @@
-"""Another installed package brings a backbone, a penalty, a reader and configs, and nothing of ours is edited.
+"""Another installed package brings a backbone, a penalty, a reader, a metric, a table's statistic, a study and configs, a
+file each, and nothing of ours is edited.
 
 The package is made here: Python files, YAML files, and the dist-info that an installation would leave.
 """
 
 import csv
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from scipy.stats import ttest_ind
 
 from mdm.formats import prepare as preparing
 from mdm.formats.prepare import formats, help_text
 from mdm.runs import records
+from mdm.statistics import verdicts
+from mdm.statistics.verdicts import Statistic
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,6 +78,7 @@ WORST = Metric(heading="Worst", convention="the largest error", better="lower", 
 """,
     "magpie/files.py": '''
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +93,63 @@ def read_magpie(source: str | Path, *, scale: float = 1.0, name: str = "") -> Se
     with open(source, newline="") as file:
         for i, line in enumerate(csv.reader(file)):
             numbers = scale * np.array(line[2:], dtype=np.float64).reshape(2, 2, 2)
-            rows.append(RawSegment(f"s{i}", line[0], f"s{i}", np.array([float(line[1])]), {"audio": numbers[0], "video": numbers[1]}))
+            label, found = np.array([float(line[1])]), {"audio": numbers[0], "video": numbers[1]}
+            rows.append(RawSegment(f"s{i}", line[0], f"s{i}", label, found))
     return assemble(rows, format="magpie", source=source, files={}, options={"scale": scale}, label_range=(-3.0, 3.0), name=name)
 ''',
+    "magpie/tests.py": '''
+from scipy.stats import ttest_ind
+
+from mdm.statistics.verdicts import Evidence, Statistic
+
+
+class Welch(Statistic):
+    """Welch's t test, to which runs are no pairs."""
+
+    name = "Welch"
+
+    def compute_p(self, found: Evidence) -> float:
+        return float(ttest_ind(*found.values, equal_var=False, nan_policy="omit").pvalue)
+''',
+    "magpie/perch.py": '''
+from matplotlib.figure import Figure
+
+from mdm.runs import records
+from mdm.studies import Frames, Study, Tables
+
+
+class Perch(Study):
+    """How many epochs a run had."""
+
+    def measure(self, run) -> Tables:
+        return {"epochs": [{**run.keys, "epochs": len(records.read_table(run.folder, records.CURVE))}]}
+
+    def summary(self, frames: Frames) -> str:
+        return f"# {frames.title}\\n\\n{frames['epochs'].epochs.sum()} epochs.\\n"
+
+    def figure(self, frames: Frames) -> Figure:
+        figure = Figure()
+        figure.subplots().hist(frames["epochs"].epochs)
+        return figure
+''',
+    "magpie/configs/study/perch.yaml": """
+# @package _global_
+study: {_target_: magpie.perch.Perch}
+""",
+    "magpie/configs/experiment/birds.yaml": """
+# @package _global_
+name: birds
+trainer: {max_epochs: 2, select: worst}
+table:
+  title: Birds
+  seeds: 3
+  data: {nest: nest}
+  metrics: {mae: "", worst: ""}
+  primary: worst
+  rows:
+    none: {label: Magpie, run: [model=magpie, penalty=none]}
+    peck: {label: + peck, run: [model=magpie, penalty=peck, penalty.weight=10], baseline: none}
+""",
     "magpie/configs/data/nest.yaml": """
 defaults: [base/reading@_here_, _self_]
 name: nest
@@ -119,6 +180,10 @@ critic: null
 [mdm.members]
 backbone = magpie.backbone:Magpie
 penalty = magpie.penalty:Peck
+study = magpie.perch:Perch
+
+[mdm.statistics]
+welch = magpie.tests:Welch
 
 [mdm.metrics]
 worst = magpie.metrics:WORST
@@ -153,7 +218,10 @@ def test_a_package_is_prepared_and_trained_with(site, tmp_path, in_turn):
             ["prepare", "--help"],
             ["prepare", "format=magpie", "source=birds.csv", "out=data/nest", "options.scale=0.5"],
             ["train", "data=nest", "model=magpie", "penalty=peck", "trainer.max_epochs=2", "trainer.select=worst"],
-            ["train", "--help"],
+            ["train", "-m", "experiment=birds", "table.test=welch"],
+            ["table", "experiment=birds", "table.test=welch"],
+            ["study", "experiment=birds", "study=perch"],
+            ["train", "--help"],  # which ends the process
         ],
         here,
         [site, ROOT],
@@ -169,6 +237,32 @@ def test_a_package_is_prepared_and_trained_with(site, tmp_path, in_turn):
     predictions, curve = (records.read_table(folder, name) for name in (records.PREDICTIONS, records.CURVE))
     assert record["test"]["worst"] == pytest.approx((predictions.prediction - predictions.label).abs().max())
     assert record["valid"]["worst"] == curve["valid/worst"].min()
+    check_table(here / "outputs/birds", said)
+    assert "# Birds\n\n12 epochs.\n" in said
+    assert {path.name for path in (here / "outputs/birds/perch").iterdir()} == {
+        "epochs.csv",
+        "summary.md",
+        "figure.pdf",
+        "figure.png",
+    }
+
+
+def check_table(folder, said):
+    """The table's p is Welch's of what the runs recorded, and its words are the statistic's."""
+    worst = {
+        row: [records.read_record(path)["test"]["worst"] for path in sorted(folder.glob(f"nest/magpie/{row}/**/seed=*"))]
+        for row in ("none", "peck")
+    }
+    assert [len(values) for values in worst.values()] == [3, 3]
+    with open(folder / "table.csv", newline="", encoding="utf-8") as file:
+        (compared,) = [row for row in csv.DictReader(file) if row["test"]]
+    p = ttest_ind(worst["peck"], worst["none"], equal_var=False).pvalue
+    assert compared["test"] == "welch"
+    assert float(compared["p_welch"]) == pytest.approx(p)
+    assert float(compared["p_holm"]) == pytest.approx(p)  # alone in its family
+    assert compared["star"] == str(p < 0.05)
+    assert "| Welch p |" in said
+    assert "on this very test set, by the Welch test over seeds; another test set may not show it. The rule: p < .05" in said
 
 
 @pytest.mark.parametrize(
@@ -190,3 +284,36 @@ def test_a_declared_format_that_is_none(monkeypatch, name, value, message):
         formats()
     with pytest.raises(ValueError, match=message):
         help_text()
+
+
+class Nameless(Statistic):
+    def compute_p(self, found):
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("welch", "nobody_has_this:x", r"welch is an entry point of mdm\.statistics, but nobody_has_this:x cannot be imported"),
+        ("welch", "json:JSONDecoder", r"is a concrete subclass of .*Statistic, .* but welch = json:JSONDecoder is not"),
+        ("welch", "mdm.statistics.verdicts:Statistic", r"but welch = mdm\.statistics\.verdicts:Statistic is not"),
+        ("welch", f"{__name__}:Nameless", r"but welch = .*:Nameless is not"),
+        ("crossed", "mdm.statistics.verdicts.wilcoxon:Wilcoxon", r"under a name of its own, but crossed = .*:Wilcoxon is not"),
+    ],
+)
+def test_a_declared_statistic_that_is_none(monkeypatch, name, value, message):
+    monkeypatch.setattr(verdicts, "entry_points", lambda group: [EntryPoint(name, value, group)])
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Nameless=Nameless))
+    verdicts.declared_statistics.cache_clear()
+    with pytest.raises(ValueError, match=message):
+        verdicts.find_statistic("crossed")
+    verdicts.declared_statistics.cache_clear()
+
+
+def test_every_statistic_is_found_by_its_file():
+    folder = Path(verdicts.__file__).parent
+    names = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    assert set(verdicts.list_statistics()) == names
+    assert verdicts.DEFAULT in names
+    with pytest.raises(ValueError, match=r"table\.test: expected one of crossed, .*wilcoxon, got 'welch'; choose one of them\."):
+        verdicts.find_statistic("welch")

@@ -1,6 +1,7 @@
 """The training loop against a bare PyTorch loop, and what a penalty may and may not touch."""
 
 import copy
+import inspect
 from itertools import combinations
 
 import numpy as np
@@ -26,24 +27,13 @@ from mdm.training.views import Here, Recent, keeping_buffers, select_samples
 from mdm.types import Fusion
 
 
-def fit(cfg, folder, change=lambda learner: None):
-    """Train a config outside a record; returns (learner, splits)."""
-    splits = build_splits(cfg)
-    learner = build_learner(cfg, splits)
-    change(learner)
-    folder.mkdir(parents=True, exist_ok=True)
-    with own(folder) as owner:
-        build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
-    return learner, splits
-
-
 def same(a: nn.Module, b: nn.Module) -> bool:
     """Bit for bit, buffers too."""
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("model", ["eflstm", "lmf"])
-def test_no_penalty_equals_a_bare_loop_bit_for_bit(config, tmp_path, model):
+def test_no_penalty_equals_a_bare_loop_bit_for_bit(config, tmp_path, model, fit):
     cfg = config(f"model={model}")
     splits = build_splits(cfg)
     bare = build_learner(cfg, splits).backbone
@@ -64,7 +54,7 @@ def test_no_penalty_equals_a_bare_loop_bit_for_bit(config, tmp_path, model):
 
 @pytest.mark.parametrize("batches", ["fresh", "shared", "replay"])
 @pytest.mark.parametrize("model", ["eflstm", "lmf"])
-def test_a_critic_that_only_measures_leaves_the_backbone_bit_identical(config, tmp_path, model, batches):
+def test_a_critic_that_only_measures_leaves_the_backbone_bit_identical(config, tmp_path, model, batches, fit):
     """LMF has BatchNorm and dropout, so statistics and random draws are both at stake."""
     plain, _ = fit(config(f"model={model}"), tmp_path / "none")
     measured, _ = fit(
@@ -74,7 +64,7 @@ def test_a_critic_that_only_measures_leaves_the_backbone_bit_identical(config, t
     assert {"valid/kl/estimate", "train/kl/estimate"} <= set(measured.curve[-1])
 
 
-def test_the_training_estimate_is_that_of_the_last_rows_that_were_trained_on(config, tmp_path):
+def test_the_training_estimate_is_that_of_the_last_rows_that_were_trained_on(config, tmp_path, fit):
     """Three batches of 32; validation has 60 rows, so the last two count, and the critic is as validation has it."""
     cfg = config("model=lmf", "penalty=kl", "data.segments.valid=60", "trainer.max_epochs=1")
     learner, _ = fit(cfg, tmp_path)
@@ -85,7 +75,7 @@ def test_the_training_estimate_is_that_of_the_last_rows_that_were_trained_on(con
     assert learner.curve[-1]["train/kl/estimate"] == pytest.approx(float(donsker_varadhan(*t)), abs=1e-5)
 
 
-def test_a_penalty_and_none_start_alike_and_see_the_same_batches_and_dropout(config, tmp_path):
+def test_a_penalty_and_none_start_alike_and_see_the_same_batches_and_dropout(config, tmp_path, fit):
     """Truly paired seeds: up to the first step of the backbone, every prediction is the same number."""
     seen = {}
 
@@ -106,7 +96,7 @@ def test_a_penalty_and_none_start_alike_and_see_the_same_batches_and_dropout(con
 
 
 @pytest.mark.parametrize(("batches", "interleave"), [(b, "batch") for b in ("fresh", "shared", "replay")] + [("fresh", "epoch")])
-def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, interleave):
+def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, interleave, fit):
     """With a critic's learning rate of 0 its weights stay, whatever the backbone's step does; with another they move."""
 
     def critic(lr):
@@ -125,7 +115,7 @@ def test_the_critic_moves_by_its_own_steps_only(config, tmp_path, batches, inter
 
 
 @pytest.mark.parametrize("measure_only", [True, False])
-def test_replay_remembers_different_batches(config, tmp_path, measure_only):
+def test_replay_remembers_different_batches(config, tmp_path, measure_only, fit):
     """Whether or not there is a stage two to make the views."""
     cfg = config("penalty=kl", "penalty.critic.batches=replay", f"penalty.measure_only={measure_only}", "trainer.max_epochs=1")
     learner, _ = fit(cfg, tmp_path)
@@ -133,7 +123,7 @@ def test_replay_remembers_different_batches(config, tmp_path, measure_only):
     assert len(labels) == len(set(labels)) == 3
 
 
-def test_steps_per_epoch(config, tmp_path):
+def test_steps_per_epoch(config, tmp_path, fit):
     """96 segments in batches of 32: 3 steps of the backbone, and ``steps`` of the critic for each, however interleaved."""
     for interleave in ("batch", "epoch"):
         counts = {"critic": 0}
@@ -159,7 +149,7 @@ def test_steps_per_epoch(config, tmp_path):
         assert counts["critic"] == 12
 
 
-def test_lightning_counts_the_steps_of_the_backbone_alone(config, tmp_path):
+def test_lightning_counts_the_steps_of_the_backbone_alone(config, tmp_path, fit):
     """Two epochs of three batches, whatever the critics do between them."""
     learner, _ = fit(config("model=lmf", "penalty=kl"), tmp_path)
     assert learner.trainer.global_step == 6
@@ -210,7 +200,7 @@ def watched(learner, name):
 
 
 @pytest.mark.parametrize("batches", ["fresh", "shared", "replay"])
-def test_every_view_has_as_many_samples_as_its_penalty_asks_for(config, tmp_path, batches):
+def test_every_view_has_as_many_samples_as_its_penalty_asks_for(config, tmp_path, batches, fit):
     """32 joint rows and 3 · 32 of the product, in each of 2 critic steps and in stage two of 3 batches."""
     seen = {}
     cfg = config(
@@ -242,7 +232,7 @@ def test_shared_batches_are_re_paired_for_every_step_and_fused_at_once(config):
     assert not any(torch.equal(a.product.z, b.product.z) for a, b in combinations(views, 2))
 
 
-def test_penalties_that_ask_for_different_numbers_get_what_they_ask_for(config, tmp_path):
+def test_penalties_that_ask_for_different_numbers_get_what_they_ask_for(config, tmp_path, fit):
     """One wants three samples, one the first of these, and one none at all."""
     seen = {}
     cfg = config(
@@ -356,7 +346,7 @@ def test_a_critic_that_diverges_is_named(config, tmp_path):
         build_trainer(cfg, owner, splits.spec).fit(learner, splits.train(), splits.valid())
 
 
-def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):
+def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path, fit):
     """SGD with lr 1 moves by the gradient: with the norm clipped to 1e-3, three steps move at most 3e-3."""
     sgd = ("~model.optimizer", "+model.optimizer={_target_: torch.optim.SGD, lr: 1.0}", "trainer.max_epochs=1")
     cfg = config(*sgd, "trainer.gradient_clip=0.001")
@@ -366,7 +356,7 @@ def test_gradient_clip_bounds_the_step_of_the_backbone(config, tmp_path):
     assert 0 < moved.norm() <= 3.01e-3
 
 
-def test_the_estimate_is_measured_on_validation_rows(config, tmp_path):
+def test_the_estimate_is_measured_on_validation_rows(config, tmp_path, fit):
     """A critic that memorises the training fold must not report dependence, so what it reads is the validation fold, all of it and
     nothing else: its joint rows as the backbone makes them, its product rows re-pairings of these."""
     cfg = config("data=gaussian", "model=lmf", "penalty=kl", "data.segments.valid=60", "trainer.max_epochs=1")
@@ -410,11 +400,11 @@ def test_weight_decay_of_matrices_leaves_vectors_alone():
     assert [g.get("lr") for g in groups] == [None, None, 0.5, 0.5]
     model["b"].requires_grad_(False)
     assert sum(len(g["params"]) for g in parameter_groups(model, {}, decay="all")) == 4
-    with pytest.raises(ValueError, match=r"'some' came; set model\.decay"):
-        parameter_groups(model, {}, decay="some")
+    with pytest.raises(ValueError, match="decay: expected one of all, matrices, got 'some'"):
+        inspect.unwrap(parameter_groups)(model, {}, decay="some")
 
 
-def test_a_schedule_sets_every_learning_rate_before_each_step(config, tmp_path):
+def test_a_schedule_sets_every_learning_rate_before_each_step(config, tmp_path, fit):
     """Two epochs of three batches, half of them warm-up: factors 0, 1/3, 2/3, 1, 2/3, 1/3."""
     cfg = config("+model.groups.head={lr: 0.5}", "model.schedule={_target_: mdm.training.schedules.Linear, warmup: 0.5}")
     rates = []
@@ -433,7 +423,7 @@ def test_a_schedule_sets_every_learning_rate_before_each_step(config, tmp_path):
     torch.testing.assert_close(torch.tensor(rates), factors[:, None] * torch.tensor([[0.001, 0.5]]))
 
 
-def test_the_task_loss_is_of_labelled_rows_and_the_rest_of_all(config, tmp_path):
+def test_the_task_loss_is_of_labelled_rows_and_the_rest_of_all(config, tmp_path, fit):
     cfg = config("data.segments.unlabeled=30", "data.unlabeled=2", "trainer.max_epochs=1", "model=lmf", "penalty=kl")
     seen = []
 
@@ -457,7 +447,7 @@ def test_biases_that_are_matrices_are_not_decayed(config):
     assert not [name for name in names if name.endswith("bias") or "norm" in name]
 
 
-def test_a_penalty_forgets_at_the_start_of_every_epoch(config, tmp_path):
+def test_a_penalty_forgets_at_the_start_of_every_epoch(config, tmp_path, fit):
     started = []
 
     def watch(learner):
@@ -512,7 +502,7 @@ def test_a_critic_is_trained_and_what_has_none_is_not():
         Objective(Hsic(4, weight=1.0, unimodal_dims={"a": 2, "b": 2}), CriticTraining(torch.optim.Adam))
 
 
-def test_a_critic_has_a_clip_of_its_own(config, tmp_path):
+def test_a_critic_has_a_clip_of_its_own(config, tmp_path, fit):
     """Plain gradient descent at rate 1 moves at most by the clip in each step: 3 batches, 2 steps each."""
 
     def moved(clip):

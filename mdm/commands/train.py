@@ -14,13 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mdm.boundary import exit_on_error, silence_hydra
-from mdm.compose import find_configs, take_search_path
+from mdm.compose import add_judged, find_configs, take_search_path
 
 
 def main(arguments: list[str]) -> None:
     take_search_path(arguments)  # of a folder that is not there Hydra only warns
     silence_hydra()
-    sys.argv = [sys.argv[0], *arguments]  # which Hydra reads
+    sys.argv = [sys.argv[0], *add_judged(arguments)]  # which Hydra reads
     train()
 
 
@@ -38,11 +38,13 @@ def train(cfg: DictConfig) -> float | None:
         return attempt.attempt(cfg, hydra_config.overrides.task)
 
     with exit_on_error():  # here too: what leaves this function is announced by Hydra, in a line of its own
-        if "table" in cfg or "search" in cfg:
+        from mdm.sweeps.experiment import has_table  # torch and Lightning take seconds to import; --help must not wait for them
+
+        if has_table(cfg) or "search" in cfg:
             raise ValueError(
                 f"{cfg.name} is many runs: mdm train -m experiment={cfg.name}; model=, penalty=, data=, seed= choose some."
             )
 
-        from mdm.runs.protocol import run  # torch and Lightning take seconds to import; --help must not wait for them
+        from mdm.runs.protocol import run
 
         return run(cfg, hydra_config.overrides.task)["valid"][cfg.trainer.select]

@@ -47,13 +47,23 @@ mardia_kurtosis: no distance but a shape, ≥ p²
     Mahalanobis lengths (scipy); p(p+2), (n−1)/(n+1) of it for n rows; sphere; uniform, Laplace, t; affine maps; p² at n = p + 1
 """
 
-from mdm.estimators.bounds import DIVERGENCES, donsker_varadhan, f_divergence, info_nce, kantorovich_rubinstein, logistic_loss, nwj
+from mdm.estimators.bounds import (
+    DIVERGENCES,
+    DivergenceName,
+    donsker_varadhan,
+    f_divergence,
+    info_nce,
+    kantorovich_rubinstein,
+    logistic_loss,
+    nwj,
+)
 from mdm.estimators.densities import barber_agakov, club, gaussian_entropy, gaussian_mixture_entropy
 from mdm.estimators.kernels import hsic, median_scale, mmd2, mmd2_to_standard_normal
 from mdm.estimators.moments import central_moment_discrepancy, mardia_kurtosis, orthogonality
 
 __all__ = [
     "DIVERGENCES",
+    "DivergenceName",
     "barber_agakov",
     "central_moment_discrepancy",
     "club",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from mdm.estimators.checks import raise_precision, require_critic_values
+from mdm.hints import require_option
 
 
 class Divergence(NamedTuple):
@@ -34,7 +35,8 @@ class Divergence(NamedTuple):
     domain: str
 
 
-DIVERGENCES = {
+DivergenceName = Literal["kl", "reverse_kl", "pearson", "squared_hellinger", "jensen_shannon", "total_variation"]
+DIVERGENCES: dict[DivergenceName, Divergence] = {
     "kl": Divergence(lambda v: 1 + v, lambda t: torch.exp(t - 1), torch.exp, torch.isfinite, "any T"),
     "reverse_kl": Divergence(lambda v: -torch.exp(-v), lambda t: -1 - torch.log(-t), lambda v: v - 1, lambda t: t < 0, "T < 0"),
     "pearson": Divergence(
@@ -87,7 +89,7 @@ def nwj(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> Float[Tenso
 
 
 def f_divergence(
-    joint: Float[Tensor, " n"], product: Float[Tensor, " m"], divergence: str = "kl", log_ratio: bool = False
+    joint: Float[Tensor, " n"], product: Float[Tensor, " m"], divergence: DivergenceName = "kl", log_ratio: bool = False
 ) -> Float[Tensor, ""]:
     """E_P[T] − E_Q[f*(T)]: lower bound on D_f(P‖Q) for any T in the domain of f* (f-GAN; what "any f" in paper 000 asks for).
 
@@ -102,8 +104,7 @@ def f_divergence(
     Raises ValueError unless both are non-empty vectors, on an unknown divergence, or on a T that is infinite or out of its domain.
     """
     joint, product = require_critic_values(joint, product)
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"A divergence is {', '.join(DIVERGENCES)}, got {divergence!r}; choose one of these.")
+    require_option("divergence", divergence, DivergenceName)
     f = DIVERGENCES[divergence]
     if log_ratio:
         return f.critic(joint).mean() - f.of_log_ratio(product).mean()

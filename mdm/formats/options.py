@@ -10,6 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 
+from mdm.hints import list_options, require_option
+
 WHOLE_IS_NUMBER = BeartypeConf(is_pep484_tower=True)
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null", Any: "anything"}
 
@@ -20,7 +22,10 @@ def check_options(function: Callable[..., Any], given: Mapping[str, Any], where:
     rest = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
     for key, value in given.items():
         hint = hints[key] if key in hints and key not in rest else hints[rest[0]]
-        if not is_admitted(hint, value):
+        if options := list_options(hint):
+            if value is not None or not is_admitted(hint, None):
+                require_option(f"{where}: option {key}", value, options)
+        elif not is_admitted(hint, value):
             raise ValueError(f"{where}: option {key} must be {describe_type(hint)}, but is {value!r:.80}; correct {prefix}{key}.")
 
 

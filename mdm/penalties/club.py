@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm import estimators
-from mdm.hints import Size
+from mdm.hints import Size, require_option
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.pairs import name_parts, pad_columns, pairs_of, prepare_columns
+from mdm.penalties.pairs import Direction, name_parts, pad_columns, pairs_of, prepare_columns
 
 
 class Club(Penalty):
@@ -58,13 +58,14 @@ class Club(Penalty):
         part_dims: Mapping[str, Size] | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
         shared: str | None = None,
-        direction: str = "paper",
+        direction: Direction = "paper",
         hidden: Size = 16,
         bound: float = 1.0,
         normalize: bool = True,
         labelled_only: bool = False,
     ):
         super().__init__(weight)
+        require_option("direction", direction, Direction)
         if hidden < 1 or not bound > 0:
             raise ValueError(
                 f"CLUB needs hidden >= 1 and bound > 0, got hidden={hidden} and bound={bound}; set the objective's hidden and "

@@ -7,12 +7,20 @@ choice is therefore a named argument and stands in the record of a run.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
+
+from mdm.hints import require_option
+
+Architecture = Literal["plain", "table4"]
+Output = Literal["linear", "tanh", "sigmoid"]
+Maps = Literal["free", "spectral_norm", "orthonormal"]
 
 
 class Critic(nn.Module):
@@ -38,23 +46,19 @@ class Critic(nn.Module):
     def __init__(
         self,
         dim: int,
-        architecture: str = "plain",
-        output: str = "linear",
+        architecture: Architecture = "plain",
+        output: Output = "linear",
         hidden: int = 128,
         dropout: float = 0.4,
         bound: float = 8.0,
         noise: float = 0.0,
         normalize: bool = True,
-        maps: str = "free",
+        maps: Maps = "free",
     ):
         super().__init__()
-        if architecture not in ("plain", "table4") or output not in ("linear", "tanh", "sigmoid"):
-            raise ValueError(
-                f"A critic is plain or table4 and ends linear, tanh or sigmoid, got {architecture!r} and {output!r}; set "
-                "penalty.objective.critic and penalty.objective.output."
-            )
-        if maps not in ("free", "spectral_norm", "orthonormal"):
-            raise ValueError(f"A critic's maps are free, spectral_norm or orthonormal, got {maps!r}; choose one of these.")
+        require_option("architecture", architecture, Architecture)
+        require_option("output", output, Output)
+        require_option("maps", maps, Maps)
         if architecture == "table4" and dim < 4:
             raise ValueError(f"Table 4's critic has layers of width d/4, so Z needs d >= 4, but d = {dim}; use critic=plain.")
         if hidden < 1 or not 0 < bound < float("inf") or not 0 <= noise < float("inf") or not 0 <= dropout < 1:

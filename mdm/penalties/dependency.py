@@ -10,18 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mdm import estimators
-from mdm.hints import Share, Size
+from mdm.hints import Share, Size, require_option
 from mdm.penalties.base import Penalty, View
-from mdm.penalties.critics import Critic, gradient_penalty
+from mdm.penalties.critics import Architecture, Critic, Maps, Output, gradient_penalty
 
-TRAININGS = {"kl": ("bound", "logistic", "ema"), "f": ("bound", "logistic"), "wasserstein": ("bound",)}
+Measure = Literal["kl", "f", "wasserstein"]
+Lipschitz = Literal["gradient_penalty", "spectral_norm", "orthonormal", "none"]
+Training = Literal["bound", "logistic", "ema"]
+TRAININGS: dict[Measure, tuple[Training, ...]] = {
+    "kl": ("bound", "logistic", "ema"),
+    "f": ("bound", "logistic"),
+    "wasserstein": ("bound",),
+}
 """Measure → what its critic may minimise."""
+MAPS: dict[Lipschitz, Maps] = {"spectral_norm": "spectral_norm", "orthonormal": "orthonormal"}
+"""Of the critic, which are free otherwise."""
 
 
 class Dependency(Penalty):
@@ -93,12 +103,12 @@ class Dependency(Penalty):
         weight: float,
         unimodal_dims: dict[str, Size] | None = None,
         part_dims: dict[str, Size] | None = None,
-        measure: str = "kl",
-        divergence: str = "kl",
-        critic: str = "plain",
-        output: str = "tanh",
-        lipschitz: str = "none",
-        training: str = "logistic",
+        measure: Measure = "kl",
+        divergence: estimators.DivergenceName = "kl",
+        critic: Architecture = "plain",
+        output: Output = "tanh",
+        lipschitz: Lipschitz = "none",
+        training: Training = "logistic",
         ema_rate: float = 0.01,
         shifts: Size = 1,
         gradient_penalty_weight: float = 10.0,
@@ -109,21 +119,24 @@ class Dependency(Penalty):
         normalize: bool = True,
     ):
         super().__init__(weight)
-        if measure not in TRAININGS or lipschitz not in ("gradient_penalty", "spectral_norm", "orthonormal", "none"):
-            raise ValueError(
-                f"A dependency penalty measures {', '.join(TRAININGS)} with orthonormal maps, or under gradient_penalty, "
-                f"spectral_norm or none, got {measure!r} and {lipschitz!r}; set penalty.objective.measure and "
-                "penalty.objective.lipschitz."
-            )
+        for name, value, options in (
+            ("measure", measure, Measure),
+            ("divergence", divergence, estimators.DivergenceName),
+            ("critic", critic, Architecture),
+            ("output", output, Output),
+            ("lipschitz", lipschitz, Lipschitz),
+            ("training", training, Training),
+        ):
+            require_option(name, value, options)
         if training not in TRAININGS[measure]:
             raise ValueError(
                 "A critic trains on its own bound, or logistically if the measure is a function of log p/q (kl, f), or by ema if "
                 f"it is kl, got training={training!r} with measure={measure!r}; set penalty.objective.training."
             )
-        if divergence not in estimators.DIVERGENCES or (divergence != "kl" and measure != "f"):
+        if divergence != "kl" and measure != "f":
             raise ValueError(
-                f"A divergence is {', '.join(estimators.DIVERGENCES)}, and only measure=f has others than kl, got {divergence!r} "
-                f"with measure={measure!r}; set penalty.objective.divergence."
+                f"Only measure=f has other divergences than kl, got {divergence!r} with measure={measure!r}; set "
+                "penalty.objective.divergence."
             )
         if divergence == "pearson" and training == "logistic" and (output == "linear" or (output == "tanh" and bound > 4)):
             raise ValueError(
@@ -139,7 +152,7 @@ class Dependency(Penalty):
         self.fit, self.ema_rate, self.products = training, ema_rate, shifts
         self.lipschitz, self.gradient_penalty_weight = lipschitz, gradient_penalty_weight
         self.read_out = _read_out(measure, divergence, training)
-        maps = lipschitz if lipschitz in ("spectral_norm", "orthonormal") else "free"
+        maps = MAPS.get(lipschitz, "free")
         self.critic = Critic(z_dim, critic, output, hidden, dropout, bound, noise, normalize, maps)
         if training == "ema":
             # log of the average over no batch
@@ -197,7 +210,7 @@ class Dependency(Penalty):
         return joint.mean() - (average + torch.exp(batch - average) - 1)
 
 
-def _read_out(measure: str, divergence: str, training: str) -> Callable[[Tensor, Tensor], Tensor]:
+def _read_out(measure: Measure, divergence: estimators.DivergenceName, training: Training) -> Callable[[Tensor, Tensor], Tensor]:
     """The bound as a function of the critic's values on joint and product rows."""
     if measure == "kl":
         return estimators.donsker_varadhan

@@ -11,14 +11,23 @@ classes coincide it reads log 2.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mdm import estimators
-from mdm.hints import Count, Size
+from mdm.hints import Count, Size, require_option
 from mdm.penalties.base import Penalty, View
+
+Likelihood = Literal["gaussian", "official"]
+EntropySpace = Literal["raw", "projected"]
+Covariance = Literal["diagonal", "full"]
+ClassRule = Literal["paper", "official", "one"]
+Prior = Literal["empirical", "equal"]
+Unused = Literal["fixed", "decayed"]
+History = Literal["whole", "own"]
 
 
 class InfoMax(Penalty):
@@ -79,31 +88,30 @@ class InfoMax(Penalty):
         part_dims: Mapping[str, Size] | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
         hidden: Size | None = None,
-        likelihood: str = "gaussian",
+        likelihood: Likelihood = "gaussian",
         bound: float | None = 6.0,
-        entropy_space: str = "raw",
-        covariance: str = "diagonal",
-        classes: str = "paper",
+        entropy_space: EntropySpace = "raw",
+        covariance: Covariance = "diagonal",
+        classes: ClassRule = "paper",
         neutral: float = 0.0,
-        prior: str = "empirical",
+        prior: Prior = "empirical",
         memory: Count = 3,
-        history: str = "whole",
+        history: History = "whole",
         skip_first: Count = 0,
         ridge: float = 1e-4,
-        unused: str = "fixed",
+        unused: Unused = "fixed",
     ):
         super().__init__(weight)
-        for option, value, values in (
-            ("likelihood", likelihood, ("gaussian", "official")),
-            ("entropy_space", entropy_space, ("raw", "projected")),
-            ("covariance", covariance, ("diagonal", "full")),
-            ("classes", classes, ("paper", "official", "one")),
-            ("prior", prior, ("empirical", "equal")),
-            ("history", history, ("whole", "own")),
-            ("unused", unused, ("fixed", "decayed")),
+        for name, value, options in (
+            ("likelihood", likelihood, Likelihood),
+            ("entropy_space", entropy_space, EntropySpace),
+            ("covariance", covariance, Covariance),
+            ("classes", classes, ClassRule),
+            ("prior", prior, Prior),
+            ("history", history, History),
+            ("unused", unused, Unused),
         ):
-            if value not in values:
-                raise ValueError(f"InfoMax's {option} is {' or '.join(values)}, got {value!r}; set the objective's {option}.")
+            require_option(name, value, options)
         positive = all(number is None or number > 0 for number in (hidden, bound)) and ridge >= 0
         if min(memory, skip_first) < 0 or not positive:
             raise ValueError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,12 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mdm import estimators
-from mdm.hints import Size
+from mdm.hints import Size, require_option
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.pairs import name_parts, pad_columns, pairs_of, prepare_columns
 from mdm.types import Fusion
 
-DIRECTIONS = {"xy": (False,), "yx": (True,), "both": (False, True)}
+Scores = Literal["inner", "cosine"]
+Direction = Literal["xy", "yx", "both"]
+DIRECTIONS: dict[Direction, tuple[bool, ...]] = {"xy": (False,), "yx": (True,), "both": (False, True)}
 """Name → whether the scores are transposed: rows are anchors, columns candidates."""
 
 
@@ -67,20 +70,17 @@ class InfoNCE(Penalty):
         unimodal_dims: Mapping[str, Size],
         part_dims: Mapping[str, Size] | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
-        scores: str = "inner",
+        scores: Scores = "inner",
         temperature: float = 1.0,
-        direction: str = "both",
+        direction: Direction = "both",
         dim: Size = 16,
         hidden: Size | None = None,
         block: int | None = 32,
         normalize: bool = True,
     ):
         super().__init__(weight)
-        if scores not in ("inner", "cosine") or direction not in DIRECTIONS:
-            raise ValueError(
-                f"InfoNCE's scores are inner or cosine and its direction {', '.join(DIRECTIONS)}, got {scores!r} and "
-                f"{direction!r}; set penalty.objective.scores and penalty.objective.direction."
-            )
+        require_option("scores", scores, Scores)
+        require_option("direction", direction, Direction)
         if not 0 < temperature < math.inf or dim < 1 or (hidden is not None and hidden < 1) or (block is not None and block < 2):
             raise ValueError(
                 "InfoNCE needs temperature > 0, dim >= 1, hidden >= 1 or null, and block >= 2 or null, got "

@@ -7,14 +7,18 @@ orthogonal, not that they are independent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mdm import estimators
+from mdm.hints import require_option
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.pairs import name_parts, pairs_of
+
+Form = Literal["features", "gram"]
 
 
 class Orthogonal(Penalty):
@@ -48,13 +52,12 @@ class Orthogonal(Penalty):
         weight: float,
         unimodal_dims: Mapping[str, int],
         part_dims: Mapping[str, int] | None = None,
-        form: str = "features",
+        form: Form = "features",
         pairs: Sequence[Sequence[str]] | None = None,
         shared: str | None = None,
     ):
         super().__init__(weight)
-        if form not in ("features", "gram"):
-            raise ValueError(f"Orthogonality is of features or a gram matrix, got {form!r}; set the objective's form.")
+        require_option("form", form, Form)
         widths = {"z": z_dim, **(part_dims or {}), **unimodal_dims}
         self.pairs = pairs_of(unimodal_dims, part_dims or {}, pairs, shared)
         unequal = [f"{a} ({widths[a]}) and {b} ({widths[b]})" for a, b in self.pairs if widths[a] != widths[b]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mdm.types import Fusion
+
+Direction = Literal["paper", "official"]
 
 
 def name_parts(fusion: Fusion) -> dict[str, Float[Tensor, "batch d"]]:
@@ -23,7 +26,7 @@ def pairs_of(
     parts: Mapping[str, int],
     pairs: Sequence[Sequence[str]] | None,
     shared: str | None = None,
-    direction: str = "paper",
+    direction: Direction = "paper",
 ) -> list[tuple[str, str]]:
     """The pairs (x, y) whose dependence counts, by name; by default each unordered pair once, as the nine networks of paper 004.
 
@@ -33,12 +36,8 @@ def pairs_of(
     direction: of the pairs with the shared part. ``paper``, q(z_S|z_m); ``official``, q(z_m|z_S). With true conditionals both
         bounds are one number; fitted ones differ by how well q fits
 
-    Raises ValueError on a name that is not there, an unknown direction, what is no pair, or if no pair is left.
+    Raises ValueError on a name that is not there, what is no pair, or if no pair is left.
     """
-    if direction not in ("paper", "official"):
-        raise ValueError(
-            f"direction is paper, q(z_S|z_m), or official, q(z_m|z_S), got {direction!r}; set the objective's direction."
-        )
     there = ["z", *parts, *unimodal]
     result: list[tuple[str, str]]
     if pairs is not None:

@@ -12,13 +12,14 @@ standardised over the batch by statistics that carry gradient, so nothing is won
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm import estimators
-from mdm.hints import Size
+from mdm.hints import Size, require_option
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.cnetwork import (
     Coupling,
@@ -33,6 +34,11 @@ from mdm.penalties.cnetwork import (
 )
 from mdm.penalties.critics import Critic
 from mdm.penalties.pairs import pad_columns, standardize_columns
+
+Divergence = Literal["mmd", "kl"]
+Map = Literal["identity", "coupling", "mlp"]
+Variables = Literal["all", "fused"]
+Mode = Literal["corrected", "literal"]
 
 FACTORS = (0.25, 1.0, 4.0)
 """The kernel's scales, as multiples of the median squared distance."""
@@ -96,18 +102,18 @@ class Synergy(Penalty):
         l2: float = 1.0,
         alignment: float = 1.0,
         kurtosis: float = 0.1,
-        divergence: str = "mmd",
+        divergence: Divergence = "mmd",
         flip: bool = False,
-        g: str | None = None,
+        g: Map | None = None,
         projection: Size = 16,
         detach_targets: bool = False,
-        variables: str = "all",
+        variables: Variables = "all",
         decay: float = 0.95,
         clip: float = 3.0,
         ridge: float = 0.05,
         hidden: Size = 64,
         bound: float = 8.0,
-        mode: str = "corrected",
+        mode: Mode = "corrected",
     ):
         super().__init__(weight)
         gammas = {"l2": l2, "alignment": alignment, "kurtosis": kurtosis}
@@ -116,17 +122,14 @@ class Synergy(Penalty):
                 "Synergy's l2, alignment and kurtosis are the weights of its parts, >= 0 and one at least > 0, got "
                 f"{l2}, {alignment} and {kurtosis}; set these of penalty.objective."
             )
-        for option, value, known in (
-            ("divergence", divergence, ("mmd", "kl")),
-            ("g", g, (None, "identity", "coupling", "mlp")),
-            ("variables", variables, ("all", "fused")),
-            ("mode", mode, ("corrected", "literal")),
+        for name, value, options in (
+            ("divergence", divergence, Divergence),
+            ("variables", variables, Variables),
+            ("mode", mode, Mode),
         ):
-            if value not in known:
-                raise ValueError(
-                    f"Synergy's {option} is {' or '.join(str(k or 'null') for k in known)}, got {value!r}; set "
-                    f"penalty.objective.{option}."
-                )
+            require_option(name, value, options)
+        if g is not None:
+            require_option("g", g, Map)
         if min(projection, hidden) < 1 or not (clip >= 1 and ridge > 0 and bound > 0 and 0 <= decay < 1):
             raise ValueError(
                 "Synergy needs projection >= 1, hidden >= 1, clip >= 1, ridge > 0, bound > 0 and 0 <= decay < 1, got "

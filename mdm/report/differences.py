@@ -6,8 +6,9 @@ import math
 
 from mdm.metrics import find_metric, format_heading
 from mdm.report.charts import PLACEHOLDERS, find_colour, open_drawing, render_svg, style_axes
-from mdm.tables.cells import NAMES, STARS, find_contrasts
-from mdm.tables.numbers import LEVEL, Block, Contrast, Evidence, Line, Sheet
+from mdm.statistics.verdicts import Evidence
+from mdm.tables.cells import find_contrasts
+from mdm.tables.numbers import LEVEL, Block, Contrast, Line, Sheet
 from mdm.tables.wording import format_interval, format_signed, join_names
 
 
@@ -20,7 +21,7 @@ def find_comparisons(block: Block) -> list[tuple[Line, Contrast, Evidence]]:
 def draw_forest(block: Block, sheet: Sheet) -> str:
     """A row's mean difference from its baseline; thick the 95 % interval over seeds, thin the simultaneous one over seeds and
     videos. Empty if none."""
-    rows, metric, star = find_comparisons(block), block.primary.metric, STARS[sheet.declared.test]
+    rows, metric, star = find_comparisons(block), block.primary.metric, sheet.statistic.star
     if not rows:
         return ""
     unit = ", points" if find_metric(metric).percent else ""
@@ -54,14 +55,13 @@ def draw_forest(block: Block, sheet: Sheet) -> str:
 def describe_block(block: Block, sheet: Sheet) -> str:
     """The comparisons of a data set in words: which rows differ, which show no evidence, and which cannot be told and why."""
     rows = [(line, line.contrast) for line in find_contrasts(block) if line.contrast is not None]
-    test, column = sheet.declared.test, block.primary
+    statistic, column = sheet.statistic, block.primary
     starred = [describe_difference(line, block, sheet) for line, contrast in rows if contrast.star]
     silent = {line.row.name: reason for line, contrast in rows if (reason := name_obstacle(contrast))}
     unclear = [line.row.label for line, contrast in rows if not contrast.star and line.row.name not in silent]
-    where = {"crossed": "for new seeds and new videos"}.get(test, f"on this very test set ({NAMES[test]})")
     parts = []
     if starred:
-        parts.append(f"{STARS[test]} in {format_heading(column.metric)}, {where}: {join_names(starred)}.")
+        parts.append(f"{statistic.star} in {format_heading(column.metric)}, {statistic.reach}: {join_names(starred)}.")
     if unclear:
         verb = "differs" if len(unclear) == 1 else "differ"
         parts.append(f"No evidence in {format_heading(column.metric)} that {join_names(unclear)} {verb} from the baseline.")
@@ -75,17 +75,12 @@ def describe_difference(line: Line, block: Block, sheet: Sheet) -> str:
     """A starred row: better or worse, by how much."""
     assert line.contrast is not None
     assert line.contrast.found is not None
-    found, digits, test = line.contrast.found, block.primary.decimals, sheet.declared.test
-    if test == "crossed":
-        difference, ends, kind = found.crossed.difference, found.crossed.interval(LEVEL / sheet.family), "simultaneous 95 %"
-    elif test == "wilcoxon" and found.ranks is not None:
-        difference, ends, kind = found.ranks.shift, found.ranks.interval, f"{100 * found.ranks.level:.1f} % over seeds"
-    else:
-        difference, ends, kind = found.seeds.difference, found.seeds.interval, "95 % over seeds"
-    if math.isnan(difference):
+    effect = sheet.statistic.measure(line.contrast.found, LEVEL / sheet.family)
+    if math.isnan(effect.size):
         return f"{line.row.label} differs from its baseline (runs diverged, and the difference has no size)"
-    better = (difference < 0) == find_metric(block.primary.metric).lower_is_better
-    size = f"{format_signed(difference, digits)}, {kind} {format_interval(ends, digits)}"
+    better = (effect.size < 0) == find_metric(block.primary.metric).lower_is_better
+    digits = block.primary.decimals
+    size = f"{format_signed(effect.size, digits)}, {effect.level} {format_interval(effect.interval, digits)}"
     return f"{line.row.label} is {'better' if better else 'worse'} than its baseline ({size})"
 
 

@@ -230,6 +230,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     """The part of `check` that concerns one key."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     groups = [each for each in options if hasattr(each, "__dataclass_fields__")]
+    mappings = [each for each in options if get_origin(each) is Mapping and not is_plain(each)]
     if value is None and type(None) in options:
         return
     if Member in options:
@@ -237,10 +238,10 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     elif groups:
         require(key, value, Mapping)
         check_group(f"{key}.", value, choose_group(value, groups))
-    elif get_origin(hint) is Mapping and not is_plain(hint):
+    elif mappings:
         require(key, value, Mapping)
         for name, inner in value.items():
-            check_value(f"{key}.{name}", inner, get_args(hint)[1])
+            check_value(f"{key}.{name}", inner, get_args(mappings[0])[1])
     else:
         require(key, value, hint)
 

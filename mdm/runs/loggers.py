@@ -14,11 +14,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.loggers import Logger as LightningLogger
 
 from mdm.extras import require_extra
+from mdm.hints import require_option
 from mdm.runs import claims
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,9 @@ def start_loggers(
         yield
 
 
+Mode = Literal["offline", "online"]
+
+
 class Wandb(Logger):
     """Weights & Biases. The step is the epoch; the summary is the chosen epoch's row and the record, test metrics among it.
 
@@ -73,10 +77,9 @@ class Wandb(Logger):
     Raises ValueError on another mode, and if wandb is not installed.
     """
 
-    def __init__(self, save_dir: str, project: str = "mdm", entity: str | None = None, mode: str = "offline"):
+    def __init__(self, save_dir: str, project: str = "mdm", entity: str | None = None, mode: Mode = "offline"):
         require_extra("wandb", "logger=wandb")
-        if mode not in ("offline", "online"):
-            raise ValueError(f"wandb logs offline or online, got mode={mode}; set logger.loggers.wandb.mode.")
+        require_option("mode", mode, Mode)
         self.folder, self.project, self.entity, self.mode = Path(save_dir), project, entity, mode
 
     def start(self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:
@@ -88,7 +91,7 @@ class Wandb(Logger):
         self.run = wandb.init(
             project=self.project,
             entity=self.entity,
-            mode=self.mode,  # type: ignore[arg-type]
+            mode=self.mode,
             dir=self.folder,
             id=earlier[0].name.rpartition("-")[2] if earlier else secrets.token_hex(4),
             resume="allow",

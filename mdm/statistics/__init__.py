@@ -8,6 +8,7 @@ families     Holm's procedure, and what numbers of runs could give at best
 comparison   one system's runs against another's, on this test set; verdicts over a table
 jackknife    a metric without each of the test videos
 crossed      one system against another for new seeds and new videos; verdicts over a table
+verdicts     PICK ONE: what stars the rows of a table
 """
 
 from mdm.metrics.sums import ABSOLUTE_ERROR, ACCURACY, CORRELATION, SQUARED_ERROR, WEIGHTED_F1, Sums, mean_of

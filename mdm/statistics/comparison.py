@@ -116,16 +116,29 @@ def judge(comparisons: Sequence[Comparison], *, test: Test = "sign_flip", alpha:
             f"alpha={alpha}; use test='sign_flip' and alpha=0.05."
         )
     p = np.array([getattr(c, test) for c in comparisons], dtype=np.float64)
-    # Holm's p grows with every p of the family, so with the smallest of all it is the least that it can be.
     least = np.array([find_smallest(test, c) for c in comparisons], dtype=np.float64)
+    return judge_family(p, least, [(c.n, c.zeros if test != "mann_whitney" else 0) for c in comparisons], alpha)
+
+
+def judge_family(
+    p: Float[np.ndarray, " k"], least: Float[np.ndarray, " k"], pairs: Sequence[tuple[int, int]], alpha: float = 0.05
+) -> list[Verdict]:
+    """`judge` of the p's of any test.
+
+    least: the smallest p that each comparison could have had, 0 where no limit is known
+    pairs: of each comparison, and those among them whose differences are zeros and make that p larger
+
+    Raises ValueError on a p outside [0, 1].
+    """
+    # Holm's p grows with every p of the family, so with the smallest of all it is the least that it can be.
     verdicts = []
-    for c, own, adjusted, smallest, reachable in zip(comparisons, p, holm(p), least, holm(least), strict=True):
+    for (n, zeros), own, adjusted, smallest, reachable in zip(pairs, p, holm(p), least, holm(least), strict=True):
         reason = ""
         if not reachable < alpha:
-            equal = f", {c.zeros} of them equal," if c.zeros and test != "mann_whitney" else ""
-            reason = f"n={c.n}{equal} cannot reach {_short(alpha)} in a family of {len(p)} (smallest p {_short(smallest)})"
+            equal = f", {zeros} of them equal," if zeros else ""
+            reason = f"n={n}{equal} cannot reach {_short(alpha)} in a family of {len(p)} (smallest p {_short(smallest)})"
         elif not adjusted < alpha:
-            reason = f"no evidence at n={c.n}"
+            reason = f"no evidence at n={n}"
         verdicts.append(Verdict(float(own), float(adjusted), not reason, reason))
     return verdicts
 

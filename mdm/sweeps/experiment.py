@@ -10,13 +10,14 @@ experiment=…`) read it with the same arguments, so they cannot disagree about 
       data: {synthetic: mosi}                   config → the paper's data set that it is, or stands in for; data=… replaces them
       metrics: {mae: mae, acc2_pos: acc2}       columns: ours → the paper's. By the paper's data set where they differ
       primary: mae                              what the tests are about; by the paper's data set where it differs
-      test: crossed                             what stars: crossed (default), for new seeds and new videos; wilcoxon, sign_flip or
-                                                mann_whitney, for new seeds on this very test set. On a command line: table.test=…
+      test: crossed                             what stars (`mdm.statistics.verdicts`): crossed (default) for new seeds and new
+                                                videos, or one of the others there. On a command line: table.test=…
       zeros: pratt                              pairs that do not differ, to wilcoxon: pratt (default) or split
       rows:
         none: {label: EF-LSTM, run: [model=eflstm, penalty=none], paper: {model: EF-LSTM, penalty_or_variant: none}}
         kl: {label: + KL, run: [model=eflstm, penalty=kl], baseline: none, paper: {model: EF-LSTM, penalty_or_variant: kl}}
         cited: {label: ICCN, paper: {model: ICCN}}       a system that is not built here: the paper's value alone
+      product: …                                rows that are a product of systems and variants (`mdm.sweeps.rows`)
       notes: …                                  what the caption must say
 
 A row's ``tuned`` maps data configs to files under configs/tuned. model=… and penalty=… on the command line choose among the rows;
@@ -28,58 +29,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mdm.compose import JUDGED, add_judged
 from mdm.hints import Size, require
 from mdm.runs.config import check_group
 from mdm.statistics.signed_rank import Zeros
+from mdm.statistics.verdicts import DEFAULT, find_statistic
+from mdm.sweeps.rows import DeclaredProduct, DeclaredRow, Row, parse_rows
 
-StarTest = Literal["crossed", "wilcoxon", "sign_flip", "mann_whitney"]
 CHOOSE = ("model", "penalty")
 """Keys of the command line that choose among the rows."""
-JUDGED = ("table.test", "table.zeros")
-"""Keys of the command line that say how the table is judged."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table.
-
-    label: as it is printed; paper: the keys of its values in the paper, none if it prints none; note: a remark under the table
-    run: overrides of its runs; None for a system that is not built here
-    tuned: data config → file under configs/tuned
-    baseline: the row that it is tested against; ``only``: the data configs or the paper's data sets that it exists for, all if None
-    """
-
-    name: str
-    label: str
-    run: tuple[str, ...] | None = None
-    tuned: Mapping[str, str] = field(default_factory=dict)
-    baseline: str | None = None
-    only: tuple[str, ...] | None = None
-    paper: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-
-    def runs_on(self, data: str, stands_for: str) -> bool:
-        return self.run is not None and (self.only is None or bool({data, stands_for} & set(self.only)))
-
-
-@dataclass(frozen=True)
-class DeclaredRow:
-    """A row as an experiment file has it; `Row` says what its keys are."""
-
-    label: str
-    run: Sequence[str] | None = None
-    tuned: Mapping[str, str] | None = None
-    baseline: str | None = None
-    only: Sequence[str] | None = None
-    paper: Mapping[str, str | int] | None = None
-    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +56,9 @@ class Declaration:
     data: Mapping[str, str]
     metrics: Mapping[str, str | None] | Mapping[str, Mapping[str, str | None]]
     primary: str | Mapping[str, str]
-    rows: Mapping[str, DeclaredRow]
-    test: StarTest | None = None
+    rows: Mapping[str, DeclaredRow] | None = None
+    product: DeclaredProduct | None = None
+    test: str | None = None
     zeros: Zeros | None = None
     paper: Mapping[str, str | int] | None = None
     notes: str | None = None
@@ -110,7 +76,7 @@ class Table:
     rows: Mapping[str, Row]
     paper: Mapping[str, str] = field(default_factory=dict)
     notes: str = ""
-    test: StarTest = "crossed"
+    test: str = DEFAULT
     zeros: Zeros = "pratt"
 
 
@@ -136,7 +102,7 @@ class Cell:
 class Arguments:
     """The parts of a command line. ``data`` and ``seeds`` are None where it does not set them.
 
-    judged: keys of ``table`` that say how it is judged, which are no part of its runs
+    judged: those that say how its table is judged, which are no part of its runs
     """
 
     data: tuple[str, ...] | None
@@ -144,7 +110,7 @@ class Arguments:
     chosen: Mapping[str, tuple[str, ...]]
     experiment: tuple[str, ...]
     others: tuple[str, ...]
-    judged: Mapping[str, str]
+    judged: tuple[str, ...]
 
 
 def read_arguments(arguments: Sequence[str]) -> Arguments:
@@ -159,7 +125,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     values: dict[str, tuple[str, ...]] = {}
     experiment: list[str] = []
     others: list[str] = []
-    judged: dict[str, str] = {}
+    judged: list[str] = []
     for given in OverridesParser.create().parse_overrides(list(arguments)):
         key = given.get_key_element()
         if key in ("data", "seed", *CHOOSE):
@@ -171,8 +137,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
                 raise ValueError(
                     f"A list that chooses runs has at least one value, but {given.input_line} is empty; use seed='range(10)', say."
                 )
-        elif key in JUDGED and not given.is_sweep_override():
-            judged[key] = given.get_value_element_as_str()
+        elif key.lstrip("+") in JUDGED and not given.is_sweep_override():
+            judged += add_judged([str(given.input_line).lstrip("+")])
         elif given.is_sweep_override():
             raise ValueError(
                 f"An experiment lists its runs in its file, and only data, seed, model and penalty choose among them, got "
@@ -187,7 +153,20 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     except ValueError:
         raise ValueError(f"Seeds are whole numbers, got seed={','.join(values['seed'])}; use seed='range(10)', say.") from None
     chosen = {key: values[key] for key in CHOOSE if key in values}
-    return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others), judged)
+    return Arguments(values.get("data"), seeds, chosen, tuple(experiment), tuple(others), tuple(judged))
+
+
+def has_table(cfg: DictConfig) -> bool:
+    """Whether a composed config declares a table.
+
+    Raises ValueError if the command line says how it is judged, and it is not there.
+    """
+    section = cfg.get("table")
+    keys = [f"table.{key}" for key in section] if OmegaConf.is_dict(section) else []
+    judged = [key for key in keys if key in JUDGED]
+    if judged and judged == keys:
+        raise ValueError(f"{' and '.join(judged)} say how a table is judged, but {cfg.name} has no table; leave them out.")
+    return "table" in cfg
 
 
 def parse_table(cfg: DictConfig) -> Table:
@@ -195,16 +174,17 @@ def parse_table(cfg: DictConfig) -> Table:
 
     Raises ValueError, naming the key, if it has none or what it declares does not fit together.
     """
-    if "table" not in cfg:
+    if not has_table(cfg):
         raise ValueError(
             f"A table is declared by an experiment, but {cfg.name} has no table; choose one, as experiment=mdm/table1."
         )
     raw = read_section(cfg, "table", Declaration)
     seeds, data = raw["seeds"], dict(raw["data"])
-    if not data or not raw["rows"] or not raw["metrics"]:
+    rows = parse_rows(raw)
+    if not data or not rows or not raw["metrics"]:
         raise ValueError(
             f"A table needs a data set, a column and a row at least, but {cfg.name} has data={data}, metrics={raw['metrics']} and "
-            f"{len(raw['rows'])} rows; set table."
+            f"{len(rows)} rows; set table."
         )
     nested = all(isinstance(value, Mapping) for value in raw["metrics"].values())
     sets = dict.fromkeys([*data.values(), *(raw["metrics"] if nested else ())])
@@ -216,13 +196,13 @@ def parse_table(cfg: DictConfig) -> Table:
                 f"A table's tests are about one of its columns, but of {name} it has {', '.join(metrics[name]) or 'none'} and "
                 f"primary={primary[name]}; set table.metrics and table.primary."
             )
-    rows = {name: parse_row(name, keys) for name, keys in raw["rows"].items()}
     for row in rows.values():
         if row.baseline is not None and (row.baseline == row.name or row.baseline not in rows or rows[row.baseline].run is None):
             raise ValueError(
                 f"A row is compared with another that is run, but table.rows.{row.name}.baseline is {row.baseline!r}; name one of "
                 f"{', '.join(r.name for r in rows.values() if r.run is not None and r is not row) or 'none'}."
             )
+    find_statistic(raw.get("test") or DEFAULT)
     chosen = {key: raw[key] for key in ("paper", "notes", "test", "zeros") if raw.get(key)}
     return Table(raw["title"], seeds, data, metrics, primary, rows, **chosen)
 
@@ -239,16 +219,6 @@ def read_section(cfg: DictConfig, name: str, group: type) -> dict[str, Any]:
     require(name, raw, Mapping)
     check_group(f"{name}.", raw, group)
     return {str(key): value for key, value in raw.items()}
-
-
-def parse_row(name: str, keys: Mapping[str, Any]) -> Row:
-    """One row of ``table.rows``."""
-    if keys.get("run") is None and keys.get("paper") is None:
-        raise ValueError(
-            f"A row is a run or a value that the paper prints, or both, but table.rows.{name} has neither; give it run or paper."
-        )
-    lists = {key: tuple(str(value) for value in keys[key]) for key in ("run", "only") if keys.get(key) is not None}
-    return Row(name=name, **{**{key: value for key, value in keys.items() if value is not None}, **lists})
 
 
 def list_cells(table: Table, arguments: Sequence[str]) -> list[Cell]:

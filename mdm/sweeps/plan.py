@@ -15,7 +15,7 @@ from mdm.runs.build import build_loggers, build_splits
 from mdm.runs.config import check
 from mdm.runs.folder import locate_run
 from mdm.runs.selection import check_select
-from mdm.sweeps.experiment import list_cells, parse_table
+from mdm.sweeps.experiment import has_table, list_cells, parse_table
 from mdm.sweeps.search import list_search_cells
 from mdm.types import DataSpec
 
@@ -38,7 +38,7 @@ def list_wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
     Raises ValueError where `mdm.sweeps.experiment.list_cells` and `mdm.sweeps.search.list_search_cells` do, on a sweep that is not
     a list of values, and on a seed that is not a whole number.
     """
-    if "table" in cfg:
+    if has_table(cfg):
         return [run for cell in list_cells(parse_table(cfg), arguments) for run in cell.runs()]
     if "search" in cfg:
         return [run for cell in list_search_cells(cfg, arguments) for run in cell.runs()]

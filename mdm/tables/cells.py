@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdm.metrics import find_metric, format_heading
-from mdm.sweeps.experiment import StarTest, Table
-from mdm.tables.numbers import LEVEL, Block, Column, Entry, Evidence, Line
+from mdm.statistics.verdicts import Effect, Statistic
+from mdm.tables.numbers import LEVEL, Block, Column, Entry, Line
 from mdm.tables.wording import format_interval, format_number, format_p, format_shares, format_signed
 
 
@@ -22,7 +23,7 @@ class CellText:
     star: str = ""
 
 
-def render_cell(line: Line, column: Column, test: StarTest) -> CellText:
+def render_cell(line: Line, column: Column, statistic: Statistic) -> CellText:
     """Ours with its spread, marks and star; the paper's with the difference. Of a row without runs, the paper's alone."""
     entry, digits = line.entries[column.metric], column.decimals
     if not line.runs:
@@ -31,7 +32,7 @@ def render_cell(line: Line, column: Column, test: StarTest) -> CellText:
     paper = format_printed(entry)
     if paper and not math.isnan(entry.difference):
         paper += f" ({format_signed(entry.difference, digits)})"
-    star = STARS[test] if column.primary and line.star else ""
+    star = statistic.star if column.primary and line.star else ""
     return CellText(ours + ("‡" if entry.undefined else ""), paper, entry.marks, entry.best, star)
 
 
@@ -49,65 +50,44 @@ def format_size(line: Line) -> str:
     return str(line.finished) if line.finished == len(line.runs) else f"{line.finished}/{len(line.runs)}"
 
 
-STARS = {"crossed": "★", "wilcoxon": "☆", "sign_flip": "☆", "mann_whitney": "☆"}
-"""The star of each test; only the first speaks of new videos."""
-NAMES = {"crossed": "two-way t", "wilcoxon": "Wilcoxon", "sign_flip": "sign-flip", "mann_whitney": "Mann–Whitney"}
-
-
-def list_comparison_heads(test: StarTest) -> list[str]:
+def list_comparison_heads(statistic: Statistic) -> list[str]:
     """The heads of the comparisons' columns; the first column has none."""
-    intervals = {
-        "crossed": ["difference", "simultaneous 95 %", "variance: runs/videos/both, %"],
-        "wilcoxon": ["shift", "exact interval", "rank-biserial"],
-    }.get(test, ["difference", "95 % over seeds"])
     papers = ["A12", "Mann–Whitney", "paired t"]
-    return ["", "against", "n", *intervals, f"{NAMES[test]} p", "Holm", *papers, "verdict"]
+    return ["", "against", "n", *statistic.heads, f"{statistic.name} p", "Holm", *papers, "verdict"]
 
 
-def render_contrast(line: Line, column: Column, table: Table, family: int) -> list[str]:
+def render_contrast(line: Line, column: Column, statistic: Statistic, family: int) -> list[str]:
     """A comparison in words, under its heads."""
-    contrast, heads = line.contrast, list_comparison_heads(table.test)
+    contrast, heads = line.contrast, list_comparison_heads(statistic)
     assert contrast is not None
     found, verdict = contrast.found, contrast.verdict
     if found is None or verdict is None:
         return [line.row.label, contrast.baseline, *["–"] * (len(heads) - 3), contrast.reason]
+    effect = statistic.measure(found, LEVEL / family)
+    remarks = [text for text in (effect.note, found.skew) if text]
     return [
         line.row.label,
         contrast.baseline,
-        *format_effect(found, column.decimals, table.test, family),
-        "–" if table.test == "crossed" and found.crossed.reason else format_p(verdict.p),
+        effect.pairs,
+        *format_effect(effect, column.decimals, statistic.heads),
+        "–" if effect.reason else format_p(verdict.p),
         format_p(verdict.adjusted),
         f"{found.seeds.a12:.2f}",
         format_p(found.seeds.mann_whitney),
         format_p(found.seeds.paired_t),
-        "; ".join([STARS[table.test] if contrast.star else contrast.reason, *list_remarks(found, table.test)]),
+        "; ".join([statistic.star if contrast.star else contrast.reason, *remarks]),
     ]
 
 
-def format_effect(found: Evidence, digits: int, test: StarTest, family: int) -> list[str]:
-    """Number of pairs, size of the difference and its interval, as the test that gives the stars has them."""
-    crossed = found.crossed
-    if test == "crossed":
-        n = f"{crossed.pairs}, {crossed.lost} lost" if crossed.lost else str(crossed.pairs)
-        return [
-            n,
-            format_signed(crossed.difference, digits),
-            format_interval(crossed.interval(LEVEL / family), digits),
-            format_shares(crossed.shares),
-        ]
-    if test == "wilcoxon":
-        ranks = found.ranks
-        if ranks is None:
-            return [str(found.seeds.n), "–", "–", "–"]
-        n = str(ranks.n) if ranks.n == found.seeds.n else f"{found.seeds.n}, shift of {ranks.n}"
-        shift = f"{format_interval(ranks.interval, digits)} ({100 * ranks.level:.1f} %)"
-        return [n, format_signed(ranks.shift, digits), shift, format_signed(ranks.rank_biserial, 2)]
-    return [str(found.seeds.n), format_signed(found.seeds.difference, digits), format_interval(found.seeds.interval, digits)]
-
-
-def list_remarks(found: Evidence, test: StarTest) -> list[str]:
-    """What a reader should know beside the verdict."""
-    return [text for text in (found.crossed.note if test == "crossed" else "", found.skew) if text]
+def format_effect(effect: Effect, digits: int, heads: Sequence[str]) -> list[str]:
+    """The size of a difference, how sure it is, at which level where no head says it, and what stands beside."""
+    sure = format_interval(effect.interval, digits)
+    if effect.level not in ("", *heads):
+        sure += f" ({effect.level.removesuffix(' over seeds')})"
+    words = [format_signed(effect.size, digits), sure]
+    if effect.more is not None:
+        words.append(format_shares(effect.more) if isinstance(effect.more, tuple) else format_signed(effect.more, 2))
+    return words
 
 
 def find_contrasts(block: Block) -> list[Line]:

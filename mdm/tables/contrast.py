@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -10,21 +9,12 @@ from functools import cache
 import numpy as np
 
 from mdm.metrics import find_metric
-from mdm.statistics import (
-    Comparison,
-    Verdict,
-    cannot_tell,
-    check_symmetry,
-    compare,
-    compare_crossed,
-    judge,
-    judge_crossed,
-    signed_rank,
-)
+from mdm.statistics import Verdict, check_symmetry, compare, compare_crossed, signed_rank
+from mdm.statistics.verdicts import Evidence, expect_runs, find_statistic
 from mdm.sweeps.experiment import Table
 from mdm.tables.divergence import find_diverged, find_stopped
 from mdm.tables.gather import CellRuns
-from mdm.tables.numbers import Block, Contrast, Evidence, Line
+from mdm.tables.numbers import Block, Contrast, Line
 from mdm.tables.segments import Scores, check_same_segments, score_runs
 
 DRAWS = 0
@@ -55,7 +45,7 @@ def compare_lines(lines: Sequence[Line], here: Mapping[str, CellRuns], metric: s
         stopped = {seed for row in (name, baseline) for seed in find_stopped(here[row].runs)}
         crossed = replace(found.crossed, lost=found.crossed.lost + len(stopped))
         # To the tests over seeds a run without a record is missing, for they have no rule that leaves one out.
-        known = len(seeds) + (len(stopped) if table.test == "crossed" else 0)
+        known = len(seeds) + (len(stopped) if find_statistic(table.test).leaves_out else 0)
         reason = "" if known == wanted else f"incomplete: {len(seeds)} of {wanted} seeds in both"
         found = replace(found, crossed=crossed)
         return Contrast(labels[baseline], found, None, reason)
@@ -86,6 +76,7 @@ def compare_rows(
         ),
         ranks=signed_rank(*values, zeros=table.zeros) if kept.any() else None,
         skew=check_symmetry(*values).warning if kept.any() else "",
+        values=(sides[0].whole, sides[1].whole),
     )
 
 
@@ -94,11 +85,7 @@ def judge_blocks(blocks: Sequence[Block], table: Table, family: int, seeds: int)
     with p = 1, so a star never goes again because the sweep went on."""
     made = [line.contrast.found for block in blocks for line in block.lines if line.contrast and line.contrast.found]
     absent = family - len(made)
-    if table.test == "crossed":
-        verdicts = judge_crossed([*(found.crossed for found in made), *[cannot_tell("its runs are not there")] * absent])
-    else:
-        nothing = Comparison(seeds, 0, math.nan, (math.nan, math.nan), 1.0, 1.0, 1.0, 1.0, 2 / 2**seeds, 0.5, 0.0)
-        verdicts = judge([*(found.seeds for found in made), *[nothing] * absent], test=table.test)
+    verdicts = find_statistic(table.test).judge([*made, *[expect_runs(seeds)] * absent])
     given = iter(verdicts)
     return [replace(block, lines=tuple(judge_line(line, given) for line in block.lines)) for block in blocks]
 

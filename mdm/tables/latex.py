@@ -70,7 +70,7 @@ def render_latex(sheet: Sheet) -> str:
     for block in sheet.blocks:
         rows = []
         for line in block.lines:
-            cells = [render_cell(line, column, sheet.declared.test) for column in block.columns]
+            cells = [render_cell(line, column, sheet.statistic) for column in block.columns]
             label = f"\\textit{{{escape_latex(line.row.label)}}}" if not line.runs else escape_latex(line.row.label)
             rows.append(
                 [
@@ -87,12 +87,12 @@ def render_latex(sheet: Sheet) -> str:
         ]
         against = find_contrasts(block)
         if against:
-            words = [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in against]
+            words = [render_contrast(line, block.primary, sheet.statistic, sheet.family) for line in against]
             rows = [list(map(escape_latex, row)) for row in words]
             title = f"Against the baseline, {format_heading(block.primary.metric)}"
             parts += [
                 f"\\par\\smallskip {escape_latex(title)}\\par\\smallskip",
-                render_tabular(map(escape_latex, list_comparison_heads(sheet.declared.test)), rows),
+                render_tabular(map(escape_latex, list_comparison_heads(sheet.statistic)), rows),
             ]
     parts.append("\\par\\medskip\\begin{minipage}{\\textwidth}\\footnotesize")
     parts += [f"{escape_latex(sentence)}\\par" for sentence in render_caption(sheet)]

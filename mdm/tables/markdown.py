@@ -16,7 +16,7 @@ def render_markdown(sheet: Sheet) -> str:
     for block in sheet.blocks:
         rows = [list_heads(block)]
         for line in block.lines:
-            cells = [render_cell(line, column, sheet.declared.test) for column in block.columns]
+            cells = [render_cell(line, column, sheet.statistic) for column in block.columns]
             name = f"*{escape_markdown(line.row.label)}*" if not line.runs else escape_markdown(line.row.label)
             rows.append(
                 [name + format_marks(line.marks), format_size(line), *(render_markdown_cell(cell, paper=False) for cell in cells)]
@@ -26,8 +26,8 @@ def render_markdown(sheet: Sheet) -> str:
         parts += [f"## {format_title(block)}", render_pipes(rows)]
         against = find_contrasts(block)
         if against:
-            words = [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in against]
-            rows = [list_comparison_heads(sheet.declared.test), *([*map(escape_markdown, row)] for row in words)]
+            words = [render_contrast(line, block.primary, sheet.statistic, sheet.family) for line in against]
+            rows = [list_comparison_heads(sheet.statistic), *([*map(escape_markdown, row)] for row in words)]
             unit = ", points" if find_metric(block.primary.metric).percent else ""
             parts += [f"Against the baseline, {format_heading(block.primary.metric)}{unit}:", render_pipes(rows)]
     parts.append("\n".join(f"- {sentence}" for sentence in render_caption(sheet)))

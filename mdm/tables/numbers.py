@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mdm.reference import Printed
-from mdm.statistics import Comparison, Crossed, SignedRank, Verdict
+from mdm.statistics import Verdict
+from mdm.statistics.verdicts import Evidence, Statistic, find_statistic
 from mdm.sweeps.experiment import Row, Table
 from mdm.tables.gather import Run
 
@@ -62,22 +63,6 @@ class Entry:
     def difference(self) -> float:
         """Ours less the paper's, in the paper's unit."""
         return math.nan if self.printed is None else self.mean - self.printed.number
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What all tests say of a row against its baseline, in the table's units.
-
-    crossed: for new seeds and new videos
-    seeds: for new seeds on this very test set; a run without a metric is the worst of all
-    ranks: signed ranks of the pairs that count in ``crossed``; None if there are none
-    skew: a warning where the differences of these pairs are skewed
-    """
-
-    crossed: Crossed
-    seeds: Comparison
-    ranks: SignedRank | None
-    skew: str
 
 
 @dataclass(frozen=True)
@@ -139,6 +124,11 @@ class Sheet:
     family: int
     mixed: tuple[str, ...]
     footnotes: tuple[str, ...]
+
+    @property
+    def statistic(self) -> Statistic:
+        """What stars its rows."""
+        return find_statistic(self.declared.test)
 
 
 @dataclass

@@ -10,9 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mdm.metrics import format_heading
 from mdm.tables.caption import format_title, render_caption
-from mdm.tables.cells import STARS, find_contrasts, format_size, list_comparison_heads, list_heads, render_cell, render_contrast
+from mdm.tables.cells import find_contrasts, format_size, list_comparison_heads, list_heads, render_cell, render_contrast
 from mdm.tables.numbers import Block, Column, Line, Sheet
-from mdm.tables.stars import explain_star
 from mdm.tables.wording import format_number
 
 LEFT, RIGHT = 6.0, 134.0
@@ -88,7 +87,7 @@ def build_block_view(block: Block, sheet: Sheet) -> dict[str, Any]:
         against = means.get(line.row.baseline or "", {})
         cells = [
             {
-                "shown": render_cell(line, column, sheet.declared.test),
+                "shown": render_cell(line, column, sheet.statistic),
                 "strip": build_strip(line, column, axes[column.metric], against.get(column.metric, math.nan)),
             }
             for column in block.columns
@@ -106,7 +105,7 @@ def build_block_view(block: Block, sheet: Sheet) -> dict[str, Any]:
         "heads": list_heads(block),
         "rows": rows,
         "primary": format_heading(block.primary.metric),
-        "contrasts": [render_contrast(line, block.primary, sheet.declared, sheet.family) for line in find_contrasts(block)],
+        "contrasts": [render_contrast(line, block.primary, sheet.statistic, sheet.family) for line in find_contrasts(block)],
         "seeds": seeds,
     }
 
@@ -128,9 +127,9 @@ def build_sheet_view(sheet: Sheet, level: int) -> dict[str, Any]:
     return {
         "level": level,
         "blocks": [build_block_view(block, sheet) for block in sheet.blocks],
-        "comparison_heads": list_comparison_heads(sheet.declared.test),
-        "star": STARS[sheet.declared.test],
-        "star_says": explain_star(sheet.declared.test),
+        "comparison_heads": list_comparison_heads(sheet.statistic),
+        "star": sheet.statistic.star,
+        "star_says": sheet.statistic.meaning,
         "caption": render_caption(sheet),
         "footnotes": sheet.footnotes,
         "mixed": bool(sheet.mixed),

@@ -43,13 +43,15 @@ CONTRAST_KEYS = (
 
 
 def build_contrast_row(contrast: Contrast | None, sheet: Sheet) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(CONTRAST_KEYS, "")
+    own = f"p_{sheet.declared.test}"  # a column more where the test is one of another package
+    row: dict[str, Any] = dict.fromkeys((*CONTRAST_KEYS, own), "")
     if contrast is None:
         return row
     row |= {"baseline": contrast.baseline, "test": sheet.declared.test, "star": contrast.star, "reason": contrast.reason}
     found, verdict = contrast.found, contrast.verdict
     if found is None or verdict is None:
         return row
+    row[own] = verdict.p
     crossed, seeds, ranks, level = found.crossed, found.seeds, found.ranks, LEVEL / sheet.family
     row |= {"pairs": crossed.pairs, "lost": crossed.lost, "videos": crossed.videos, "difference": crossed.difference}
     row |= dict(zip(("low", "high", "level"), (*crossed.interval(level), level), strict=True))

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from mdm.hints import require_option
+
 Decay = Literal["all", "matrices", "weights"]
 DECAYS: dict[str, Callable[[str, Tensor], bool]] = {
     "all": lambda name, p: True,
@@ -17,7 +19,7 @@ DECAYS: dict[str, Callable[[str, Tensor], bool]] = {
 """What weight decay acts on → whether that is a parameter: all of them; no bias and no norm; no bias."""
 
 
-def submodule(backbone: nn.Module, name: str, key: str) -> nn.Module:
+def find_submodule(backbone: nn.Module, name: str, key: str) -> nn.Module:
     """A submodule by its name.
 
     Raises ValueError, naming the key of the config, if there is none that owns parameters.
@@ -39,17 +41,17 @@ def submodule(backbone: nn.Module, name: str, key: str) -> nn.Module:
 def freeze(backbone: nn.Module, names: Sequence[str]) -> None:
     """Let submodules stay as they are: no optimiser gets their parameters.
 
-    Raises ValueError as `submodule`, and if nothing is left that learns.
+    Raises ValueError as `find_submodule`, and if nothing is left that learns.
     """
     for name in names:
-        submodule(backbone, name, "freeze").requires_grad_(False)
+        find_submodule(backbone, name, "freeze").requires_grad_(False)
     if names and not any(p.requires_grad for p in backbone.parameters()):
         raise ValueError(
             f"Something must learn, but {', '.join(names)} are all of {type(backbone).__name__}; shorten model.freeze."
         )
 
 
-def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]], decay: str = "all") -> list[dict[str, Any]]:
+def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]], decay: Decay = "all") -> list[dict[str, Any]]:
     """Optimiser groups by the submodule that owns the parameters; the rest forms the first group.
 
     ``decay`` says what weight decay acts on (`DECAYS`); a group may have another one among its options. Each group is divided: what
@@ -60,7 +62,7 @@ def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]
     owned: dict[int, str] = {}
     result: list[dict[str, Any]] = []
     for name, options in groups.items():
-        parameters = [p for p in submodule(backbone, name, "groups").parameters() if p.requires_grad]
+        parameters = [p for p in find_submodule(backbone, name, "groups").parameters() if p.requires_grad]
         shared = {owned[id(p)] for p in parameters if id(p) in owned}
         if shared:
             raise ValueError(f"Optimiser groups must not share parameters, but {name!r} overlaps {shared}; correct model.groups.")
@@ -71,8 +73,7 @@ def parameter_groups(backbone: nn.Module, groups: Mapping[str, Mapping[str, Any]
     divided = []
     for group in result:
         kind = group.pop("decay", decay)
-        if kind not in DECAYS:
-            raise ValueError(f"Weight decay acts on {', '.join(DECAYS)}, but {kind!r} came; set model.decay, or that of the group.")
+        require_option("decay", kind, Decay)
         kept = [p for p in group["params"] if DECAYS[kind](names[id(p)], p)]
         ids = {id(p) for p in kept}
         divided.append({**group, "params": kept})

@@ -27,7 +27,7 @@ from mdm.metrics import evaluate
 from mdm.penalties.base import Penalty, View
 from mdm.seeds import Stream, derive
 from mdm.training.curve import Fold, name_estimate, name_metric, name_term
-from mdm.training.groups import freeze, parameter_groups
+from mdm.training.groups import Decay, freeze, parameter_groups
 from mdm.training.objective import CriticTraining, Objective, OptimizerFactory, check_together, critics_of
 from mdm.training.predict import to_numpy
 from mdm.training.product import batch_lengths, detach_all, product, shifts
@@ -65,7 +65,7 @@ class Learner(pl.LightningModule):
         seed: int,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
         clipping: Clipping = NO_CLIPPING,
-        decay: str = "all",
+        decay: Decay = "all",
         schedule: Callable[[Progress], float] | None = None,
         plateau: Plateau | None = None,
         fresh: DataLoader[Batch] | None = None,

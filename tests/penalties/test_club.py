@@ -261,8 +261,6 @@ def test_names_that_are_not_there_are_refused():
         build(pairs=[["language"]])
     with pytest.raises(ValueError, match="but shared is not among them"):
         build(shared="shared")
-    with pytest.raises(ValueError, match=r"direction is paper.*'sideways'"):
-        build(direction="sideways")
 
 
 def test_a_model_without_two_representations_is_refused():

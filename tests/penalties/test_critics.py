@@ -75,9 +75,6 @@ def test_rows_are_scored_alone():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"architecture": "deep"}, "deep"),
-        ({"output": "relu"}, "relu"),
-        ({"maps": "clipped"}, "free, spectral_norm or orthonormal, but 'clipped'"),
         ({"dim": 3, "architecture": "table4"}, "d >= 4, but d = 3"),
         ({"dim": 2}, "d >= 3, but d = 2"),
         ({"hidden": 0}, "hidden=0"),

@@ -238,8 +238,6 @@ def test_half_precision_is_computed_in_full():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"scores": "bilinear"}, "scores are inner or cosine"),
-        ({"direction": "paper"}, "got '.*' and 'paper'; set"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": float("inf")}, "temperature=inf"),
         ({"dim": 0}, "dim=0"),

@@ -751,12 +751,6 @@ def test_weights_of_parts_are_checked(gammas):
         build(**gammas)
 
 
-@pytest.mark.parametrize("option", ["divergence", "g", "variables", "mode"])
-def test_unknown_names_are_refused(option):
-    with pytest.raises(ValueError, match=rf"Synergy's {option} is .*, got 'odd'; set penalty\.objective\.{option}"):
-        build(**{option: "odd"})
-
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [("projection", 0), ("hidden", 0), ("clip", 0.5), ("ridge", 0.0), ("bound", 0.0), ("decay", 1.0), ("decay", float("nan"))],

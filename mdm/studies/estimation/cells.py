@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -25,14 +25,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mdm.data.gaussian import total_correlation
-from mdm.estimators import donsker_varadhan, f_divergence
+from mdm.estimators import DivergenceName, donsker_varadhan, f_divergence
 from mdm.penalties.base import View
-from mdm.penalties.dependency import Dependency
+from mdm.penalties.dependency import Dependency, Measure
 from mdm.seeds import Stream, derive, generator
 from mdm.studies.estimation.closed_forms import correlation, find_truth, log_ratio
 from mdm.types import Fusion
 
-MEASURES = ("kl", "f", "wasserstein")
+MEASURES = get_args(Measure)
 
 ARGUMENTS = [key for key in inspect.signature(Dependency).parameters if key not in ("weight", "measure") and "dim" not in key]
 """What a cell may say of its penalty beside its measure."""
@@ -180,7 +180,7 @@ def measure_cell(cell: CriticCell) -> list[dict[str, Any]]:
 
 def _measure_marks(cell: CriticCell) -> list[dict[str, Any]]:
     options = {"normalize": False, **cell.penalty}
-    penalty = Dependency(z_dim=cell.modalities * cell.dim, weight=1.0, measure=cell.measure, **options).train()
+    penalty = Dependency(z_dim=cell.modalities * cell.dim, weight=1.0, measure=cast(Measure, cell.measure), **options).train()
     optimizer = torch.optim.Adam(penalty.parameters(), lr=cell.lr, fused=True)
     unseen = generator(cell.seed, "held-out rows")
     held_out = build_view(draw_rows(cell, cell.held_out, unseen), cell.products, unseen)
@@ -216,7 +216,7 @@ def _measure_marks(cell: CriticCell) -> list[dict[str, Any]]:
     return rows
 
 
-def read_exactly(cell: CriticCell, view: View, of: str) -> float | None:
+def read_exactly(cell: CriticCell, view: View, of: DivergenceName) -> float | None:
     """What log p/q itself reads on these rows: the error of a read-out, without that of a critic. None for the distance."""
     if cell.measure == "wasserstein":
         return None
