@@ -165,8 +165,8 @@ def test_options_out_of_range_are_refused():
             mmd2(two, two, scales)
     with pytest.raises(ValueError, match="scales are positive numbers"):
         mmd2_to_standard_normal(two, 0.0)
-    for options in ({"covariance": "other"}, {"ridge": 0.0}):
-        with pytest.raises(ValueError, match="full or diagonal, and the ridge positive, got"):
+    for options in ({"covariance": "other"}, {"ridge": -1.0}):
+        with pytest.raises(ValueError, match="full or diagonal, and the ridge not negative, got"):
             gaussian_entropy(two, **options)
     for classes, weights in (([], None), ([two], [0.5]), ([two, two], [1.0]), ([two, two], [1.0, 0.0]), ([two, two], [1.5, -0.5])):
         with pytest.raises(ValueError, match="at least one class and a positive weight for each, their sum 1"):
