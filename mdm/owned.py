@@ -16,7 +16,7 @@ OWNED = {
         "a run is one process on one device",
         "machine.accelerator and machine.devices, and a sweep for many runs",
     ),
-    "gradient_clip_val gradient_clip_algorithm": ("critics are never clipped with the backbone", "trainer.gradient_clip"),
+    "gradient_clip_val gradient_clip_algorithm": ("critics have limits of their own", "trainer.gradient_clip and gradient_clip_by"),
     "enable_checkpointing": ("every run keeps its last and its best checkpoint", "both"),
     "callbacks": ("what watches a run has a group of its own", "callbacks=lr_monitor, say"),
     "logger log_every_n_steps": ("curve.csv has every epoch", "logger=… for a dashboard beside it"),

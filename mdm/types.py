@@ -23,13 +23,15 @@ class Feature:
     are its words in order. ``others`` counts the ids behind them, from ``dim`` on, of what it has not. An embedding that is
     learned here reads those as the unknown word, so what is learned depends on ``dim`` alone; a pretrained encoder knows them.
     ``vocabulary[i]`` is the word behind id ``i``, of either kind; it is empty for vectors and where only ids are known (a
-    tokenizer's).
+    tokenizer's). ``zeros_read``: whether every segment is filled with zeros up to one length, which then count as steps
+    (data.padding=official).
     """
 
     dim: int
     tokens: bool = False
     vocabulary: tuple[str, ...] = ()
     others: int = 0
+    zeros_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class DataSpec:
 
     ``aligned``: every modality has one step per word, so steps of one segment correspond.
     ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
+    ``head_start``: where the bias of the last layer begins, ``label_mean``, or ``random`` as torch draws it (model.head_start).
     ``train_ids``: the training fold's segments, for models that keep something for each of them.
     """
 
@@ -47,6 +50,7 @@ class DataSpec:
     label_mean: tuple[float, ...]
     aligned: bool
     train_ids: tuple[str, ...] = ()
+    head_start: str = "label_mean"
 
     @property
     def modalities(self) -> tuple[str, ...]:

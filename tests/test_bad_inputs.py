@@ -36,7 +36,7 @@ BAD = {
     "penalty=kl data.batch_size=2": "needs at least 3 rows that have the same modalities",
     "penalty=kl penalty.critic.steps=0": "penalty.critic.steps must be a whole number of at least 1, but is 0",
     "penalty=kl penalty.critic.batches=old": "penalty.critic.batches: expected one of fresh, shared, replay, got 'old'",
-    "penalty=kl penalty.critic.interleave=hour": "interleave: expected one of batch, epoch, got 'hour'",
+    "penalty=kl penalty.critic.interleave=hour": "interleave: expected one of batch, after, epoch, got 'hour'",
     "penalty=kl penalty.objective.measure=js": "penalty.objective.measure: expected one of kl, f, wasserstein, got 'js'",
     "penalty=kl penalty.objective.lipschitz=clip": "lipschitz: expected one of gradient_penalty, spectral_norm, ",
     "penalty=kl penalty.objective.critic=huge": "critic: expected one of plain, table4, got 'huge'",

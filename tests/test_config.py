@@ -13,6 +13,8 @@ from mdm.runs.config import check
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
+SCALES = "standard, maxabs or none or a mapping (to each name standard, maxabs or none)"
+STEPS = "a whole number of at least 1 or a mapping (to each name a whole number of at least 1 or null) or null"
 BAD = {
     "+trainer.fast_dev_runs=true": "trainer has no key fast_dev_runs",
     "penalty=kl +penalty.wieght=64": "penalty has no key wieght",
@@ -143,8 +145,8 @@ BAD = {
     "model.by_length=perhaps": "model.by_length must be true or false, but is 'perhaps'",
     "model.by_length=1": "model.by_length must be true or false, but is 1",
     "model.by_length=null": "model.by_length must be true or false, but is None",
-    "model.decay=some": "model.decay: expected one of all, matrices, got 'some'",
-    "model.decay=null": "model.decay: expected one of all, matrices, got None",
+    "model.decay=some": "model.decay: expected one of all, matrices, weights, got 'some'",
+    "model.decay=null": "model.decay: expected one of all, matrices, weights, got None",
     "model.groups=null": "model.groups must be a mapping (to each name a mapping (to each name any value)), but is None",
     "+model.groups.lstm=0.1": "model.groups must be a mapping (to each name a mapping (to each name any value)), but is {'lstm",
     "+model.groups.lstm={rate: 0.1}": "The optimiser's group has no key rate",
@@ -194,14 +196,18 @@ BAD = {
     "data.batch_size=2.0": "data.batch_size must be a whole number of at least 2, but is 2.0",
     "data.batch_size=true": "data.batch_size must be a whole number of at least 2, but is True",
     "data.batch_size=null": "data.batch_size must be a whole number of at least 2, but is None",
-    "data.scale=3": "data.scale: expected one of standard, maxabs, none, got 3",
-    "data.scale=minmax": "data.scale: expected one of standard, maxabs, none, got 'minmax'",
-    "data.scale=null": "data.scale: expected one of standard, maxabs, none, got None",
+    "data.scale=3": f"data.scale must be {SCALES}, but is 3",
+    "data.scale=minmax": f"data.scale must be {SCALES}, but is 'minmax'",
+    "data.scale=null": f"data.scale must be {SCALES}, but is None",
     "data.text=3": "data.text must be a text or null, but is 3",
     "data.modalities=language": "data.modalities must be a list (each a text) or null, but is 'language'",
     "data.modalities=[1]": "data.modalities must be a list (each a text) or null, but is [1]",
-    "data.max_steps=0": "data.max_steps must be a whole number of at least 1 or null, but is 0",
-    "data.max_steps=abc": "data.max_steps must be a whole number of at least 1 or null, but is 'abc'",
+    "data.max_steps=0": f"data.max_steps must be {STEPS}, but is 0",
+    "data.max_steps=abc": f"data.max_steps must be {STEPS}, but is 'abc'",
+    "data.keep=middle": "data.keep must be last or first, but is 'middle'",
+    "data.padding=zeros": "data.padding must be masked or official, but is 'zeros'",
+    "data.order=sorted": "data.order must be shuffled or once, but is 'sorted'",
+    "data.last_batch=half": "data.last_batch must be keep or drop, but is 'half'",
     "data.unlabeled=-1": "data.unlabeled must be a whole number of at least 0, but is -1",
     "data.unlabeled=x": "data.unlabeled must be a whole number of at least 0, but is 'x'",
     "data.name=..": "data.name names a folder of the record",
@@ -246,7 +252,7 @@ BAD = {
     "penalty=kl penalty.critic.steps=2.5": "penalty.critic.steps must be a whole number of at least 1, but is 2.5",
     "penalty=kl penalty.critic.steps=null": "penalty.critic.steps must be a whole number of at least 1, but is None",
     "penalty=kl penalty.critic.batches=old": "penalty.critic.batches: expected one of fresh, shared, replay, got 'old'",
-    "penalty=kl penalty.critic.interleave=hour": "penalty.critic.interleave: expected one of batch, epoch, got 'hour'",
+    "penalty=kl penalty.critic.interleave=hour": "penalty.critic.interleave: expected one of batch, after, epoch, got 'hour'",
     "penalty=kl penalty.critic.interleave=epoch": "interleave=epoch needs penalty.critic.batches=fresh, but kl",
     "penalty=kl penalty.measure_only=perhaps": "penalty.measure_only must be true or false, but is 'perhaps'",
     "penalty=kl penalty.measure_only=0": "penalty.measure_only must be true or false, but is 0",

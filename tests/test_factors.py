@@ -367,7 +367,8 @@ def test_words_of_another_vocabulary_are_not_those_of_the_lexicon(fresh, monkeyp
     rows, flows = measure_flow(fresh, of)
     assert all(math.isnan(row["auc"]) for row in rows)
     segments = fresh.data
-    assert not any(row["sentiment"] for row in pick_steps(segments.words, segments.ids, of, flows))
+    rows = pick_steps(lambda i: fresh.splits.place_words(segments.words(i).split()), segments.ids, of, flows)
+    assert not any(row["sentiment"] for row in rows)
 
 
 def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
@@ -376,7 +377,7 @@ def test_the_words_shown_are_those_of_the_steps_that_were_read(config):
     cut = Trained(Path("nowhere"), cfg, {"seed": 0}, splits, build_learner(cfg, splits).eval())
     of = infer(cut, "valid")
     flows = {"language": np.ones((len(of.ids), 9))}
-    rows = pick_steps(cut.data.words, cut.data.ids, of, flows)
+    rows = pick_steps(lambda i: splits.place_words(cut.data.words(i).split()), cut.data.ids, of, flows)
     whole = cut.data.words(cut.data.ids.index(rows[0]["id"])).split()
     assert len(whole) > len(rows)  # else nothing was cut
     assert [row["word"] for row in rows] == whole[-len(rows) :]

@@ -352,7 +352,7 @@ def test_an_unknown_metric_is_named(name):
 )
 def test_shapes_that_differ(prediction, label, message):
     """Unwrapped, as in production, where the annotated shapes are not checked."""
-    with pytest.raises(ValueError, match=r"one shape \[segments, 1 targets\], but " + message):
+    with pytest.raises(ValueError, match=r"one shape \[segments, 1 targets\], got " + message):
         inspect.unwrap(evaluate)(np.zeros(prediction), np.zeros(label), SEVEN, ("sentiment",))
 
 

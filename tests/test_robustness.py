@@ -214,7 +214,7 @@ def test_sections_that_say_nothing_possible(section, said):
 
 @pytest.mark.parametrize("kept", [("language", "audio", "video"), ("smell",)])
 def test_something_is_removed_and_what_is_kept_is_there(kept):
-    with pytest.raises(ValueError, match=r"language, audio, video are kept and at least one is removed, but .*; correct"):
+    with pytest.raises(ValueError, match=r"language, audio, video are kept and at least one is removed, got .*; correct"):
         corrupt(batch_of(), Corruption(kept, "absent"), means={})
 
 

@@ -309,6 +309,18 @@ def test_an_undefined_metric_is_lost_and_said(outputs):
     assert "Lost: pairs that are left out" in said
 
 
+@pytest.mark.parametrize("render", [render_markdown, render_latex, render_page])
+def test_what_settings_do_not_reproduce_is_said_under_the_table(outputs, render):
+    """Rows without such a list are not named."""
+    outputs.fill({"none": NONE})
+    for seed in range(SEEDS):
+        outputs.write("kl", seed, BETTER[seed], departs={"data.text": "the authors read GloVe"})
+    sheet = outputs.sheet(declare_table())
+    assert render(sheet).count("the authors read GloVe") == 1
+    said = [sentence for sentence in render_caption(sheet) if "depart from" in sentence]
+    assert said == ["Settings of + KL on synthetic depart from their source in data.text (the authors read GloVe)."]
+
+
 # What may not stand in one table ------------------------------------------------------------------------
 
 
@@ -464,7 +476,7 @@ def test_columns_of_data_that_are_not_declared():
     assert (stands_for, [(c.metric, c.printed) for c in columns]) == ("gaussian", [("mae", ""), ("acc2_pos", "")])
     assert [c.printed for c in find_columns(same, "mosei")[1]] == ["mae", "acc2"]
     other = declare_table(metrics={"mosi": METRICS, "pom": {"mae": "mae"}})
-    with pytest.raises(ValueError, match=r"declared for mosi, pom and differ, so those of data=gaussian are not known"):
+    with pytest.raises(ValueError, match=r"of this table differ between mosi, pom, so those of data=gaussian are unknown"):
         find_columns(other, "gaussian")
 
 

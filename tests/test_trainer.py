@@ -25,6 +25,7 @@ from mdm.runs.protocol import run
 from mdm.runs.trainer import build_trainer
 from mdm.seeds import derive
 from mdm.tables.gather import read_run
+from mdm.training.schedules import Progress
 
 STILL = ("model.backbone.dropout=0",)
 
@@ -188,6 +189,7 @@ def test_accumulated_gradients_are_those_of_a_bare_loop(config, tmp_path, accumu
     bare = build_learner(cfg, splits).backbone
     optimizer = torch.optim.AdamW(bare.parameters(), lr=cfg.model.optimizer.lr, weight_decay=cfg.model.optimizer.weight_decay)
     schedule, loader, step = build_learner(cfg, splits).schedule, splits.train(), 0
+    steps = 2 * len(groups)
     for epoch in range(2):
         torch.manual_seed(derive(cfg.seed, "dropout", epoch))
         loader.batch_sampler.set_epoch(epoch)
@@ -199,7 +201,7 @@ def test_accumulated_gradients_are_those_of_a_bare_loop(config, tmp_path, accumu
                 batch = next(batches)
                 ((bare(batch).prediction - batch.label).abs().mean() / size).backward()
             torch.nn.utils.clip_grad_norm_(bare.parameters(), 0.05)
-            optimizer.param_groups[0]["lr"] = cfg.model.optimizer.lr * schedule(step / (2 * len(groups)))
+            optimizer.param_groups[0]["lr"] = cfg.model.optimizer.lr * schedule(Progress(step, steps, steps))
             optimizer.step()
             step += 1
     learner, _ = fit(cfg, tmp_path)

@@ -56,6 +56,16 @@ class Backbone(nn.Module, ABC):
         return self.fuse(self.encode(batch))
 
 
+def require_equal_padding(spec: DataSpec, model: str) -> None:
+    """Raise ValueError where zeros count as steps in one modality and are masked in another: steps would no longer correspond."""
+    if len({feature.zeros_read for feature in spec.features.values()}) > 1:
+        masked = ", ".join(m for m, feature in spec.features.items() if not feature.zeros_read)
+        raise ValueError(
+            f"{model} compares the modalities step by step, but with data.padding=official zeros are steps of frames and {masked} "
+            "has none; use data.text=vectors, or data.padding=masked."
+        )
+
+
 def require_modalities(spec: DataSpec, needed: tuple[str, ...], model: str) -> None:
     """Raise ValueError unless the data have the modalities that a model cannot do without."""
     absent = [m for m in needed if m not in spec.features]

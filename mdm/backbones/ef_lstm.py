@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mdm.backbones.base import Backbone
+from mdm.backbones.base import Backbone, require_equal_padding
 from mdm.backbones.layers import Steps, last_state, masked_mean, real_steps_first, regressor
 from mdm.hints import Depth, Share, Size
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
@@ -57,6 +57,8 @@ class EFLSTM(Backbone):
                 "EF-LSTM concatenates the modalities step by step, so it needs word-aligned data, but these are unaligned; "
                 "use aligned data, or model.backbone.variant=separate."
             )
+        if variant == "concat":
+            require_equal_padding(spec, "EF-LSTM")
         if isinstance(hidden, Mapping) and (variant == "concat" or set(hidden) != set(spec.modalities)):
             raise ValueError(
                 f"hidden must be one number, or with variant=separate a number for each of {', '.join(spec.modalities)}, "

@@ -135,12 +135,13 @@ def expand_option(option: str, value: Number | Mapping[str, Number], names: tupl
 
 
 def regressor(dim: int, spec: DataSpec) -> nn.Linear:
-    """The last linear map to the targets; its bias starts at the training mean of the labels.
+    """The last linear map to the targets; its bias starts at the training mean of the labels, or with head_start=random as drawn.
 
     Published code starts near 0, which is the mean of labels in [-3, 3]; labels in other ranges would otherwise
     spend their first epochs on the offset.
     """
     layer = nn.Linear(dim, len(spec.targets))
-    with torch.no_grad():
-        layer.bias.copy_(torch.tensor(spec.label_mean))
+    if spec.head_start == "label_mean":
+        with torch.no_grad():
+            layer.bias.copy_(torch.tensor(spec.label_mean))
     return layer

@@ -4,9 +4,9 @@ h = Σ_r w_r ∏_m (F_m^{(r)} [1; z_m]) + b: a tensor fusion whose weight tensor
 video are averaged over their real steps and go through a small network, language through an LSTM; so inputs need no
 alignment, and nearly all the work is done for each modality alone.
 
-Z is the o-dimensional fused vector h, followed by a linear head. Official code has o = 1 on sentiment: there the fused
-vector *is* the prediction and no penalty could act on it; the paper's general form and paper 000's "Z, then a linear A"
-ask for o > 1. The unimodal representations are the z_m.
+Z is the o-dimensional fused vector h, followed by a linear head. Official code has o = 1 on sentiment and no head (head=none):
+there the fused vector *is* the prediction and no penalty could act on it; the paper's general form and paper 000's "Z, then a
+linear A" ask for o > 1. The unimodal representations are the z_m.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ class LMF(Backbone):
     rank: R
     language_hidden: units of the language LSTM; z_l has half as many, as in the official code
     hidden: width of the networks of the other modalities, one number for all, or modality → number
-    dropout: before the modality networks, after the LSTM and before the head. (Official code declares a dropout after
-        the fusion and never applies it; here it acts.)
+    dropout: before the modality networks, after the LSTM and before the head: one number for all four places, or place → number,
+        the places being the modalities and ``head``. (Official code declares a dropout after the fusion and never applies it.)
+    head: ``linear``; ``none``, h is the prediction, as in the official code, so z_dim is the number of targets
     init: of the factors. ``official``, Xavier on the three-dimensional tensor: for o = 1 sensible, but its scale falls with √o,
         so that for o = 64 the product of three starts near 1e-4 and neither task nor penalty moves it for epochs. ``unit``
         (default): the constant's row is 1 and the others have variance 1/d_m, so h starts near a sum over modalities.
     embedding_dim: width of the trainable word embedding, where the text is words
 
-    Raises ValueError on a size below 1, widths for other modalities, or an unknown init.
+    Raises ValueError on a size below 1, widths for other modalities, an unknown init or head, or a z_dim that is no prediction.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class LMF(Backbone):
         rank: Size = 4,
         language_hidden: Size = 128,
         hidden: Size | Mapping[str, Size] = 16,
-        dropout: Share = 0.1,
+        dropout: Share | Mapping[str, Share] = 0.1,
         init: str = "unit",
+        head: str = "linear",
         embedding_dim: Size = 300,
     ):
         super().__init__()
@@ -60,19 +62,25 @@ class LMF(Backbone):
                 f"rank={rank}, hidden={widths}, language_hidden={language_hidden}, init={init!r} came; "
                 "set model.backbone.*."
             )
+        if head not in ("linear", "none") or (head == "none" and z_dim != len(spec.targets)):
+            raise ValueError(
+                f"LMF has head=linear, or none where z_dim is the number of targets ({len(spec.targets)}), but {head!r} and "
+                f"z_dim={z_dim} came; set model.backbone.head and model.backbone.z_dim."
+            )
+        rates = expand_option("dropout", dropout, (*spec.modalities, *(["head"] if head == "linear" else [])))
         self.z_dim = z_dim
         encoders: dict[str, LanguageEncoder | PooledEncoder] = {}
         for m, feature in spec.features.items():
             if m == "language":
-                encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, language_hidden // 2, dropout)
+                encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, language_hidden // 2, rates[m])
             else:
-                encoders[m] = PooledEncoder(feature, widths[m], dropout)
+                encoders[m] = PooledEncoder(feature, widths[m], rates[m])
         self.encoders = nn.ModuleDict(encoders)
         self.unimodal_dims = {m: encoder.dim for m, encoder in encoders.items()}
         self.factors = nn.ParameterDict({m: torch.empty(rank, d + 1, z_dim) for m, d in self.unimodal_dims.items()})
         self.rank_weights = nn.Parameter(torch.empty(1, rank))
         self.bias = nn.Parameter(torch.zeros(z_dim))
-        self.head = nn.Sequential(nn.Dropout(dropout), regressor(z_dim, spec))
+        self.head = nn.Sequential(nn.Dropout(rates["head"]), regressor(z_dim, spec)) if head == "linear" else nn.Identity()
         nn.init.xavier_normal_(self.rank_weights)
         for m, factor in self.factors.items():
             if init == "official":

@@ -40,6 +40,7 @@ class MAG(Backbone):
     z: ``cls``, the last layer at [CLS] (default, what paper 000 penalises and calls Z); ``pooler``, tanh(W·[CLS] + b), what the
         head of the official code reads. BERT's pooler comes from the checkpoint; XLNet has none, so its one begins at random
     max_pieces: official code reads the first 50 pieces, the special ones included; null: all
+    gelu: of XLNet, see `TextEncoder`; official code has ``tanh``
 
     Raises ValueError without text, on unaligned data (frames belong to words), on frames that are tokens, and on options that
     are not these.
@@ -57,6 +58,7 @@ class MAG(Backbone):
         dropout: Share = 0.1,
         z: str = "cls",
         max_pieces: int | None = 50,
+        gelu: str = "exact",
     ):
         super().__init__()
         others = find_nonverbal(spec, "MAG")
@@ -69,7 +71,7 @@ class MAG(Backbone):
             raise ValueError(f"MAG reads Z at cls or pooler, but {z!r} came; set model.backbone.z.")
         self.z, self.modalities = z, spec.modalities
         self.text = TextEncoder(
-            spec.features["language"], family, text_encoder, max_pieces, pooler=z == "pooler" and family == "bert"
+            spec.features["language"], family, text_encoder, max_pieces, pooler=z == "pooler" and family == "bert", gelu=gelu
         )
         layers = self.text.model.config.num_hidden_layers
         if not 0 <= inject < layers:
@@ -83,7 +85,7 @@ class MAG(Backbone):
         self.gate = Gate(dim, {m: feature.dim for m, feature in others.items()}, beta, gate_dropout, activation)
         if z == "pooler" and family == "xlnet":
             self.pooler = nn.Sequential(shrink_layer(nn.Linear(dim, dim)), nn.Tanh())
-        self.head = nn.Sequential(nn.Dropout(dropout), regressor(dim, spec))
+        self.head = nn.Sequential(nn.Dropout(dropout), small_regressor(dim, spec))
 
     def encode(self, batch: Batch) -> Encoded:
         encoded: Encoded = {}
@@ -191,4 +193,15 @@ def shrink_layer(layer: nn.Linear) -> nn.Linear:
     """As the layers of the transformers around it begin: weights normal with standard deviation 0.02, biases 0."""
     nn.init.normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
+    return layer
+
+
+def small_regressor(dim: int, spec: DataSpec) -> nn.Linear:
+    """A `regressor` that begins as the layers of the transformer around it: its bias at 0, or at the label mean."""
+    layer = regressor(dim, spec)
+    start = layer.bias.detach().clone()
+    shrink_layer(layer)
+    if spec.head_start == "label_mean":
+        with torch.no_grad():
+            layer.bias.copy_(start)
     return layer

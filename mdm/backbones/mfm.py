@@ -13,17 +13,16 @@ LSTMs, and not F_m, of which F_y should know nothing. Codes and factors are in `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mdm.backbones.base import Backbone
+from mdm.backbones.base import Backbone, require_equal_padding
+from mdm.backbones.decoders import Decoder
 from mdm.backbones.ef_lstm import concatenate_steps
-from mdm.backbones.layers import Steps, at_last_step, expand_option, last_state, real_steps_first, regressor, replace_unknown
+from mdm.backbones.layers import Steps, at_last_step, expand_option, last_state, real_steps_first, regressor
 from mdm.backbones.mfn import CellStates, DeltaMemory
 from mdm.estimators import mmd2, mmd2_to_standard_normal
 from mdm.hints import Share, Size
@@ -39,7 +38,8 @@ class MFM(Backbone):
 
     variant (Table 2): ``mfm``; ``M_A``, one generative factor F_all of all modalities, from an LSTM over their concatenation;
         ``M_B``, no F_y: each F_m decodes its modality, and together they are Z; ``M_C``, F_y alone decodes everything;
-        ``M_D`` is M_B, and ``M_E`` is M_C, without decoders and prior. M_D's head is linear, as in the official code.
+        ``M_D`` is M_B, and ``M_E`` is M_C, without decoders and prior. M_D's head is linear, as in the official code; that of M_B
+        has f_y units between, as has that of the others.
     z_y, f_y: widths of the multimodal code and factor
     z_m, f_m: widths of the generative ones, a number for all, or modality → number (M_A's are those of the first modality)
     y_dropout, m_dropout, head_dropout: after the first layer of G_y, of G_m (a number, or modality → number) and of the head
@@ -53,6 +53,7 @@ class MFM(Backbone):
         ``per_factor``, a term for each code, as in the official code: two equal codes cost nothing
     prior: ``closed`` (default), the expectation over the prior; ``sampled``, as many samples of it as there are rows, drawn anew at
         each step, as in the official code: the same in the mean but for a constant, with noise
+    decoder: ``merged`` (default) or ``two_matrices``, as in the official code, see `mdm.backbones.decoders.Decoder`
     embedding_dim: width of the trainable word embedding, where the text is words; encoders share it
 
     The cost of a reconstruction is a mean over real steps and their coordinates; a sum as in the paper is another λ_m. The
@@ -91,6 +92,7 @@ class MFM(Backbone):
         kernel_scale: str = "corrected",
         mmd: str = "joint",
         prior: str = "closed",
+        decoder: str = "merged",
         embedding_dim: Size = 300,
     ):
         super().__init__()
@@ -98,12 +100,15 @@ class MFM(Backbone):
         check_choice("kernel_scale", kernel_scale, ("official", "corrected", "multi"))
         check_choice("mmd", mmd, ("joint", "per_factor"))
         check_choice("prior", prior, ("closed", "sampled"))
+        check_choice("decoder", decoder, ("merged", "two_matrices"))
         fuses, decodes = variant not in ("M_B", "M_D"), variant not in ("M_D", "M_E")
         if fuses and not spec.aligned:
             raise ValueError(
                 f"MFM with variant={variant} compares the modalities step by step, so it needs word-aligned data, but these are "
                 "unaligned; use aligned data, or model.backbone.variant=M_B or M_D."
             )
+        if fuses:
+            require_equal_padding(spec, "MFM")
         units = expand_option("hidden", hidden, spec.modalities)
         z_widths, f_widths = expand_option("z_m", z_m, spec.modalities), expand_option("f_m", f_m, spec.modalities)
         dropouts = expand_option("m_dropout", m_dropout, spec.modalities)
@@ -144,7 +149,7 @@ class MFM(Backbone):
         self.fuses = fuses
         self.reads = {m: tuple(name for name in ("y", m, "all") if name in codes) for m in spec.modalities if decodes}
         self.decoders = nn.ModuleDict(
-            {m: Decoder(sum(codes[name][1] for name in names), spec.features[m]) for m, names in self.reads.items()}
+            {m: Decoder(sum(codes[name][1] for name in names), spec.features[m], decoder) for m, names in self.reads.items()}
         )
         self.z_dim = f_y if fuses else sum(f_widths.values())
         self.unimodal_dims = units if fuses else f_widths
@@ -152,8 +157,8 @@ class MFM(Backbone):
         if variant == "M_D":
             self.head: nn.Module = regressor(self.z_dim, spec)
         else:
-            before = (nn.Linear(self.z_dim, self.z_dim), nn.ReLU(), nn.Dropout(head_dropout))
-            self.head = nn.Sequential(*before, regressor(self.z_dim, spec))
+            before = (nn.Linear(self.z_dim, f_y), nn.ReLU(), nn.Dropout(head_dropout))
+            self.head = nn.Sequential(*before, regressor(f_y, spec))
 
     def encode(self, batch: Batch) -> Encoded:
         encoded: Encoded = {}
@@ -202,9 +207,9 @@ class MFM(Backbone):
             return {}
         terms: dict[str, Tensor] = {}
         present = {m: batch.sequences[m].mask.any(1) for m in self.steps}
-        for m, decoder in self.decoders.items():
-            assert isinstance(decoder, Decoder)
-            cost = decoder.cost(self._read(m, fusion.parts), real_steps_first(batch.sequences[m]))
+        for m, made in self.decoders.items():
+            assert isinstance(made, Decoder)
+            cost = made.cost(self._read(m, fusion.parts), real_steps_first(batch.sequences[m]))
             terms[f"reconstruction_{m}"] = self.weights[m] * cost
         codes = {name.removeprefix("z_"): z for name, z in fusion.parts.items() if name.startswith("z_")}
         distance = codes_to_prior(codes, present, self.mmd, self.kernel_scale, self.prior)
@@ -229,39 +234,6 @@ class CodeEncoder(nn.Module):
 def factor(code: int, width: int, dropout: float) -> nn.Sequential:
     """G: code → factor, which is not negative."""
     return nn.Sequential(nn.Linear(code, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU())
-
-
-class Decoder(nn.Module):
-    """An LSTM that reads the factor at its first step and its own last state at every later one; each state is mapped to a step.
-
-    So the gates of later steps are (W_ih + W_hh) h + b, whose two matrices matter only as their sum R. Here R itself is learned,
-    from the same start: an ``nn.LSTM`` that reads the factor, then zeros, with R for its recurrent matrix, in one fused call.
-    """
-
-    def __init__(self, width: int, feature: Feature):
-        super().__init__()
-        self.lstm = nn.LSTM(width, width, batch_first=True)
-        with torch.no_grad():
-            read, recurrent, *_ = self.lstm.all_weights[0]
-            recurrent.add_(read)
-        self.output = nn.Linear(width, feature.dim)
-        self.tokens = feature.tokens
-
-    def forward(self, factors: Float[Tensor, "batch width"], time: int) -> Float[Tensor, "batch time dim"]:
-        return self.output(self.states(factors, time))
-
-    def states(self, factors: Float[Tensor, "batch width"], time: int) -> Float[Tensor, "batch time width"]:
-        return self.lstm(F.pad(factors.unsqueeze(1), (0, 0, 0, time - 1)))[0]
-
-    def cost(self, factors: Float[Tensor, "batch width"], target: Sequence) -> Float[Tensor, ""]:
-        """Mean over real steps (which come first): squared error of a coordinate, or −log p(word) / log(number of ids)."""
-        # Only the states of real steps are mapped: with thousands of words this is most of the work.
-        found = self.output(self.states(factors, target.mask.shape[1])[target.mask]).float()
-        wanted = target.values[target.mask]
-        if self.tokens:
-            wanted = replace_unknown(wanted, found.shape[1])
-            return F.cross_entropy(found, wanted, reduction="sum") / max(len(wanted), 1) / math.log(found.shape[1])
-        return F.mse_loss(found, wanted, reduction="sum") / max(wanted.numel(), 1)
 
 
 def codes_to_prior(

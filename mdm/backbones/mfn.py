@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mdm.backbones.base import Backbone
+from mdm.backbones.base import Backbone, require_equal_padding
 from mdm.backbones.ef_lstm import concatenate_steps
 from mdm.backbones.layers import Steps, at_last_step, expand_option, real_steps_first, regressor
 from mdm.hints import Share, Size
@@ -66,6 +66,7 @@ class MFN(Backbone):
                 "MFN compares the modalities step by step, so it needs word-aligned data, but these are unaligned; use aligned "
                 "data, or a model that pools each modality (lmf, tfn)."
             )
+        require_equal_padding(spec, "MFN")
         units = expand_option("hidden", hidden, spec.modalities)
         widths = {"memory": memory, "attention": attention, "proposal": proposal, "retain": retain, "update": update, "head": head}
         small = {name: n for name, n in (widths | {f"hidden.{m}": n for m, n in units.items()}).items() if n < 1}

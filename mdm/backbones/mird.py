@@ -50,10 +50,12 @@ class MIRD(Backbone):
         standard deviation over frames, mean embedding over words. The paper does not say how a network reads a sequence. Off by
         default: the paper itself finds the model no worse without them, and official code has none
     max_pieces: official code reads the first 50 pieces, the special ones included; null: all
+    text_padding: ``masked`` (default); ``official``, texts are filled up to max_pieces with [PAD], which z_L's encoder reads as
+        pieces and the decoder rebuilds. (z_S's BERT has a mask in official code, too.)
 
-    Losses, encoders and decoders see real steps only; official code reads and rebuilds padding too, of which there is as much as
-    the longest segment of a file asks for. With ``log`` a batch is one mean: the terms of two half batches do not average to that
-    of the whole.
+    Losses, encoders and decoders see real steps only; official code reads and rebuilds zero frames too, as many as the longest
+    segment of a file asks for (data.padding=official). With ``log`` a batch is one mean: the terms of two half batches do not
+    average to that of the whole.
 
     Raises ValueError without text, on frames that are tokens, and on options that are not these.
     """
@@ -76,6 +78,7 @@ class MIRD(Backbone):
         reconstruct_unlabeled: bool = True,
         raw_terms: bool = False,
         max_pieces: int | None = 50,
+        text_padding: str = "masked",
     ):
         super().__init__()
         others = find_nonverbal(spec, "MIRD")
@@ -84,10 +87,11 @@ class MIRD(Backbone):
             ("shared_init", shared_init, ("pretrained", "random")),
             ("language_encoder", language_encoder, ("lstm", "bert")),
             ("reconstruction", reconstruction, ("log", "plain", "none")),
+            ("text_padding", text_padding, ("masked", "official")),
         ):
             if value not in values:
                 raise ValueError(f"MIRD's {option} is {' or '.join(values)}, but {value!r} came; set model.backbone.{option}.")
-        self.pooling, self.reconstruction, self.raw_terms = pooling, reconstruction, raw_terms
+        self.pooling, self.reconstruction, self.raw_terms, self.text_padding = pooling, reconstruction, raw_terms, text_padding
         self.reconstruct_unlabeled = reconstruct_unlabeled
         language = spec.features["language"]
         self.text = TextEncoder(language, "bert", text_encoder, max_pieces, pooler=pooling == "pooler")
@@ -120,13 +124,21 @@ class MIRD(Backbone):
         for m, encoder in self.encoders.items():
             if m == "language":
                 pieces = self.text.pieces(batch.sequences[m])
-                encoded[m] = {**pieces.parts(), "z": encoder(pieces)}
+                encoded[m] = {**pieces.parts(), "z": encoder(self._read_pieces(pieces))}
             else:
                 encoded[m] = {"frames": batch.sequences[m], "z": encoder(batch.sequences[m])}
         if self.raw_terms:
             for m, parts in encoded.items():
                 parts["raw"] = self._words(Pieces.of(parts)) if m == "language" else statistics(parts["frames"])
         return encoded
+
+    def _read_pieces(self, pieces: Pieces) -> Pieces:
+        """What z_L's encoder and the decoder take for pieces."""
+        if self.text_padding == "masked":
+            return pieces
+        rest = (0, self.text.max_pieces - pieces.ids.shape[1])
+        ids = F.pad(torch.where(pieces.mask, pieces.ids, self.text.padding), rest, value=self.text.padding)
+        return Pieces(ids, torch.ones_like(ids, dtype=torch.bool), F.pad(pieces.word, rest, value=-1))
 
     def fuse(self, encoded: Encoded) -> Fusion:
         pieces = Pieces.of(encoded["language"])
@@ -145,7 +157,7 @@ class MIRD(Backbone):
             assert isinstance(decoder, Decoder)
             code = torch.cat([fusion.parts["shared"], fusion.unimodal[m]], dim=1)[rows]
             if m == "language":
-                whole = Pieces.of(encoded[m])
+                whole = self._read_pieces(Pieces.of(encoded[m]))
                 pieces = Pieces(whole.ids[rows], whole.mask[rows], whole.word[rows])
                 states = decoder.states(code, pieces.ids.shape[1])
                 loss = cross_entropy(states[pieces.mask], decoder.project, pieces.ids[pieces.mask])

@@ -35,8 +35,9 @@ class MISA(Backbone):
         by stacked LSTMs (the official code's GloVe path)
     freeze_layers: how many of the transformer's first layers, with the embeddings below them, stay as they came. The official code
         freezes 9 of 12 on MOSEI and leaves the embeddings to learn, so that gradients still run through all layers
-    max_pieces: null (default), all that the encoder can read. (Official code keeps as many pieces as the longest sentence of the
-        batch has words, and 2; so what it reads of a sentence depends on the batch.)
+    max_pieces: null (default), all that the encoder can read
+    cut: of texts. ``none`` (default) beside max_pieces; ``batch``, as in official code: as many pieces are kept as the longest
+        segment of the batch has words, and 2; so what is read of a sentence depends on the batch
     dim: width of projections and codes (128 in the official code)
     heads, feedforward, transformer_dropout: of the transformer layer (2, 2048 and 0.1 in the official code)
     dropout: in the head
@@ -48,7 +49,7 @@ class MISA(Backbone):
     A segment that lacks a modality has constants for its codes.
 
     Raises ValueError with fewer than two modalities, if a modality beside language comes as tokens, on freeze_layers without text
-    or beyond the encoder's layers, on sizes that do not fit, a negative weight, or an unknown target.
+    or beyond the encoder's layers, on sizes that do not fit, a negative weight, or an unknown target or cut.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class MISA(Backbone):
         text_encoder: str = "tiny",
         freeze_layers: Count = 0,
         max_pieces: int | None = None,
+        cut: str = "none",
         dim: Size = 64,
         heads: Size = 2,
         feedforward: Size = 256,
@@ -79,9 +81,12 @@ class MISA(Backbone):
                 f"MISA's terms have weights >= 0, but similarity={similarity}, difference={difference}, "
                 f"reconstruction={reconstruction} came; set model.backbone.*."
             )
+        if cut not in ("none", "batch"):
+            raise ValueError(f"MISA's texts are cut by none or batch, but {cut!r} came; set model.backbone.cut.")
         if target not in ("attached", "detached"):
             raise ValueError(f"MISA's target is attached or detached, but {target!r} came; set model.backbone.target.")
         self.similarity, self.difference, self.reconstruction, self.target = similarity, difference, reconstruction, target
+        self.cut = cut
         modalities = spec.modalities
         text = "language" in spec.features and spec.features["language"].tokens
         self.text = TextEncoder(spec.features["language"], "bert", text_encoder, max_pieces) if text else None
@@ -115,7 +120,7 @@ class MISA(Backbone):
         if modality in self.encoders:
             return self.encoders[modality](sequence)
         assert self.text is not None
-        pieces = self.text.pieces(sequence)
+        pieces = self.text.pieces(sequence, int(sequence.lengths.max()) + 2 if self.cut == "batch" else None)
         return masked_mean(Sequence(self.text(pieces).last_hidden_state, pieces.mask))
 
     def fuse(self, encoded: Encoded) -> Fusion:

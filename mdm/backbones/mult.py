@@ -43,12 +43,15 @@ class MulT(Backbone):
     future_mask: whether step i of n may read only steps j ≤ i + |n − n'| of a source of n' (official), so that in aligned data
         no step reads a later one
     embedding_dim: width of the trainable word embedding, where the text is words
+    positions: ``all`` steps have theirs (default); ``nonzero``, those whose first number, as it comes to a transformer, is not
+        exactly 0, as in official code, so that steps of zeros have none
 
-    Official code has no masks: real steps attend to padding, and Z is read at the last step of the padded length, which is a real
-    one because its files pad in front, to the longest segment of the data. Here the padded length is that of the batch, so
-    without masks a prediction would depend on its neighbours. Padding is therefore masked everywhere, positions count from a
-    segment's first step, the lengths in the future mask are a segment's own, and Z is read at its last step. Convolutions keep
-    the length (official code shortens it by kernel − 1). Keys and values share one draw of dropout.
+    Official code has no masks: real steps attend to padding, and Z is read at the last step of the padded length, which is a
+    real one because its files pad in front, to the longest segment of the data (data.padding=official). By default the padded
+    length is that of the batch, so without masks a prediction would depend on its neighbours. Padding is then masked
+    everywhere, positions count from a segment's first step, the lengths in the future mask are a segment's own, and Z is read
+    at its last step. Convolutions keep the length (official code shortens it by kernel − 1). Keys and values share one draw of
+    dropout.
 
     Raises ValueError with one modality, and on numbers out of range.
     """
@@ -70,6 +73,7 @@ class MulT(Backbone):
         output_dropout: Share = 0.1,
         future_mask: bool = True,
         embedding_dim: Size = 300,
+        positions: str = "all",
     ):
         super().__init__()
         modalities = spec.modalities
@@ -86,7 +90,9 @@ class MulT(Backbone):
                 f"stays, but dim={dim}, heads={heads}, layers={layers}, memory_layers={memory_layers}, kernel={kernels} came; "
                 "set model.backbone.*."
             )
-        self.future_mask = future_mask
+        if positions not in ("all", "nonzero"):
+            raise ValueError(f"MulT gives positions to all or nonzero steps, but {positions!r} came; set model.backbone.positions.")
+        self.future_mask, self.positions = future_mask, positions
         self.sources = {m: [s for s in modalities if s != m] for m in modalities}
         width = (len(modalities) - 1) * dim
         self.z_dim = len(modalities) * width
@@ -115,11 +121,11 @@ class MulT(Backbone):
 
     def fuse(self, encoded: Encoded) -> Fusion:
         steps: dict[str, Sequence] = {m: encoded[m]["steps"] for m in self.project}
-        placed = {m: add_positions(s.values) for m, s in steps.items()}
+        placed = {m: add_positions(s.values, self.positions) for m, s in steps.items()}
         memories = []
         for m, sources in self.sources.items():
             read = [self.cross[f"{m}_{s}"](placed[m], placed[s], find_reach(steps[m], steps[s], self.future_mask)) for s in sources]
-            memories.append(self.memory[m](Sequence(torch.cat(read, dim=2), steps[m].mask), self.future_mask))
+            memories.append(self.memory[m](Sequence(torch.cat(read, dim=2), steps[m].mask), self.future_mask, self.positions))
         z = torch.cat(memories, dim=1)
         return Fusion(self.head(z), z, {m: masked_mean(s) for m, s in steps.items()})
 
@@ -181,13 +187,19 @@ def find_reach(target: Sequence, source: Sequence, future_mask: bool) -> Reach:
     return Reach((allowed | ~there).unsqueeze(1), there.to(source.values.dtype))
 
 
-def add_positions(values: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
-    """√dim·x_t + P_t for t = 1, 2, …; P_t are the sines of t·10000^(−i / (dim/2 − 1)) for i = 0 … dim/2 − 1, then their cosines."""
+def add_positions(values: Float[Tensor, "batch time dim"], positions: str = "all") -> Float[Tensor, "batch time dim"]:
+    """√dim·x_t + P_t for t = 1, 2, …; P_t are the sines of t·10000^(−i / (dim/2 − 1)) for i = 0 … dim/2 − 1, then their cosines.
+
+    With ``positions=nonzero`` P_t is 0 where the first number of x_t is.
+    """
     time, dim = values.shape[1:]
     half = dim // 2
     rate = torch.exp(torch.arange(half, device=values.device) * (-math.log(10000.0) / max(half - 1, 1)))
     angle = torch.arange(1, time + 1, device=values.device)[:, None] * rate
     place = F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, dim - 2 * half))
+    place = place.to(values.dtype)
+    if positions == "nonzero":
+        return math.sqrt(dim) * values + place * (values[:, :, :1] != 0)
     return math.sqrt(dim) * values + place
 
 
@@ -220,8 +232,8 @@ class Memory(nn.Module):
         super().__init__()
         self.dropout, self.layers, self.norm = nn.Dropout(dropout), layers, nn.LayerNorm(dim)
 
-    def forward(self, sequence: Sequence, future_mask: bool) -> Float[Tensor, "batch dim"]:
-        x = self.dropout(add_positions(sequence.values))
+    def forward(self, sequence: Sequence, future_mask: bool, positions: str) -> Float[Tensor, "batch dim"]:
+        x = self.dropout(add_positions(sequence.values, positions))
         for layer in self.layers[:-1]:
             x = layer(x, x, find_reach(sequence, sequence, future_mask))
         # The last step may read all real ones, with or without a future mask.

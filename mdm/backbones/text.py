@@ -53,13 +53,15 @@ class TextEncoder(nn.Module):
     max_pieces: keep at most so many pieces with the special ones, the first ones as official code does; None: all that
         the encoder can read
     pooler: whether BERT keeps its pooling layer
+    gelu: of XLNet. ``exact``, as its config says (default), or ``tanh``, the approximation that it was trained with and that the
+        library had until 2020
 
     ``model`` is the transformers model, in training mode (it comes in evaluation mode, and Lightning leaves modes as they are).
     A random encoder reads words as its pieces, and words outside the training fold as unknown; a pretrained one reads
     them all.
 
     Raises ValueError if language is no text, the encoder is not there, is of another family, lacks weights that the
-    checkpoint should have, or has no piece for an id of the data.
+    checkpoint should have, or has no piece for an id of the data, and on another gelu.
     """
 
     start: Tensor
@@ -67,7 +69,13 @@ class TextEncoder(nn.Module):
     flat: Tensor
 
     def __init__(
-        self, feature: Feature, family: str = "bert", name: str = "tiny", max_pieces: int | None = None, pooler: bool = False
+        self,
+        feature: Feature,
+        family: str = "bert",
+        name: str = "tiny",
+        max_pieces: int | None = None,
+        pooler: bool = False,
+        gelu: str = "exact",
     ):
         super().__init__()
         if family not in ("bert", "xlnet"):
@@ -79,15 +87,23 @@ class TextEncoder(nn.Module):
             )
         if max_pieces is not None and max_pieces < 3:
             raise ValueError(f"max_pieces must hold two special pieces and one of a word, so at least 3, but is {max_pieces}.")
+        if gelu not in ("exact", "tanh") or (gelu == "tanh" and family == "bert"):
+            raise ValueError(
+                f"XLNet's gelu is exact or tanh and BERT's is exact, but {gelu!r} came for {family}; set model.backbone.gelu."
+            )
         self.family = family
         if name in SHAPES:
             self.model, pieces, special = random_encoder(feature, family, name, pooler)
         else:
             self.model, pieces, special = pretrained_encoder(feature, family, find_folder(name), pooler)
+        if gelu == "tanh":
+            for i in range(self.model.config.num_hidden_layers):
+                self.model.get_submodule(f"layer.{i}.ff").activation_function = nn.GELU(approximate="tanh")
         self.model.train()
         for parameter in (p for n, p in self.model.named_parameters() if n.endswith("mask_emb")):
             parameter.requires_grad_(False)  # XLNet reads it only where it predicts masked words
         self.first, self.last = special
+        self.padding = int(self.model.config.pad_token_id or 0)
         self.dim = int(self.model.config.hidden_size)
         # XLNet's positions are relative; its config says -1.
         longest = self.model.config.max_position_embeddings
@@ -97,12 +113,12 @@ class TextEncoder(nn.Module):
         self.register_buffer("start", counts.cumsum(0) - counts, persistent=False)
         self.register_buffer("flat", torch.tensor([k for p in pieces for k in p] or [0]), persistent=False)
 
-    def pieces(self, sequence: Sequence) -> Pieces:
-        """Words (or token ids) → their pieces, with the special ones."""
+    def pieces(self, sequence: Sequence, most: int | None = None) -> Pieces:
+        """Words (or token ids) → their pieces, with the special ones; the first ``most``, if these are fewer than the encoder's."""
         sequence = real_steps_first(sequence)
         counts = self.count[sequence.values] * sequence.mask
         ends = counts.cumsum(1)
-        total = ends[:, -1:].clamp(max=self.max_pieces - 2)
+        total = ends[:, -1:].clamp(max=min(self.max_pieces, most or self.max_pieces) - 2)
         place = torch.arange(int(total.max()), device=counts.device).expand(len(counts), -1).contiguous()
         real = place < total
         word = torch.searchsorted(ends, place, right=True).clamp(max=counts.shape[1] - 1)

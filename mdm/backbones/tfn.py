@@ -32,7 +32,7 @@ class TFN(Backbone):
     hidden: width of the networks of audio, video and others, one number for all, or modality → number
     language_hidden: units of the language LSTM
     language_out: width of z_l
-    dropout: before each modality network of `hidden`
+    dropout: before each modality network of `hidden`, one number for all, or modality → number
     language_dropout: after the LSTM
     tensor_dropout: on the tensor
     output: ``bounded``, a sigmoid between the ends of the labels' range, as in the official code (6σ − 3 for labels in [−3, 3];
@@ -51,7 +51,7 @@ class TFN(Backbone):
         hidden: Size | Mapping[str, Size] = 16,
         language_hidden: Size = 128,
         language_out: Size = 32,
-        dropout: Share = 0.1,
+        dropout: Share | Mapping[str, Share] = 0.1,
         language_dropout: Share = 0.1,
         tensor_dropout: Share = 0.3,
         output: str = "bounded",
@@ -59,7 +59,7 @@ class TFN(Backbone):
     ):
         super().__init__()
         others = tuple(m for m in spec.modalities if m != "language")
-        widths = expand_option("hidden", hidden, others)
+        widths, rates = expand_option("hidden", hidden, others), expand_option("dropout", dropout, others)
         if min(z_dim, language_hidden, language_out, *widths.values()) < 1 or output not in ("bounded", "linear"):
             raise ValueError(
                 f"TFN needs z_dim, hidden, language_hidden, language_out >= 1 and output=bounded or linear, but z_dim={z_dim}, "
@@ -72,7 +72,7 @@ class TFN(Backbone):
             if m == "language":
                 encoders[m] = LanguageEncoder(feature, embedding_dim, language_hidden, language_out, language_dropout)
             else:
-                encoders[m] = PooledEncoder(feature, widths[m], dropout)
+                encoders[m] = PooledEncoder(feature, widths[m], rates[m])
         self.encoders = nn.ModuleDict(encoders)
         self.unimodal_dims = {m: encoder.dim for m, encoder in encoders.items()}
         size = math.prod(d + 1 for d in self.unimodal_dims.values())
@@ -119,16 +119,17 @@ class CheapDropout(nn.Dropout):
 
 
 class Bounded(nn.Module):
-    """A linear map and a sigmoid onto the labels' range; starts at their training mean."""
+    """A linear map and a sigmoid onto the labels' range; starts at their training mean, or with head_start=random as drawn."""
 
     def __init__(self, dim: int, spec: DataSpec):
         super().__init__()
         self.low, self.high = spec.label_range
         self.linear = nn.Linear(dim, len(spec.targets))
-        with torch.no_grad():
+        if spec.head_start == "label_mean":
             share = (torch.tensor(spec.label_mean) - self.low) / (self.high - self.low)
-            # A mean at an end of the range would start where the sigmoid has no gradient.
-            self.linear.bias.copy_(share.clamp(0.01, 0.99).logit())
+            with torch.no_grad():
+                # A mean at an end of the range would start where the sigmoid has no gradient.
+                self.linear.bias.copy_(share.clamp(0.01, 0.99).logit())
 
     def forward(self, z: Float[Tensor, "batch d"]) -> Float[Tensor, "batch targets"]:
         return self.low + (self.high - self.low) * self.linear(z).sigmoid()

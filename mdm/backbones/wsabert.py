@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
-from mdm.backbones.layers import masked_mean, regressor
-from mdm.backbones.mag import Gate, find_nonverbal, summands
+from mdm.backbones.layers import expand_option, masked_mean
+from mdm.backbones.mag import Gate, find_nonverbal, shrink_layer, small_regressor, summands
 from mdm.backbones.text import Pieces, TextEncoder, replace_output
 from mdm.hints import Share
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
@@ -35,14 +35,14 @@ class WSABERT(Backbone):
     beta: how far a piece may be moved, in units of its own length (ε of paper 004, Eq. 6)
     activation: of the gate. ``relu`` as official code has it and MAG before it (default); ``sigmoid`` as paper 004 prints it
     gate_dropout: of what the gate returns
-    head: ``linear`` (default), Z → dropout → linear, of the model's own code; ``mlp``, Z → 128 → dropout → 64 → ReLU → dropout →
-        linear, of the copy in MIRD's code
-    dropout: in the head
+    head: ``linear`` (default), Z → dropout → linear, of the model's own code; ``mlp``, Z → dropout → 128 → dropout → 64 → ReLU →
+        dropout → linear, of the copy in MIRD's code
+    dropout: in the head, one number, or place → number: ``first``, and of ``mlp`` also ``hidden`` and ``last`` (MIRD's copy: 0.1,
+        0.5, 0.5)
     max_pieces: official code reads the first 50 pieces, the special ones included; null: all
 
-    Two things of the official code are left out. It attends to padding, whose frames are zeros: how many there are depends on
-    the batch here and on the longest segment of a file there, so a prediction would depend on its neighbours. And it has a
-    bias in X W + b: e·b is the same for every frame, which neither sparsemax nor softmax sees once padding is masked.
+    The official code attends to padding, whose frames are zeros, as many as its file has (data.padding=official); by default it is
+    masked. One thing is left out, a bias in X W + b: e·b is the same for every frame, which neither sparsemax nor softmax sees.
 
     Raises ValueError without text, on frames that are tokens, and on options that are not these.
     """
@@ -57,7 +57,7 @@ class WSABERT(Backbone):
         activation: str = "relu",
         gate_dropout: Share = 0.5,
         head: str = "linear",
-        dropout: Share = 0.1,
+        dropout: Share | Mapping[str, Share] = 0.1,
         max_pieces: int | None = 50,
     ):
         super().__init__()
@@ -70,11 +70,14 @@ class WSABERT(Backbone):
         self.z_dim = dim = self.text.dim
         self.unimodal_dims = dict.fromkeys(spec.modalities, dim)
         self.injection = Injection(dim, others, attention, beta, gate_dropout, activation)
-        drop = nn.Dropout(dropout)
+        rates = expand_option("dropout", dropout, ("first",) if head == "linear" else ("first", "hidden", "last"))
+        drop = {place: nn.Dropout(rate) for place, rate in rates.items()}
         if head == "linear":
-            self.head = nn.Sequential(drop, regressor(dim, spec))
+            self.head = nn.Sequential(drop["first"], small_regressor(dim, spec))
         else:
-            self.head = nn.Sequential(nn.Linear(dim, 128), drop, nn.Linear(128, 64), nn.ReLU(), drop, regressor(64, spec))
+            wide, narrow = shrink_layer(nn.Linear(dim, 128)), shrink_layer(nn.Linear(128, 64))
+            layers = (drop["first"], wide, drop["hidden"], narrow, nn.ReLU(), drop["last"], small_regressor(64, spec))
+            self.head = nn.Sequential(*layers)
 
     def encode(self, batch: Batch) -> Encoded:
         encoded: Encoded = {}

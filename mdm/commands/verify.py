@@ -1,9 +1,10 @@
-"""Check records and stores against their hashes: is everything on disk as it was written?
+"""Check that every record and store on disk is as it was written.
 
     mdm verify [folder …]     outputs if none is named
 
-Reads every record and store below the folders. Names what was edited, damaged or lost, what a killed process left half written, and
-runs that began and did not finish; exits with status 1 if there is anything to name. Repairs nothing.
+Reads every record and store below the folders and compares it with its hashes. Names what was edited, damaged or lost, what a
+killed process left half written, and runs that began and did not finish; exits with status 1 if there is anything to name.
+Repairs nothing.
 """
 
 import os

@@ -58,14 +58,14 @@ class Ragged:
         """Numbers of steps of some sequences."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
-    def read_last(
-        self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int
+    def read_part(
+        self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int, last: bool
     ) -> Shaped[np.ndarray, "k time *dim"]:
-        """The last so many steps of some sequences; what stands behind them is no value."""
+        """The last, or the first, so many steps of some sequences; what stands behind them is no value."""
         if len(self.values) == 0:
             return np.zeros((len(rows), time, *self.values.shape[1:]), self.values.dtype)
         steps = np.arange(time)
-        first = self.offsets[rows + 1] - lengths
+        first = self.offsets[rows + 1] - lengths if last else self.offsets[rows]
         return self.values[np.where(steps < lengths[:, None], first[:, None] + steps, 0)]
 
     @property

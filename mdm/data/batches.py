@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from mdm.data.base import Segments
 from mdm.data.views import ModalityReader
 from mdm.types import Batch
 
+Order = Literal["shuffled", "once"]
+LastBatch = Literal["keep", "drop"]
 SMALLEST_BATCH = 4
 """A last batch with fewer rows joins the one before it: BatchNorm must not see one row, and samples of the
 product of marginals need at least as many rows as modalities."""
@@ -52,9 +54,11 @@ def return_batch(batch: Any) -> Any:
     return batch
 
 
-def cut_batches(order: list[int], batch_size: int) -> list[list[int]]:
-    """Consecutive batches; a tail of fewer than SMALLEST_BATCH rows joins the batch before it."""
+def cut_batches(order: list[int], batch_size: int, drop: bool = False) -> list[list[int]]:
+    """Consecutive batches; a tail of fewer than SMALLEST_BATCH rows joins the batch before it, or any smaller one is dropped."""
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if drop:
+        return [batch for batch in batches if len(batch) == batch_size]
     if len(batches) > 1 and len(batches[-1]) < min(SMALLEST_BATCH, batch_size):
         tail = batches.pop()
         batches[-1] = batches[-1] + tail
@@ -65,31 +69,43 @@ class Shuffled(Sampler[list[int]]):
     """Batches in an order that is a function of (seed, epoch), so that a resumed run sees what it would have seen.
 
     lengths: if given, rows are sorted by length within runs of CHUNK batches, which then come in random order
+    drop: leave out what is left over for a last, smaller batch
+    once: every epoch has the order of the first
 
     Lightning calls ``set_epoch`` before each epoch, on a loader's ``batch_sampler.sampler``.
     """
 
     CHUNK = 16
 
-    def __init__(self, rows: int, batch_size: int, seed: int, epoch: int = 0, lengths: Int[np.ndarray, " rows"] | None = None):
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        lengths: Int[np.ndarray, " rows"] | None = None,
+        drop: bool = False,
+        once: bool = False,
+    ):
         self.rows, self.batch_size, self.seed, self.epoch, self.lengths = rows, batch_size, seed, epoch, lengths
+        self.drop, self.once = drop, once
         self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
+        rng = np.random.default_rng([self.seed, 0 if self.once else self.epoch])
         order = rng.permutation(self.rows)
         if self.lengths is None:
-            return iter(cut_batches(order.tolist(), self.batch_size))
+            return iter(cut_batches(order.tolist(), self.batch_size, self.drop))
         # A stable sort of a random order: ties stay random.
         order = order[np.lexsort((self.lengths[order], np.arange(self.rows) // (self.CHUNK * self.batch_size)))]
-        batches = cut_batches(order.tolist(), self.batch_size)
+        batches = cut_batches(order.tolist(), self.batch_size, self.drop)
         return iter([batches[i] for i in rng.permutation(len(batches))])
 
     def __len__(self) -> int:
-        return len(cut_batches(list(range(self.rows)), self.batch_size))
+        return len(cut_batches(list(range(self.rows)), self.batch_size, self.drop))
 
 
 class Joined(Sampler[list[int]]):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Shaped
 
-from mdm.data.base import Segments
+from mdm.data.base import UNLABELED, Segments
 from mdm.hints import Count, Size
 
 
@@ -53,3 +54,16 @@ class KFold:
         # An incomplete segment of a tested or validated video would carry its speaker into training.
         fold[~complete & np.isin(segments.group, np.concatenate([parts[self.fold], parts[(self.fold + 1) % self.k]]))] = ""
         return fold
+
+
+def divide(segments: Segments, folds: Callable[[Segments], Shaped[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
+    """A division of the labelled segments; the unlabelled stay so, but for those of tested and validated videos, which are left
+    out: they would carry their speakers into training."""
+    labelled = segments.fold != UNLABELED
+    if labelled.all():
+        return folds(segments)
+    fold = np.full(len(segments), UNLABELED)
+    fold[labelled] = folds(segments.rows(np.flatnonzero(labelled)))
+    held_out = segments.group[np.isin(fold, ["valid", "test"])]
+    fold[~labelled & np.isin(segments.group, held_out)] = ""
+    return fold

@@ -87,12 +87,12 @@ class Filed:
         """Numbers of steps of some sequences."""
         return self.lengths[rows]
 
-    def read_last(
-        self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int
+    def read_part(
+        self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int, last: bool
     ) -> Shaped[np.ndarray, "k time *dim"]:
-        """The last so many steps of some sequences, behind them zeros."""
+        """The last, or the first, so many steps of some sequences, behind them zeros."""
         values = np.zeros((len(rows), time, *self.width), self.dtype)
-        first = self.starts[rows] + (self.lengths[rows] - lengths) * self._bytes
+        first = self.starts[rows] + ((self.lengths[rows] - lengths) * self._bytes if last else 0)
         for k, (start, length) in enumerate(zip(first.tolist(), lengths.tolist(), strict=True)):
             if length:
                 read = np.frombuffer(self.file.read(start, length * self._bytes), self.dtype)

@@ -7,7 +7,7 @@ estimated from data here (scaling, known words, mean label) is estimated on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader, Sampler
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
 from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, return_batch
 from mdm.data.checks import check
+from mdm.data.folds import divide
 from mdm.data.leaks import Groups, check_groups, hash_labelled, warn_of_copies
 from mdm.data.rows import take
 from mdm.data.seal import Sealed
-from mdm.data.views import ModalityReader
+from mdm.data.views import ModalityReader, Reading, choose, for_each
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec
 
@@ -37,8 +38,14 @@ class Splits:
     modalities: names to use; None for all that the data hold
     folds: a division to use instead of the data's own
     scale: audio, video and given word vectors, per feature over training frames: ``standard`` (zero mean, unit
-        variance), ``maxabs`` (as the MFN line does for FACET), or ``none``
-    max_steps: keep at most the last so many steps (the MFN line keeps 20); None keeps all
+        variance), ``maxabs`` (as the MFN line does for FACET), or ``none``; one for all, or modality → its own
+    max_steps: keep at most so many steps (the MFN line keeps 20); None keeps all; one for all, or modality → its own
+    keep: which steps a cut keeps, the ``last`` (the MFN line) or the ``first`` ones (what fits into a file of fixed length)
+    padding: ``masked``, a segment has its own length; ``official``, as in most published code, frames and word vectors are filled
+        up to ``max_steps`` with zeros that are read as steps, in front with keep=last and behind with keep=first. Since the length
+        is the same for all, no prediction depends on its neighbours. Token ids are masked either way
+    order: ``shuffled`` anew for each epoch, or ``once`` for all of them (MFN and MFM)
+    last_batch: ``keep`` what is left over for the last batch of an epoch, or ``drop`` it
     by_length: train on batches of segments of like length: less padding, which transformers pay for, and batches that are
         a little less random
     unlabeled: unlabelled segments that join each labelled one in a training batch, for models that learn from them
@@ -59,8 +66,12 @@ class Splits:
         text: str | None = "words",
         modalities: list[str] | None = None,
         folds: Callable[[Segments], Shaped[np.ndarray, " n"]] | None = None,
-        scale: str = "standard",
-        max_steps: int | None = None,
+        scale: str | Mapping[str, str] = "standard",
+        max_steps: int | Mapping[str, int | None] | None = None,
+        keep: str = "last",
+        padding: str = "masked",
+        order: str = "shuffled",
+        last_batch: str = "keep",
         workers: int = 0,
         by_length: bool = False,
         unlabeled: int = 0,
@@ -69,8 +80,6 @@ class Splits:
     ):
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
-        if max_steps is not None and max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, but is {max_steps}; leave it null to keep all steps.")
         again = make_again(data)
         segments = check(again())
         fold = segments.fold if folds is None else divide(segments, folds)
@@ -100,7 +109,21 @@ class Splits:
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self._text, self._unlabeled, self._overfit = text, unlabeled, overfit
         train = rows["train"]
-        self._views = {name: ModalityReader(ragged, train, scale, max_steps) for name, ragged in chosen.items()}
+        if order not in ("shuffled", "once") or last_batch not in ("keep", "drop"):
+            raise ValueError(
+                f"order must be shuffled or once and last_batch keep or drop, but {order!r} and {last_batch!r} came; set "
+                "data.order and data.last_batch."
+            )
+        if last_batch == "drop" and len(train) < batch_size:
+            raise ValueError(
+                f"last_batch=drop leaves no batch of {batch_size} among {len(train)} training segments; set data.last_batch=keep, "
+                "or a smaller data.batch_size."
+            )
+        known = {"language", *segments.modalities}
+        scales, most = for_each("scale", scale, chosen, known), for_each("max_steps", max_steps, chosen, known)
+        self._views = {
+            name: ModalityReader(ragged, train, Reading(scales[name], most[name], keep, padding)) for name, ragged in chosen.items()
+        }
         kinds = {text if name == "language" else name for name in chosen}
         self.spec = DataSpec(
             features={name: view.feature for name, view in self._views.items()},
@@ -111,6 +134,7 @@ class Splits:
             train_ids=tuple(segments.ids[i] for i in train),
         )
         self.sizes = {name: len(r) for name, r in rows.items() if name in FOLDS or unlabeled}
+        self._order, self._last_batch = order, last_batch
         self._sealed = Sealed(again, self.card_hash, rows["test"])
         self._folds = {"train": Fold(segments, train, self._views), "valid": self._own(segments, rows["valid"])}
         if unlabeled:
@@ -126,7 +150,8 @@ class Splits:
         ``epoch``: where a run (re)starts. Lightning makes the first iterator before it tells the sampler the epoch.
         """
         n, seed = self.sizes["train"], derive(self.seed, "order" if self._overfit else stream)
-        order: Shuffled | Joined = Shuffled(n, self.batch_size, seed, epoch, self._lengths)
+        drop, once = self._last_batch == "drop", self._order == "once" and stream == "order"
+        order: Shuffled | Joined = Shuffled(n, self.batch_size, seed, epoch, self._lengths, drop, once)
         if isinstance(order, Shuffled) and self._unlabeled:
             order = Joined(order, self.sizes[UNLABELED], self._unlabeled)
         fold = self._folds[UNLABELED if self._unlabeled else "train"]
@@ -185,6 +210,11 @@ class Splits:
     def describe(self, fold: str) -> dict[str, Any]:
         """ids, groups and marks of a fold's segments, in order (no labels). Raises ValueError for a test fold that is not open."""
         return dict(self._known(fold).described)
+
+    def place_words(self, words: list[str]) -> list[str]:
+        """The word at each step of a segment as a run reads it, cut and padded; data must be aligned."""
+        view = next(iter(self._views.values()))
+        return view.reading.place(words, "", view.feature.zeros_read)
 
     def _known(self, fold: str) -> Fold:
         if fold not in self._folds:
@@ -261,43 +291,3 @@ def load_batches(fold: Fold, order: Sampler[list[int]], workers: int) -> DataLoa
 def make_again(data: Segments | Callable[[], Segments]) -> Callable[[], Segments]:
     """What gives the data set whenever it is called."""
     return (lambda: data) if isinstance(data, Segments) else data
-
-
-def choose(segments: Segments, text: str | None, modalities: list[str] | None) -> dict[str, Ragged]:
-    """The features that a run uses, by modality: language first.
-
-    Raises ValueError if something asked for is not in the data.
-    """
-    features: dict[str, Ragged] = {}
-    if text is not None and segments.text:
-        if text not in segments.text:
-            raise ValueError(
-                f"{segments.name} carries text as {', '.join(segments.text)}, but data.text={text} was asked for; choose one "
-                "of these (null for a run without language)."
-            )
-        features["language"] = segments.text[text]
-    features |= segments.modalities
-    if modalities is not None:
-        absent = [m for m in modalities if m not in features]
-        if absent or not modalities:
-            raise ValueError(
-                f"{segments.name} has the modalities {', '.join(features)}, but {', '.join(absent) or 'none'} was asked for; "
-                "set data.modalities to a non-empty choice of these."
-            )
-        features = {m: r for m, r in features.items() if m in modalities}
-    if not features:
-        raise ValueError(f"{segments.name}: a run needs at least one modality, but data.text=null leaves none; set data.text.")
-    return features
-
-
-def divide(segments: Segments, folds: Callable[[Segments], Shaped[np.ndarray, " n"]]) -> Shaped[np.ndarray, " n"]:
-    """A division of the labelled segments; the unlabelled stay so, but for those of tested and validated videos, which are left
-    out: they would carry their speakers into training."""
-    labelled = segments.fold != UNLABELED
-    if labelled.all():
-        return folds(segments)
-    fold = np.full(len(segments), UNLABELED)
-    fold[labelled] = folds(segments.rows(np.flatnonzero(labelled)))
-    held_out = segments.group[np.isin(fold, ["valid", "test"])]
-    fold[~labelled & np.isin(segments.group, held_out)] = ""
-    return fold

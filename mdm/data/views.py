@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import mmap
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Items
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from mdm.data.base import PADDING, UNKNOWN, Ragged
+from mdm.data.base import PADDING, UNKNOWN, Ragged, Segments
 from mdm.data.rows import Rows, take
 from mdm.types import Feature, Sequence
 
@@ -20,20 +22,70 @@ MAPPED_AT_MOST = 64 * 2**20
 up to 2 MiB around each row that is read, so that even counting what was read would let a large store fill the memory."""
 
 
+Scale = Literal["standard", "maxabs", "none"]
+Keep = Literal["last", "first"]
+Padding = Literal["masked", "official"]
+Option = TypeVar("Option")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the steps of a modality are read; see `mdm.data.splits.Splits`.
+
+    Raises ValueError on a value that is none of the choices, and on padding=official without max_steps.
+    """
+
+    scale: str = "standard"
+    max_steps: int | None = None
+    keep: str = "last"
+    padding: str = "masked"
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("standard", "maxabs", "none"):
+            raise ValueError(f"scale must be standard, maxabs or none, but is {self.scale!r}; set data.scale.")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, but is {self.max_steps}; leave it null to keep all steps.")
+        if self.keep not in ("last", "first") or self.padding not in ("masked", "official"):
+            raise ValueError(
+                f"keep must be last or first and padding masked or official, but {self.keep!r} and {self.padding!r} came; set "
+                "data.keep and data.padding."
+            )
+        if self.padding == "official" and self.max_steps is None:
+            raise ValueError(
+                "padding=official fills every segment with zeros up to one length, but max_steps=null says none; set "
+                "data.max_steps to the length of the authors' file."
+            )
+
+    def place(self, steps: list[str], blank: str, zeros_read: bool) -> list[str]:
+        """The steps of one segment as `ModalityReader` reads them, with blanks for zeros.
+
+        >>> Reading(max_steps=3, padding="official").place(["so", "good"], "", zeros_read=True)
+        ['', 'so', 'good']
+        """
+        most, last = self.max_steps, self.keep == "last"
+        if most is None:
+            return steps
+        cut = steps[-most:] if last else steps[:most]
+        blanks = [blank] * (most - len(cut)) * zeros_read
+        return blanks + cut if last else cut + blanks
+
+
 class ModalityReader:
-    """One modality of a fold as a run reads it: scaled and cut to its last steps.
+    """One modality of a fold as a run reads it: scaled, cut and padded.
 
     What is learned of it, and the rows that it has, are those of ``train``.
     """
 
-    def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], scale: str, max_steps: int | None):
-        self.max_steps = max_steps
-        self.feature = describe_feature(ragged, train)
+    def __init__(self, ragged: Ragged, train: Int[np.ndarray, " rows"], reading: Reading):
+        self.reading = reading
+        # A tokenizer's pieces are masked in every code; only frames and word vectors are read where there are none.
+        zeros = reading.padding == "official" and not ragged.tokens
+        self.feature = replace(describe_feature(ragged, train), zeros_read=zeros)
         self._hold(take(ragged, train))
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
-            self.shift, self.factor = measure_scaling(ragged, train, scale)
+            self.shift, self.factor = measure_scaling(ragged, train, reading.scale)
 
     def fits(self, ragged: Ragged) -> bool:
         """Whether other sequences can be read in the same way: vectors as wide, words, or token ids that reach no further."""
@@ -53,19 +105,70 @@ class ModalityReader:
         self.codes = code_words(rows.vocabulary, self.feature.vocabulary) if rows.vocabulary else None
 
     def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
-        """Padded behind, to the longest of these rows."""
+        """Padded behind, to the longest of these rows; where zeros are read, to ``max_steps`` on the side that a cut takes from."""
         lengths = self.rows.lengths_of(rows)
-        if self.max_steps is not None:
-            lengths = np.minimum(lengths, self.max_steps)
-        time = max(int(lengths.max(initial=0)), 1)
+        most, last, zeros = self.reading.max_steps, self.reading.keep == "last", self.feature.zeros_read
+        if most is not None:
+            lengths = np.minimum(lengths, most)
+        time = most if zeros and most is not None else max(int(lengths.max(initial=0)), 1)
         mask = np.arange(time) < lengths[:, None]
-        values = self.rows.read_last(rows, lengths, time)
+        values = self.rows.read_part(rows, lengths, time, last)
         if self.shift is not None and self.factor is not None:
             values = (values - self.shift) * self.factor
         if self.rows.tokens:
             values = values.astype(np.int64) if self.codes is None else self.codes[values]
         values[~mask] = PADDING
-        return Sequence(torch.from_numpy(values), torch.from_numpy(mask))
+        if zeros and last:
+            behind = (np.arange(time) + lengths[:, None]) % time  # the zeros, then the steps
+            values = np.take_along_axis(values, behind[:, :, None], axis=1)
+        return Sequence(torch.from_numpy(values), torch.from_numpy(mask | zeros))
+
+
+def choose(segments: Segments, text: str | None, modalities: list[str] | None) -> dict[str, Ragged]:
+    """The features that a run uses, by modality: language first.
+
+    Raises ValueError if something asked for is not in the data.
+    """
+    features: dict[str, Ragged] = {}
+    if text is not None and segments.text:
+        if text not in segments.text:
+            raise ValueError(
+                f"{segments.name} carries text as {', '.join(segments.text)}, but data.text={text} was asked for; choose one "
+                "of these (null for a run without language)."
+            )
+        features["language"] = segments.text[text]
+    features |= segments.modalities
+    if modalities is not None:
+        absent = [m for m in modalities if m not in features]
+        if absent or not modalities:
+            raise ValueError(
+                f"{segments.name} has the modalities {', '.join(features)}, but {', '.join(absent) or 'none'} was asked for; "
+                "set data.modalities to a non-empty choice of these."
+            )
+        features = {m: r for m, r in features.items() if m in modalities}
+    if not features:
+        raise ValueError(f"{segments.name}: a run needs at least one modality, but data.text=null leaves none; set data.text.")
+    return features
+
+
+def for_each(
+    option: str, value: Option | Mapping[str, Option], chosen: Collection[str], known: Collection[str]
+) -> dict[str, Option]:
+    """A setting of the data that is one for all modalities, or modality → its own.
+
+    chosen: the modalities of the run; known: those of the data, which a mapping may name too
+
+    Raises ValueError if a mapping lacks one that is chosen, or names one that is not there.
+    """
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(chosen, value)
+    absent, unknown = [m for m in chosen if m not in value], [m for m in value if m not in known]
+    if absent or unknown:
+        raise ValueError(
+            f"{option} must be one for all, or one for each of {', '.join(chosen)}, but {dict(value)} "
+            f"{'lacks ' + ', '.join(absent) if absent else 'names ' + ', '.join(unknown)}; set data.{option}."
+        )
+    return {m: value[m] for m in chosen}
 
 
 def measure_scaling(
@@ -78,8 +181,6 @@ def measure_scaling(
     if scale == "maxabs":
         largest = np.max([np.abs(ragged[i]).max(0, initial=0) for i in train], axis=0)
         return np.zeros(ragged.dim, np.float32), (1 / np.where(largest > 0, largest, 1)).astype(np.float32)
-    if scale != "none":
-        raise ValueError(f"scale must be standard, maxabs or none, but is {scale!r}; set data.scale.")
     return None, None
 
 

@@ -52,12 +52,13 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
     lowers it (by 10.9 nats at d = 32, n = 64). By Cholesky, in double precision: the logarithm of a determinant that rounding
     makes 0 or negative is −∞ or NaN.
 
-    Raises ValueError unless h is [n, d] with n, d ≥ 1 and finite, on an unknown covariance, or unless ridge > 0.
+    Raises ValueError unless h is [n, d] with n, d ≥ 1 and finite, on an unknown covariance, unless ridge >= 0, and if the
+    sum is singular.
     """
     require_matrices(h=h)
-    if covariance not in ("full", "diagonal") or not ridge > 0:
+    if covariance not in ("full", "diagonal") or not ridge >= 0:
         raise ValueError(
-            f"A Gaussian's covariance is full or diagonal, and the ridge positive, got {covariance!r} and {ridge}; "
+            f"A Gaussian's covariance is full or diagonal, and the ridge not negative, got {covariance!r} and {ridge}; "
             "set covariance and ridge."
         )
     double = h.double()
@@ -65,16 +66,17 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
         raise ValueError(f"An entropy is of finite rows, but some of the {len(h)} hold NaN or infinity; look where they come from.")
     centred = double - double.mean(0)
     if covariance == "diagonal":
-        log_det = torch.log(centred.square().mean(0) + ridge).sum()
+        diagonal, failed = torch.sqrt(centred.square().mean(0) + ridge), 0
     else:
         s = centred.T @ centred / len(h) + ridge * torch.eye(h.shape[1], dtype=torch.float64, device=h.device)
-        try:
-            log_det = 2 * torch.linalg.cholesky(s).diagonal().log().sum()
-        except torch.linalg.LinAlgError:
-            raise ValueError(
-                f"A covariance with a ridge is positive definite, but rounding makes that of these {len(h)} rows indefinite; raise "
-                f"ridge={ridge}, or scale the rows down."
-            ) from None
+        root, failed = torch.linalg.cholesky_ex(s)
+        diagonal = root.diagonal()
+    if failed or not bool((diagonal > 0).all()):
+        raise ValueError(
+            f"A covariance with a ridge is positive definite, but that of these {len(h)} rows is not, to rounding; raise "
+            f"ridge={ridge}, or scale the rows down."
+        )
+    log_det = 2 * diagonal.log().sum()
     return (0.5 * log_det + h.shape[1] / 2 * math.log(2 * math.pi * math.e)).to(torch.promote_types(h.dtype, torch.float32))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
@@ -37,7 +37,7 @@ def is_admitted(hint: Any, value: Any) -> bool:
         return fitting and (anything or not number or not isinstance(entry, bool))
 
     if isinstance(value, str):
-        return is_bearable("some text", hint)
+        return is_bearable("some text", hint) or (get_origin(hint) is Literal and value in get_args(hint))
     if isinstance(value, list | tuple):
         return is_bearable([], hint) and all(fits(lambda entry: [entry], entry) for entry in value)
     if isinstance(value, dict):
@@ -53,6 +53,8 @@ def describe_type(hint: Any) -> str:
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return " or ".join(describe_type(part) for part in parts)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
     if len(parts) == 1:
         return f"a list, each entry {describe_type(parts[0])}"
     if len(parts) == 2:

@@ -13,7 +13,7 @@ from mdm.types import Fusion
 
 CriticBatches = Literal["fresh", "shared", "replay"]
 """Where a critic's rows come from (`mdm.training.learner.CriticTraining`)."""
-Interleave = Literal["batch", "epoch"]
+Interleave = Literal["batch", "after", "epoch"]
 """When a critic trains."""
 
 

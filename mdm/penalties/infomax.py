@@ -26,6 +26,7 @@ EntropySpace = Literal["raw", "projected"]
 Covariance = Literal["diagonal", "full"]
 ClassRule = Literal["paper", "official", "one"]
 Prior = Literal["empirical", "equal"]
+Unused = Literal["fixed", "decayed"]
 History = Literal["whole", "own"]
 
 
@@ -40,6 +41,8 @@ class InfoMax(Penalty):
         as in the official code
     entropy_space: where H is taken. ``raw``, of y itself, as the bound asks (default); ``projected``, of tanh(W y) of width d_y/4,
         as in the official code, whose W no stage trains
+    unused: of W, ``fixed`` (default), or ``decayed``: the critic's optimiser takes it for a parameter with a gradient of 0, and
+        decays it where it decays, once H has had a gradient, as in the official code with the torch of its time
     covariance: ``diagonal``, as Eq. 5 is printed (default): H and q then see the same, each dimension of y alone, and the value
         is Σ_j I(X; Y_j), in which what dimensions repeat counts again. ``full``, as Eq. 6 and the official code: the value is
         I(X; Y) less the total correlation of Y given X, which a diagonal q cannot follow. Where h has few directions that is
@@ -53,7 +56,7 @@ class InfoMax(Penalty):
         gradient is multiplied by all rows / own rows. ``own``, as in the official code: own rows move alone, hence H pulls with
         only their share against the whole likelihood, and the sum shrinks y
     skip_first: so many batches of each epoch count the likelihood without H; the official code has memory + 1
-    ridge: added to the variances that H is taken of
+    ridge: added to the variances that H is taken of; 0 in the official code
     z_dim, part_dims: accepted for the common call, not read
 
     A class counts if it has three rows more than dimensions (four rows for ``diagonal``): from there on H's gradient, which holds
@@ -75,6 +78,7 @@ class InfoMax(Penalty):
     """
 
     lowers = False
+    reached: Tensor
 
     def __init__(
         self,
@@ -95,6 +99,7 @@ class InfoMax(Penalty):
         history: History = "whole",
         skip_first: Count = 0,
         ridge: float = 1e-4,
+        unused: Unused = "fixed",
     ):
         super().__init__(weight)
         for name, value, options in (
@@ -104,23 +109,27 @@ class InfoMax(Penalty):
             ("classes", classes, ClassRule),
             ("prior", prior, Prior),
             ("history", history, History),
+            ("unused", unused, Unused),
         ):
             require_option(name, value, options)
-        positive = all(number is None or number > 0 for number in (hidden, bound)) and ridge > 0
+        positive = all(number is None or number > 0 for number in (hidden, bound)) and ridge >= 0
         if min(memory, skip_first) < 0 or not positive:
             raise ValueError(
-                "InfoMax needs hidden and bound to be positive or null, memory and skip_first >= 0 and ridge > 0, got "
+                "InfoMax needs hidden and bound to be positive or null, memory, skip_first and ridge >= 0, got "
                 f"hidden={hidden}, bound={bound}, memory={memory}, skip_first={skip_first}, ridge={ridge}; set these of the "
                 "objective."
             )
+        if unused == "decayed" and entropy_space == "raw":
+            raise ValueError("InfoMax has a W that may decay in a projected space of H alone; set the objective's entropy_space.")
         self.pairs = pairs_of(unimodal_dims, pairs)
         self.likelihood, self.classes, self.neutral, self.prior, self.history = likelihood, classes, neutral, prior, history
-        self.covariance, self.ridge, self.memory, self.skip_first = covariance, ridge, memory, skip_first
+        self.covariance, self.ridge, self.memory, self.skip_first, self.unused = covariance, ridge, memory, skip_first, unused
         self.q = nn.ModuleList(Conditional(unimodal_dims[x], hidden, unimodal_dims[y], bound) for x, y in self.pairs)
         targets = dict.fromkeys(y for _, y in self.pairs)
         self.spaces = nn.ModuleDict(
             {y: Projection(unimodal_dims[y]) if entropy_space == "projected" else nn.Identity() for y in targets}
         )
+        self.register_buffer("reached", torch.tensor(False), persistent=unused == "decayed")
         self.start_epoch()
 
     def start_epoch(self) -> None:
@@ -147,10 +156,15 @@ class InfoMax(Penalty):
             h = None if skipping else self._entropy(y, now, past)
             likelihood = likelihood + value if skipping or h is not None else likelihood
             entropy = entropy + h if h is not None else entropy
+            if self.training and h is not None:
+                self.reached = torch.ones_like(self.reached)
         return {"likelihood": -self.weight * likelihood, "entropy": -self.weight * entropy}
 
     def critic_loss(self, view: View) -> Float[Tensor, ""]:
-        return -torch.stack(self._likelihoods(view)).sum()
+        loss = -torch.stack(self._likelihoods(view)).sum()
+        if self.unused == "decayed" and self.reached:
+            loss = loss + 0 * torch.stack([parameter.sum() for parameter in self.spaces.parameters()]).sum()
+        return loss
 
     def _likelihoods(self, view: View) -> list[Float[Tensor, ""]]:
         """E[log q(y|x)] of each pair, in fp32: it divides by variances."""
@@ -221,17 +235,13 @@ class Conditional(nn.Module):
 
 
 class Projection(nn.Module):
-    """tanh(W y + b) of a quarter of the width, fixed as it begins."""
-
-    weight: Tensor
-    bias: Tensor
+    """tanh(W y + b) of a quarter of the width, which nothing trains."""
 
     def __init__(self, dim: int):
         super().__init__()
         layer = nn.Linear(dim, max(dim // 4, 1))
         nn.init.xavier_normal_(layer.weight)
-        self.register_buffer("weight", layer.weight.detach())
-        self.register_buffer("bias", layer.bias.detach())
+        self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, y: Float[Tensor, "batch d_y"]) -> Float[Tensor, "batch d"]:
         return torch.tanh(nn.functional.linear(y, self.weight, self.bias))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from pytorch_lightning.callbacks import Callback
 from mdm.backbones.base import Backbone
 from mdm.data.splits import Splits
 from mdm.penalties.base import Penalty
-from mdm.runs.config import to_plain
+from mdm.runs.config import resolve_node, to_plain
 from mdm.runs.kinds import list_arguments
 from mdm.runs.loggers import Lightning, Logger
 from mdm.runs.members import check_member, make
 from mdm.runs.naming import list_penalties, name_penalty
-from mdm.runs.options import DEBUG, list_debug_reasons
+from mdm.runs.options import DEBUG, list_debug_reasons, read_options
 from mdm.seeds import Stream
 from mdm.training.learner import Learner
 from mdm.training.objective import CriticTraining, Objective
 from mdm.training.product import shifts
+from mdm.training.schedules import Plateau
 
 
 def build_splits(cfg: DictConfig) -> Splits:
@@ -36,8 +38,12 @@ def build_splits(cfg: DictConfig) -> Splits:
         text=data.text,
         modalities=None if data.modalities is None else list(data.modalities),
         folds=make(data.folds) if data.folds is not None else None,
-        scale=data.scale,
-        max_steps=data.max_steps,
+        scale=resolve_node(data.scale),
+        max_steps=resolve_node(data.max_steps),
+        keep=data.keep,
+        padding=data.padding,
+        order=data.order,
+        last_batch=data.last_batch,
         workers=cfg.machine.workers,
         by_length=cfg.model.by_length,
         unlabeled=cfg.data.unlabeled,
@@ -48,8 +54,9 @@ def build_splits(cfg: DictConfig) -> Splits:
 
 def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
     """Backbone, then penalties on what it offers; each initialised by a stream of its own."""
+    options = read_options(cfg.trainer)
     with Stream(cfg.seed, "weights").active():
-        backbone = make(cfg.model.backbone, spec=splits.spec)
+        backbone = make(cfg.model.backbone, spec=replace(splits.spec, head_start=cfg.model.head_start))
     own = {} if cfg.model.own_penalty is None else {"own": cfg.model.own_penalty}
     objectives = {}
     for name, node in {**own, **list_penalties(cfg)}.items():
@@ -75,11 +82,14 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
         objectives=objectives,
         seed=cfg.seed,
         groups=to_plain(cfg.model.groups),
-        gradient_clip=cfg.trainer.gradient_clip,
+        clipping=options.clipping,
         decay=cfg.model.decay,
         schedule=None if cfg.model.schedule is None else make(cfg.model.schedule),
+        plateau=None if cfg.model.get("plateau") is None else Plateau(**to_plain(cfg.model.plateau)),
         fresh=splits.train("critic batches") if objectives else None,
-        accumulate=cfg.trainer.get("accumulate_grad_batches", 1),
+        accumulation=options.accumulation,
+        frozen=list(cfg.model.get("freeze", [])),
+        batch_size=cfg.data.batch_size,
     )
 
 

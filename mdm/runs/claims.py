@@ -13,8 +13,9 @@ from mdm.runs.records import CONFIG, METRICS, read_config, read_record, write_at
 DECLARED = ("table", "search", "study")
 """Sections of an experiment that say what is made of its runs; no part of any of them."""
 
-NOT_COMPARED = ("machine", "logger", "callbacks", "paths", *DECLARED)
-"""Groups of a config that say where and how a run happens, or how runs are laid out, not what one computes."""
+NOT_COMPARED = ("machine", "logger", "callbacks", "paths", "departs", *DECLARED)
+"""Groups of a config that say where and how a run happens, how runs are laid out, or of what settings are no copy, not what one
+computes."""
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> None:

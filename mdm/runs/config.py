@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mdm.data.batches import LastBatch, Order
 from mdm.data.leaks import Groups
-from mdm.hints import Count, Positive, Range, Size, format_value, is_plain, require, require_known
+from mdm.data.views import Keep, Padding, Scale
+from mdm.hints import Count, Positive, Range, Share, Size, format_value, is_plain, require, require_known
 from mdm.penalties.base import CriticBatches, Interleave
 from mdm.runs import claims
 from mdm.runs.kinds import list_arguments
@@ -26,6 +28,7 @@ from mdm.runs.naming import list_penalties, name_penalty, record_folder
 from mdm.runs.options import TrainerOptions, check_options
 from mdm.runs.trials import check_group_options, try_loss, try_step
 from mdm.training.groups import Decay
+from mdm.training.schedules import Plateau
 
 
 class Member:
@@ -40,9 +43,13 @@ class DataGroup:
     modalities: Sequence[str] | None
     folds: Member | None
     groups: Groups
-    scale: Literal["standard", "maxabs", "none"]
+    scale: Scale | Mapping[str, Scale]
     unlabeled: Count
-    max_steps: Size | None
+    max_steps: Size | Mapping[str, Size | None] | None
+    keep: Keep
+    padding: Padding
+    order: Order
+    last_batch: LastBatch
     batch_size: Annotated[int, Range(2, advice="a batch of one has no statistics")]
 
 
@@ -65,6 +72,7 @@ class CriticGroup:
     interleave: Interleave
     gradient_clip: Positive | None
     optimizer: Member
+    share: Share = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,8 +110,11 @@ class ModelGroup:
     groups: Mapping[str, Mapping[str, Any]]
     decay: Decay
     schedule: Member | None
+    head_start: Literal["label_mean", "random"]
     by_length: bool
+    plateau: Plateau | None = None
     select: str | None = None
+    freeze: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,7 @@ class PathsGroup:
 class Config:
     name: str
     seed: Count
+    departs: Mapping[str, str]
     data: DataGroup
     model: ModelGroup | BaselineGroup
     penalty: PenaltyGroup | NoPenaltyGroup | SumGroup
@@ -263,6 +275,11 @@ def check_penalty(cfg: DictConfig) -> None:
         raise ValueError(
             f"A penalty acts on a fused representation, which model={cfg.model.name} lacks, got penalty={name_penalty(cfg)}; "
             "use penalty=none, or another model."
+        )
+    if cfg.trainer.get("gradient_clip_over") == "all" and cfg.trainer.precision == "16-mixed":
+        raise ValueError(
+            "Half precision scales the backbone's gradients and not its critics', so trainer.gradient_clip_over=all has no norm of "
+            "both with trainer.precision=16-mixed; use bf16-mixed or 32-true."
         )
     for name, node in chosen.items():
         if node.critic is not None and node.critic.interleave == "epoch" and node.critic.batches != "fresh":

@@ -20,6 +20,7 @@ from mdm.penalties.base import Penalty
 from mdm.runs.loggers import Lightning, Logger
 from mdm.runs.watchers import is_watcher
 from mdm.training.baselines import Baseline
+from mdm.training.schedules import Progress
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,11 @@ def is_division(found: Any) -> bool:
 
 
 def is_schedule(found: Any) -> bool:
-    """A class of functions from the share of training done to a factor."""
+    """A class of functions from how far training has come to a factor."""
     return (
-        inspect.isclass(found) and "__call__" in vars(found) and read_hints(found.__call__) == {"progress": float, "return": float}
+        inspect.isclass(found)
+        and "__call__" in vars(found)
+        and read_hints(found.__call__) == {"progress": Progress, "return": float}
     )
 
 
@@ -100,7 +103,12 @@ KINDS = {
         ("weight", "z_dim", "unimodal_dims", "part_dims"),
     ),
     "loss": Kind("a loss, such as torch.nn.L1Loss", ("torch.nn", "mdm.backbones"), is_loss),
-    "optimizer": Kind("an optimiser of torch.optim whose step needs no closure", ("torch.optim",), is_optimizer, ("params",)),
+    "optimizer": Kind(
+        "an optimiser of torch.optim whose step needs no closure",
+        ("torch.optim", "mdm.training.optimizers"),
+        is_optimizer,
+        ("params",),
+    ),
     "schedule": Kind("a schedule, such as mdm.training.schedules.Linear", ("mdm.training.schedules",), is_schedule),
     "baseline": Kind("mdm.training.baselines.Baseline", ("mdm.training.baselines",), is_baseline, ("spec", "seed")),
     "study": Kind("a subclass of mdm.studies.Study", ("mdm.studies",), is_study),

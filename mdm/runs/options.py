@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from mdm.hints import Positive, Range, Share, Size, format_value
 from mdm.owned import refuse_owned
+from mdm.training.steps import Accumulation, Clipping
 
 DEBUG = "debug"
 """The folder of all debug runs, below ``paths.outputs``."""
@@ -29,7 +30,10 @@ class TrainerOptions:
     precision: Literal["32-true", "64-true", "bf16-true", "16-mixed", "bf16-mixed"]
     gradient_clip: Positive | None
     select: str
+    gradient_clip_by: Literal["norm", "value"] = "norm"
+    gradient_clip_over: Literal["backbone", "all"] = "backbone"
     accumulate_grad_batches: Size = 1
+    accumulate_by: Literal["mean", "sum"] = "mean"
     max_time: str | None = None
     debug: bool = False
     fast_dev_run: bool | Size = False
@@ -40,6 +44,14 @@ class TrainerOptions:
     detect_anomaly: bool = False
     deterministic: bool | Literal["warn"] = False
     benchmark: bool = False
+
+    @property
+    def clipping(self) -> Clipping:
+        return Clipping(self.gradient_clip, self.gradient_clip_by, self.gradient_clip_over)
+
+    @property
+    def accumulation(self) -> Accumulation:
+        return Accumulation(self.accumulate_grad_batches, self.accumulate_by)
 
     @property
     def epochs(self) -> int:

@@ -160,6 +160,8 @@ def conclude(
         "truth": splits.truth,
         **describe_origin(),
     }
+    if cfg.departs:
+        record["departs"] = dict(cfg.departs)
     if splits.shared_groups:
         record["shared_groups"] = splits.shared_groups
     if list_debug_reasons(cfg.trainer):

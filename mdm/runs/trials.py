@@ -14,13 +14,14 @@ from torch import nn
 from mdm.hints import format_value, require, require_known
 from mdm.runs.kinds import Argument
 from mdm.runs.members import check_member
+from mdm.training.groups import Decay
 
 
 def check_group_options(prefix: str, options: Mapping[str, Any], known: Mapping[str, Argument]) -> None:
-    """Raise ValueError unless the options of a parameter group are arguments of the optimiser."""
-    require_known(prefix, options, [name for name in known if name != "params"], "The optimiser's group")
+    """Raise ValueError unless the options of a parameter group are arguments of the optimiser, or say what decay acts on."""
+    require_known(prefix, options, [*(name for name in known if name != "params"), "decay"], "The optimiser's group")
     for name, option in options.items():
-        require(f"{prefix}{name}", option, known[name].hint)
+        require(f"{prefix}{name}", option, Decay if name == "decay" else known[name].hint)
 
 
 def try_step(key: str, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -29,7 +30,8 @@ def try_step(key: str, values: Mapping[str, Any], options: Mapping[str, Any]) ->
     parameters = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    try_work(key, {**values, **options}, lambda: optimizer(**{**arguments, **options}, params=parameters).step())
+    its = {**arguments, **{name: value for name, value in options.items() if name != "decay"}}
+    try_work(key, {**values, **options}, lambda: optimizer(**its, params=parameters).step())
 
 
 def try_loss(key: str, values: Mapping[str, Any]) -> None:

@@ -33,11 +33,28 @@ def render_caption(sheet: Sheet) -> list[str]:
     said.append(explain_cells(lines))
     said += explain_conventions(sheet.blocks)
     said += explain_stars(sheet)
+    said += list_departures(sheet.blocks)
     said += list_citations(lines)
     said.append(describe_origin(sheet))
     if sheet.declared.notes:
         said.append(" ".join(sheet.declared.notes.split()))
     return said
+
+
+def list_departures(blocks: Sequence[Block]) -> list[str]:
+    """What the settings of rows do not reproduce of where they come from, as their records say, once for rows that share it."""
+    rows: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for block in blocks:
+        for line in block.lines:
+            lists = {tuple(run.record.get("departs", {}).items()) for run in line.runs if run.state == "finished"}
+            for departs in sorted(lists - {()}):
+                rows.setdefault(departs, []).append(f"{line.row.label} on {block.data}")
+    return [
+        f"Settings of {'; '.join(dict.fromkeys(names))} depart from their source in "
+        + "; ".join(f"{key} ({reason})" for key, reason in departs)
+        + "."
+        for departs, names in rows.items()
+    ]
 
 
 def explain_synthetic(block: Block) -> str:

@@ -10,8 +10,9 @@ run resumed at an epoch's start continues as if it had never stopped.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ from mdm.metrics import evaluate
 from mdm.penalties.base import Penalty, View
 from mdm.seeds import Stream, derive
 from mdm.training.curve import Fold, name_estimate, name_metric, name_term
-from mdm.training.groups import Decay, parameter_groups
-from mdm.training.objective import CriticTraining, Objective, OptimizerFactory
+from mdm.training.groups import Decay, freeze, parameter_groups
+from mdm.training.objective import CriticTraining, Objective, OptimizerFactory, check_together, critics_of
 from mdm.training.predict import to_numpy
 from mdm.training.product import batch_lengths, detach_all, product, shifts
+from mdm.training.schedules import Plateau, Progress
+from mdm.training.steps import EACH_BATCH, NO_CLIPPING, Accumulation, Clipping, add_up, check_critic
 from mdm.training.views import Here, Recent, endless, join_views, keeping_buffers, select_samples, single_precision
 from mdm.types import Batch, DataSpec
 
@@ -40,15 +43,16 @@ class Learner(pl.LightningModule):
     loss: task loss of (prediction, label), both [batch, targets]
     optimizer: makes the task optimiser from parameter groups
     groups: submodule of the backbone → options of its parameter group, such as ``{"encoder": {"lr": 5e-5}}``
-    gradient_clip: largest gradient norm of the backbone's parameters, or None
-    decay: what weight decay acts on: ``all`` parameters, or ``matrices``, as is usual for transformers (no bias, no norm)
-    schedule: share of training done, in [0, 1) → factor of every learning rate of the task optimiser, before each step
+    clipping: of gradients, see `Clipping`
+    decay: what weight decay acts on where the group does not say, see `mdm.training.groups`
+    schedule, plateau: how far training has come, and what validation has said → factor of every learning rate of the task optimiser
     fresh: a loader of training batches in an order of its own, for critics on fresh batches
-    accumulate: batches whose mean gradient is that of one step; the last ones of an epoch, fewer, make one too. Critics are fitted
-        on every batch all the same
+    accumulation: of batches into one step, see `Accumulation`. Critics are fitted, and `Backbone.after_step` is called, on every
+        batch all the same
+    frozen: submodules of the backbone that stay as they are
+    batch_size: rows of a full batch, for schedules that count these; None: every batch is one
 
-    ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the
-    term, before any weight has changed.
+    ``curve`` holds one row per finished epoch. A loss that is not finite stops training with a ValueError that names the term.
     """
 
     def __init__(
@@ -60,11 +64,14 @@ class Learner(pl.LightningModule):
         objectives: Mapping[str, Objective],
         seed: int,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
-        gradient_clip: float | None = None,
+        clipping: Clipping = NO_CLIPPING,
         decay: Decay = "all",
-        schedule: Callable[[float], float] | None = None,
+        schedule: Callable[[Progress], float] | None = None,
+        plateau: Plateau | None = None,
         fresh: DataLoader[Batch] | None = None,
-        accumulate: int = 1,
+        accumulation: Accumulation = EACH_BATCH,
+        frozen: Sequence[str] = (),
+        batch_size: int | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -72,10 +79,12 @@ class Learner(pl.LightningModule):
         self.penalties = nn.ModuleDict({name: o.penalty for name, o in objectives.items()})
         self.objectives = dict(objectives)
         self.spec, self.loss, self.make_optimizer, self.groups = spec, loss, optimizer, groups or {}
-        self.seed, self.gradient_clip, self.decay, self.schedule, self.fresh = seed, gradient_clip, decay, schedule, fresh
-        self.accumulate = accumulate
+        self.seed, self.clipping, self.decay, self.schedule, self.fresh = seed, clipping, decay, schedule, fresh
+        self.accumulation, self.batch_size, self.plateau = accumulation, batch_size, plateau
         self.curve: list[dict[str, float]] = []
+        freeze(backbone, frozen)
         parameter_groups(backbone, self.groups, decay)  # complains of a wrong name before anything has begun
+        check_together(clipping, accumulation, self.objectives)
         self._products = max((o.penalty.products for o in objectives.values()), default=0)
         self._start_epoch(0)
 
@@ -95,13 +104,13 @@ class Learner(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(derive(self.seed, "dropout", self.current_epoch))
         self._start_epoch(self.current_epoch)
-        for name, objective in self.objectives.items():
-            if objective.critic is not None and objective.critic.interleave == "epoch":
-                for _ in range(self.trainer.num_training_batches):  # type: ignore[arg-type]
-                    self._fit_critic(name, objective.penalty, objective.critic, None)
+        for name, penalty, critic in critics_of(self.objectives, "epoch"):
+            batches: int = self.trainer.num_training_batches  # type: ignore[assignment]
+            for _ in range(math.ceil(critic.share * batches)):
+                self._fit_critic(name, penalty, critic, None)
 
     def training_step(self, batch: Batch, index: int) -> None:
-        now = [(name, o.penalty, o.critic) for name, o in self.objectives.items() if o.critic and o.critic.interleave == "batch"]
+        now = critics_of(self.objectives, "batch")
         # Fresh batches go first: between a batch's forward and backward pass they would overwrite BatchNorm's statistics.
         for name, penalty, critic in now:
             if critic.batches == "fresh":
@@ -119,6 +128,8 @@ class Learner(pl.LightningModule):
         self._step(terms)
         with torch.no_grad():
             self.backbone.after_step(batch, fusion.detach(), self.current_epoch)
+        for name, penalty, critic in critics_of(self.objectives, "after"):
+            self._fit_critic(name, penalty, critic, None if critic.batches == "fresh" else here)
 
     def _penalty_terms(self, here: Here) -> dict[str, Tensor]:
         """Stage two's terms; the same samples of the product serve all penalties."""
@@ -135,46 +146,44 @@ class Learner(pl.LightningModule):
                 else:
                     its = select_samples(view, 0, penalty.products, most)
                     with single_precision():
-                        found = penalty.requires_grad_(False)(its)
+                        found = penalty.requires_grad_(self.clipping.together)(its)
                     terms |= {f"{name}/{part}": value for part, value in found.items()}
                 self._recent[name].keep(its.detach())
         return terms
 
     def _step(self, terms: dict[str, Tensor]) -> None:
-        """Add the gradient of the sum of the terms; after the last batch of a step, one step of the backbone.
-
-        With ``accumulate`` n the gradient is ∇(1/n) Σ_b L_b over the n batches of the step, of which the last may have fewer.
-        """
-        total = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(total):
-            bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-            raise ValueError(
-                f"Every loss term must be finite, but {', '.join(bad) or 'their sum'} is not, in epoch {self.current_epoch}; no "
-                "weight was changed by it. Lower model.optimizer.lr or penalty.weight, or look at the data card."
-            )
+        """Add the gradient of the sum of the terms; after the last batch of a step, one step of the backbone."""
+        total = add_up(terms, self.current_epoch)
         optimizers: Any = self.optimizers()
         optimizer = optimizers[0] if isinstance(optimizers, list) else optimizers
         batches: int = self.trainer.num_training_batches  # type: ignore[assignment]
-        first = self._steps * self.accumulate
-        together = min(self.accumulate, batches - first)
-        if self._batches == first:
-            optimizer.zero_grad()
-        self.manual_backward(total / together)
-        self._batches += 1
+        moved = self if self.clipping.together else self.backbone
+        if self.accumulation.begins(self._batches):
+            moved.zero_grad()
+        self.manual_backward(total / self.accumulation.divide_by(self._batches, batches))
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
-        if self._batches < first + together:
-            return
-        if self.schedule is not None:
-            steps = -(-batches // self.accumulate)
-            done = self.current_epoch * steps + self._steps
-            factor = self.schedule(done / (self.trainer.max_epochs * steps))  # type: ignore[operator]
-            for group in optimizer.param_groups:
-                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
-        if self.gradient_clip is not None:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
-        optimizer.step()
-        self._steps += 1
+        self._batches += 1
+        if self.accumulation.ends(self._batches - 1, batches):
+            if self.schedule is not None or self.plateau is not None:
+                self._set_rates(optimizer, batches)
+            if self.clipping.together:
+                self.clipping.clip_norm(self)
+            elif self.clipping.limit is not None:
+                self.clip_gradients(optimizer, self.clipping.limit, self.clipping.by)
+            optimizer.step()
+            self._steps += 1
+
+    def _set_rates(self, optimizer: Any, batches: int) -> None:
+        """The learning rates of the step to come."""
+        epochs: int = self.trainer.max_epochs  # type: ignore[assignment]
+        full = batches if self.batch_size is None else min(batches, len(self.spec.train_ids) // self.batch_size)
+        each, full = (self.accumulation.count_steps(n) for n in (batches, full))
+        progress = Progress(self.current_epoch * each + self._steps, epochs * each, epochs * full)
+        factor = 1.0 if self.schedule is None else self.schedule(progress)
+        factor *= 1.0 if self.plateau is None else self.plateau(self.curve)
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
 
     # ---- critics
 
@@ -184,50 +193,49 @@ class Learner(pl.LightningModule):
         Critics step past Lightning, whose hooks around each step cost half as much as the step. So ``global_step`` counts the
         backbone's steps alone, and half precision does not scale a critic's loss, which is computed in full.
         """
-        optimizer = self.trainer.optimizers[1 + self._trained().index(name)]
+        optimizer = self.trainer.optimizers[1 + [each for each, *_ in critics_of(self.objectives)].index(name)]
         penalty.requires_grad_(True)
         losses = []
         with self._stream.active():
             for view in self._critic_views(name, penalty.products, critic, here):
                 with single_precision():
                     loss = penalty.critic_loss(view)
-                optimizer.zero_grad()
+                (self if self.clipping.together else penalty).zero_grad()
                 loss.backward()
-                if critic.gradient_clip is not None:
+                if self.clipping.together:
+                    self.clipping.clip_norm(self)
+                elif critic.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(penalty.parameters(), critic.gradient_clip)
                 optimizer.step()
                 losses.append(loss.detach())
-        # Asked once, because a device has to finish before it can answer.
-        if not torch.stack(losses).isfinite().all():
-            raise ValueError(
-                f"A critic's loss must be finite, but that of {name} is not, in epoch {self.current_epoch}. An "
-                "unbounded critic diverges at strong dependence: use penalty.objective.training=logistic, output=tanh, or a "
-                "smaller penalty.critic.optimizer.lr."
-            )
+        check_critic(losses, name, self.current_epoch)
 
     @torch.no_grad()
     def _critic_views(self, name: str, products: int, critic: CriticTraining, here: Here | None) -> Iterator[View]:
-        """Detached representations for each critic step."""
+        """Detached representations for each critic step; critics that are clipped with the backbone reach it through theirs."""
         steps = critic.steps
         if here is None:
+            assert self._fresh_batches is not None, "mdm.runs.build gives the learner a loader of fresh batches"
             for _ in range(steps):
-                yield self._detached_view(self._fresh(products), products)
+                yield self._look_at(self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0), products)
         elif critic.batches == "replay" and self._recent[name]:
             for _ in range(steps):
                 yield self._recent[name].draw()
+        elif critic.interleave == "after":
+            for _ in range(steps):
+                yield self._look_at(here.batch, products)
         else:
             # The re-pairings of all steps are fused in one call.
             view = self._detached_view(here, steps * products)
             for step in range(steps):
                 yield select_samples(view, step * products, (step + 1) * products, steps * products)
 
-    def _fresh(self, products: int) -> Here:
-        """The next fresh batch; it leaves no trace in the backbone."""
-        assert self._fresh_batches is not None, "mdm.runs.build gives the learner a loader of fresh batches"
-        batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
-        with keeping_buffers(self.backbone):
+    def _look_at(self, batch: Batch, products: int) -> View:
+        """What the backbone makes of a batch as it is now; it leaves no trace in the backbone."""
+        with torch.set_grad_enabled(self.clipping.together), keeping_buffers(self.backbone):
             encoded = self.backbone.encode(batch)
-        return Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if products else None)
+            here = Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if products else None)
+            return self._view(here, products) if self.clipping.together else self._detached_view(here, products)
 
     @torch.no_grad()
     def _detached_view(self, here: Here, products: int) -> View:
@@ -279,11 +287,8 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         optimizers = [self.make_optimizer(parameter_groups(self.backbone, self.groups, self.decay))]
-        optimizers += [o.critic.optimizer(o.penalty.parameters()) for o in self.objectives.values() if o.critic is not None]
+        optimizers += [critic.optimizer(penalty.parameters()) for _, penalty, critic in critics_of(self.objectives)]
         return optimizers
-
-    def _trained(self) -> list[str]:
-        return [name for name, objective in self.objectives.items() if objective.critic is not None]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device, non_blocking=True, dtype=next(self.backbone.parameters()).dtype)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch.optim import Optimizer
 
 from mdm.penalties.base import CriticBatches, Interleave, Penalty
+from mdm.training.steps import Accumulation, Clipping
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 
@@ -22,8 +23,10 @@ class CriticTraining:
     batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as Algorithm 1
         reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier batches of this
         epoch as they were then, which cost nothing
-    interleave: ``batch``, critic steps within every step of the backbone; ``epoch``, before an epoch of the backbone, ``steps``
-        passes of the critic over fresh batches (one pass in paper 001)
+    interleave: ``batch``, critic steps within every step of the backbone; ``after``, behind it, so that the backbone reads a critic
+        of the batch before, as in MIRD's code, and a ``shared`` batch is encoded anew for every step; ``epoch``, before an epoch of
+        the backbone, ``steps`` passes of the critic over fresh batches (one pass in paper 001)
+    share: of a pass, for ``epoch``: MMIM's code makes half a pass on MOSEI
     gradient_clip: largest gradient norm, or None: clipping breaks DV and NWJ critics
 
     Raises ValueError on options that do not go together.
@@ -33,6 +36,7 @@ class CriticTraining:
     steps: int = 10
     batches: CriticBatches = "replay"
     interleave: Interleave = "batch"
+    share: float = 1.0
     gradient_clip: float | None = None
 
     def __post_init__(self) -> None:
@@ -40,6 +44,11 @@ class CriticTraining:
             raise ValueError(
                 "A critic takes at least 1 step, and one that trains before the backbone's epoch needs fresh batches, but "
                 f"steps={self.steps}, batches={self.batches} and interleave={self.interleave} came; set penalty.critic."
+            )
+        if not 0 < self.share <= 1 or (self.share < 1 and self.interleave != "epoch"):
+            raise ValueError(
+                "A critic that trains before the backbone's epoch may do so for a share of a pass in (0, 1], and no other, but "
+                f"share={self.share} and interleave={self.interleave} came; set penalty.critic.share."
             )
 
 
@@ -62,3 +71,23 @@ class Objective:
             raise ValueError(f"The critic of {name} must be trained, but critic=null came; set penalty.critic.")
         if not has_critic and self.critic is not None:
             raise ValueError(f"{name} has no critic to train with these options, but {self.critic} came; use penalty.critic=null.")
+
+
+def critics_of(
+    objectives: Mapping[str, Objective], interleave: Interleave | None = None
+) -> list[tuple[str, Penalty, CriticTraining]]:
+    """The objectives that have a critic, or those whose critic trains at this moment: name, penalty, how."""
+    trained = [(name, o.penalty, o.critic) for name, o in objectives.items() if o.critic is not None]
+    return [one for one in trained if interleave in (None, one[2].interleave)]
+
+
+def check_together(clipping: Clipping, accumulation: Accumulation, objectives: Mapping[str, Objective]) -> None:
+    """Raise ValueError unless critics that are clipped with the backbone reach it, and it has no gradient of its own just then."""
+    reaches = {name: critic.batches == "fresh" or critic.interleave == "after" for name, _, critic in critics_of(objectives)}
+    if clipping.together and not (all(reaches.values()) and accumulation.batches == 1):
+        raise ValueError(
+            "Critics are clipped with the backbone where each of their steps encodes a batch, so with critic.batches=fresh or "
+            "critic.interleave=after, and one batch makes a step, but "
+            f"{', '.join(name for name, fits in reaches.items() if not fits) or 'no critic'} has others, and "
+            f"trainer.accumulate_grad_batches={accumulation.batches}; use trainer.gradient_clip_over=backbone."
+        )

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mdm.backbones.mfm import MFM, SPREAD, Decoder, prior_distance
+from mdm.backbones.decoders import Decoder
+from mdm.backbones.mfm import MFM, SPREAD, prior_distance
 from mdm.types import Batch, DataSpec, Feature, Fusion, Sequence
 
 FEATURES = {"language": Feature(6), "audio": Feature(3), "video": Feature(4)}

@@ -301,5 +301,5 @@ def test_a_kurtosis_of_a_singular_covariance_is_refused():
 def test_a_kurtosis_of_moments_of_other_columns_is_refused():
     z = normal(9, 3)
     for options in ({"mean": torch.zeros(2)}, {"covariance": torch.eye(2)}, {"ridge": -0.1}, {"ridge": math.nan}):
-        with pytest.raises(ValueError, match=r"takes a mean \[3\], a covariance \[3, 3\] and a ridge >= 0, but"):
+        with pytest.raises(ValueError, match=r"takes a mean \[3\], a covariance \[3, 3\] and a ridge >= 0, got"):
             inspect.unwrap(mardia_kurtosis)(z, **options)

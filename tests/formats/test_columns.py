@@ -88,7 +88,7 @@ def test_mult_refuses_alignment_of_unequal_lengths(dump: Any, stored: Callable[.
 
 def test_mult_refuses_labels_of_several_rows(dump: Any, stored: Callable[..., Segments]) -> None:
     folds = mult_file()
-    folds["train"]["labels"] = np.zeros((1, 4, 2))  # IEMOCAP's
+    folds["train"]["labels"] = np.zeros((1, 3, 2))
     with pytest.raises(ValueError, match=r"v0\[1.25:7.5\]'s label must be a number or one row"):
         stored("mult", dump(folds))
 

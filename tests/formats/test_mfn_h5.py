@@ -99,7 +99,7 @@ def break_file(name: str, array: Any) -> Callable[[Path], None]:
             r"y_test\.h5 must be an HDF5 file, but cannot be read .*download",
         ),
         (break_file("audio_test.h5", np.ones((2, 5))), r"audio_test\.h5 must hold a dataset of 3 dimensions.*\[2, 5\]"),
-        (break_file("y_test.h5", np.ones((2, 3))), "y of test must be one number per segment, but has 3 columns; keep the one"),
+        (break_file("y_test.h5", np.ones((2, 3))), "y must have the columns that targets names, .*'test': 3"),
         (break_file("y_test.h5", np.ones((2, 3, 1))), r"y_test\.h5 must hold a dataset of 1 or 2 dimensions"),
         (break_file("y_test.h5", np.ones(3)), r"must agree in numbers of segments and words, but test has .*'y': \[3\]"),
         (break_file("audio_test.h5", np.ones((2, 4, 1))), r"must agree .* 'audio': \[2, 4\].*they belong to different data"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -78,6 +78,9 @@ def test_types_for_people() -> None:
     assert describe_type(Sequence[str]) == "a list, each entry a text"
     assert describe_type(Mapping[str, float]) == "a mapping, each value a number"
     assert describe_type(bytes) == "bytes"
+    assert describe_type(Literal["apart", "shared"]) == "one of apart, shared"
+    assert is_admitted(Literal["apart", "shared"], "shared")
+    assert not is_admitted(Literal["apart", "shared"], "some text")
 
 
 # Values far beyond their column ---------------------------------------------------------------------------

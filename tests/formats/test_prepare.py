@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +22,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def mird(tmp_path: Path) -> Path:
-    fold = {
-        "raw_text": ["it was fine"],
+    def fold(text: str) -> dict[str, Any]:
+        return columns | {"raw_text": [text]}
+
+    columns = {
         "audio": np.full((1, 3, 2), [1.0, np.nan]),
         "video": np.ones((1, 4, 1)),
         "labels": np.array([1.5]),
     }
     path = tmp_path / "mosi.pkl"
-    path.write_bytes(pickle.dumps({"train": fold, "valid": fold, "test": fold}))
+    path.write_bytes(pickle.dumps({name: fold(f"it was {name}") for name in ("train", "valid", "test")}))
     return path
 
 

@@ -435,7 +435,7 @@ def test_the_projected_space_is_a_fixed_random_map_to_a_quarter():
     penalty = build(dims, entropy_space="projected", covariance="full").eval()
     space = penalty.spaces["audio"]
     assert space.weight.shape == (2, 9)
-    assert {name.split(".")[0] for name, _ in penalty.named_parameters()} == {"q"}
+    assert {name.split(".")[0] for name, p in penalty.named_parameters() if p.requires_grad} == {"q", "spaces"}
     given = random_view(dims=dims)
     before = space.weight.clone()
     fit(penalty, given, 3)
@@ -484,7 +484,12 @@ def test_pairs_that_are_not_there_are_refused():
         build(pairs=[["language", "m3"]])
 
 
-@pytest.mark.parametrize("options", [{"hidden": 0}, {"bound": 0.0}, {"memory": -1}, {"skip_first": -1}, {"ridge": 0.0}])
+@pytest.mark.parametrize("options", [{"hidden": 0}, {"bound": 0.0}, {"memory": -1}, {"skip_first": -1}, {"ridge": -1e-9}])
 def test_numbers_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="hidden and bound to be positive or null"):
         build(**options)
+
+
+def test_only_a_projection_may_decay():
+    with pytest.raises(ValueError, match="InfoMax has a W that may decay in a projected space of H alone"):
+        build(unused="decayed")

@@ -232,13 +232,13 @@ def test_values_that_are_no_runs_are_refused():
     two, three, none = np.ones(2), np.ones(3), np.ones(0)
     for test in (sign_flip, wilcoxon):
         with pytest.raises(
-            ValueError, match=rf"{test.__name__} takes .* and the same seeds on both sides, but shapes \[2\] and \[3\]"
+            ValueError, match=rf"{test.__name__} takes .* and the same seeds on both sides, got shapes \[2\] and \[3\]"
         ):
             inspect.unwrap(test)(two, three)
     for test in (sign_flip, wilcoxon, mann_whitney, a12):
         with pytest.raises(ValueError, match=rf"{test.__name__} takes .* one run at least.* got shapes \[0\] and \[0\]"):
             test(none, none)
-        with pytest.raises(ValueError, match=r"on both sides, but shapes \[2, 1\] and \[2\]"):
+        with pytest.raises(ValueError, match=r"on both sides, got shapes \[2, 1\] and \[2\]"):
             inspect.unwrap(test)(two[:, None], two)
         with pytest.raises(ValueError, match=f"{test.__name__} has no place for NaN; give finite values, or use compare"):
             test(two, array(1, np.nan))

@@ -182,7 +182,7 @@ def test_rank_biserial_correlation_is_by_scipys_sums(n):
 
 def test_what_has_no_signed_ranks_is_refused():
     bare = inspect.unwrap(signed_rank)
-    with pytest.raises(ValueError, match=r"signed_rank takes .* and the same seeds on both sides, but shapes \[2\] and \[3\]"):
+    with pytest.raises(ValueError, match=r"signed_rank takes .* and the same seeds on both sides, got shapes \[2\] and \[3\]"):
         bare(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match=r"got 1 pairs with an infinite value and level=0\.95; a run that diverged has no shift"):
         bare(array(np.inf, 1), array(np.inf, 1))

@@ -57,10 +57,14 @@ class Factors(Study):
         trained = mdm.load(run.folder)
         of, train = infer(trained, "test"), infer(trained, "train")
         flow, flows = measure_flow(trained, of)
+
+        def place_words(i: int) -> list[str]:
+            return trained.splits.place_words(trained.data.words(i).split())
+
         found = {
             "ratios": measure_ratios(trained, of, self.permutations),
             "flow": flow,
-            "steps": pick_steps(trained.data.words, trained.data.ids, of, flows),
+            "steps": pick_steps(place_words, trained.data.ids, of, flows),
             "generation": measure_generation(trained, train, of, self.donors),
         }
         return {name: [{**run.keys, **row} for row in rows] for name, rows in found.items()}

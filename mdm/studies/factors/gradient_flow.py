@@ -154,9 +154,11 @@ def remove_position(
 
 
 def pick_steps(
-    words: Callable[[int], str], ids: Sequence[str], of: Inferred, flows: Mapping[str, np.ndarray]
+    words: Callable[[int], list[str]], ids: Sequence[str], of: Inferred, flows: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """Flow in one segment: of those of 8 to 16 steps (of all, if there are none) the first with most words of sentiment.
+
+    words: index of a segment → the word at each of its steps (`mdm.data.splits.Splits.place_words`)
 
     Chosen by its words alone, so that nothing is known of its flow.
     """
@@ -165,7 +167,7 @@ def pick_steps(
     fitting = fitting if len(fitting) else np.flatnonzero(steps)
     of_sentiment = [sum(word in SENTIMENT for word in of.words[i]) if of.words else 0 for i in fitting]
     one = int(fitting[int(np.argmax(of_sentiment))])
-    text = words(list(ids).index(of.ids[one])).split()[-int(steps[one]) :]  # data.max_steps keeps the last
+    text = words(list(ids).index(of.ids[one]))
     rows = []
     for m, flow in flows.items():
         for t in range(int(of.lengths[m][one])):
