@@ -400,7 +400,7 @@ def test_weight_decay_of_matrices_leaves_vectors_alone():
     assert [g.get("lr") for g in groups] == [None, None, 0.5, 0.5]
     model["b"].requires_grad_(False)
     assert sum(len(g["params"]) for g in parameter_groups(model, {}, decay="all")) == 4
-    with pytest.raises(ValueError, match="decay: expected one of all, matrices, got 'some'"):
+    with pytest.raises(ValueError, match="decay: expected one of all, matrices, weights, got 'some'"):
         inspect.unwrap(parameter_groups)(model, {}, decay="some")
 
 
@@ -528,6 +528,6 @@ def test_predict_does_not_depend_on_the_batches(config):
     splits = build_splits(cfg)
     backbone = build_learner(cfg, splits).backbone
     whole, label = predict(backbone, splits.in_order("train"))
-    parts, again = predict(backbone, (splits._loader("train", InOrder(96, 7))))
+    parts, again = predict(backbone, (splits._loader(splits._folds["train"], InOrder(96, 7))))
     assert (label == again).all()
     assert abs(whole - parts).max() < 1e-5

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from test_learner import fit, same
+from test_learner import same
 from torch import nn
 
 from mdm.runs.build import build_learner, build_splits
@@ -30,7 +30,7 @@ def test_which_of_five_batches_make_steps(accumulation, divisors, ends):
     assert accumulation.count_steps(5) == sum(ends)
 
 
-def test_sums_of_batches_move_as_a_bare_loop_and_drop_what_is_left_over(config, tmp_path):
+def test_sums_of_batches_move_as_a_bare_loop_and_drop_what_is_left_over(config, fit, tmp_path):
     """Six batches of 16 by four: one step on the sum of four gradients, and none on the last two."""
     cfg = config(
         *SGD, "model.backbone.dropout=0", "data.batch_size=16", "trainer.accumulate_grad_batches=4", "trainer.accumulate_by=sum"
@@ -48,7 +48,7 @@ def test_sums_of_batches_move_as_a_bare_loop_and_drop_what_is_left_over(config, 
     assert same(learner.backbone, bare)
 
 
-def test_a_clip_by_value_bounds_every_entry(config, tmp_path):
+def test_a_clip_by_value_bounds_every_entry(config, fit, tmp_path):
     """Plain descent at rate 1 moves each number by 1e-4 at most in each of three steps, and some by just that."""
     cfg = config(*SGD, "trainer.gradient_clip=1e-4", "trainer.gradient_clip_by=value")
     start = build_learner(cfg, build_splits(cfg)).backbone
@@ -64,7 +64,7 @@ def test_a_group_says_what_its_decay_acts_on():
     assert groups[2]["params"][0] is model["b"].weight
 
 
-def test_what_is_frozen_stays_and_gets_no_optimiser(config, tmp_path):
+def test_what_is_frozen_stays_and_gets_no_optimiser(config, fit, tmp_path):
     cfg = config("model=lmf", "+model.freeze=[encoders.language]", "trainer.max_epochs=1")
     start = copy.deepcopy(build_learner(cfg, build_splits(cfg)).backbone)
     learner, _ = fit(cfg, tmp_path)
@@ -83,7 +83,7 @@ def test_what_cannot_be_frozen_is_refused():
 
 
 @pytest.mark.parametrize(("more", "wanted"), [([], 3), (["penalty.critic.interleave=epoch", "penalty.critic.batches=fresh"], 3)])
-def test_critics_behind_the_step_see_the_backbone_as_it_is_then(config, tmp_path, more, wanted):
+def test_critics_behind_the_step_see_the_backbone_as_it_is_then(config, fit, tmp_path, more, wanted):
     """Three batches, two critic steps for each; behind the step, the last view is what the backbone makes of the last batch."""
     seen = []
 
@@ -100,7 +100,7 @@ def test_critics_behind_the_step_see_the_backbone_as_it_is_then(config, tmp_path
         assert not torch.equal(seen[-1].joint.z, learner._recent["club"].views[-1].joint.z), "it has moved since it was stepped"
 
 
-def test_a_share_of_a_pass(config, tmp_path):
+def test_a_share_of_a_pass(config, fit, tmp_path):
     """Half of three batches are two."""
     seen = []
 
