@@ -160,3 +160,24 @@ def test_words_are_embedded_and_data_need_no_alignment():
     b = Batch(("a", "b"), {"language": words, "audio": sounds}, torch.zeros(2, 1))
     with torch.no_grad():
         assert backbone(b).z.shape == (2, backbone.z_dim)
+
+
+def test_without_a_head_the_fused_vector_is_the_prediction():
+    backbone = build(z_dim=1, head="none")
+    fusion = backbone(batch())
+    assert fusion.prediction is fusion.z
+
+
+@pytest.mark.parametrize("options", [{"head": "none", "z_dim": 3}, {"head": "mlp"}])
+def test_a_head_that_does_not_fit_is_named(options):
+    with pytest.raises(ValueError, match=r"LMF has head=linear, or none where z_dim is the number of targets \(\d\), but .* came"):
+        build(**options)
+
+
+def test_each_place_of_dropout_has_its_rate():
+    rates = {"language": 0.1, "audio": 0.2, "video": 0.3, "head": 0.4}
+    backbone = build(dropout=rates)
+    found = {m: next(x.p for x in encoder.modules() if isinstance(x, nn.Dropout)) for m, encoder in backbone.encoders.items()}
+    assert found | {"head": backbone.head[0].p} == rates
+    with pytest.raises(ValueError, match="dropout must be one number, or a number for each of language, audio, video, head"):
+        build(dropout={"language": 0.1})
