@@ -22,8 +22,8 @@ DECAYS: dict[str, Callable[[str, Tensor], bool]] = {
 def find_submodule(backbone: nn.Module, name: str, key: str) -> nn.Module:
     """A submodule by its name.
 
-    Raises ValueError, naming the key of the config, if there is none, and for ``freeze`` if it owns no parameters. A group may be of
-    a submodule that a variant of the model leaves empty, such as the decoders of MFM without them.
+    Raises ValueError, naming the key of the config, if there is none, and for ``freeze`` if it owns no parameters. A group may be
+    of a submodule that a variant of the model leaves empty, such as the decoders of MFM without them.
     """
     try:
         module = backbone.get_submodule(name)
