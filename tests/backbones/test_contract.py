@@ -45,6 +45,7 @@ MODELS["mfn"] = [{"hidden": 8, "memory": 7, "attention": 5, "proposal": 6, "reta
 MODELS["marn"] += [{"softmax": "joint", "code": "none"}]
 MODELS["mv_lstm"] += [{"topology": "coupled", "overlap": "official", "squash": True}]
 MODELS["almt"] = [{"dim": 16, "max_steps": 4}]
+MODELS["sal_cnn"] = [{"channels": [2, 3], "embedding_dim": 8}]
 MODELS["df"] += [{"z_dim": 9, "unimodal_error": "squared"}]
 MODELS["mfm"] += [{"variant": "M_A", "mmd": "per_factor"}, {"variant": "M_B", "kernel_scale": "official", "prior": "sampled"}]
 MODELS["mult"] += [{"heads": 5, "layers": 2, "memory_layers": 2, "kernel": 3, "future_mask": False}]
