@@ -14,6 +14,7 @@ before labels have moved.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,8 +23,10 @@ from torch import Tensor, nn
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import expand_option, last_state, regressor
 from mdm.backbones.text import TextEncoder
-from mdm.hints import Share, Size
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+Centres = Literal["official", "exclude_zero"]
 
 EPSILON = 1e-8
 
@@ -75,7 +78,7 @@ class SelfMM(Backbone):
         dropout: Share | Mapping[str, Share] = 0.1,
         z_dim: Size = 128,
         fusion_dropout: Share = 0.1,
-        centres: str = "official",
+        centres: Centres = "official",
         max_pieces: int | None = 50,
     ):
         super().__init__()
@@ -88,11 +91,12 @@ class SelfMM(Backbone):
             )
         units, dims = expand_option("hidden", hidden, others), expand_option("dim", dim, others)
         widths, dropouts = expand_option("feature", feature, spec.modalities), expand_option("dropout", dropout, spec.modalities)
-        if min(z_dim, *units.values(), *dims.values(), *widths.values()) < 1 or centres not in ("official", "exclude_zero"):
+        if min(z_dim, *units.values(), *dims.values(), *widths.values()) < 1:
             raise ValueError(
-                f"Self-MM needs z_dim, hidden, dim, feature >= 1 and centres=official or exclude_zero, but z_dim={z_dim}, "
-                f"hidden={units}, dim={dims}, feature={widths}, centres={centres!r} came; set model.backbone.*."
+                f"Self-MM needs z_dim, hidden, dim, feature >= 1, but z_dim={z_dim}, hidden={units}, dim={dims}, "
+                f"feature={widths} came; set model.backbone.*."
             )
+        require_option("centres", centres, Centres)
         self.modalities, self.centres = spec.modalities, centres
         low, high = spec.label_range
         self.middle, self.half_range = (low + high) / 2, (high - low) / 2
