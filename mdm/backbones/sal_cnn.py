@@ -63,7 +63,7 @@ class SALCNN(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        channels: tuple[Size, Size] | list[Size] = (25, 50),
+        channels: tuple[Size, Size] | list[Size] = (8, 8),
         hidden: Size | Mapping[str, Size] = 32,
         dropout: Share | Mapping[str, Share] = 0.1,
         z_dim: Size = 200,
