@@ -70,7 +70,7 @@ class SALCNN(Backbone):
         noise: Weight = 0.5,
         selection: Weight = 1.0,
         sparsity: Weight = 0.001,
-        embedding_dim: Size = 300,
+        embedding_dim: Size = 64,
     ):
         super().__init__()
         if len(channels) != 2:

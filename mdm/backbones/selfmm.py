@@ -14,6 +14,7 @@ before labels have moved.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,8 +23,10 @@ from torch import Tensor, nn
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import expand_option, last_state, regressor
 from mdm.backbones.text import TextEncoder
-from mdm.hints import Share, Size
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+Centres = Literal["official", "exclude_zero"]
 
 EPSILON = 1e-8
 
@@ -41,7 +44,7 @@ class LabelMoving(Backbone):
     sums: Tensor
     counts: Tensor
 
-    def keep_labels(self, spec: DataSpec, z_dim: int, widths: dict[str, int], centres: str) -> None:
+    def keep_labels(self, spec: DataSpec, z_dim: int, widths: dict[str, int], centres: Centres) -> None:
         """Make the buffers, for features of these widths."""
         self.centres = centres
         low, high = spec.label_range
@@ -160,7 +163,7 @@ class SelfMM(LabelMoving):
         dropout: Share | Mapping[str, Share] = 0.1,
         z_dim: Size = 128,
         fusion_dropout: Share = 0.1,
-        centres: str = "official",
+        centres: Centres = "official",
         max_pieces: int | None = 50,
     ):
         super().__init__()
@@ -173,10 +176,11 @@ class SelfMM(LabelMoving):
             )
         units, dims = expand_option("hidden", hidden, others), expand_option("dim", dim, others)
         widths, dropouts = expand_option("feature", feature, spec.modalities), expand_option("dropout", dropout, spec.modalities)
-        if min(z_dim, *units.values(), *dims.values(), *widths.values()) < 1 or centres not in ("official", "exclude_zero"):
+        require_option("centres", centres, Centres)
+        if min(z_dim, *units.values(), *dims.values(), *widths.values()) < 1:
             raise ValueError(
-                f"Self-MM needs z_dim, hidden, dim, feature >= 1 and centres=official or exclude_zero, but z_dim={z_dim}, "
-                f"hidden={units}, dim={dims}, feature={widths}, centres={centres!r} came; set model.backbone.*."
+                f"Self-MM needs z_dim, hidden, dim, feature >= 1, got z_dim={z_dim}, hidden={units}, dim={dims}, feature={widths}; "
+                "set model.backbone.*."
             )
         self.modalities = spec.modalities
         self.text = TextEncoder(spec.features["language"], "bert", text_encoder, max_pieces) if text else None

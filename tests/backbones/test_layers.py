@@ -1,11 +1,15 @@
 """Steps: words that training has not stand for the unknown word; all else is as it came."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mdm.backbones.layers import Steps
+from mdm.backbones.base import require_equal_padding
+from mdm.backbones.layers import Steps, regressor
+from mdm.backbones.tfn import Bounded
 from mdm.data.base import PADDING, UNKNOWN
-from mdm.types import Feature, Sequence
+from mdm.types import DataSpec, Feature, Sequence
 
 WORDS = 8
 
@@ -49,3 +53,32 @@ def test_vectors_pass_as_they_are():
     assert module(given) is given
     assert module.dim == 4
     assert list(module.parameters()) == []
+
+
+SPEC = DataSpec({"language": Feature(9, tokens=True), "audio": Feature(3)}, ("y", "w"), (-3.0, 3.0), (0.5, -1.5), True)
+
+
+def test_the_last_layer_starts_at_the_label_mean_or_as_drawn():
+    """The draw is made either way, so that all later ones are the same."""
+    biases, after = {}, {}
+    for start in ("label_mean", "random"):
+        torch.manual_seed(0)
+        layer = regressor(5, replace(SPEC, head_start=start))
+        biases[start], after[start] = layer.bias.tolist(), torch.rand(1)
+        bounded = Bounded(5, replace(SPEC, head_start=start))
+        if start == "label_mean":
+            assert bounded(torch.zeros(1, 5))[0].tolist() == pytest.approx([0.5, -1.5], abs=1e-5)
+        else:
+            assert bounded.linear.bias.abs().max() < 5**-0.5
+    assert biases["label_mean"] == [0.5, -1.5]
+    assert max(map(abs, biases["random"])) < 5**-0.5, "torch draws from ±1/√d"
+    assert torch.equal(after["label_mean"], after["random"])
+
+
+def test_steps_that_would_no_longer_correspond_are_named():
+    features = {m: replace(f, zeros_read=not f.tokens) for m, f in SPEC.features.items()}
+    with pytest.raises(
+        ValueError, match=r"MFN compares .* zeros are steps of frames and language has none; use data\.text=vectors"
+    ):
+        require_equal_padding(replace(SPEC, features=features), "MFN")
+    require_equal_padding(SPEC, "MFN")

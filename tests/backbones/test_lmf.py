@@ -144,7 +144,7 @@ def test_unit_initialisation_gives_z_a_scale_that_official_does_not():
     assert scale["unit"] > 10 * scale["official"]
 
 
-@pytest.mark.parametrize("options", [{"z_dim": 0}, {"rank": 0}, {"z_dim": -1}, {"init": "zero"}])
+@pytest.mark.parametrize("options", [{"z_dim": 0}, {"rank": 0}, {"z_dim": -1}])
 def test_what_cannot_be_built_is_refused(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name}="):
@@ -160,3 +160,23 @@ def test_words_are_embedded_and_data_need_no_alignment():
     b = Batch(("a", "b"), {"language": words, "audio": sounds}, torch.zeros(2, 1))
     with torch.no_grad():
         assert backbone(b).z.shape == (2, backbone.z_dim)
+
+
+def test_without_a_head_the_fused_vector_is_the_prediction():
+    backbone = build(z_dim=1, head="none")
+    fusion = backbone(batch())
+    assert fusion.prediction is fusion.z
+
+
+def test_a_head_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"z_dim must be the number of targets \(1\), but is 3; set model\.backbone\.z_dim, or"):
+        build(head="none", z_dim=3)
+
+
+def test_each_place_of_dropout_has_its_rate():
+    rates = {"language": 0.1, "audio": 0.2, "video": 0.3, "head": 0.4}
+    backbone = build(dropout=rates)
+    found = {m: next(x.p for x in encoder.modules() if isinstance(x, nn.Dropout)) for m, encoder in backbone.encoders.items()}
+    assert found | {"head": backbone.head[0].p} == rates
+    with pytest.raises(ValueError, match="dropout must be one number, or a number for each of language, audio, video, head"):
+        build(dropout={"language": 0.1})
