@@ -55,7 +55,8 @@ BAD = {
     "model=baseline +model.backbone={_target_: mdm.backbones.lmf.LMF}": "model has no key backbone",
     "model=baseline +model.optimizer.lr=1": "model has no key optimizer",
     "model=baseline +model.baseline.spec=1": "has no key spec, got model.baseline.spec",
-    "model=baseline model.baseline.kind=3": "model.baseline.kind: expected one of mean, median, majority, stratified, ridge, svr, forest, got 3",
+    "model=baseline model.baseline.kind=3": "model.baseline.kind: expected one of mean, median, majority, "
+    "stratified, ridge, svr, forest, got 3",
     "model=baseline penalty=kl": "A penalty acts on a fused representation, which model=baseline lacks, got penalty=kl",
     "+model.select=3": "model.select must be a text or null, but is 3",
     "+model.select={metric: mae}": "model.select must be a text or null, but is {'metric': 'mae'}",
