@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from mdm.data.base import Segments
 from mdm.data.checks import check_names
 from mdm.formats.alignment import Cut, Side, Track
 from mdm.formats.base import RawSegment, assemble, require_folder, split_by_fold
+from mdm.formats.contents import Contents
 from mdm.formats.features import ABSURD, refuse_nothing_finite
 from mdm.formats.joins import PAUSE, JoinMeter, read_transcripts, refuse_displaced
 from mdm.formats.roles import DEFAULTS, Role, find_file, parse_role
@@ -28,6 +30,12 @@ from mdm.formats.sequences import ComputationalSequence, hdf5_process
 from mdm.hints import require_option
 
 Align = Literal["words", "none"]
+
+
+def recognize_csd(contents: Contents) -> str:
+    """Why this is a folder of the SDK's files, "" if it is not."""
+    labels = [file for file in contents.files if fnmatch(file, DEFAULTS["labels"])]
+    return f"a folder with {labels[0]}" if labels else ""
 
 
 def read_csd(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -17,6 +18,7 @@ from mdm.data.pairing import SHAPES, STYLES, Split, build_pairs, pair_digits
 from mdm.formats import matlab
 from mdm.formats.base import hash_file, require_file, require_folder
 from mdm.formats.confined import Confined, Unreadable
+from mdm.formats.contents import Contents
 from mdm.hints import require_option
 
 IMAGES, LABELS = 0x803, 0x801
@@ -26,6 +28,12 @@ UNPACKED = (1 << 24, 64)
 """Bytes of an unpacked file: some in any case, and so many for each byte as it lies. The published images have five."""
 CHUNK = 4096
 """Pairs whose images are copied at a time."""
+
+
+def recognize_svhn_mnist(contents: Contents) -> str:
+    """Why this is a folder of the two image sets' files, "" if it is not."""
+    mnist = [file for file in contents.files if re.fullmatch(r"train-images[-.]idx3-ubyte(\.gz)?", file)]
+    return f"a folder with train_32x32.mat and {mnist[0]}" if mnist and "train_32x32.mat" in contents.files else ""
 
 
 def read_svhn_mnist(
