@@ -15,8 +15,8 @@ Z = tanh(W m̃ + b), followed by a linear map. The unimodal representations are 
 Uncertain: of the paper, equations are those of summaries; the authors' code has the text model alone and there selects by the
 classification error that the speaker's identity reaches by itself, while 73.0 on MOSI is of a model of all modalities, whose
 other networks are unpublished (here: the pooled networks of TFN). There pre-training, selection and addition follow one another;
-here they run at once, each with its own term, as δ starts at 0, without noise. Their CNN flattens 60 padded steps; here the maximum over
-real steps stands in place of it.
+here they run at once, each with its own term, as δ starts at 0, without noise. Their CNN flattens 60 padded steps; here the maximum
+over real steps stands in place of it.
 """
 
 from __future__ import annotations

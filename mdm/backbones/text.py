@@ -170,6 +170,16 @@ class TextEncoder(nn.Module):
         return hidden[:, -1 if self.family == "xlnet" else 0]
 
 
+def keep_whole(steps: Sequence) -> dict[str, Tensor]:
+    """Steps of pieces as the parts of an encoded modality: plain tensors, which move whole, as pieces do."""
+    return {"values": steps.values, "mask": steps.mask}
+
+
+def read_steps(parts: dict[str, Any]) -> Sequence:
+    """The steps of an encoded modality, kept whole or as the sequence ``steps``."""
+    return parts["steps"] if "steps" in parts else Sequence(parts["values"], parts["mask"])
+
+
 @contextmanager
 def replace_output(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """While inside, ``module`` returns ``change`` of its output (a tensor, or the first of a tuple).

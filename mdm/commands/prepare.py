@@ -16,6 +16,7 @@ from mdm.compose import find_configs
 from mdm.data.base import FORBIDDEN_IN_TEXT
 from mdm.formats.options import check_options
 from mdm.formats.prepare import card_view, help_text, prepare
+from mdm.formats.profiles import choose_profile
 from mdm.formats.recognize import format_recognized, recognize
 from mdm.formats.template import render_template
 
@@ -63,11 +64,14 @@ def read_settings(arguments: list[str]) -> dict[str, Any]:
             f"Arguments must be key=value with keys of configs/prepare.yaml ({', '.join(base)}), got {' '.join(arguments):.200} "
             f"({str(error).splitlines()[0]:.200}); see --help."
         ) from None
+    config["format"] = config["format"] or None
     absent = [key for key in ("source", "out") if not config[key] and (key == "source" or config["format"])]
     if absent:
         raise ValueError(f"format, source and out must be given, but {', '.join(absent)} is not; see --help.")
     config["name"] = config["name"] or ""
-    check_options(prepare, {key: value for key, value in config.items() if value is not None}, "prepare")
+    if config["profile"]:
+        choose_profile(config["profile"])
+    check_options(prepare, {key: value for key, value in config.items() if key != "format" or value is not None}, "prepare")
     return dict(config)
 
 

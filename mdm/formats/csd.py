@@ -10,6 +10,7 @@ frames, whereas the SDK may drop one modality's row there and shift those that f
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -30,6 +31,8 @@ from mdm.formats.sequences import ComputationalSequence, hdf5_process
 from mdm.hints import require_option
 
 Align = Literal["words", "none"]
+
+logger = logging.getLogger(__name__)
 
 
 def recognize_csd(contents: Contents) -> str:
@@ -78,7 +81,7 @@ def read_csd(
 
     What is joined by time is measured (`mdm.formats.joins`), and written into the data card under ``joins``.
 
-    Raises ValueError if a file is missing, ambiguous or damaged, if a fold is missing, names a video
+    Raises ValueError if a file is missing, ambiguous or damaged, if a fold is missing, names mostly videos
     without labels or shares one with another fold, if a feature fits clearly better at another offset and the user has stated
     none, or if an option has another value.
     """
@@ -102,7 +105,7 @@ def read_csd(
     with hdf5_process(list(sequences.values())) as process:
         files = {role: ComputationalSequence(path, process, text=role == "words") for role, path in sequences.items()}
         label_file = files.pop("labels")
-        fold_of = _folds(found["folds"], label_file.videos)
+        fold_of, without_labels = _folds(found["folds"], label_file.videos)
         tables = {video: _labels(label_file, video, targets, roles["labels"]) for video in label_file.videos}
         segments = [segment for label in tables.values() for segment in label.entries]
         meter = JoinMeter(read_transcripts(found["transcripts"], segments) if "transcripts" in found else {})
@@ -145,7 +148,7 @@ def read_csd(
         aligned=tuple(files) if align == "words" else (),
         cleaned={role: bad[role] for role in seen},
         dropped=dropped,
-        notes={"joins": joins},
+        notes={"joins": joins, **({"folds_without_labels": without_labels} if without_labels else {})},
     )
 
 
@@ -175,8 +178,11 @@ def _clean(track: Track, role: str, bad: Counter[str], seen: Counter[str]) -> Tr
     return Track(track.intervals, np.where(wrong, np.float32(0), track.features), track.entries)
 
 
-def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
-    """video → fold. Raises ValueError on a fold missing, overlapping, or naming a video that has no labels."""
+def _folds(path: Path, videos: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """video → fold, and the videos named that have no labels, which official lists have some of: they are warned of and left.
+
+    Raises ValueError on a fold missing, overlapping, or naming no video, or mostly videos, without labels.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or too deep
@@ -196,12 +202,17 @@ def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
             )
         fold_of |= dict.fromkeys(members, fold)
     unknown = sorted(set(fold_of) - set(videos))
+    for fold, members in folds.items():
+        if members and 2 * len(set(members) - set(videos)) > len(set(members)):
+            raise ValueError(
+                f"{path.name}: folds must name videos that have labels, but {len(set(members) - set(videos))} of {len(members)} in "
+                f"{fold} have none ({', '.join(unknown[:5])}); pass options.folds of the same data set."
+            )
     if unknown:
-        raise ValueError(
-            f"{path.name}: folds must name videos that have labels, but {len(unknown)} have none ({', '.join(unknown[:5])}); "
-            "remove them, or pass options.folds of the same data set."
+        logger.warning(
+            "%s names %d videos that have no labels, and they are left: %s.", path.name, len(unknown), ", ".join(unknown[:5])
         )
-    return fold_of
+    return {video: fold for video, fold in fold_of.items() if video in set(videos)}, unknown[:100]
 
 
 def _check_options(max_steps: int | None, targets: Mapping[str, int], others: Mapping[str, Any]) -> None:

@@ -208,8 +208,8 @@ def test_words_and_labels_suffice(folder: Path, stored: Callable[..., Segments])
     [
         ({"train": ["v"], "test": ["x"]}, r"x_folds\.json must be a dictionary of exactly three folds, .*\['train', 'test'\]"),
         (
-            {"train": ["v"], "dev": ["w"], "test": ["x", "who"]},
-            r"name videos that have labels, but 1 have none \(who\); remove them",
+            {"train": ["v"], "dev": ["w"], "test": ["x", "who", "where"]},
+            r"name videos that have labels, but 2 of 3 in test have none \(where, who\); pass options\.folds",
         ),
         (
             {"train": ["v", "w"], "dev": ["w"], "test": ["x"]},
