@@ -59,6 +59,14 @@ class MFMImages(Backbone):
 
     Raises ValueError on data with other features than these images, an unknown choice, images too small for so many convolutions,
     a width below 1 and a negative weight; when it encodes, on segments of several steps.
+
+    >>> from mdm.data.digits import digits
+    >>> from mdm.data.pairing import SHAPES
+    >>> from mdm.data.splits import Splits
+    >>> splits = Splits(digits(train=8, valid=4, test=4), batch_size=4, text=None)
+    >>> fusion = MFMImages(splits.spec, SHAPES, channels=(2, 4))(next(iter(splits.valid())))
+    >>> fusion.prediction.shape, sorted(fusion.parts)
+    (torch.Size([4, 10]), ['f_mnist', 'f_svhn', 'f_y', 'z_mnist', 'z_svhn', 'z_y'])
     """
 
     def __init__(

@@ -43,6 +43,16 @@ class Baseline:
     seed: of the draws
 
     Raises ValueError on another kind.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> mean = Baseline(splits.spec, "mean")
+    >>> len(mean.fit(splits.in_order("train"), splits.valid()))
+    1
+    >>> prediction, label = mean.predict(0, splits.valid())
+    >>> bool(np.allclose(prediction, splits.spec.label_mean))
+    True
     """
 
     def __init__(self, spec: DataSpec, kind: Kind = "ridge", seed: int = 0):

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mdm.runs.protocol import run
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from mdm.data.sentiment import LAW, MODALITIES, Law
 from mdm.data.synthetic import draw, latents, synthetic
+from mdm.runs.protocol import run
 
 N = 40_000
 TOLERANCE = 5 * 0.77 / np.sqrt(N)
