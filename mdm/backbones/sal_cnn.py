@@ -63,14 +63,14 @@ class SALCNN(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        channels: tuple[Size, Size] | list[Size] = (25, 50),
+        channels: tuple[Size, Size] | list[Size] = (8, 8),
         hidden: Size | Mapping[str, Size] = 32,
         dropout: Share | Mapping[str, Share] = 0.1,
         z_dim: Size = 200,
         noise: Weight = 0.5,
         selection: Weight = 1.0,
         sparsity: Weight = 0.001,
-        embedding_dim: Size = 300,
+        embedding_dim: Size = 64,
     ):
         super().__init__()
         if len(channels) != 2:
