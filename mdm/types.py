@@ -20,7 +20,7 @@ class Feature:
     """How the steps of one modality look: vectors of ``dim`` numbers, or tokens.
 
     For tokens ``dim`` counts the ids that the training fold gives a meaning: 0 is padding, 1 an unknown word, the others
-    are its words in order. ``others`` counts the ids behind them, from ``dim`` on, of what it has not. An embedding that is
+    are its words in order. ``others`` counts the ids behind them, from ``dim`` on, of words that it lacks. An embedding
     learned here reads those as the unknown word, so what is learned depends on ``dim`` alone; a pretrained encoder knows them.
     ``vocabulary[i]`` is the word behind id ``i``, of either kind; it is empty for vectors and where only ids are known (a
     tokenizer's). ``zeros_read``: whether every segment is filled with zeros up to one length, which then count as steps

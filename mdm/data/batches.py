@@ -140,7 +140,7 @@ class Joined(Sampler[list[int]]):
 class Repeated(Sampler[list[int]]):
     """The first batches of an order's first epoch, the same in every epoch: what a model must be able to learn by heart.
 
-    batches: how many, or which share of the order, of which at least one is left
+    batches: how many, or which share of the order; at least one is kept
     """
 
     def __init__(self, order: Shuffled | Joined, batches: int | float):

@@ -115,7 +115,7 @@ class Baseline:
             for m, feature in self.spec.features.items():
                 s = batch.sequences[m]
                 if feature.tokens:
-                    # Words that training has not are left out: their inverse document frequency would be the largest of all.
+                    # Words that the training fold lacks are left out: their inverse document frequency would be the largest of all.
                     counts = torch.zeros(len(batch), feature.dim + feature.others).scatter_add_(1, s.values, s.mask.float())
                     parts.append(counts[:, : feature.dim])
                 else:
