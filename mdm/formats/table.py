@@ -239,7 +239,7 @@ def find_columns(
 
 
 def read_fold(value: str, where: str) -> str:
-    """Raises ValueError if the value is no name of a fold; none at all is none of them."""
+    """Raises ValueError if the value is no name of a fold; an empty one means none."""
     if value and value.lower() not in NAMES:
         raise ValueError(f"{where}: a fold must be one of {', '.join(NAMES)}, but is {value!r:.40}; rename it.")
     return NAMES[value.lower()] if value else ""

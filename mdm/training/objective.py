@@ -30,6 +30,10 @@ class CriticTraining:
     gradient_clip: largest gradient norm, or None: clipping breaks DV and NWJ critics
 
     Raises ValueError on options that do not go together.
+
+    >>> import torch
+    >>> CriticTraining(torch.optim.Adam, steps=5, batches="fresh").interleave
+    'batch'
     """
 
     optimizer: OptimizerFactory
@@ -59,6 +63,10 @@ class Objective:
     measure_only: train the critic and report its estimate, but add nothing to the loss
 
     Raises ValueError if only one of penalty and ``critic`` has a critic.
+
+    >>> from mdm.penalties.hsic import Hsic
+    >>> Objective(Hsic(weight=0.1, z_dim=8, unimodal_dims={"audio": 4, "video": 4})).critic is None
+    True
     """
 
     penalty: Penalty
