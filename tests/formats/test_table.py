@@ -153,16 +153,14 @@ def test_other_files_than_tables(table: Any, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_table_in_parquet(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "t.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2], "text": ["hi", None], "label": [0.5, -1.0]}), path)
+    parquet.write_table(pyarrow.table({"id": [1, 2], "text": ["hi", None], "label": [0.5, -1.0]}), path)
     assert read_rows(path) == [{"id": "1", "text": "hi", "label": "0.5"}, {"id": "2", "text": "", "label": "-1.0"}]
     path.write_bytes(b"PAR1" + bytes(20))
     with pytest.raises(ValueError, match="must be a table in parquet, but cannot be read"):
         read_rows(path)
-    pyarrow.parquet.write_table(pyarrow.table({"id": pyarrow.array([], pyarrow.int64())}), path)
+    parquet.write_table(pyarrow.table({"id": pyarrow.array([], pyarrow.int64())}), path)
     with pytest.raises(ValueError, match="but has no row"):
         read_rows(path)
 
@@ -215,7 +213,8 @@ def ur_funny(dump: Any, **changes: Any) -> Path:
         "covarep_features_sdk": {k: frames(k) for k in (0, 1)},
         **changes,
     }
-    return [dump(part, f"funny/{name}.pkl") for name, part in content.items() if part is not None][0].parent
+    paths = [dump(part, f"funny/{name}.pkl") for name, part in content.items() if part is not None]
+    return paths[0].parent
 
 
 def test_ur_funny_s_pickles(dump: Any, stored: Callable[..., Segments]) -> None:
@@ -244,7 +243,7 @@ def test_ur_funny_s_words_that_are_other_than_its_rows(dump: Any) -> None:
         ({"humor_label_sdk": None}, "labels is read from .*humor_label_sdk.pkl, but nothing is there"),
         ({"humor_label_sdk": {0: 1}}, r"valid names segment 1, but humor_label_sdk\.pkl has none of that number"),
         ({"language_sdk": [1]}, "must map a segment's number to its content, but one does not"),
-        ({"language_sdk": dict.fromkeys(range(3), {"text": "x"})}, "must have punchline_sentence, but has text; choose the format"),
+        ({"language_sdk": {k: {"text": "x"} for k in range(3)}}, "must have punchline_sentence, but has text; choose the format"),
         ({"language_sdk": dict.fromkeys(range(3), 3)}, "must have punchline_sentence, but has a int"),
         ({"word_embedding_list": [np.zeros(2)]}, "its index of a vector must be a whole number from 0"),
     ],
