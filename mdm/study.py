@@ -23,7 +23,7 @@ from mdm.compose import format_search_path, take_search_path, use_configs
 from mdm.runs import records
 from mdm.runs.config import check, to_plain
 from mdm.runs.naming import record_folder
-from mdm.runs.progress import silence_remarks
+from mdm.runs.remarks import silence_remarks
 from mdm.sweeps.experiment import Cell, Row, Table, has_table, list_cells, parse_table, read_arguments
 from mdm.tables.gather import CellRuns, Run, find_mixtures, gather_runs, refuse_mixtures, take_mixed
 from mdm.workers import open_pool

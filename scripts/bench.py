@@ -28,7 +28,7 @@ from mdm.data.store import open_store
 from mdm.data.writing import write_store
 from mdm.hints import require_known
 from mdm.runs.build import build_factory, build_learner, build_splits
-from mdm.runs.progress import silence_remarks
+from mdm.runs.remarks import silence_remarks
 from mdm.seeds import derive
 from mdm.study import MOST_JOBS
 

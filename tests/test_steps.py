@@ -64,6 +64,12 @@ def test_a_group_says_what_its_decay_acts_on():
     assert groups[2]["params"][0] is model["b"].weight
 
 
+def test_a_group_may_be_of_a_submodule_that_a_variant_leaves_empty():
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "decoders": nn.ModuleDict()})
+    groups = parameter_groups(model, {"decoders": {"lr": 0.1}})
+    assert [len(group["params"]) for group in groups] == [2]
+
+
 def test_what_is_frozen_stays_and_gets_no_optimiser(config, fit, tmp_path):
     cfg = config("model=lmf", "+model.freeze=[encoders.language]", "trainer.max_epochs=1")
     start = copy.deepcopy(build_learner(cfg, build_splits(cfg)).backbone)

@@ -1,6 +1,7 @@
 """The tree is the data's path: imports go only back along it (design rule 1)."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,42 @@ def test_the_command_line_imports_nothing_heavy():
     code = "import sys, mdm.__main__, mdm.commands.train; sys.exit(str({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == "set()\n"
+
+
+LOOKED_AT = """
+import sys
+from pathlib import Path
+from mdm.commands import verify
+from mdm.runs import claims, records
+
+def check(*names):
+    assert not set(names) & set(sys.modules), sorted(set(names) & set(sys.modules))
+
+folder = Path("outputs/a")
+claims.claim(folder, {"name": "a", "seed": 0})
+records.write_table(folder / records.CURVE, [{"epoch": 0, "train/task": 2.0, "valid/mae": 1.0}])
+(folder / records.BEST).write_bytes(b"weights")
+chosen = {"by": "valid/mae", "epoch": 0, "epochs": 1}
+said = {"model": "lmf", "penalty": "none", "data": "synthetic", "seed": 0, "selected": chosen}
+records.finish(folder, {**said, "test": {"mae": 1.0}}, [{"id": "v0", "label": 0.0}])
+verify.main(["outputs"])
+check("torch", "pandas", "scipy", "matplotlib")
+
+from mdm.commands import report, study, table
+
+table.main(["experiment=mdm/table1", "data=synthetic", "seed=0"])
+check("pandas", "matplotlib")
+report.main(["experiment=mdm/table1", "data=synthetic", "seed=0"])
+study.main(["study=traces", f"folder={folder}"])
+check("pytorch_lightning", "torchmetrics", "transformers", "sklearn")
+"""
+
+
+def test_what_reads_records_imports_no_more_than_it_needs(tmp_path):
+    """Lightning takes five seconds, torch one: neither is waited for by what trains nothing, and verifying waits for no library."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKED_AT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "outputs" / "a" / "traces" / "summary.md").is_file()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mdm.estimators.checks import require_matrices
+from mdm.hints import require_option
+
+Form = Literal["features", "gram"]
 
 
 def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], moments: int = 5) -> Float[Tensor, ""]:
@@ -30,7 +35,7 @@ def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"],
     return value
 
 
-def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: str = "features") -> Float[Tensor, ""]:
+def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: Form = "features") -> Float[Tensor, ""]:
     """How far two representations of the same rows are from orthogonal; 0 if they are. What is orthogonal may yet be dependent.
 
     form: ``features``, mean over all d_a·d_b entries of (ÂᵀB̂)², columns centred, then each row divided by its norm, which carries
@@ -43,7 +48,8 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
     Raises ValueError unless a and b are [n, d_a] and [n, d_b] with n ≥ 1 (one width for gram), or on an unknown form.
     """
     a, b = require_matrices(a=a, b=b)
-    if form not in ("features", "gram") or len(a) != len(b) or (form == "gram" and a.shape[1] != b.shape[1]):
+    require_option("form", form, Form)
+    if len(a) != len(b) or (form == "gram" and a.shape[1] != b.shape[1]):
         raise ValueError(
             "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], got "
             f"form={form!r}, {list(a.shape)} and {list(b.shape)}; give the same rows of both."

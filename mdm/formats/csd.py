@@ -15,19 +15,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mdm.data.base import Segments
 from mdm.data.checks import check_names
-from mdm.formats.alignment import Cut, Track
+from mdm.formats.alignment import Cut, Side, Track
 from mdm.formats.base import RawSegment, assemble, require_folder, split_by_fold
 from mdm.formats.contents import Contents
 from mdm.formats.features import ABSURD, refuse_nothing_finite
 from mdm.formats.joins import PAUSE, JoinMeter, read_transcripts, refuse_displaced
 from mdm.formats.roles import DEFAULTS, Role, find_file, parse_role
 from mdm.formats.sequences import ComputationalSequence, hdf5_process
+from mdm.hints import require_option
+
+Align = Literal["words", "none"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +51,11 @@ def read_csd(
     video: str | Mapping[str, Any] | None = DEFAULTS["video"],
     folds: str = DEFAULTS["folds"],
     transcripts: str | None = DEFAULTS["transcripts"],
-    align: str = "words",
+    align: Align = "words",
     keep_pauses: bool = False,
     unify: bool = True,
     max_steps: int | None = None,
-    side: str = "left",
+    side: Side = "left",
     targets: Mapping[str, int] | None = None,
     label_range: Sequence[float] = (-3.0, 3.0),
     clip_labels: bool = False,
@@ -84,7 +87,9 @@ def read_csd(
     """
     source = require_folder(Path(source), "format=csd")
     targets = dict(targets or {"sentiment": 0})
-    _check_options(align, side, max_steps, targets, others)
+    require_option("align", align, Align)
+    require_option("side", side, Side)
+    _check_options(max_steps, targets, others)
     given = {"labels": labels, "words": words, "vectors": vectors, "audio": audio, "video": video, **others}
     given |= {"folds": folds, "transcripts": transcripts}
     roles = {role: parse_role(source, role, option) for role, option in given.items()}
@@ -210,11 +215,7 @@ def _folds(path: Path, videos: Sequence[str]) -> tuple[dict[str, str], list[str]
     return {video: fold for video, fold in fold_of.items() if video in set(videos)}, unknown[:100]
 
 
-def _check_options(align: str, side: str, max_steps: int | None, targets: Mapping[str, int], others: Mapping[str, Any]) -> None:
-    if align not in ("words", "none"):
-        raise ValueError(f"format=csd: align must be words or none, but is {align!r}; pass options.align=words.")
-    if side not in ("left", "right"):
-        raise ValueError(f"format=csd: side must be left or right, but is {side!r}; pass options.side=left.")
+def _check_options(max_steps: int | None, targets: Mapping[str, int], others: Mapping[str, Any]) -> None:
     if max_steps is not None and (not isinstance(max_steps, int) or max_steps < 1):
         raise ValueError(f"format=csd: max_steps must be a number from 1, or null, but is {max_steps!r}; correct it.")
     if not all(isinstance(column, int) and column >= 0 for column in targets.values()):

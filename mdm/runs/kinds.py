@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 import torch
-from pytorch_lightning.loggers import Logger as LightningLogger
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
@@ -89,7 +88,11 @@ def is_study(found: Any) -> bool:
 
 def is_logger(found: Any) -> bool:
     """One of ours that needs no other, or one of Lightning's."""
-    return found is not Lightning and (subclass_of(Logger)(found) or subclass_of(LightningLogger)(found))
+    if subclass_of(Logger)(found):
+        return found is not Lightning
+    from pytorch_lightning.loggers import Logger as LightningLogger  # takes seconds, and ours need none of it
+
+    return subclass_of(LightningLogger)(found)
 
 
 KINDS = {

@@ -14,13 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
-
-from pytorch_lightning.loggers import Logger as LightningLogger
+from typing import TYPE_CHECKING, Any, Literal
 
 from mdm.extras import require_extra
 from mdm.hints import require_option
 from mdm.runs import claims
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger as LightningLogger
 
 log = logging.getLogger(__name__)
 

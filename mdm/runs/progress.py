@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,15 +120,3 @@ def summarize(record: dict[str, Any], folder: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     console.print(caption, highlight=False, soft_wrap=True)
-
-
-def silence_remarks() -> None:
-    """Silence remarks that are answered elsewhere, and only those."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
-        logging.getLogger(f"{name}.accelerators.cuda").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*srun.* command is available.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*PyTorch Profiler default schedule will be overridden.*")
-    warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)

@@ -28,8 +28,9 @@ from mdm.runs.members import make
 from mdm.runs.naming import name_penalty
 from mdm.runs.options import check_limits, list_debug_reasons, read_options
 from mdm.runs.origin import describe_origin
-from mdm.runs.progress import announce, announce_debug, silence_remarks, summarize
+from mdm.runs.progress import announce, announce_debug, summarize
 from mdm.runs.records import BEST, LAST
+from mdm.runs.remarks import silence_remarks
 from mdm.runs.selection import check_select, find_best_row, has_ended
 from mdm.runs.trainer import build_trainer
 from mdm.runs.untrusted import read_checkpoint

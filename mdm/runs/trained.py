@@ -29,8 +29,8 @@ from mdm.runs.build import build_learner, build_splits
 from mdm.runs.checkpoints import restore
 from mdm.runs.config import check
 from mdm.runs.members import make
-from mdm.runs.progress import silence_remarks
 from mdm.runs.records import BEST
+from mdm.runs.remarks import silence_remarks
 from mdm.runs.untrusted import read_config
 from mdm.training.learner import Learner
 from mdm.training.predict import predict

@@ -10,13 +10,15 @@ import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
-from torch import Tensor, nn
 
 from mdm.hints import format_value
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 MOST_BYTES, MOST_EVENTS, MOST_DEPTH, MOST_SCALAR = 1_000_000, 50_000, 50, 20_000
 """Of a YAML file: bytes, values and brackets, brackets within brackets, characters of one value. A run's config has 8 kB."""
@@ -149,6 +151,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises ValueError, naming the file, on anything else.
     """
+    import torch  # takes a second, and what reads records alone needs none of it
+
     require_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -175,7 +179,9 @@ def load_weights(module: nn.Module, path: Path) -> dict[str, Any]:
 
     Raises ValueError, naming the file and a weight, where they differ; then the module is as it was.
     """
-    wanted: Mapping[str, Tensor] = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    import torch
+
+    wanted: Mapping[str, torch.Tensor] = {k: v for k, v in module.state_dict().items() if isinstance(v, torch.Tensor)}
     extra = module.state_dict().keys() - wanted.keys()
     checkpoint = read_checkpoint(path)
     given = checkpoint.get("state_dict")
@@ -193,10 +199,12 @@ def load_weights(module: nn.Module, path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def is_alike(given: Any, wanted: Tensor) -> bool:
+def is_alike(given: Any, wanted: torch.Tensor) -> bool:
     """Whether a value is a plain tensor of this shape and type, its numbers in memory."""
+    import torch
+
     return (
-        isinstance(given, Tensor)
+        isinstance(given, torch.Tensor)
         and given.layout == torch.strided
         and not given.is_meta
         and given.shape == wanted.shape

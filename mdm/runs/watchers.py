@@ -5,27 +5,28 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from pytorch_lightning import callbacks
-
 CHANGING = (
-    callbacks.BaseFinetuning,
-    callbacks.BasePredictionWriter,
-    callbacks.BatchSizeFinder,
-    callbacks.Checkpoint,
-    callbacks.EarlyStopping,
-    callbacks.GradientAccumulationScheduler,
-    callbacks.LambdaCallback,
-    callbacks.LearningRateFinder,
-    callbacks.ModelPruning,
-    callbacks.OnExceptionCheckpoint,
-    callbacks.SpikeDetection,
-    callbacks.StochasticWeightAveraging,
-    callbacks.Timer,
-    callbacks.WeightAveraging,
+    "BaseFinetuning",
+    "BasePredictionWriter",
+    "BatchSizeFinder",
+    "Checkpoint",
+    "EarlyStopping",
+    "GradientAccumulationScheduler",
+    "LambdaCallback",
+    "LearningRateFinder",
+    "ModelPruning",
+    "OnExceptionCheckpoint",
+    "SpikeDetection",
+    "StochasticWeightAveraging",
+    "Timer",
+    "WeightAveraging",
 )
-"""Callbacks that decide what is trained or kept, as the protocol does; a record would not say that they had."""
+"""Callbacks of Lightning's that decide what is trained or kept, as the protocol does; a record would not say that they had."""
 
 
 def is_watcher(found: Any) -> bool:
     """A callback of Lightning's that leaves training as it is."""
-    return inspect.isclass(found) and issubclass(found, callbacks.Callback) and not issubclass(found, CHANGING)
+    from pytorch_lightning import callbacks  # takes seconds, and few runs are watched
+
+    changing = tuple(getattr(callbacks, name) for name in CHANGING)
+    return inspect.isclass(found) and issubclass(found, callbacks.Callback) and not issubclass(found, changing)

@@ -22,13 +22,15 @@ DECAYS: dict[str, Callable[[str, Tensor], bool]] = {
 def find_submodule(backbone: nn.Module, name: str, key: str) -> nn.Module:
     """A submodule by its name.
 
-    Raises ValueError, naming the key of the config, if there is none that owns parameters.
+    Raises ValueError, naming the key of the config, if there is none, and for ``freeze`` if it owns no parameters. A group may be
+    of a submodule that a variant of the model leaves empty, such as the decoders of MFM without them.
     """
     try:
         module = backbone.get_submodule(name)
+        useless = key == "freeze" and next(module.parameters(), None) is None
     except AttributeError:
-        module = nn.Module()
-    if next(module.parameters(), None) is None:
+        useless = True
+    if useless:
         children = ", ".join(n for n, child in backbone.named_children() if next(child.parameters(), None) is not None)
         what = {"groups": "An optimiser group belongs to", "freeze": "What does not learn is"}[key]
         raise ValueError(
