@@ -225,12 +225,12 @@ def test_a_profile_names_targets_and_says_what_lacks(caplog: pytest.LogCaptureFi
         text={"tokens": Ragged.of([np.array([3])] * n)},
         source={"groups": "each segment is a group of its own"},
     )
-    profile = Profile("X", ["x"], [0, 1], targets=["humour"], unit="video", tokenizer="bert", counts=[[20, 10, 11], [21, 10, 10]])
+    profile = Profile("X", ["x"], [0, 1], targets=["humour"], unit="video", tokenizer="bert", counts=[[20, 10, 11], [22, 10, 10]])
     caplog.clear()
     told = apply_profile("x", profile, segments)
     assert told.targets == ("humour",)
-    assert told.source == {"profile": "x", "tokenizer": "bert", "folds_published": ["20, 10, 11", "21, 10, 10"]}
-    assert "tiny: the folds have 20, 10, 10 segments, and those of X in circulation 20, 10, 11 or 21, 10, 10" in caplog.text
+    assert told.source == {"profile": "x", "tokenizer": "bert", "folds_published": ["20, 10, 11", "22, 10, 10"]}
+    assert "tiny: the folds have 20, 10, 10 segments, and those of X in circulation 20, 10, 11 or 22, 10, 10" in caplog.text
     several = replace(profile, targets=["a", "b"], unit="clip", tokenizer="", counts=[[20, 10, 10]])
     assert apply_profile("x", several, segments).source == {**segments.source, "profile": "x"}
     assert apply_profile("x", several, segments).targets == ("sentiment",)
