@@ -13,6 +13,7 @@ before labels have moved.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -59,6 +60,10 @@ class LabelMoving(Backbone):
         # Of the features of each class (positive, negative); double, so that what is added and taken away leaves no trace.
         self.register_buffer("sums", torch.zeros(2, len(spec.targets), sum(self.widths), dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(kinds, 2, len(spec.targets), dtype=torch.float64))
+
+    @abstractmethod
+    def fuse(self, encoded: Encoded) -> Fusion:
+        """Z and the prediction, with the parts that labels move by."""
 
     def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
         """mean tanh|y_s − y_m|·|ŷ_s − y_s| for each modality s, over rows that have a label: 0 until labels move."""
