@@ -131,11 +131,20 @@ QUICK = ("ch_sims", "pom")
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS])
 def test_from_the_official_layout_to_a_table(tmp_path: Path, in_turn, name):
-    """The command that `mdm prepare PATH` names, a run, and the table that has its row."""
+    """What `mdm prepare PATH` tells, a run, and the table that has its row, of metrics that every scale of labels has."""
     write, format, text = LAYOUTS[name]
     found = recognize(write(tmp_path / {"ch_simsv2": "ch-simsv2"}.get(name, name)))
     assert (found.format, found.profile) == (format, name)
-    sweep = ("experiment=mdm/table1", f"data={name}", "seed=0", "penalty=none", "trainer.max_epochs=1", f"data.text={text}")
+    sweep = (
+        "experiment=mdm/table1",
+        f"data={name}",
+        "seed=0",
+        "penalty=none",
+        "trainer.max_epochs=1",
+        f"data.text={text}",
+        "~table.metrics.acc7",
+        "~table.metrics.acc2_pos",
+    )
     said = in_turn(
         [
             ["prepare", str(found.contents.path), f"out=data/{name}"],
