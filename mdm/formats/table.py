@@ -193,7 +193,7 @@ def find_tables(files: Sequence[str]) -> dict[str, str]:
         for fold in {NAMES[word] for word in re.findall(r"[a-z]+", Path(file).stem.lower()) if word in NAMES}:
             found.setdefault(fold, []).append(file)
     if set(FOLDS) <= set(found) and all(len(each) == 1 for each in found.values()):
-        return {fold: each[0] for fold, each in found.items()}
+        return {fold: found[fold][0] for fold in (*FOLDS, UNLABELED) if fold in found}
     return {"": tables[0]} if len(tables) == 1 else {}
 
 
