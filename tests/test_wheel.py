@@ -90,7 +90,7 @@ def test_every_command_works_in_an_empty_folder(site, tmp_path, in_turn):
         tmp_path,
         [site],
     )
-    assert "# Paper 000, Table 1" in said
+    assert "# Colombo et al., EMNLP 2021, Table 1" in said
     assert "outputs/mdm/table1/report.html: 1 of 1 runs" in said
     assert "→ configs/tuned/search/synthetic/lmf_none.yaml" in said
     assert "7 records and 1 stores read whole" in said

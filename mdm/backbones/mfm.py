@@ -1,4 +1,4 @@
-"""Stage two, backbone: the Multimodal Factorization Model of paper 003 (MFM) and its ablations M_A … M_E.
+"""Stage two, backbone: the Multimodal Factorization Model of Tsai et al. (2019) (MFM) and its ablations M_A … M_E.
 
 An autoencoder whose code falls into a discriminative part, seen by all modalities, and a generative part for each:
 

@@ -1,4 +1,4 @@
-"""Stage two, backbone: the Multimodal Factorization Model of paper 003 for pairs of images (section 3.2), and its baseline.
+"""Stage two, backbone: the Multimodal Factorization Model for pairs of images (Tsai et al., 2019, section 3.2), and its baseline.
 
 The model of `mdm.backbones.mfm` with other networks, for a segment that is one image of each modality:
 

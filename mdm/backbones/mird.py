@@ -1,4 +1,4 @@
-"""Stage two, backbone: MIRD, mutual-information-based disentanglement (paper 004).
+"""Stage two, backbone: MIRD, mutual-information-based disentanglement (Qian et al., 2024).
 
 What the modalities share is *one* representation, z_S, read from all of them by WSA-BERT; each has one of its own, z_m, from an
 LSTM. They are to be independent (the own penalty, `mdm.penalties.club`) and together to lose nothing: a decoder per modality
@@ -39,8 +39,8 @@ class MIRD(Backbone):
     """MIRD.
 
     text_encoder: which transformer of the family bert, see `TextEncoder`
-    shared_init: how z_S's BERT begins. ``pretrained``, as ``text_encoder`` comes (default, and what paper 004 says); ``random``, as
-        in the official code, whose loader matches no key of that module
+    shared_init: how z_S's BERT begins. ``pretrained``, as ``text_encoder`` comes (default, and what Qian et al., 2024 say);
+        ``random``, as in the official code, whose loader matches no key of that module
     language_encoder: of z_L. ``lstm``, an embedding of the pieces and an LSTM (default; the paper's "LSTM for all modalities",
         and the only one that has Table 2's 121 M parameters); ``bert``, a second transformer, as the official code runs
     dim: width of each of z_S and the z_m
@@ -192,7 +192,7 @@ class MIRD(Backbone):
 
 
 class LogMSE(nn.Module):
-    """log of the mean squared error (paper 004, Eq. 18): its gradient, 2·error / MSE, keeps its size while the error falls.
+    """log of the mean squared error (Qian et al., 2024, Eq. 18): its gradient, 2·error / MSE, keeps its size while the error falls.
 
     floor: below which the error counts as this, so that a batch that is fitted perfectly ends no run
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, Shaped
 
 FOLDS = ("train", "valid", "test")
 UNLABELED = "unlabeled"
-"""The fold of segments that only train what needs no label (paper 004, section 3.4); their labels are NaN."""
+"""The fold of segments that only train what needs no label (Qian et al., 2024, section 3.4); their labels are NaN."""
 WIDEST = 1e6
 """No scale of labels reaches further. One that does says nothing, and every measure relative to it is 0."""
 SURROGATE = re.compile(r"[\ud800-\udfff]")

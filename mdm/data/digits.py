@@ -1,4 +1,4 @@
-"""Stage one, data: handwritten digits rendered in two styles, which stand in for SVHN and MNIST (paper 003, section 3.2).
+"""Stage one, data: handwritten digits rendered in two styles, which stand in for SVHN and MNIST (Tsai et al., 2019, section 3.2).
 
 Needs no file: the 1,797 digits of 8 × 8 pixels come with scikit-learn. For each pair of images:
 

@@ -1,4 +1,4 @@
-"""Stage one, data: Gaussian modalities, whose dependence has a closed form (paper 000, the setting of its Fig. 1).
+"""Stage one, data: Gaussian modalities, whose dependence has a closed form (Colombo et al., 2021, the setting of its Fig. 1).
 
 The component-wise model: each of ``dim`` coordinates is an M-variate standard Gaussian with correlation
 R = (1 − ρ) I + ρ 11ᵀ across the M modalities, and coordinates are independent. The total correlation

@@ -1,4 +1,4 @@
-"""Stage one, data: the files of SVHN and MNIST as published → pairs of images of one digit (paper 003, section 3.2)."""
+"""Stage one, data: the files of SVHN and MNIST as published → pairs of images of one digit (Tsai et al., 2019, section 3.2)."""
 
 from __future__ import annotations
 

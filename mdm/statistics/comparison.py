@@ -1,8 +1,8 @@
 """Values of paired runs → how far two systems differ, how sure that is, and what a table may star.
 
-Paper 000 underlines cells by a Wilcoxon–Mann–Whitney test on ten runs, uncorrected over the 24 and 96 of a table; paper 001 stars
-by a paired t test on five. Here runs are paired by their seed, the test is exact (`permutation`), Holm's procedure is over all that
-a table declares. All of them are about *this* test set: `crossed` is what speaks of others.
+Colombo et al. (2021) underline cells by a Wilcoxon–Mann–Whitney test on ten runs, uncorrected over the 24 and 96 of a table; Han et
+al. (2021) star by a paired t test on five. Here runs are paired by their seed, the test is exact (`permutation`), Holm's procedure
+is over all that a table declares. All of them are about *this* test set: `crossed` is what speaks of others.
 """
 
 from __future__ import annotations

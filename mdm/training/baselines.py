@@ -37,8 +37,8 @@ class Baseline:
     """A predictor that is fitted once for each setting of its grid.
 
     kind: ``mean`` and ``median`` of the training labels; ``majority``, the whole number that most training labels round to;
-        ``stratified``, a training label drawn at random for each segment, which is what the row "Majority" of paper 003 must
-        be (a constant has no correlation, and that row has one); ``ridge``, ``svr`` (RBF) and ``forest`` on pooled features:
+        ``stratified``, a training label drawn at random for each segment, which is what the row "Majority" of Tsai et al. (2019)
+        must be (a constant has no correlation, and that row has one); ``ridge``, ``svr`` (RBF) and ``forest`` on pooled features:
         words as TF-IDF, vectors as their standardised mean over real steps
     seed: of the draws
 

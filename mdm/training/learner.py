@@ -1,7 +1,8 @@
 """Stage four, learner: the one training loop, for every backbone and every penalty.
 
 Per batch: encode and fuse the segments; stage one, the critics fit on detached representations; stage two, one step
-of the backbone on task loss + own terms + penalties, critics frozen. Algorithm 1 of paper 000, with its wasteful parts as choices.
+of the backbone on task loss + own terms + penalties, critics frozen. Algorithm 1 of Colombo et al. (2021), with its wasteful parts
+as choices.
 
 Every draw of an epoch is a function of (seed, epoch): the global generators (dropout) are set at its start, and all that
 a critic or a product sample draws comes from streams of their own. So a penalty changes no draw of the backbone, and a

@@ -19,13 +19,13 @@ class CriticTraining:
     """How the critic of a penalty is trained.
 
     optimizer: makes the critic's optimiser from its parameters
-    steps: of the critic per step of the backbone (Unroll = 10 in paper 000)
+    steps: of the critic per step of the backbone (Unroll = 10 in Colombo et al., 2021)
     batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as Algorithm 1
         reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier batches of this
         epoch as they were then, which cost nothing
     interleave: ``batch``, critic steps within every step of the backbone; ``after``, behind it, so that the backbone reads a critic
         of the batch before, as in MIRD's code, and a ``shared`` batch is encoded anew for every step; ``epoch``, before an epoch of
-        the backbone, ``steps`` passes of the critic over fresh batches (one pass in paper 001)
+        the backbone, ``steps`` passes of the critic over fresh batches (one pass in Han et al., 2021)
     share: of a pass, for ``epoch``: MMIM's code makes half a pass on MOSEI
     gradient_clip: largest gradient norm, or None: clipping breaks DV and NWJ critics
 

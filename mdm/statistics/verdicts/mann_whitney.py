@@ -1,4 +1,4 @@
-"""``table.test=mann_whitney``: ranks of runs that are no pairs, as paper 000 tests them (`mdm.statistics.permutation`)."""
+"""``table.test=mann_whitney``: ranks of runs that are no pairs, as Colombo et al. test them (`mdm.statistics.permutation`)."""
 
 from __future__ import annotations
 
