@@ -6,13 +6,17 @@ of these files does not reproduce (its ``departs``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+
+from mdm.boundary import exit_on_error
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 GROUPS = ("model", "data", "trainer")
@@ -82,5 +86,16 @@ def format_cell(value: Any) -> str:
     return text.replace("|", "\\|")
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> int:
+    """Print the page."""
+    if set(arguments) & {"-h", "--help"}:
+        print(__doc__)
+        return 0
+    argparse.ArgumentParser("python scripts/settings.py").parse_args(arguments)
     print(render_settings(), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    with exit_on_error():
+        sys.exit(main(sys.argv[1:]))

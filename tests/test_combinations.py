@@ -15,7 +15,7 @@ from mdm.runs.protocol import run
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODELS = sorted(p.stem for p in (CONFIGS / "model").glob("*.yaml") if "backbone" in OmegaConf.load(p))
 PENALTIES = sorted(p.stem for p in (CONFIGS / "penalty").glob("*.yaml") if p.stem != "sum")
-CRITICS = [name for name in PENALTIES if name not in ("none", "hsic", "orthogonal")]
+CRITICS = [name for name in PENALTIES if name not in ("none", "cca", "hsic", "orthogonal")]
 DATA = {
     model: "synthetic_digits" if "images" in OmegaConf.load(CONFIGS / "model" / f"{model}.yaml").backbone else "synthetic"
     for model in MODELS

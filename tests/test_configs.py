@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = sorted(
     (path.relative_to(ROOT / "configs").parts[0], "/".join(path.relative_to(ROOT / "configs").with_suffix("").parts[1:]))
     for path in (ROOT / "configs").rglob("*.yaml")
-    # Those of Hydra's own groups: tests/test_sweep.py; of studies: tests/test_studies.py. What data sets share is none by itself.
-    if path.parent != ROOT / "configs" and not {"hydra", "study", "base"} & {*path.parts}
+    # Those of Hydra's own groups: tests/test_sweep.py; of studies: tests/test_studies.py; profiles, which `mdm prepare` reads:
+    # tests/formats/test_profiles.py. What data sets share is none by itself.
+    if path.parent != ROOT / "configs" and not {"hydra", "study", "base", "profile"} & {*path.parts}
 )
 """(group, option); in groups with folders the option is a path, such as mosi/mfn."""
 

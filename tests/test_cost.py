@@ -121,15 +121,16 @@ def test_training_costs_the_own_terms_too(variant, reads, codes):
 
 
 def test_a_prediction_costs_no_own_term():
-    """M_B on steps that do not correspond: an encoder, a factor and, for training only, a decoder of each modality."""
+    """M_B on steps that do not correspond: an encoder, a factor and, for training only, a decoder of each modality.
+    The head reads three factors of 3 through a layer as wide as f_y."""
     cost = count_cost(mfm("M_B"), *draw_segment(SHAPES))
     encoders = sum(lstm_macs(shape["dim"], 5, shape["steps"]) + 5 * 5 for shape in SHAPES.values())
     factors = 3 * (5 * 3 + 3 * 3)
-    assert cost.macs == encoders + factors + 9 * 9 + 9
+    assert cost.macs == encoders + factors + 9 * 7 + 7
     encoders = sum(lstm_parameters(d, 5) + linear_parameters(5, 5) for d in DIMS.values())
     factors = 3 * (linear_parameters(5, 3) + linear_parameters(3, 3))
     decoders = sum(lstm_parameters(3, 3) + linear_parameters(3, d) for d in DIMS.values())
-    assert cost.parameters == encoders + factors + linear_parameters(9, 9) + linear_parameters(9, 1) + decoders
+    assert cost.parameters == encoders + factors + linear_parameters(9, 7) + linear_parameters(7, 1) + decoders
 
 
 @pytest.mark.parametrize(

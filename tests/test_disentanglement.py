@@ -273,7 +273,7 @@ def test_the_study_draws_figure_5(tmp_path, capsys):
 
 @pytest.mark.parametrize("experiment", ["mird/figure4", "mird/figure5", "mird/figure8", "mird/figure6"])
 def test_the_studies_say_what_they_need(tmp_path, experiment):
-    with pytest.raises(ValueError, match=r"none has finished; run `mdm train -m"):
+    with pytest.raises(ValueError, match=r"has none; run `mdm train -m"):
         main([f"experiment={experiment}", f"paths.outputs={tmp_path}"])
     with pytest.raises(ValueError, match="mixed is true or false"):
         main([f"experiment={experiment}", "mixed=perhaps"])

@@ -407,7 +407,7 @@ def test_other_models_are_refused(fresh, config):
 
 
 def test_the_study_says_what_it_needs(tmp_path, outputs):
-    with pytest.raises(ValueError, match=r"none has finished; run `mdm train -m"):
+    with pytest.raises(ValueError, match=r"has none; run `mdm train -m"):
         main(["experiment=mfm/figure9", f"paths.outputs={tmp_path}"])
     with pytest.raises(ValueError, match=r"or one of folder=…, got folder=x seed=0"):
         main(["study=factors", "folder=x", "seed=0"])

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from scipy.stats import ttest_ind
 
-from mdm.formats import prepare as preparing
+from mdm.formats import readers
 from mdm.formats.prepare import formats, help_text
 from mdm.runs import records
 from mdm.statistics import verdicts
@@ -279,7 +279,7 @@ def check_table(folder, said):
     ],
 )
 def test_a_declared_format_that_is_none(monkeypatch, name, value, message):
-    monkeypatch.setattr(preparing, "entry_points", lambda group: [EntryPoint(name, value, group)])
+    monkeypatch.setattr(readers, "entry_points", lambda group: [EntryPoint(name, value, group)])
     with pytest.raises(ValueError, match=message):
         formats()
     with pytest.raises(ValueError, match=message):

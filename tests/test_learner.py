@@ -323,7 +323,7 @@ def test_fresh_batches_come_in_another_order_in_each_pass_and_epoch(config):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_re_pairings_of_validation_are_the_same_in_every_epoch(config, tmp_path, steps):
+def test_re_pairings_of_validation_are_the_same_in_every_epoch(config, tmp_path, steps, fit):
     """Where no weight moves an estimate is one number, however many re-pairings training has drawn. EF-LSTM has no BatchNorm."""
     still = ("model.optimizer.lr=0", "penalty.critic.optimizer.lr=0", f"penalty.critic.steps={steps}", "trainer.max_epochs=3")
     views = []

@@ -7,14 +7,18 @@ import inspect
 import re
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import pytest
+import torch
 import yaml
 from hydra.utils import get_object
 
+import mdm.estimators
 from mdm.data.splits import Splits
 from mdm.data.synthetic import synthetic
+from mdm.data.views import Scale
+from mdm.formats.prepare import formats
 from mdm.hints import list_options, require, require_option
 from mdm.runs.kinds import KINDS, list_arguments
 from mdm.runs.members import check_member
@@ -80,6 +84,41 @@ def test_a_constructor_refuses_another_value(key, node, name, options, given):
     build = partial(inspect.unwrap(called.__init__), called.__new__(called)) if inspect.isclass(called) else inspect.unwrap(called)
     with pytest.raises(ValueError, match=message(name, options)):
         build(**values)
+
+
+SPLITS = [each for each, argument in list_arguments(Splits).items() if list_options(argument.hint)]
+
+
+@pytest.mark.parametrize("name", [*SPLITS, "scale"])
+def test_the_data_of_a_run_refuse_another_value(name):
+    options = list_options(list_arguments(Splits)[name].hint) or get_args(Scale)
+    make = partial(inspect.unwrap(Splits.__init__), Splits.__new__(Splits), synthetic(train=40, valid=20, test=20))
+    for value in (ODD, {"language": options[0], "audio": ODD, "video": options[0]} if name == "scale" else ODD):
+        with pytest.raises(ValueError, match=message(name, options)):
+            make(**{name: value})
+
+
+FUNCTIONS = [
+    pytest.param(called, name, list_options(hint), id=f"{called.__name__}.{name}")
+    for called in [*formats().values(), *(getattr(mdm.estimators, each) for each in mdm.estimators.__all__)]
+    if inspect.isfunction(called)
+    for name, hint in get_type_hints(inspect.unwrap(called)).items()
+    if list_options(hint)
+]
+
+
+def test_there_are_such_functions():
+    assert {each.id.partition(".")[0] for each in FUNCTIONS} >= {"read_csd", "f_divergence", "gaussian_entropy", "orthogonality"}
+
+
+@pytest.mark.parametrize(("called", "name", "options"), FUNCTIONS)
+def test_a_function_refuses_another_value(called, name, options, tmp_path):
+    rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    given = {"source": tmp_path, "h": rows, "a": rows, "b": rows, "classes": [rows], "joint": rows[:, 0], "product": rows[:, 1]}
+    with pytest.raises(ValueError, match=message(name, options)):
+        inspect.unwrap(called)(
+            **{each: given[each] for each in inspect.signature(called).parameters if each in given}, **{name: ODD}
+        )
 
 
 def test_options_by_hand():

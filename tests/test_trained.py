@@ -88,7 +88,7 @@ def test_the_runs_own_data_are_read_by_folds(trained_folder):
 def test_every_modality_of_every_segment_is_given(trained_folder):
     trained = mdm.load(trained_folder)
     for given in ({"audio": [[]]}, {"language": [["a"]], "audio": [[]], "video": []}, {"language": [], "audio": [], "video": []}):
-        with pytest.raises(ValueError, match=r"needs a sequence of language, audio, video, but .* an empty sequence where"):
+        with pytest.raises(ValueError, match=r"needs a sequence of language, audio, video, got .* an empty sequence where"):
             trained.segments(**given)
 
 

@@ -81,7 +81,7 @@ def test_owned_options_are_lightnings_own():
         ("trainer.benchmark=x", "trainer.benchmark must be true or false, but is 'x'"),
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be a whole number of at least 1, but is 0"),
         ("trainer.precision=16-true", "trainer.precision: expected one of 32-true, 64-true, bf16-true, 16-mixed, bf16-mixed, got"),
-        ("+trainer.fast_dev_runs=true", "trainer has no key fast_dev_runs, but trainer.fast_dev_runs came"),
+        ("+trainer.fast_dev_runs=true", "trainer has no key fast_dev_runs, got trainer.fast_dev_runs"),
         ("name=debug/x", "name=debug/x would be filed among debug runs, which are no results; choose another name."),
         (
             "+callbacks.callbacks.x={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: valid/mae}",

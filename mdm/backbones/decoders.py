@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 
 from mdm.backbones.layers import replace_unknown
 from mdm.types import Feature, Sequence
+
+DecoderForm = Literal["merged", "two_matrices"]
 
 
 class Decoder(nn.Module):
@@ -27,7 +30,7 @@ class Decoder(nn.Module):
     torch.Size([2, 5, 3])
     """
 
-    def __init__(self, width: int, feature: Feature, form: str = "merged"):
+    def __init__(self, width: int, feature: Feature, form: DecoderForm = "merged"):
         super().__init__()
         self.lstm = nn.LSTM(width, width, batch_first=True)
         self.merged = form == "merged"

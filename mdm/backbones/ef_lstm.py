@@ -12,6 +12,7 @@ candidate on average, W_g,m x̄_m with W_g,m the columns of the first layer's we
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,11 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone, require_equal_padding
 from mdm.backbones.layers import Steps, last_state, masked_mean, real_steps_first, regressor
-from mdm.hints import Depth, Share, Size
+from mdm.hints import Depth, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+Variant = Literal["concat", "separate"]
+Head = Literal["mlp", "linear"]
 
 
 class EFLSTM(Backbone):
@@ -38,20 +42,17 @@ class EFLSTM(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        variant: str = "concat",
+        variant: Variant = "concat",
         hidden: Size | Mapping[str, Size] = 128,
         num_layers: Depth = 1,
         bidirectional: bool = False,
         dropout: Share = 0.5,
-        head: str = "mlp",
+        head: Head = "mlp",
         embedding_dim: Size = 300,
     ):
         super().__init__()
-        if variant not in ("concat", "separate") or head not in ("mlp", "linear"):
-            raise ValueError(
-                f"EF-LSTM has the variants concat and separate and the heads mlp and linear, but {variant!r} and {head!r} came; "
-                "set model.backbone.variant and model.backbone.head."
-            )
+        require_option("variant", variant, Variant)
+        require_option("head", head, Head)
         if variant == "concat" and not spec.aligned:
             raise ValueError(
                 "EF-LSTM concatenates the modalities step by step, so it needs word-aligned data, but these are unaligned; "

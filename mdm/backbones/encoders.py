@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -21,6 +21,7 @@ from mdm.types import Feature
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Family = Literal["bert", "xlnet"]
 SHAPES = {
     "tiny": {"hidden": 64, "layers": 2, "heads": 4},
     "base": {"hidden": 768, "layers": 12, "heads": 12},
@@ -31,7 +32,7 @@ SHAPES = {
 Parts = tuple["PreTrainedModel", list[list[int]], tuple[int, int]]
 
 
-def random_encoder(feature: Feature, family: str, name: str, pooler: bool) -> Parts:
+def random_encoder(feature: Feature, family: Family, name: str, pooler: bool) -> Parts:
     """An encoder from its config; its pieces are the words."""
     from transformers import BertConfig, BertModel, XLNetConfig, XLNetModel
 
@@ -62,7 +63,7 @@ def random_encoder(feature: Feature, family: str, name: str, pooler: bool) -> Pa
     return model, pieces, (feature.dim, feature.dim + 1)
 
 
-def pretrained_encoder(feature: Feature, family: str, path: str, pooler: bool) -> Parts:
+def pretrained_encoder(feature: Feature, family: Family, path: str, pooler: bool) -> Parts:
     """An encoder with its weights and its tokenizer, from the hub's cache, the hub or a folder."""
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoTokenizer, BertModel, XLNetModel

@@ -12,6 +12,7 @@ linear A" ask for o > 1. The unimodal representations are the z_m.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -19,8 +20,11 @@ from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import LanguageEncoder, PooledEncoder, expand_option, regressor
-from mdm.hints import Share, Size
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion
+
+Init = Literal["unit", "official"]
+Head = Literal["linear", "none"]
 
 
 class LMF(Backbone):
@@ -49,23 +53,24 @@ class LMF(Backbone):
         language_hidden: Size = 128,
         hidden: Size | Mapping[str, Size] = 16,
         dropout: Share | Mapping[str, Share] = 0.1,
-        init: str = "unit",
-        head: str = "linear",
+        init: Init = "unit",
+        head: Head = "linear",
         embedding_dim: Size = 300,
     ):
         super().__init__()
         others = tuple(m for m in spec.modalities if m != "language")
         widths = expand_option("hidden", hidden, others)
-        if min(z_dim, rank, language_hidden // 2, *widths.values()) < 1 or init not in ("unit", "official"):
+        if min(z_dim, rank, language_hidden // 2, *widths.values()) < 1:
             raise ValueError(
-                f"LMF needs z_dim, rank, hidden >= 1, language_hidden >= 2 and init=unit or official, but z_dim={z_dim}, "
-                f"rank={rank}, hidden={widths}, language_hidden={language_hidden}, init={init!r} came; "
-                "set model.backbone.*."
+                f"LMF needs z_dim, rank, hidden >= 1 and language_hidden >= 2, but z_dim={z_dim}, rank={rank}, hidden={widths}, "
+                f"language_hidden={language_hidden} came; set model.backbone.*."
             )
-        if head not in ("linear", "none") or (head == "none" and z_dim != len(spec.targets)):
+        require_option("init", init, Init)
+        require_option("head", head, Head)
+        if head == "none" and z_dim != len(spec.targets):
             raise ValueError(
-                f"LMF has head=linear, or none where z_dim is the number of targets ({len(spec.targets)}), but {head!r} and "
-                f"z_dim={z_dim} came; set model.backbone.head and model.backbone.z_dim."
+                f"With head=none the fused vector is the prediction, so z_dim must be the number of targets ({len(spec.targets)}), "
+                f"but is {z_dim}; set model.backbone.z_dim, or model.backbone.head=linear."
             )
         rates = expand_option("dropout", dropout, (*spec.modalities, *(["head"] if head == "linear" else [])))
         self.z_dim = z_dim

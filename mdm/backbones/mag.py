@@ -12,17 +12,21 @@ words of e, which nothing but language has touched, and of the others the mean o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone, require_modalities
+from mdm.backbones.encoders import Family
 from mdm.backbones.layers import masked_mean, regressor
-from mdm.backbones.text import Pieces, TextEncoder, frames_of_pieces, replace_output
-from mdm.hints import Count, Share
+from mdm.backbones.text import Gelu, Pieces, TextEncoder, frames_of_pieces, replace_output
+from mdm.hints import Count, Share, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
+Summary = Literal["cls", "pooler"]
+Activation = Literal["relu", "sigmoid"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
 
@@ -49,16 +53,16 @@ class MAG(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        family: str = "bert",
+        family: Family = "bert",
         text_encoder: str = "tiny",
         inject: Count = 0,
         beta: float = 1.0,
-        activation: str = "relu",
+        activation: Activation = "relu",
         gate_dropout: Share = 0.5,
         dropout: Share = 0.1,
-        z: str = "cls",
+        z: Summary = "cls",
         max_pieces: int | None = 50,
-        gelu: str = "exact",
+        gelu: Gelu = "exact",
     ):
         super().__init__()
         others = find_nonverbal(spec, "MAG")
@@ -67,8 +71,10 @@ class MAG(Backbone):
                 "MAG gives each word its own frames, so it needs word-aligned data, but these are unaligned; use aligned data, or "
                 "a model that aligns by attention."
             )
-        if z not in ("cls", "pooler"):
-            raise ValueError(f"MAG reads Z at cls or pooler, but {z!r} came; set model.backbone.z.")
+        require_option("family", family, Family)
+        require_option("activation", activation, Activation)
+        require_option("z", z, Summary)
+        require_option("gelu", gelu, Gelu)
         self.z, self.modalities = z, spec.modalities
         self.text = TextEncoder(
             spec.features["language"], family, text_encoder, max_pieces, pooler=z == "pooler" and family == "bert", gelu=gelu
@@ -129,18 +135,15 @@ class Gate(nn.Module):
     beta: how far a piece may be moved, in units of its own length
     activation: ``relu`` as all official code has it, or ``sigmoid`` as paper 004 writes it
 
-    Raises ValueError on another activation, or unless beta >= 0.
+    Raises ValueError unless beta >= 0.
     """
 
     def __init__(
-        self, dim: int, feature_dims: Mapping[str, int], beta: float = 1.0, dropout: float = 0.5, activation: str = "relu"
+        self, dim: int, feature_dims: Mapping[str, int], beta: float = 1.0, dropout: float = 0.5, activation: Activation = "relu"
     ):
         super().__init__()
-        if activation not in ACTIVATIONS or not beta >= 0:
-            raise ValueError(
-                f"The gate has the activations {', '.join(ACTIVATIONS)} and beta >= 0, but activation={activation!r} and "
-                f"beta={beta} came; set model.backbone.*."
-            )
+        if not beta >= 0:
+            raise ValueError(f"The gate needs beta >= 0, but {beta} came; set model.backbone.beta.")
         self.beta = beta
         self.gates = nn.ModuleDict({m: shrink_layer(nn.Linear(d + dim, dim)) for m, d in feature_dims.items()})
         self.project = nn.ModuleDict({m: shrink_layer(nn.Linear(d, dim)) for m, d in feature_dims.items()})

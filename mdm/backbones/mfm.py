@@ -14,21 +14,26 @@ LSTMs, and not F_m, of which F_y should know nothing. Codes and factors are in `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone, require_equal_padding
-from mdm.backbones.decoders import Decoder
+from mdm.backbones.decoders import Decoder, DecoderForm
 from mdm.backbones.ef_lstm import concatenate_steps
 from mdm.backbones.layers import Steps, at_last_step, expand_option, last_state, real_steps_first, regressor
 from mdm.backbones.mfn import CellStates, DeltaMemory
 from mdm.estimators import mmd2, mmd2_to_standard_normal
-from mdm.hints import Share, Size
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
-VARIANTS = ("mfm", "M_A", "M_B", "M_C", "M_D", "M_E")
+KernelScale = Literal["official", "corrected", "multi"]
+Mmd = Literal["joint", "per_factor"]
+Prior = Literal["closed", "sampled"]
+
+Variant = Literal["mfm", "M_A", "M_B", "M_C", "M_D", "M_E"]
 SPREAD = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Scales of ``kernel_scale=multi``, in units of 2d."""
 
@@ -69,7 +74,7 @@ class MFM(Backbone):
     def __init__(
         self,
         spec: DataSpec,
-        variant: str = "mfm",
+        variant: Variant = "mfm",
         z_y: Size = 32,
         f_y: Size = 32,
         z_m: Size | Mapping[str, Size] = 32,
@@ -89,18 +94,18 @@ class MFM(Backbone):
         update_dropout: Share = 0.2,
         reconstruction_weight: float | Mapping[str, float] = 1.0,
         prior_weight: float = 1.0,
-        kernel_scale: str = "corrected",
-        mmd: str = "joint",
-        prior: str = "closed",
-        decoder: str = "merged",
+        kernel_scale: KernelScale = "corrected",
+        mmd: Mmd = "joint",
+        prior: Prior = "closed",
+        decoder: DecoderForm = "merged",
         embedding_dim: Size = 300,
     ):
         super().__init__()
-        check_choice("variant", variant, VARIANTS)
-        check_choice("kernel_scale", kernel_scale, ("official", "corrected", "multi"))
-        check_choice("mmd", mmd, ("joint", "per_factor"))
-        check_choice("prior", prior, ("closed", "sampled"))
-        check_choice("decoder", decoder, ("merged", "two_matrices"))
+        require_option("variant", variant, Variant)
+        require_option("kernel_scale", kernel_scale, KernelScale)
+        require_option("mmd", mmd, Mmd)
+        require_option("prior", prior, Prior)
+        require_option("decoder", decoder, DecoderForm)
         fuses, decodes = variant not in ("M_B", "M_D"), variant not in ("M_D", "M_E")
         if fuses and not spec.aligned:
             raise ValueError(
@@ -239,9 +244,9 @@ def factor(code: int, width: int, dropout: float) -> nn.Sequential:
 def codes_to_prior(
     codes: Mapping[str, Float[Tensor, "batch _"]],
     present: Mapping[str, Bool[Tensor, " batch"]],
-    mmd: str,
-    kernel_scale: str,
-    prior: str,
+    mmd: Mmd,
+    kernel_scale: KernelScale,
+    prior: Prior,
 ) -> Float[Tensor, ""] | None:
     """MMD² of all codes side by side (``joint``), or its sum over codes (``per_factor``); None if no row has what it takes.
 
@@ -258,7 +263,7 @@ def codes_to_prior(
     return torch.stack(distances).sum() if distances else None
 
 
-def prior_distance(z: Float[Tensor, "n d"], kernel_scale: str, prior: str) -> Float[Tensor, ""]:
+def prior_distance(z: Float[Tensor, "n d"], kernel_scale: KernelScale, prior: Prior) -> Float[Tensor, ""]:
     """MMD² between the rows of z and N(0, I), a V-statistic: with n samples of the prior itself it is about 1/n, not 0."""
     d = z.shape[1]
     scales = [float(d * d)] if kernel_scale == "official" else [2 * d * s for s in (SPREAD if kernel_scale == "multi" else (1.0,))]
@@ -266,8 +271,3 @@ def prior_distance(z: Float[Tensor, "n d"], kernel_scale: str, prior: str) -> Fl
     if prior == "sampled":
         return mmd2(z, torch.randn_like(z), scales, unbiased=False)
     return torch.stack([mmd2_to_standard_normal(z, scale) for scale in scales]).mean()
-
-
-def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"MFM's {option} is one of {', '.join(choices)}, but {value!r} came; set model.backbone.{option}.")

@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence as Listed
 from itertools import pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -27,9 +27,11 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Number, at_last_step, expand_option, real_steps_first, regressor
-from mdm.backbones.mfm import check_choice, codes_to_prior, factor
-from mdm.hints import Share, Size
+from mdm.backbones.mfm import KernelScale, Mmd, Prior, codes_to_prior, factor
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+Variant = Literal["mfm", "mm"]
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -63,7 +65,7 @@ class MFMImages(Backbone):
         self,
         spec: DataSpec,
         images: Mapping[str, Listed[Size]],
-        variant: str = "mfm",
+        variant: Variant = "mfm",
         channels: Listed[Size] = (16, 32, 64),
         hidden: Size = 128,
         z_y: Size = 16,
@@ -75,15 +77,15 @@ class MFMImages(Backbone):
         head_dropout: Share = 0.2,
         reconstruction_weight: float | Mapping[str, float] = 10.0,
         prior_weight: float = 3.0,
-        kernel_scale: str = "corrected",
-        mmd: str = "joint",
-        prior: str = "closed",
+        kernel_scale: KernelScale = "corrected",
+        mmd: Mmd = "joint",
+        prior: Prior = "closed",
     ):
         super().__init__()
-        check_choice("variant", variant, ("mfm", "mm"))
-        check_choice("kernel_scale", kernel_scale, ("official", "corrected", "multi"))
-        check_choice("mmd", mmd, ("joint", "per_factor"))
-        check_choice("prior", prior, ("closed", "sampled"))
+        require_option("variant", variant, Variant)
+        require_option("kernel_scale", kernel_scale, KernelScale)
+        require_option("mmd", mmd, Mmd)
+        require_option("prior", prior, Prior)
         self.shapes = shapes_of(spec, images, len(channels))
         z_widths, f_widths = (
             expand_option(option, select_modalities(n, spec), spec.modalities) for option, n in (("z_m", z_m), ("f_m", f_m))

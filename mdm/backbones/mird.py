@@ -10,6 +10,8 @@ Z is [z_S; z_L; z_A; z_V] (Eq. 16), followed by a two-layer head; the unimodal r
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -18,11 +20,16 @@ from torch.utils.checkpoint import checkpoint
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import last_state, masked_mean, real_steps_first, regressor
-from mdm.backbones.mag import find_nonverbal
+from mdm.backbones.mag import Activation, find_nonverbal
 from mdm.backbones.text import Pieces, TextEncoder
-from mdm.backbones.wsabert import Injection, check_pooling, read_pieces
-from mdm.hints import Share, Size
+from mdm.backbones.wsabert import Attention, Injection, Pooling, read_pieces
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+SharedInit = Literal["pretrained", "random"]
+LanguageEncoding = Literal["lstm", "bert"]
+Reconstruction = Literal["log", "plain", "none"]
+TextPadding = Literal["masked", "official"]
 
 FLOOR = 1e-8
 """Losses below this count as this, where their logarithm is taken: log 0 has no gradient that a step could use."""
@@ -64,33 +71,31 @@ class MIRD(Backbone):
         self,
         spec: DataSpec,
         text_encoder: str = "tiny",
-        shared_init: str = "pretrained",
-        language_encoder: str = "lstm",
+        shared_init: SharedInit = "pretrained",
+        language_encoder: LanguageEncoding = "lstm",
         dim: Size = 64,
         embedding_dim: Size = 128,
-        attention: str = "sparse",
-        pooling: str = "mean",
+        attention: Attention = "sparse",
+        pooling: Pooling = "mean",
         beta: float = 1.0,
-        activation: str = "relu",
+        activation: Activation = "relu",
         gate_dropout: Share = 0.5,
         dropout: Share = 0.5,
-        reconstruction: str = "log",
+        reconstruction: Reconstruction = "log",
         reconstruct_unlabeled: bool = True,
         raw_terms: bool = False,
         max_pieces: int | None = 50,
-        text_padding: str = "masked",
+        text_padding: TextPadding = "masked",
     ):
         super().__init__()
         others = find_nonverbal(spec, "MIRD")
-        check_pooling(pooling)
-        for option, value, values in (
-            ("shared_init", shared_init, ("pretrained", "random")),
-            ("language_encoder", language_encoder, ("lstm", "bert")),
-            ("reconstruction", reconstruction, ("log", "plain", "none")),
-            ("text_padding", text_padding, ("masked", "official")),
-        ):
-            if value not in values:
-                raise ValueError(f"MIRD's {option} is {' or '.join(values)}, but {value!r} came; set model.backbone.{option}.")
+        require_option("attention", attention, Attention)
+        require_option("pooling", pooling, Pooling)
+        require_option("activation", activation, Activation)
+        require_option("shared_init", shared_init, SharedInit)
+        require_option("language_encoder", language_encoder, LanguageEncoding)
+        require_option("reconstruction", reconstruction, Reconstruction)
+        require_option("text_padding", text_padding, TextPadding)
         self.pooling, self.reconstruction, self.raw_terms, self.text_padding = pooling, reconstruction, raw_terms, text_padding
         self.reconstruct_unlabeled = reconstruct_unlabeled
         language = spec.features["language"]

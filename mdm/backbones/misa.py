@@ -12,6 +12,7 @@ alone, so samples of the product need the text encoder only once.
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -23,8 +24,11 @@ from mdm.backbones.base import Backbone
 from mdm.backbones.layers import masked_mean, real_steps_first, regressor
 from mdm.backbones.text import TextEncoder
 from mdm.estimators import central_moment_discrepancy, orthogonality
-from mdm.hints import Count, Share, Size
+from mdm.hints import Count, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+TextCut = Literal["none", "batch"]
+Target = Literal["attached", "detached"]
 
 
 class MISA(Backbone):
@@ -58,7 +62,7 @@ class MISA(Backbone):
         text_encoder: str = "tiny",
         freeze_layers: Count = 0,
         max_pieces: int | None = None,
-        cut: str = "none",
+        cut: TextCut = "none",
         dim: Size = 64,
         heads: Size = 2,
         feedforward: Size = 256,
@@ -67,7 +71,7 @@ class MISA(Backbone):
         similarity: float = 1.0,
         difference: float = 0.3,
         reconstruction: float = 1.0,
-        target: str = "attached",
+        target: Target = "attached",
     ):
         super().__init__()
         check_data(spec)
@@ -81,10 +85,8 @@ class MISA(Backbone):
                 f"MISA's terms have weights >= 0, but similarity={similarity}, difference={difference}, "
                 f"reconstruction={reconstruction} came; set model.backbone.*."
             )
-        if cut not in ("none", "batch"):
-            raise ValueError(f"MISA's texts are cut by none or batch, but {cut!r} came; set model.backbone.cut.")
-        if target not in ("attached", "detached"):
-            raise ValueError(f"MISA's target is attached or detached, but {target!r} came; set model.backbone.target.")
+        require_option("cut", cut, TextCut)
+        require_option("target", target, Target)
         self.similarity, self.difference, self.reconstruction, self.target = similarity, difference, reconstruction, target
         self.cut = cut
         modalities = spec.modalities

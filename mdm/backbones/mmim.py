@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence as Listed
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -23,8 +24,10 @@ from mdm import estimators
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, last_state, regressor
 from mdm.backbones.text import TextEncoder
-from mdm.hints import Share, Size
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
+
+Axis = Literal["h", "z"]
 
 
 class MMIM(Backbone):
@@ -63,7 +66,7 @@ class MMIM(Backbone):
         dropout: Share = 0.1,
         alpha: float = 0.1,
         cpc: Listed[str] | None = None,
-        cpc_axis: str = "h",
+        cpc_axis: Axis = "h",
         temperature: float = 1.0,
         max_pieces: int | None = 50,
     ):
@@ -76,8 +79,7 @@ class MMIM(Backbone):
                 f"hidden={hidden}, dim={dim}, z_dim={z_dim}, alpha={alpha}, temperature={temperature} came; set "
                 "model.backbone.*, with cpc=[] for no CPC."
             )
-        if cpc_axis not in ("h", "z"):
-            raise ValueError(f"CPC's denominator is over h or z, but {cpc_axis!r} came; set model.backbone.cpc_axis.")
+        require_option("cpc_axis", cpc_axis, Axis)
         predicted = spec.modalities if cpc is None else tuple(cpc)
         if set(units) != set(others) or not set(predicted) <= set(spec.modalities):
             raise ValueError(
@@ -151,7 +153,7 @@ class LastState(nn.Module):
 
 
 def score_contrast(
-    h: Float[Tensor, "batch d"], prediction: Float[Tensor, "batch d"], axis: str = "h", temperature: float = 1.0
+    h: Float[Tensor, "batch d"], prediction: Float[Tensor, "batch d"], axis: Axis = "h", temperature: float = 1.0
 ) -> Float[Tensor, ""]:
     """−mean_i log(e^{s_ii} / Σ_j e^{s_ij}), s_ij = cos(prediction_i, h_j)/τ (paper 001, Eqs. 10–11); over s_ji with ``axis=z``.
 

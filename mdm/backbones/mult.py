@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,8 +23,10 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, at_last_step, expand_option, masked_mean, real_steps_first, regressor
-from mdm.hints import Depth, Share, Size
+from mdm.hints import Depth, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
+
+Positions = Literal["all", "nonzero"]
 
 
 class MulT(Backbone):
@@ -73,7 +76,7 @@ class MulT(Backbone):
         output_dropout: Share = 0.1,
         future_mask: bool = True,
         embedding_dim: Size = 300,
-        positions: str = "all",
+        positions: Positions = "all",
     ):
         super().__init__()
         modalities = spec.modalities
@@ -90,8 +93,7 @@ class MulT(Backbone):
                 f"stays, but dim={dim}, heads={heads}, layers={layers}, memory_layers={memory_layers}, kernel={kernels} came; "
                 "set model.backbone.*."
             )
-        if positions not in ("all", "nonzero"):
-            raise ValueError(f"MulT gives positions to all or nonzero steps, but {positions!r} came; set model.backbone.positions.")
+        require_option("positions", positions, Positions)
         self.future_mask, self.positions = future_mask, positions
         self.sources = {m: [s for s in modalities if s != m] for m in modalities}
         width = (len(modalities) - 1) * dim
@@ -187,7 +189,7 @@ def find_reach(target: Sequence, source: Sequence, future_mask: bool) -> Reach:
     return Reach((allowed | ~there).unsqueeze(1), there.to(source.values.dtype))
 
 
-def add_positions(values: Float[Tensor, "batch time dim"], positions: str = "all") -> Float[Tensor, "batch time dim"]:
+def add_positions(values: Float[Tensor, "batch time dim"], positions: Positions = "all") -> Float[Tensor, "batch time dim"]:
     """√dim·x_t + P_t for t = 1, 2, …; P_t are the sines of t·10000^(−i / (dim/2 − 1)) for i = 0 … dim/2 − 1, then their cosines.
 
     With ``positions=nonzero`` P_t is 0 where the first number of x_t is.
@@ -232,7 +234,7 @@ class Memory(nn.Module):
         super().__init__()
         self.dropout, self.layers, self.norm = nn.Dropout(dropout), layers, nn.LayerNorm(dim)
 
-    def forward(self, sequence: Sequence, future_mask: bool, positions: str) -> Float[Tensor, "batch dim"]:
+    def forward(self, sequence: Sequence, future_mask: bool, positions: Positions) -> Float[Tensor, "batch dim"]:
         x = self.dropout(add_positions(sequence.values, positions))
         for layer in self.layers[:-1]:
             x = layer(x, x, find_reach(sequence, sequence, future_mask))

@@ -13,7 +13,9 @@ before labels have moved.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,92 +24,32 @@ from torch import Tensor, nn
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import expand_option, last_state, regressor
 from mdm.backbones.text import TextEncoder
-from mdm.hints import Share, Size
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
+
+Centres = Literal["official", "exclude_zero"]
 
 EPSILON = 1e-8
 
 
-class SelfMM(Backbone):
-    """Self-MM.
+class LabelMoving(Backbone):
+    """A model with a head for each modality, whose labels move by the rule of `SelfMM`.
 
-    text_encoder: which transformer of the family bert, see `TextEncoder`; where language comes as vectors, it has an LSTM
-    hidden, dim: units of the LSTMs and widths of what is read off their last states, one number for all, or modality → number
-    feature: width of F_s, the hidden layers of the unimodal heads, likewise
-    dropout: before the unimodal heads, likewise
-    z_dim: width of Z
-    fusion_dropout: before the fusion
-    centres: whose features the positive centre is the mean of. ``official``, segments with a label ≥ 0 (default); ``exclude_zero``,
-        > 0 (MMSA)
-    max_pieces: official code reads the first 50 pieces, the special ones included; null: all
-
-    Labels count from the middle of their range, which is 0 where the official code runs. With F_s, F_m = Z the features of a
-    segment, P and N the centres of positive and negative ones (by the present label of that modality, over all training
-    segments, with their latest features), from the second epoch on
-
-        δ_s = (|F_s − N_s| − |F_s − P_s|) / (|F_s − P_s| + ε)
-        y_new = ½ (δ_s / δ_m) y_m + ½ (y_m + δ_s − δ_m), clamped to the labels' range
-        y_s ← (n − 1)/(n + 1) y_s + 2/(n + 1) y_new, in epoch n = 2, 3, …
-
-    as in the official code; the √d by which the paper divides distances cancels in δ. Three things are said here that are open
-    there: δ_m keeps its sign when ε is added, so no division is by zero; a label moves only while both classes have a member
-    (there it becomes NaN); and a segment that lacks a modality keeps its label for it and is in none of its centres. Each of
-    several targets has labels and centres of its own.
-
-    Labels and features are buffers with a row for each of ``spec.train_ids``, so a resumed run has them.
-
-    Raises ValueError on numbers out of range, an unknown rule for centres, and frames that are tokens.
+    It calls `keep_labels` when it is built, and its parts are ``feature_<modality>`` and ``prediction_<modality>``.
     """
 
+    modalities: tuple[str, ...]
     labels: Tensor
     features: Tensor
     known: Tensor
     sums: Tensor
     counts: Tensor
 
-    def __init__(
-        self,
-        spec: DataSpec,
-        text_encoder: str = "tiny",
-        hidden: Size | Mapping[str, Size] = 32,
-        dim: Size | Mapping[str, Size] = 32,
-        feature: Size | Mapping[str, Size] = 32,
-        dropout: Share | Mapping[str, Share] = 0.1,
-        z_dim: Size = 128,
-        fusion_dropout: Share = 0.1,
-        centres: str = "official",
-        max_pieces: int | None = 50,
-    ):
-        super().__init__()
-        text = "language" in spec.features and spec.features["language"].tokens
-        others = tuple(m for m in spec.modalities if not (text and m == "language"))
-        tokens = [m for m in others if spec.features[m].tokens]
-        if tokens:
-            raise ValueError(
-                f"Self-MM needs vectors for what is not language, but {', '.join(tokens)} comes as tokens; set data.modalities."
-            )
-        units, dims = expand_option("hidden", hidden, others), expand_option("dim", dim, others)
-        widths, dropouts = expand_option("feature", feature, spec.modalities), expand_option("dropout", dropout, spec.modalities)
-        if min(z_dim, *units.values(), *dims.values(), *widths.values()) < 1 or centres not in ("official", "exclude_zero"):
-            raise ValueError(
-                f"Self-MM needs z_dim, hidden, dim, feature >= 1 and centres=official or exclude_zero, but z_dim={z_dim}, "
-                f"hidden={units}, dim={dims}, feature={widths}, centres={centres!r} came; set model.backbone.*."
-            )
-        self.modalities, self.centres = spec.modalities, centres
+    def keep_labels(self, spec: DataSpec, z_dim: int, widths: dict[str, int], centres: Centres) -> None:
+        """Make the buffers, for features of these widths."""
+        self.centres = centres
         low, high = spec.label_range
         self.middle, self.half_range = (low + high) / 2, (high - low) / 2
-        self.text = TextEncoder(spec.features["language"], "bert", text_encoder, max_pieces) if text else None
-        self.encoders = nn.ModuleDict({m: LastState(spec.features[m].dim, units[m], dims[m]) for m in others})
-        self.unimodal_dims = {m: dims[m] if self.text is None or m != "language" else self.text.dim for m in spec.modalities}
-        self.unimodal_heads = nn.ModuleDict(
-            {m: UnimodalHead(d, widths[m], dropouts[m], spec) for m, d in self.unimodal_dims.items()}
-        )
-        self.z_dim = z_dim
-        self.fusion = nn.Sequential(nn.Dropout(fusion_dropout), nn.Linear(sum(self.unimodal_dims.values()), z_dim), nn.ReLU())
-        self.head = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), regressor(z_dim, spec))
-        self.part_dims = {f"feature_{m}": width for m, width in widths.items()}
-        self.part_dims |= {f"prediction_{m}": len(spec.targets) for m in spec.modalities}
-
         # What is kept of each training segment: for the fusion (kind 0) and each modality a label, and features side by side.
         self.row_of = {name: row for row, name in enumerate(spec.train_ids)}
         self.widths = [z_dim, *widths.values()]
@@ -119,23 +61,9 @@ class SelfMM(Backbone):
         self.register_buffer("sums", torch.zeros(2, len(spec.targets), sum(self.widths), dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(kinds, 2, len(spec.targets), dtype=torch.float64))
 
-    def encode(self, batch: Batch) -> Encoded:
-        encoded: Encoded = {}
-        for m in self.modalities:
-            sequence = batch.sequences[m]
-            if self.text is not None and m == "language":
-                z = self.text.summary(self.text(self.text.pieces(sequence)).last_hidden_state)
-            else:
-                z = self.encoders[m](sequence)
-            feature, prediction = self.unimodal_heads[m](z)
-            encoded[m] = {"z": z, "feature": feature, "prediction": prediction}
-        return encoded
-
+    @abstractmethod
     def fuse(self, encoded: Encoded) -> Fusion:
-        unimodal = {m: encoded[m]["z"] for m in self.modalities}
-        parts = {f"{key}_{m}": encoded[m][key] for key in ("feature", "prediction") for m in self.modalities}
-        z = self.fusion(torch.cat(list(unimodal.values()), dim=1))
-        return Fusion(self.head(z), z, unimodal, parts)
+        """Z and the prediction, with the parts that labels move by."""
 
     def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
         """mean tanh|y_s − y_m|·|ŷ_s − y_s| for each modality s, over rows that have a label: 0 until labels move."""
@@ -197,6 +125,99 @@ class SelfMM(Backbone):
             members = (torch.stack([positive, label < 0]) & known).double()
             sums += sign * members @ self.features[rows].split(self.widths, dim=1)[kind].double()
             self.counts[kind] += sign * members.sum(2)
+
+
+class SelfMM(LabelMoving):
+    """Self-MM.
+
+    text_encoder: which transformer of the family bert, see `TextEncoder`; where language comes as vectors, it has an LSTM
+    hidden, dim: units of the LSTMs and widths of what is read off their last states, one number for all, or modality → number
+    feature: width of F_s, the hidden layers of the unimodal heads, likewise
+    dropout: before the unimodal heads, likewise
+    z_dim: width of Z
+    fusion_dropout: before the fusion
+    centres: whose features the positive centre is the mean of. ``official``, segments with a label ≥ 0 (default); ``exclude_zero``,
+        > 0 (MMSA)
+    max_pieces: official code reads the first 50 pieces, the special ones included; null: all
+
+    Labels count from the middle of their range, which is 0 where the official code runs. With F_s, F_m = Z the features of a
+    segment, P and N the centres of positive and negative ones (by the present label of that modality, over all training
+    segments, with their latest features), from the second epoch on
+
+        δ_s = (|F_s − N_s| − |F_s − P_s|) / (|F_s − P_s| + ε)
+        y_new = ½ (δ_s / δ_m) y_m + ½ (y_m + δ_s − δ_m), clamped to the labels' range
+        y_s ← (n − 1)/(n + 1) y_s + 2/(n + 1) y_new, in epoch n = 2, 3, …
+
+    as in the official code; the √d by which the paper divides distances cancels in δ. Three things are said here that are open
+    there: δ_m keeps its sign when ε is added, so no division is by zero; a label moves only while both classes have a member
+    (there it becomes NaN); and a segment that lacks a modality keeps its label for it and is in none of its centres. Each of
+    several targets has labels and centres of its own.
+
+    Labels and features are buffers with a row for each of ``spec.train_ids``, so a resumed run has them.
+
+    Raises ValueError on numbers out of range, an unknown rule for centres, and frames that are tokens.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        text_encoder: str = "tiny",
+        hidden: Size | Mapping[str, Size] = 32,
+        dim: Size | Mapping[str, Size] = 32,
+        feature: Size | Mapping[str, Size] = 32,
+        dropout: Share | Mapping[str, Share] = 0.1,
+        z_dim: Size = 128,
+        fusion_dropout: Share = 0.1,
+        centres: Centres = "official",
+        max_pieces: int | None = 50,
+    ):
+        super().__init__()
+        text = "language" in spec.features and spec.features["language"].tokens
+        others = tuple(m for m in spec.modalities if not (text and m == "language"))
+        tokens = [m for m in others if spec.features[m].tokens]
+        if tokens:
+            raise ValueError(
+                f"Self-MM needs vectors for what is not language, but {', '.join(tokens)} comes as tokens; set data.modalities."
+            )
+        units, dims = expand_option("hidden", hidden, others), expand_option("dim", dim, others)
+        widths, dropouts = expand_option("feature", feature, spec.modalities), expand_option("dropout", dropout, spec.modalities)
+        require_option("centres", centres, Centres)
+        if min(z_dim, *units.values(), *dims.values(), *widths.values()) < 1:
+            raise ValueError(
+                f"Self-MM needs z_dim, hidden, dim, feature >= 1, got z_dim={z_dim}, hidden={units}, dim={dims}, feature={widths}; "
+                "set model.backbone.*."
+            )
+        self.modalities = spec.modalities
+        self.text = TextEncoder(spec.features["language"], "bert", text_encoder, max_pieces) if text else None
+        self.encoders = nn.ModuleDict({m: LastState(spec.features[m].dim, units[m], dims[m]) for m in others})
+        self.unimodal_dims = {m: dims[m] if self.text is None or m != "language" else self.text.dim for m in spec.modalities}
+        self.unimodal_heads = nn.ModuleDict(
+            {m: UnimodalHead(d, widths[m], dropouts[m], spec) for m, d in self.unimodal_dims.items()}
+        )
+        self.z_dim = z_dim
+        self.fusion = nn.Sequential(nn.Dropout(fusion_dropout), nn.Linear(sum(self.unimodal_dims.values()), z_dim), nn.ReLU())
+        self.head = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), regressor(z_dim, spec))
+        self.part_dims = {f"feature_{m}": width for m, width in widths.items()}
+        self.part_dims |= {f"prediction_{m}": len(spec.targets) for m in spec.modalities}
+        self.keep_labels(spec, z_dim, widths, centres)
+
+    def encode(self, batch: Batch) -> Encoded:
+        encoded: Encoded = {}
+        for m in self.modalities:
+            sequence = batch.sequences[m]
+            if self.text is not None and m == "language":
+                z = self.text.summary(self.text(self.text.pieces(sequence)).last_hidden_state)
+            else:
+                z = self.encoders[m](sequence)
+            feature, prediction = self.unimodal_heads[m](z)
+            encoded[m] = {"z": z, "feature": feature, "prediction": prediction}
+        return encoded
+
+    def fuse(self, encoded: Encoded) -> Fusion:
+        unimodal = {m: encoded[m]["z"] for m in self.modalities}
+        parts = {f"{key}_{m}": encoded[m][key] for key in ("feature", "prediction") for m in self.modalities}
+        z = self.fusion(torch.cat(list(unimodal.values()), dim=1))
+        return Fusion(self.head(z), z, unimodal, parts)
 
 
 class LastState(nn.Module):

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mdm.backbones.encoders import SHAPES, find_folder, pretrained_encoder, random_encoder
+from mdm.backbones.encoders import SHAPES, Family, find_folder, pretrained_encoder, random_encoder
 from mdm.backbones.layers import real_steps_first
 from mdm.types import Feature, Sequence
+
+Gelu = Literal["exact", "tanh"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class TextEncoder(nn.Module):
     them all.
 
     Raises ValueError if language is no text, the encoder is not there, is of another family, lacks weights that the
-    checkpoint should have, or has no piece for an id of the data, and on another gelu.
+    checkpoint should have, or has no piece for an id of the data, and on gelu=tanh of BERT.
     """
 
     start: Tensor
@@ -71,15 +73,13 @@ class TextEncoder(nn.Module):
     def __init__(
         self,
         feature: Feature,
-        family: str = "bert",
+        family: Family = "bert",
         name: str = "tiny",
         max_pieces: int | None = None,
         pooler: bool = False,
-        gelu: str = "exact",
+        gelu: Gelu = "exact",
     ):
         super().__init__()
-        if family not in ("bert", "xlnet"):
-            raise ValueError(f"The families of text encoders are bert and xlnet, but {family!r} came; set model.backbone.family.")
         if not feature.tokens:
             raise ValueError(
                 "A transformer needs text as words or tokens, but language comes as vectors; set data.text=words (or tokens), or "
@@ -87,10 +87,8 @@ class TextEncoder(nn.Module):
             )
         if max_pieces is not None and max_pieces < 3:
             raise ValueError(f"max_pieces must hold two special pieces and one of a word, so at least 3, but is {max_pieces}.")
-        if gelu not in ("exact", "tanh") or (gelu == "tanh" and family == "bert"):
-            raise ValueError(
-                f"XLNet's gelu is exact or tanh and BERT's is exact, but {gelu!r} came for {family}; set model.backbone.gelu."
-            )
+        if gelu == "tanh" and family == "bert":
+            raise ValueError("BERT's gelu is exact, but gelu=tanh came, which is XLNet's; set model.backbone.gelu=exact.")
         self.family = family
         if name in SHAPES:
             self.model, pieces, special = random_encoder(feature, family, name, pooler)
@@ -170,6 +168,16 @@ class TextEncoder(nn.Module):
     def summary(self, hidden: Float[Tensor, "batch pieces dim"]) -> Float[Tensor, "batch dim"]:
         """The last layer at [CLS]: the first piece of BERT, the last of XLNet."""
         return hidden[:, -1 if self.family == "xlnet" else 0]
+
+
+def keep_whole(steps: Sequence) -> dict[str, Tensor]:
+    """Steps of pieces as the parts of an encoded modality: plain tensors, which move whole, as pieces do."""
+    return {"values": steps.values, "mask": steps.mask}
+
+
+def read_steps(parts: dict[str, Any]) -> Sequence:
+    """The steps of an encoded modality, kept whole or as the sequence ``steps``."""
+    return parts["steps"] if "steps" in parts else Sequence(parts["values"], parts["mask"])
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -21,8 +22,10 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import LanguageEncoder, PooledEncoder, expand_option, regressor
-from mdm.hints import Share, Size
+from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion
+
+Output = Literal["bounded", "linear"]
 
 
 class TFN(Backbone):
@@ -54,18 +57,18 @@ class TFN(Backbone):
         dropout: Share | Mapping[str, Share] = 0.1,
         language_dropout: Share = 0.1,
         tensor_dropout: Share = 0.3,
-        output: str = "bounded",
+        output: Output = "bounded",
         embedding_dim: Size = 300,
     ):
         super().__init__()
         others = tuple(m for m in spec.modalities if m != "language")
         widths, rates = expand_option("hidden", hidden, others), expand_option("dropout", dropout, others)
-        if min(z_dim, language_hidden, language_out, *widths.values()) < 1 or output not in ("bounded", "linear"):
+        if min(z_dim, language_hidden, language_out, *widths.values()) < 1:
             raise ValueError(
-                f"TFN needs z_dim, hidden, language_hidden, language_out >= 1 and output=bounded or linear, but z_dim={z_dim}, "
-                f"hidden={widths}, language_hidden={language_hidden}, language_out={language_out}, output={output!r} came; set "
-                "model.backbone.*."
+                f"TFN needs z_dim, hidden, language_hidden, language_out >= 1, but z_dim={z_dim}, hidden={widths}, "
+                f"language_hidden={language_hidden}, language_out={language_out} came; set model.backbone.*."
             )
+        require_option("output", output, Output)
         self.z_dim = z_dim
         encoders: dict[str, LanguageEncoder | PooledEncoder] = {}
         for m, feature in spec.features.items():

@@ -12,6 +12,7 @@ W'_m x + b'_m.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,10 +20,14 @@ from torch import Tensor, nn
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import expand_option, masked_mean
-from mdm.backbones.mag import Gate, find_nonverbal, shrink_layer, small_regressor, summands
+from mdm.backbones.mag import Activation, Gate, find_nonverbal, shrink_layer, small_regressor, summands
 from mdm.backbones.text import Pieces, TextEncoder, replace_output
-from mdm.hints import Share
+from mdm.hints import Share, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
+
+Attention = Literal["sparse", "soft"]
+Pooling = Literal["pooler", "mean"]
+Head = Literal["linear", "mlp"]
 
 
 class WSABERT(Backbone):
@@ -51,20 +56,21 @@ class WSABERT(Backbone):
         self,
         spec: DataSpec,
         text_encoder: str = "tiny",
-        attention: str = "sparse",
-        pooling: str = "pooler",
+        attention: Attention = "sparse",
+        pooling: Pooling = "pooler",
         beta: float = 1.0,
-        activation: str = "relu",
+        activation: Activation = "relu",
         gate_dropout: Share = 0.5,
-        head: str = "linear",
+        head: Head = "linear",
         dropout: Share | Mapping[str, Share] = 0.1,
         max_pieces: int | None = 50,
     ):
         super().__init__()
         others = find_nonverbal(spec, "WSA-BERT")
-        check_pooling(pooling)
-        if head not in ("linear", "mlp"):
-            raise ValueError(f"WSA-BERT's head is linear or mlp, but {head!r} came; set model.backbone.head.")
+        require_option("attention", attention, Attention)
+        require_option("pooling", pooling, Pooling)
+        require_option("activation", activation, Activation)
+        require_option("head", head, Head)
         self.pooling, self.modalities = pooling, spec.modalities
         self.text = TextEncoder(spec.features["language"], "bert", text_encoder, max_pieces, pooler=pooling == "pooler")
         self.z_dim = dim = self.text.dim
@@ -93,14 +99,8 @@ class WSABERT(Backbone):
         return Fusion(self.head(z), z, summands(self.injection.gate, encoded, before))
 
 
-def check_pooling(pooling: str) -> None:
-    """Raise ValueError unless it is one that `read_pieces` knows."""
-    if pooling not in ("pooler", "mean"):
-        raise ValueError(f"BERT's output is pooled by pooler or mean, but {pooling!r} came; set model.backbone.pooling.")
-
-
 def read_pieces(
-    text: TextEncoder, injection: Injection, pieces: Pieces, frames: dict[str, Sequence], pooling: str
+    text: TextEncoder, injection: Injection, pieces: Pieces, frames: dict[str, Sequence], pooling: Pooling
 ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch pieces dim"]]:
     """BERT on pieces that have been moved by their frames: its summary, and the embeddings as they were before."""
     before: list[Tensor] = []
@@ -123,14 +123,18 @@ class Injection(nn.Module):
     features: modality → how its frames look; with none, the gate is Dropout(LN(e))
 
     Weights start as those of the transformer around them. A row without frames gets X̃_m = 0.
-
-    Raises ValueError on another attention.
     """
 
-    def __init__(self, dim: int, features: Mapping[str, Feature], attention: str, beta: float, dropout: float, activation: str):
+    def __init__(
+        self,
+        dim: int,
+        features: Mapping[str, Feature],
+        attention: Attention,
+        beta: float,
+        dropout: float,
+        activation: Activation,
+    ):
         super().__init__()
-        if attention not in ("sparse", "soft"):
-            raise ValueError(f"Words attend to frames sparse or soft, but {attention!r} came; set model.backbone.attention.")
         self.weigh = sparsemax if attention == "sparse" else masked_softmax
         widths = {m: feature.dim for m, feature in features.items()}
         keys = {m: nn.Linear(width, dim, bias=False) for m, width in widths.items()}

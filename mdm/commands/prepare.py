@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -15,11 +16,16 @@ from mdm.compose import find_configs
 from mdm.data.base import FORBIDDEN_IN_TEXT
 from mdm.formats.options import check_options
 from mdm.formats.prepare import card_view, help_text, prepare
+from mdm.formats.profiles import choose_profile
+from mdm.formats.recognize import format_recognized, recognize
+from mdm.formats.template import render_template
 
 USAGE = """\
 Read files of one format, check and clean them, and write the store that training reads.
 
-  mdm prepare format=<name> source=<file or folder> out=<store> [name=<data set>]
+  mdm prepare PATH                      say what a file or folder is, and which command reads it
+  mdm prepare PATH out=<store>          read it, where its format is clear
+  mdm prepare format=<name> source=<file or folder> out=<store> [profile=<data set>] [name=<name>]
               [overwrite=true] [groups=shared] [options.<option>=<value> …] [download=cmu_mosi]
 
 Lists are written options.label_range=[-3,3], mappings options.targets.happiness=1.
@@ -27,7 +33,7 @@ Formats:
 """
 
 
-TEXTS = ("format", "source", "out", "name", "download")
+TEXTS = ("format", "profile", "source", "out", "name", "download")
 """Keys whose values are names, whatever they look like."""
 
 
@@ -36,6 +42,8 @@ def read_settings(arguments: list[str]) -> dict[str, Any]:
     base: Any = OmegaConf.load(find_configs() / "prepare.yaml")
     OmegaConf.set_struct(base, True)
     OmegaConf.set_struct(base.options, False)
+    if arguments and is_path(arguments[0], base):
+        arguments = [f"source={arguments[0]}", *arguments[1:]]
     given = [argument.partition("=") for argument in arguments]
     twice = sorted({key for key, _, _ in given if [other for other, _, _ in given].count(key) > 1})
     if twice:
@@ -56,12 +64,37 @@ def read_settings(arguments: list[str]) -> dict[str, Any]:
             f"Arguments must be key=value with keys of configs/prepare.yaml ({', '.join(base)}), got {' '.join(arguments):.200} "
             f"({str(error).splitlines()[0]:.200}); see --help."
         ) from None
-    absent = [key for key in ("format", "source", "out") if not config[key]]
+    config["format"] = config["format"] or None
+    absent = [key for key in ("source", "out") if not config[key] and (key == "source" or config["format"])]
     if absent:
         raise ValueError(f"format, source and out must be given, but {', '.join(absent)} is not; see --help.")
     config["name"] = config["name"] or ""
-    check_options(prepare, config, "prepare")
+    if config["profile"]:
+        choose_profile(config["profile"])
+    check_options(prepare, {key: value for key, value in config.items() if key != "format" or value is not None}, "prepare")
     return dict(config)
+
+
+def is_path(argument: str, known: Any) -> bool:
+    """Whether an argument stands for a path: it is none of key=value, or its key is unknown and something is there."""
+    key, sign, _ = argument.partition("=")
+    return not sign or (key.split(".")[0] not in known and Path(argument).exists())
+
+
+def complete(settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Settings with the format and the profile that the source itself tells, if no format was given; None where it cannot be told,
+    or where nobody asked for a store. What was found is printed.
+
+    Raises ValueError where `recognize` does.
+    """
+    found = recognize(settings["source"])
+    print(format_recognized(found))
+    if not found.formats and not found.parts:
+        lines = render_template(found.contents, settings["out"])
+        print(f"Ten lines of Python would; put the names of its parts into them:\n\n{lines}")
+    if not settings["out"] or not found.format or (len(found.profiles) > 1 and not settings["profile"]):
+        return None
+    return {**settings, "format": found.format, "profile": settings["profile"] or found.profile}
 
 
 def read_name(value: str) -> str | None:
@@ -79,10 +112,17 @@ def main(arguments: list[str]) -> int:
         return 0
     shown = Console(stderr=True)
     try:
+        settings = read_settings(arguments)
+        if not settings["format"]:
+            asked = settings["out"]
+            completed = complete(settings)
+            if completed is None:
+                return 2 if asked else 0
+            settings = completed
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bar:
             task = bar.add_task("reading", total=None)
-            store = prepare(**read_settings(arguments), progress=lambda step: bar.update(task, description=f"{step} done"))
+            store = prepare(**settings, progress=lambda step: bar.update(task, description=f"{step} done"))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -27,8 +27,8 @@ from scipy import ndimage
 
 from mdm.data.base import FOLDS, Segments
 from mdm.data.gaussian import folds, stream
-from mdm.data.pairing import DIGITS, SHAPES, STYLES, build_pairs, check_split
-from mdm.hints import Count, Rows
+from mdm.data.pairing import DIGITS, SHAPES, STYLES, Split, build_pairs
+from mdm.hints import Count, Rows, require_option
 
 SHARES = {"train": 0.6, "valid": 0.15, "test": 0.25}
 """Of the instances of each digit, under ``split=disjoint``; whatever the numbers of pairs."""
@@ -53,7 +53,7 @@ PURPOSES = (
 """One generator each, so that for instance the form of one style moves nothing of the other."""
 
 
-def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: str = "disjoint", seed: Count = 0) -> Segments:
+def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: Split = "disjoint", seed: Count = 0) -> Segments:
     """Pairs of images from the model above.
 
     split: ``disjoint``: no handwritten instance is in two folds; ``paper``: pairs are drawn first, then divided
@@ -63,7 +63,7 @@ def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: str 
 
     Raises ValueError if a fold is empty, the seed negative or the split unknown.
     """
-    check_split(split)
+    require_option("split", split, Split)
     fold = folds(train, valid, test)
     n = len(fold)
     instances, labels = load_handwritten()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
 
 from mdm.data.base import UNLABELED, Segments
-from mdm.hints import Count, Size
+from mdm.hints import Count, Size, require_option
+
+Incomplete = Literal["train", "drop"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class KFold:
     k: Size = 5
     fold: Count = 0
     seed: Count = 0
-    incomplete: str = "train"
+    incomplete: Incomplete = "train"
 
     def __post_init__(self) -> None:
         if self.k < 3 or not 0 <= self.fold < self.k:
@@ -35,8 +38,7 @@ class KFold:
                 f"k-fold needs k >= 3 parts (train, valid, test) and 0 <= fold < k, but k={self.k}, fold={self.fold} came; "
                 "set data.folds.k and data.folds.fold."
             )
-        if self.incomplete not in ("train", "drop"):
-            raise ValueError(f"incomplete must be 'train' or 'drop', but is {self.incomplete!r}; set data.folds.incomplete.")
+        require_option("incomplete", self.incomplete, Incomplete)
 
     def __call__(self, segments: Segments) -> Shaped[np.ndarray, " n"]:
         """Fold name of each segment."""

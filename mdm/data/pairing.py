@@ -12,7 +12,7 @@ card counts images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -24,7 +24,7 @@ STYLES = ("svhn", "mnist")
 SHAPES = {"svhn": (3, 32, 32), "mnist": (1, 28, 28)}
 """Channels, height and width."""
 DIGITS = tuple("0123456789")
-SPLITS = ("disjoint", "paper")
+Split = Literal["disjoint", "paper"]
 """How pairs are divided: no image in two folds, or pairs drawn first and then divided."""
 
 
@@ -96,12 +96,3 @@ def build_pairs(
             source={**source, "different_images": different, "images_also_in_training": also},
         )
     )
-
-
-def check_split(split: str) -> None:
-    """Raise ValueError unless the division has a name that is known."""
-    if split not in SPLITS:
-        raise ValueError(
-            f"split must be disjoint (no image in two folds) or paper (pairs drawn first, then divided), but is {split!r}; correct "
-            "it."
-        )

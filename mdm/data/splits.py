@@ -16,13 +16,14 @@ from jaxtyping import Int, Shaped
 from torch.utils.data import DataLoader, Sampler
 
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
-from mdm.data.batches import Fold, InOrder, Joined, Repeated, Shuffled, return_batch
+from mdm.data.batches import Fold, InOrder, Joined, LastBatch, Order, Repeated, Shuffled, return_batch
 from mdm.data.checks import check
 from mdm.data.folds import divide
 from mdm.data.leaks import Groups, check_groups, hash_labelled, warn_of_copies
 from mdm.data.rows import take
 from mdm.data.seal import Sealed
-from mdm.data.views import ModalityReader, Reading, choose, for_each
+from mdm.data.views import Keep, ModalityReader, Padding, Reading, Scale, choose, for_each
+from mdm.hints import require_option
 from mdm.seeds import derive
 from mdm.types import Batch, DataSpec
 
@@ -66,18 +67,23 @@ class Splits:
         text: str | None = "words",
         modalities: list[str] | None = None,
         folds: Callable[[Segments], Shaped[np.ndarray, " n"]] | None = None,
-        scale: str | Mapping[str, str] = "standard",
+        scale: Scale | Mapping[str, Scale] = "standard",
         max_steps: int | Mapping[str, int | None] | None = None,
-        keep: str = "last",
-        padding: str = "masked",
-        order: str = "shuffled",
-        last_batch: str = "keep",
+        keep: Keep = "last",
+        padding: Padding = "masked",
+        order: Order = "shuffled",
+        last_batch: LastBatch = "keep",
         workers: int = 0,
         by_length: bool = False,
         unlabeled: int = 0,
         overfit: int | float | None = None,
         groups: Groups = "apart",
     ):
+        require_option("keep", keep, Keep)
+        require_option("padding", padding, Padding)
+        require_option("order", order, Order)
+        require_option("last_batch", last_batch, LastBatch)
+        require_option("groups", groups, Groups)
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (a batch of one has no statistics), but is {batch_size}.")
         again = make_again(data)
@@ -109,18 +115,16 @@ class Splits:
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self._text, self._unlabeled, self._overfit = text, unlabeled, overfit
         train = rows["train"]
-        if order not in ("shuffled", "once") or last_batch not in ("keep", "drop"):
-            raise ValueError(
-                f"order must be shuffled or once and last_batch keep or drop, but {order!r} and {last_batch!r} came; set "
-                "data.order and data.last_batch."
-            )
         if last_batch == "drop" and len(train) < batch_size:
             raise ValueError(
                 f"last_batch=drop leaves no batch of {batch_size} among {len(train)} training segments; set data.last_batch=keep, "
                 "or a smaller data.batch_size."
             )
         known = {"language", *segments.modalities}
-        scales, most = for_each("scale", scale, chosen, known), for_each("max_steps", max_steps, chosen, known)
+        scales: dict[str, Scale] = for_each("scale", scale, chosen, known)
+        most = for_each("max_steps", max_steps, chosen, known)
+        for each in scales.values():
+            require_option("scale", each, Scale)
         self._views = {
             name: ModalityReader(ragged, train, Reading(scales[name], most[name], keep, padding)) for name, ragged in chosen.items()
         }

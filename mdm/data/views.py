@@ -32,24 +32,17 @@ Option = TypeVar("Option")
 class Reading:
     """How the steps of a modality are read; see `mdm.data.splits.Splits`.
 
-    Raises ValueError on a value that is none of the choices, and on padding=official without max_steps.
+    Raises ValueError on max_steps below 1, and on padding=official without max_steps.
     """
 
-    scale: str = "standard"
+    scale: Scale = "standard"
     max_steps: int | None = None
-    keep: str = "last"
-    padding: str = "masked"
+    keep: Keep = "last"
+    padding: Padding = "masked"
 
     def __post_init__(self) -> None:
-        if self.scale not in ("standard", "maxabs", "none"):
-            raise ValueError(f"scale must be standard, maxabs or none, but is {self.scale!r}; set data.scale.")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, but is {self.max_steps}; leave it null to keep all steps.")
-        if self.keep not in ("last", "first") or self.padding not in ("masked", "official"):
-            raise ValueError(
-                f"keep must be last or first and padding masked or official, but {self.keep!r} and {self.padding!r} came; set "
-                "data.keep and data.padding."
-            )
         if self.padding == "official" and self.max_steps is None:
             raise ValueError(
                 "padding=official fills every segment with zeros up to one length, but max_steps=null says none; set "

@@ -39,6 +39,8 @@ median_scale: no estimate but a kernel's s
     numpy; twice the median of χ²
 hsic: squared distance of the joint law from the product; V-statistic ≥ 0, or of both signs
     tr(KHLH) with kernels of sklearn; sums over all fours of rows; MMD² of joint and product rows; Gaussians; linear CKA; 0 and 1
+canonical_correlation: linear dependence; biased upwards by small samples
+    Gaussians of known correlations under any linear maps; independent rows; k for y = x; finite differences
 central_moment_discrepancy: distance of moments; 0 for some laws that differ
     scipy's moments; by hand
 orthogonality: no dependence: 0 for directions that are orthogonal
@@ -59,12 +61,13 @@ from mdm.estimators.bounds import (
 )
 from mdm.estimators.densities import barber_agakov, club, gaussian_entropy, gaussian_mixture_entropy
 from mdm.estimators.kernels import hsic, median_scale, mmd2, mmd2_to_standard_normal
-from mdm.estimators.moments import central_moment_discrepancy, mardia_kurtosis, orthogonality
+from mdm.estimators.moments import canonical_correlation, central_moment_discrepancy, mardia_kurtosis, orthogonality
 
 __all__ = [
     "DIVERGENCES",
     "DivergenceName",
     "barber_agakov",
+    "canonical_correlation",
     "central_moment_discrepancy",
     "club",
     "donsker_varadhan",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mdm.estimators.checks import require_alike, require_matrices
+from mdm.hints import require_option
+
+Covariance = Literal["diagonal", "full"]
 
 
 def barber_agakov(y: Float[Tensor, "n d"], mean: Float[Tensor, "n d"], log_variance: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -45,7 +49,7 @@ def club(
     return value * n / (n - 1) if unbiased else value
 
 
-def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: float = 1e-4) -> Float[Tensor, ""]:
+def gaussian_entropy(h: Float[Tensor, "n d"], covariance: Covariance = "full", ridge: float = 1e-4) -> Float[Tensor, ""]:
     """½ log det(2πe(S + ridge·I)), S the rows' covariance (1/n) or its diagonal (paper 001, Eq. 6): entropy of a Gaussian.
 
     No law with that covariance has more. With n ≤ d a full S is singular and the value is the ridge's; even above, sampling
@@ -56,11 +60,9 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
     sum is singular.
     """
     require_matrices(h=h)
-    if covariance not in ("full", "diagonal") or not ridge >= 0:
-        raise ValueError(
-            f"A Gaussian's covariance is full or diagonal, and the ridge not negative, got {covariance!r} and {ridge}; "
-            "set covariance and ridge."
-        )
+    require_option("covariance", covariance, Covariance)
+    if not ridge >= 0:
+        raise ValueError(f"ridge: expected a number of at least 0, got {ridge}; set ridge.")
     double = h.double()
     if not torch.isfinite(double).all():
         raise ValueError(f"An entropy is of finite rows, but some of the {len(h)} hold NaN or infinity; look where they come from.")
@@ -83,7 +85,7 @@ def gaussian_entropy(h: Float[Tensor, "n d"], covariance: str = "full", ridge: f
 def gaussian_mixture_entropy(
     classes: list[Float[Tensor, "_ d"]],
     weights: list[float] | None = None,
-    covariance: str = "full",
+    covariance: Covariance = "full",
     ridge: float = 1e-4,
 ) -> Float[Tensor, ""]:
     """Σ_c w_c (−log w_c + h_c), h_c the `gaussian_entropy` of each class's rows (paper 001, Eq. 7).
@@ -96,6 +98,7 @@ def gaussian_mixture_entropy(
     Raises ValueError on no class, an empty one, weights that are not one positive number for each class with sum 1, and as
     `gaussian_entropy`.
     """
+    require_option("covariance", covariance, Covariance)
     given = [1 / len(classes)] * len(classes) if weights is None and classes else list(weights or [])
     if not classes or len(given) != len(classes) or not all(w > 0 for w in given) or abs(sum(given) - 1) > 1e-6:
         raise ValueError(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mdm.estimators.checks import require_matrices
+from mdm.hints import require_option
+
+Form = Literal["features", "gram"]
 
 
 def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], moments: int = 5) -> Float[Tensor, ""]:
@@ -30,7 +35,7 @@ def central_moment_discrepancy(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"],
     return value
 
 
-def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: str = "features") -> Float[Tensor, ""]:
+def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: Form = "features") -> Float[Tensor, ""]:
     """How far two representations of the same rows are from orthogonal; 0 if they are. What is orthogonal may yet be dependent.
 
     form: ``features``, mean over all d_a·d_b entries of (ÂᵀB̂)², columns centred, then each row divided by its norm, which carries
@@ -43,7 +48,8 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
     Raises ValueError unless a and b are [n, d_a] and [n, d_b] with n ≥ 1 (one width for gram), or on an unknown form.
     """
     a, b = require_matrices(a=a, b=b)
-    if form not in ("features", "gram") or len(a) != len(b) or (form == "gram" and a.shape[1] != b.shape[1]):
+    require_option("form", form, Form)
+    if len(a) != len(b) or (form == "gram" and a.shape[1] != b.shape[1]):
         raise ValueError(
             "Orthogonality is of features [n, d_a] and [n, d_b], or with form=gram of [n, d] and [n, d], got "
             f"form={form!r}, {list(a.shape)} and {list(b.shape)}; give the same rows of both."
@@ -53,6 +59,35 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: st
             # ‖ABᵀ‖_F² = tr(AᵀA BᵀB): d × d products in the place of n × n.
             return ((a.T @ a) * (b.T @ b)).sum()
         return (_rows_of_length_one(a).T @ _rows_of_length_one(b)).square().mean()
+
+
+def canonical_correlation(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"], ridge: float = 1e-3) -> Float[Tensor, ""]:
+    """Σ_i σ_i(Σ_xx^{−1/2} Σ_xy Σ_yy^{−1/2}), the sum of the canonical correlations; in [0, min(d_x, d_y)] (deep CCA's objective).
+
+    ridge: added to the diagonals of Σ_xx and Σ_yy, which it keeps invertible; it lowers the value. At 0 the value is the same for
+        any invertible linear maps of x and of y
+
+    The singular values come from L_x⁻¹ Σ_xy L_y⁻ᵀ with Cholesky factors, which has the same ones and a gradient where some are 0.
+    For Gaussians −½ Σ log(1 − σ_i²) is their mutual information. In a sample the value is biased upwards: ten correlations of
+    independent Gaussians sum to about 7.5 of 10 for n = 16 rows, 4.9 for 32, 3.4 for 64, 1.2 for 512; with n ≤ d_x + d_y some are 1
+    whatever comes. Compare values of equal n only.
+
+    Raises ValueError unless x and y are [n, d_x] and [n, d_y] with n ≥ 2, and ridge ≥ 0.
+    """
+    x, y = require_matrices(x=x, y=y)
+    if len(x) != len(y) or len(x) < 2 or not ridge >= 0:
+        raise ValueError(
+            f"CCA is of the same n >= 2 rows of x and y, with ridge >= 0, got {list(x.shape)}, {list(y.shape)} and ridge={ridge}; "
+            "give both for the same samples, in larger batches."
+        )
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = x - x.mean(0), y - y.mean(0)
+        factors = [
+            torch.linalg.cholesky(z.T @ z / (len(z) - 1) + ridge * torch.eye(z.shape[1], dtype=z.dtype, device=z.device))
+            for z in (x, y)
+        ]
+        cross = torch.linalg.solve_triangular(factors[0], x.T @ y / (len(x) - 1), upper=False)
+        return torch.linalg.svdvals(torch.linalg.solve_triangular(factors[1], cross.T, upper=False)).sum()
 
 
 def mardia_kurtosis(

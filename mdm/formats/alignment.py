@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from mdm.formats.offsets import displaced
 
+Side = Literal["left", "right"]
 EPSILON = 1e-5
 """Seconds by which two intervals must overlap, the SDK's figure."""
 
@@ -62,7 +63,7 @@ class Cut:
     Where aligned, every other feature is first averaged over each word (over each vector, where there are no words).
     """
 
-    def __init__(self, tracks: Mapping[str, Track], aligned: bool, max_steps: int | None, side: str) -> None:
+    def __init__(self, tracks: Mapping[str, Track], aligned: bool, max_steps: int | None, side: Side) -> None:
         self.tracks, self.max_steps, self.side = tracks, max_steps, side
         self.reference = next((tracks[role] for role in ("words", "vectors") if role in tracks), None) if aligned else None
         self.aligned = aligned

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mdm.data.base import FOLDS, Segments, hash_file
+from mdm.data.base import FOLDS, UNLABELED, Segments, hash_file
 from mdm.data.checks import check
 from mdm.formats.features import TEXT, clean_features, is_present
 from mdm.formats.offsets import join_by_index
@@ -108,13 +109,15 @@ def assemble(
 
     aligned: features that have one step per word each, as far as they are present
     cleaned: values that the reader itself had to set to 0, per feature
-    dropped: segments that the reader left out; those without any feature are left out here
+    dropped: segments that the reader left out; those without any feature, and without a label to be validated or tested by, are
+        left out here; those without a label in the training fold are its fold ``unlabeled``
     notes: further facts for the data card
 
     Raises ValueError on a label range that is not (low, high), a fold without segments, a feature of
     different widths or without a finite value, and whatever `check` refuses.
     """
     name = name or Path(source).resolve().stem
+    rows, unlabelled, unscored = part_unlabelled(rows, name)
     kept, empty = divide_rows(rows, name)
     label = np.stack([np.asarray(row.label, np.float32) for row in kept])
     low, high = label_bounds(label_range, format, label, name)
@@ -144,7 +147,8 @@ def assemble(
                 "options": {**options, "label_range": [low, high], "clip_labels": clip_labels},
                 "cleaned": counts,
                 "clipped_labels": int(outside.sum()),
-                "dropped": [*dropped, *empty],
+                "dropped": [*dropped, *empty, *unscored],
+                **({"unlabelled": unlabelled} if unlabelled else {}),
                 **absurd,
                 **describe_scale(label),
                 **({"groups": unknown} if unknown else {}),
@@ -180,6 +184,26 @@ def list_unread(source: Path, files: Sequence[Path]) -> list[str]:
     if left:
         logger.info("%s: %d files play no role and were left: %s.", source, len(left), ", ".join(left[:10]))
     return left[:100]
+
+
+def part_unlabelled(rows: Sequence[RawSegment], name: str) -> tuple[list[RawSegment], dict[str, int], list[str]]:
+    """Segments, those without any label (NaN throughout) that would train in the fold ``unlabeled``; how many these are, and how
+    many are left out of each other fold; and which are left out. All is warned of."""
+    empty = [bool(np.isnan(np.asarray(row.label, np.float64)).all()) for row in rows]
+    if not any(empty):
+        return list(rows), {}, []
+    counts = Counter(row.fold or "no fold" for row, lacks in zip(rows, empty, strict=True) if lacks)
+    logger.warning(
+        "%s: %s have no label; those of train are its fold unlabeled, and the others are left out, for they cannot be scored.",
+        *(name, ", ".join(f"{n} segments of {fold}" for fold, n in counts.items())),
+    )
+    unscored = [row.id for row, lacks in zip(rows, empty, strict=True) if lacks and row.fold not in ("train", UNLABELED)]
+    moved = [
+        replace(row, fold=UNLABELED) if lacks else row
+        for row, lacks in zip(rows, empty, strict=True)
+        if not lacks or row.fold in ("train", UNLABELED)
+    ]
+    return moved, dict(counts), unscored
 
 
 def divide_rows(rows: Sequence[RawSegment], name: str) -> tuple[list[RawSegment], list[str]]:

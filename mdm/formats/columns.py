@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -65,3 +66,25 @@ class Columns:
                 "pass options.aligned=false."
             )
         return dict(zip(arrays, trim(*arrays.values()), strict=True))
+
+
+def name_targets(targets: Mapping[str, int] | None, tables: Mapping[str, Float[ndarray, "_ _"]], format: str) -> dict[str, int]:
+    """Target → column of the labels.
+
+    Raises ValueError if folds differ in their columns, if there are several and nobody says which, or if one is not there.
+    """
+    widths = {fold: y.shape[1] for fold, y in tables.items()}
+    width = min(widths.values())
+    if targets is None and width == 1 == max(widths.values()):
+        return {"sentiment": 0}
+    labels = np.concatenate([y for y in tables.values() if y.shape[1] == width])
+    one_of_all = bool(np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all())
+    if targets is None and one_of_all and width == max(widths.values()):
+        return {f"class_{column}": column for column in range(width)}
+    wanted = dict(targets or {})
+    if not wanted or not all(0 <= column < width for column in wanted.values()):
+        raise ValueError(
+            f"format={format}: y must have the columns that targets names, but has {widths} columns and targets is "
+            f"{wanted or None}; pass options.targets.<name>=<column>, counted from 0."
+        )
+    return wanted

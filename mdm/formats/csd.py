@@ -10,21 +10,35 @@ frames, whereas the SDK may drop one modality's row there and shift those that f
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mdm.data.base import Segments
 from mdm.data.checks import check_names
-from mdm.formats.alignment import Cut, Track
+from mdm.formats.alignment import Cut, Side, Track
 from mdm.formats.base import RawSegment, assemble, require_folder, split_by_fold
+from mdm.formats.contents import Contents
 from mdm.formats.features import ABSURD, refuse_nothing_finite
 from mdm.formats.joins import PAUSE, JoinMeter, read_transcripts, refuse_displaced
 from mdm.formats.roles import DEFAULTS, Role, find_file, parse_role
 from mdm.formats.sequences import ComputationalSequence, hdf5_process
+from mdm.hints import require_option
+
+Align = Literal["words", "none"]
+
+logger = logging.getLogger(__name__)
+
+
+def recognize_csd(contents: Contents) -> str:
+    """Why this is a folder of the SDK's files, "" if it is not."""
+    labels = [file for file in contents.files if fnmatch(file, DEFAULTS["labels"])]
+    return f"a folder with {labels[0]}" if labels else ""
 
 
 def read_csd(
@@ -37,11 +51,11 @@ def read_csd(
     video: str | Mapping[str, Any] | None = DEFAULTS["video"],
     folds: str = DEFAULTS["folds"],
     transcripts: str | None = DEFAULTS["transcripts"],
-    align: str = "words",
+    align: Align = "words",
     keep_pauses: bool = False,
     unify: bool = True,
     max_steps: int | None = None,
-    side: str = "left",
+    side: Side = "left",
     targets: Mapping[str, int] | None = None,
     label_range: Sequence[float] = (-3.0, 3.0),
     clip_labels: bool = False,
@@ -67,13 +81,15 @@ def read_csd(
 
     What is joined by time is measured (`mdm.formats.joins`), and written into the data card under ``joins``.
 
-    Raises ValueError if a file is missing, ambiguous or damaged, if a fold is missing, names a video
+    Raises ValueError if a file is missing, ambiguous or damaged, if a fold is missing, names mostly videos
     without labels or shares one with another fold, if a feature fits clearly better at another offset and the user has stated
     none, or if an option has another value.
     """
     source = require_folder(Path(source), "format=csd")
     targets = dict(targets or {"sentiment": 0})
-    _check_options(align, side, max_steps, targets, others)
+    require_option("align", align, Align)
+    require_option("side", side, Side)
+    _check_options(max_steps, targets, others)
     given = {"labels": labels, "words": words, "vectors": vectors, "audio": audio, "video": video, **others}
     given |= {"folds": folds, "transcripts": transcripts}
     roles = {role: parse_role(source, role, option) for role, option in given.items()}
@@ -89,7 +105,7 @@ def read_csd(
     with hdf5_process(list(sequences.values())) as process:
         files = {role: ComputationalSequence(path, process, text=role == "words") for role, path in sequences.items()}
         label_file = files.pop("labels")
-        fold_of = _folds(found["folds"], label_file.videos)
+        fold_of, without_labels = _folds(found["folds"], label_file.videos)
         tables = {video: _labels(label_file, video, targets, roles["labels"]) for video in label_file.videos}
         segments = [segment for label in tables.values() for segment in label.entries]
         meter = JoinMeter(read_transcripts(found["transcripts"], segments) if "transcripts" in found else {})
@@ -132,7 +148,7 @@ def read_csd(
         aligned=tuple(files) if align == "words" else (),
         cleaned={role: bad[role] for role in seen},
         dropped=dropped,
-        notes={"joins": joins},
+        notes={"joins": joins, **({"folds_without_labels": without_labels} if without_labels else {})},
     )
 
 
@@ -162,8 +178,11 @@ def _clean(track: Track, role: str, bad: Counter[str], seen: Counter[str]) -> Tr
     return Track(track.intervals, np.where(wrong, np.float32(0), track.features), track.entries)
 
 
-def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
-    """video → fold. Raises ValueError on a fold missing, overlapping, or naming a video that has no labels."""
+def _folds(path: Path, videos: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """video → fold, and the videos named that have no labels, which official lists have some of: they are warned of and left.
+
+    Raises ValueError on a fold missing, overlapping, or naming no video, or mostly videos, without labels.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or too deep
@@ -183,19 +202,20 @@ def _folds(path: Path, videos: Sequence[str]) -> dict[str, str]:
             )
         fold_of |= dict.fromkeys(members, fold)
     unknown = sorted(set(fold_of) - set(videos))
+    for fold, members in folds.items():
+        if members and 2 * len(set(members) - set(videos)) > len(set(members)):
+            raise ValueError(
+                f"{path.name}: folds must name videos that have labels, but {len(set(members) - set(videos))} of {len(members)} in "
+                f"{fold} have none ({', '.join(unknown[:5])}); pass options.folds of the same data set."
+            )
     if unknown:
-        raise ValueError(
-            f"{path.name}: folds must name videos that have labels, but {len(unknown)} have none ({', '.join(unknown[:5])}); "
-            "remove them, or pass options.folds of the same data set."
+        logger.warning(
+            "%s names %d videos that have no labels, and they are left: %s.", path.name, len(unknown), ", ".join(unknown[:5])
         )
-    return fold_of
+    return {video: fold for video, fold in fold_of.items() if video in set(videos)}, unknown[:100]
 
 
-def _check_options(align: str, side: str, max_steps: int | None, targets: Mapping[str, int], others: Mapping[str, Any]) -> None:
-    if align not in ("words", "none"):
-        raise ValueError(f"format=csd: align must be words or none, but is {align!r}; pass options.align=words.")
-    if side not in ("left", "right"):
-        raise ValueError(f"format=csd: side must be left or right, but is {side!r}; pass options.side=left.")
+def _check_options(max_steps: int | None, targets: Mapping[str, int], others: Mapping[str, Any]) -> None:
     if max_steps is not None and (not isinstance(max_steps, int) or max_steps < 1):
         raise ValueError(f"format=csd: max_steps must be a number from 1, or null, but is {max_steps!r}; correct it.")
     if not all(isinstance(column, int) and column >= 0 for column in targets.values()):

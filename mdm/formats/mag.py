@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdm.data.base import Segments
-from mdm.formats.tuples import segments_of_tuples
+from mdm.formats.contents import Contents
+from mdm.formats.tuples import recognize_tuples, segments_of_tuples
 
 FIELDS = ("words", "video", "audio")
 """Visual comes before acoustic in the file."""
+
+
+def recognize_mag(contents: Contents) -> str:
+    """Why these are lists of MAG's tuples, "" if they are not."""
+    return recognize_tuples(contents, FIELDS)
 
 
 def read_mag(

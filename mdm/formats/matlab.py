@@ -15,6 +15,13 @@ CLASSES = {"double": 8, "single": 4, **{f"{sign}int{8 * size}": size for sign in
 """MATLAB's classes of numbers, and the bytes of one."""
 
 
+def load_all(path: str) -> dict[str, Array]:
+    """Every variable of the file. Raises Refused where `load` does."""
+    from scipy.io import whosmat
+
+    return load(path, *(name for name, *_ in whosmat(path, appendmat=False)))
+
+
 def load(path: str, *names: str) -> dict[str, Array]:
     """The variables of these names that the file has. Raises Refused unless they are arrays of numbers that it can hold."""
     from scipy.io import loadmat, whosmat  # a third of a second, and the other side wants the limits only

@@ -10,12 +10,20 @@ from jaxtyping import Float, Shaped
 
 from mdm.data.base import FOLDS, Segments
 from mdm.formats.base import ALIASES, RawSegment, assemble, require_file, require_folder
+from mdm.formats.columns import name_targets
 from mdm.formats.confined import Confined
+from mdm.formats.contents import Contents
 from mdm.formats.sequences import ask_hdf5, hdf5_process
 from mdm.formats.values import format_value, read_matrix, read_numbers, trim
 
 FILES = {"vectors": ("text_{}_emb.h5", "text_{}.h5"), "audio": ("audio_{}.h5",), "video": ("video_{}.h5",)}
 """Feature → possible names of its file for one fold."""
+
+
+def recognize_mfn_h5(contents: Contents) -> str:
+    """Why this is a folder of MFN's files, "" if it is not."""
+    labels = [f"y_{fold}.h5" for fold in ALIASES if f"y_{fold}.h5" in contents.files]
+    return f"a folder with {', '.join(labels)}" if len(labels) == len(FOLDS) else ""
 
 
 def read_mfn_h5(
@@ -63,7 +71,7 @@ def read_mfn_h5(
     rows: list[RawSegment] = []
     with hdf5_process(files) as process:
         tables = {fold: _table(_dataset(process, labels, (1, 2))) for fold, (labels, _) in folds.items()}
-        columns = name_targets(targets, tables)
+        columns = name_targets(targets, tables, "mfn_h5")
         for fold, (_, here) in folds.items():
             y = tables[fold][:, list(columns.values())]
             rows += _rows(fold, y, {feature: _dataset(process, path, (3,)) for feature, path in here.items()})
@@ -80,28 +88,6 @@ def read_mfn_h5(
         aligned=tuple(FILES),
         notes={"files_absent": absent},
     )
-
-
-def name_targets(targets: Mapping[str, int] | None, tables: Mapping[str, Float[np.ndarray, "_ _"]]) -> dict[str, int]:
-    """Target → column of y.
-
-    Raises ValueError if folds differ in their columns, if there are several and nobody says which, or if one is not there.
-    """
-    widths = {fold: y.shape[1] for fold, y in tables.items()}
-    width = min(widths.values())
-    if targets is None and width == 1 == max(widths.values()):
-        return {"sentiment": 0}
-    labels = np.concatenate([y for y in tables.values() if y.shape[1] == width])
-    one_of_all = bool(np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all())
-    if targets is None and one_of_all and width == max(widths.values()):
-        return {f"class_{column}": column for column in range(width)}
-    wanted = dict(targets or {})
-    if not wanted or not all(0 <= column < width for column in wanted.values()):
-        raise ValueError(
-            f"format=mfn_h5: y must have the columns that targets names, but has {widths} columns and targets is {wanted or None}; "
-            "pass options.targets.<name>=<column>, counted from 0."
-        )
-    return wanted
 
 
 def _table(y: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "_ _"]:

@@ -8,10 +8,17 @@ from pathlib import Path
 from mdm.data.base import Segments
 from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
+from mdm.formats.contents import Contents
 from mdm.formats.pickles import load_folds
 from mdm.formats.values import decode_text, first_label, split_words
 
 KEYS = {"audio": "audio", "video": "video"}
+
+
+def recognize_mird(contents: Contents) -> str:
+    """Why these are MIRD's columns, "" if they are not."""
+    needed = {"raw_text", "labels", *KEYS.values()}
+    return f"three folds of the columns {', '.join(sorted(needed))}" if needed <= contents.columns else ""
 
 
 def read_mird(

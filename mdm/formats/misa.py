@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdm.data.base import Segments
-from mdm.formats.tuples import segments_of_tuples
+from mdm.formats.contents import Contents
+from mdm.formats.tuples import recognize_tuples, segments_of_tuples
 
 FIELDS = ("", "video", "audio", "words")
 """Visual comes before acoustic; the first field, ids into a word list of another file, says no more than the words."""
+
+
+def recognize_misa(contents: Contents) -> str:
+    """Why these are lists of MISA's tuples, "" if they are not."""
+    return recognize_tuples(contents, FIELDS)
 
 
 def read_misa(

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mdm.data.base import Segments
-from mdm.formats.tuples import segments_of_tuples
+from mdm.formats.contents import Contents
+from mdm.formats.tuples import recognize_tuples, segments_of_tuples
 
 FIELDS = ("", "video", "audio", "words", "", "")
 """Visual comes before acoustic. The first field is an empty list. The last two, lengths, count the rows that
 do not sum to zero, so they fall short where a face was lost inside; runs of zeros at the ends are cut instead."""
+
+
+def recognize_mmim(contents: Contents) -> str:
+    """Why these are lists of MMIM's tuples, "" if they are not."""
+    return recognize_tuples(contents, FIELDS)
 
 
 def read_mmim(

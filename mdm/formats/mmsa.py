@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,21 @@ from jaxtyping import Bool, Int
 from mdm.data.base import Segments
 from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
+from mdm.formats.contents import Contents
 from mdm.formats.pickles import load_folds
 from mdm.formats.values import decode_text, first_label, identify, read_matrix, read_steps, split_words
 
 KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
 READ = ("raw_text", "id", "text_bert", *KEYS.values(), *LENGTHS.values())
+
+
+def recognize_mmsa(contents: Contents) -> str:
+    """Why these are MMSA's columns, "" if they are not."""
+    labels = sorted(key for key in contents.columns if key.startswith("regression_labels"))
+    if {"raw_text", "id"} <= contents.columns and labels and contents.columns & set(KEYS.values()):
+        return f"three folds of the columns raw_text, id and {labels[0]}"
+    return ""
 
 
 def read_mmsa(
@@ -41,7 +50,9 @@ def read_mmsa(
     no lengths and equally many steps. Then the steps are the tokens that text_bert's mask keeps, [CLS]
     and [SEP] included; without text_bert, steps that are zero everywhere are cut at both ends. The
     words are not aligned to them, and the authors do not say whether a row stands for a word or a token: rows beyond the
-    mask that are not zero are cut, and counted as ``rows_beyond_mask`` in the data card. Otherwise
+    mask that are not zero are cut, and counted as ``rows_beyond_mask`` in the data card. A column that is padded in front, where
+    text_bert is padded behind (`find_padded_in_front`), gives its last rows, as many as the mask keeps, and is named in the card as
+    ``padded_in_front``. Otherwise
     the given lengths count from the front; without lengths each modality's own zeros are cut.
 
     Raises ValueError if the file is missing, is no plain pickle, or has another form.
@@ -58,11 +69,12 @@ def read_mmsa(
             f"format=mmsa: every fold must have the same of the columns {', '.join(KEYS.values())}, and one at least, but "
             f"{partly or absent} lack theirs; choose the format."
         )
+    in_front = find_padded_in_front(tables.values()) if aligned else []
     rows, beyond = [], 0
     for fold, columns in tables.items():
         for k in range(columns.n):
             segment, group = identify(columns["id"][k], f"{columns.where} segment {k}")
-            features, cut = _features(columns, k, aligned)
+            features, cut = _features(columns, k, aligned, in_front)
             beyond += cut
             label = first_label(columns[labels][k], f"format=mmsa: {segment}")
             rows.append(RawSegment(segment, fold, group, label, features))
@@ -76,11 +88,33 @@ def read_mmsa(
         clip_labels=clip_labels,
         name=name,
         aligned=("tokens", *KEYS) if aligned else (),
-        notes={"rows_beyond_mask": beyond, "columns_left": columns_left, **left},
+        notes={
+            "rows_beyond_mask": beyond,
+            "columns_left": columns_left,
+            **({"padded_in_front": in_front} if in_front else {}),
+            **left,
+        },
     )
 
 
-def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], int]:
+def find_padded_in_front(tables: Iterable[Columns]) -> list[str]:
+    """Columns of an aligned file whose rows stand at the end of the positions, while text_bert's mask keeps the first ones.
+
+    A column is one if no segment has a row that is not zero outside of the last n positions, n of which the mask keeps, and some
+    have one beyond the mask.
+    """
+    outside = {key: np.zeros(2, int) for key in KEYS.values()}  # of the mask, of the last positions
+    for columns in tables:
+        for k in range(columns.n if "text_bert" in columns else 0):
+            mask = _tokens(columns, k)[1]
+            for key in [key for key in outside if key in columns]:
+                filled = (read_matrix(columns[key][k], f"{columns.where} segment {k}, {key}") != 0).any(1)
+                if len(filled) == len(mask):  # else `_features` refuses it
+                    outside[key] += [(filled & ~mask).sum(), filled[: len(mask) - mask.sum()].sum()]
+    return [key for key, (beyond_mask, before_last) in outside.items() if beyond_mask and not before_last]
+
+
+def _features(columns: Columns, k: int, aligned: bool, in_front: Collection[str]) -> tuple[dict[str, Any], int]:
     """Segment k's features, and how many of its audio and vision rows lie beyond the mask without being zero."""
     where = f"{columns.where} segment {k}"
     features: dict[str, Any] = {"words": split_words(decode_text(columns["raw_text"][k], f"{where}, raw_text"))}
@@ -96,8 +130,9 @@ def _features(columns: Columns, k: int, aligned: bool) -> tuple[dict[str, Any], 
                     f"{where}: {key} must have a row per position of text_bert ({len(mask)}), but has {len(array)}; "
                     "pass options.aligned=false if it runs at a rate of its own."
                 )
-            features[feature] = array[mask]
-            beyond += int(array[~mask].any(1).sum()) if feature != "vectors" else 0
+            kept = mask[::-1] if key in in_front else mask
+            features[feature] = array[kept]
+            beyond += int(array[~kept].any(1).sum()) if feature != "vectors" else 0
     for feature, lengths in LENGTHS.items():
         if not aligned and lengths in columns and feature in keys:
             key = keys.pop(feature)

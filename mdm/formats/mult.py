@@ -12,12 +12,19 @@ from jaxtyping import Float
 from mdm.data.base import Segments
 from mdm.formats.base import RawSegment, assemble
 from mdm.formats.columns import Columns
+from mdm.formats.contents import Contents
 from mdm.formats.pickles import load_folds
 from mdm.formats.values import first_label, format_value, identify, read_numbers
 
 KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
 EMOTIONS = ("neutral", "happy", "sad", "angry")
 """IEMOCAP's, in the order in which MulT's code evaluates them."""
+
+
+def recognize_mult(contents: Contents) -> str:
+    """Why these are MulT's columns, "" if they are not."""
+    needed = {"labels", *KEYS.values()}
+    return f"three folds of the columns {', '.join(sorted(needed))}" if needed <= contents.columns - {"raw_text"} else ""
 
 
 def read_mult(

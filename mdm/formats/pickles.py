@@ -14,6 +14,7 @@ from typing import Any
 from mdm.formats import unpickle
 from mdm.formats.base import ALIASES, require_existing, require_file, split_by_fold
 from mdm.formats.confined import Confined, Unreadable
+from mdm.formats.damage import describe_damage
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ logger = logging.getLogger(__name__)
 def load_pickle(path: Path) -> Any:
     """The content of a pickle of Python 2 or 3; nothing in it is executed. Ordered and default dictionaries come as plain ones.
 
-    Raises ValueError if the file is missing, is no complete pickle, names anything but plain containers,
-    scalars and numpy arrays, or needs more memory, depth or time than a file of its size can.
+    Raises ValueError if the file is missing, is no complete pickle (a pointer, a web page, half of one), names anything but plain
+    containers, scalars and numpy arrays, or needs more memory, depth or time than a file of its size can.
     """
     require_file(path, "A pickle")
     try:
@@ -39,10 +40,9 @@ def load_pickle(path: Path) -> Any:
                 f"{path.name}: a pickle may hold containers, numbers, strings and numpy arrays only, but this one holds "
                 f"{error.text}; nothing was run. Convert it where you trust it."
             ) from None
-        raise ValueError(
-            f"{path.name} must be a complete pickle, but cannot be read ({error}); "
-            "it is damaged, half downloaded, or of another format."
-        ) from None
+        what = describe_damage(path)
+        what = f"is {what}" if what else f"cannot be read ({error}); it is damaged, half downloaded, or of another format"
+        raise ValueError(f"{path.name} must be a complete pickle, but {what}.") from None
 
 
 def load_folds(source: str | Path, format: str) -> tuple[dict[str, Any], list[Path], dict[str, list[str]]]:

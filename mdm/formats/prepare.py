@@ -1,83 +1,25 @@
-"""Stage one, data: files of a named format → store, and the data card for people to read.
-
-A format is a module ``mdm.formats.<name>`` with a function ``read_<name>``: a new one is found by being there. Other installed
-packages declare theirs, in their pyproject.toml:
-
-    [project.entry-points."mdm.formats"]
-    magpie = "magpie.files:read_magpie"        # format=magpie
-"""
+"""Stage one, data: files of a named format → store, and the data card for people to read."""
 
 from __future__ import annotations
 
 import inspect
 import os
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 
-import mdm.formats
 from mdm.data.base import FOLDS, FORBIDDEN, Segments
 from mdm.data.leaks import Groups, describe_leaks, warn_of_copies
 from mdm.data.store import MANIFEST, open_store
 from mdm.data.writing import write_store
 from mdm.formats.download import download as fetch
 from mdm.formats.options import check_options
-
-Reader = Callable[..., Segments]
-
-
-GROUP = "mdm.formats"
-
-
-def formats() -> dict[str, Reader]:
-    """Format name → its reader, found by walking the package and the entry points of installed ones.
-
-    Raises ValueError, naming the entry point, if one cannot be imported, is no reader, or has the name of another format.
-    """
-    found: dict[str, Reader] = {}
-    for name in sorted(module.name for module in pkgutil.iter_modules(mdm.formats.__path__)):
-        reader = getattr(import_module(f"mdm.formats.{name}"), f"read_{name}", None)
-        if reader is not None:
-            found[name] = reader
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        if entry.name in found:
-            raise ValueError(
-                f"Each format has one reader, but {entry.value} is declared as {entry.name}, which is there; rename it."
-            )
-        found[entry.name] = load_reader(entry)
-    return found
-
-
-def load_reader(entry: EntryPoint) -> Reader:
-    """The reader that an entry point names.
-
-    Raises ValueError if it cannot be imported, or is no function (source, *, name, …) → Segments.
-    """
-    try:
-        reader = entry.load()
-    except Exception as error:  # whatever another package does when it is imported
-        raise ValueError(
-            f"{entry.name} is an entry point of {GROUP}, but {entry.value} cannot be imported ({type(error).__name__}: {error}); "
-            "mend or remove its package."
-        ) from error
-    if not inspect.isfunction(reader) or get_type_hints(reader).get("return") is not Segments or not takes_source_and_name(reader):
-        raise ValueError(
-            f"An entry point of {GROUP} is a function (source, *, name, …) -> Segments, but {entry.name} = {entry.value} is none; "
-            "mend or remove its package."
-        )
-    return reader
-
-
-def takes_source_and_name(reader: Reader) -> bool:
-    parameters = inspect.signature(reader).parameters
-    return next(iter(parameters), None) == "source" and "name" in parameters
+from mdm.formats.profiles import apply_profile, choose_profile, fill_options
+from mdm.formats.readers import Reader, formats
 
 
 def help_text() -> str:
@@ -97,6 +39,7 @@ def prepare(
     name: str = "",
     overwrite: bool = False,
     groups: Groups = "apart",
+    profile: str | None = None,
     download: str | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Callable[[str], Any] = lambda stage: None,
@@ -104,13 +47,14 @@ def prepare(
     """Read files of a format and write them as a store; returns the store, opened.
 
     groups: ``shared`` lets a group (a video, a speaker) be in several of the files' folds, and the card counts such groups
+    profile: what is known of a public data set (`mdm.formats.profiles`): options that were not given, and names of targets
     download: a data set to fetch into ``source`` first (format csd only)
     options: the reader's own keyword arguments
     progress: called with the name of each finished step
 
-    Raises ValueError if the format or an option is unknown or of another type, if ``out`` exists and may not be overwritten or
-    cannot be written (before anything is read), if a group is in several folds, if the disk fails, and whatever the reader or the
-    store refuses. Nothing appears at ``out`` then.
+    Raises ValueError if the format, the profile or an option is unknown or of another type, if ``out`` exists and may not be
+    overwritten or cannot be written (before anything is read), if a group is in several folds, if the disk fails, and whatever
+    the reader or the store refuses. Nothing appears at ``out`` then.
     """
     readers = formats()
     if format not in readers:
@@ -123,6 +67,9 @@ def prepare(
         raise ValueError(
             f"format={format} has the options {', '.join(accepted)}, but {', '.join(map(str, unknown))} came; correct the name."
         )
+    known = choose_profile(profile) if profile else None
+    if known:
+        options = fill_options(known, format, accepted, options)
     check_options(readers[format], options, f"format={format}", "options.")
     check_out(Path(out), overwrite)
     if download:
@@ -137,6 +84,8 @@ def prepare(
             f"format={format}: {error.filename or source} must be readable, but is not ({error.strerror or error}); look at its "
             "permissions and its disk."
         ) from None
+    if profile and known:
+        segments = apply_profile(profile, known, segments)
     segments = replace(segments, source={**segments.source, **describe_leaks(segments, groups)})
     warn_of_copies(segments, segments.fold)
     progress("read")

@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 from mdm.extras import require_extra
 from mdm.formats.alignment import Track
 from mdm.formats.confined import Confined, Unreadable
+from mdm.formats.damage import describe_damage
 
 
 def hdf5_process(files: Sequence[Path]) -> Confined:
@@ -40,7 +41,9 @@ def ask_hdf5(process: Confined, function: str, path: Path, *arguments: Any) -> A
                 f"{path.name}: an HDF5 file may hold plain arrays within itself only, but this one holds {error.text}; write it "
                 "again without."
             ) from None
-        raise ValueError(f"{path.name} must be an HDF5 file, but cannot be read ({error}); download it again.") from None
+        what = describe_damage(path)
+        what = f"is {what}" if what else f"cannot be read ({error}); download it again"
+        raise ValueError(f"{path.name} must be an HDF5 file, but {what}.") from None
 
 
 class ComputationalSequence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -13,10 +14,12 @@ from jaxtyping import Float, Int, Shaped
 
 from mdm.data.base import FOLDS, Segments
 from mdm.data.gaussian import folds, stream
-from mdm.data.pairing import SHAPES, STYLES, build_pairs, check_split, pair_digits
+from mdm.data.pairing import SHAPES, STYLES, Split, build_pairs, pair_digits
 from mdm.formats import matlab
 from mdm.formats.base import hash_file, require_file, require_folder
 from mdm.formats.confined import Confined, Unreadable
+from mdm.formats.contents import Contents
+from mdm.hints import require_option
 
 IMAGES, LABELS = 0x803, 0x801
 """First four bytes of MNIST's files: unsigned bytes in 3 dimensions, or in 1."""
@@ -27,10 +30,16 @@ CHUNK = 4096
 """Pairs whose images are copied at a time."""
 
 
+def recognize_svhn_mnist(contents: Contents) -> str:
+    """Why this is a folder of the two image sets' files, "" if it is not."""
+    mnist = [file for file in contents.files if re.fullmatch(r"train-images[-.]idx3-ubyte(\.gz)?", file)]
+    return f"a folder with train_32x32.mat and {mnist[0]}" if mnist and "train_32x32.mat" in contents.files else ""
+
+
 def read_svhn_mnist(
     source: str | Path,
     *,
-    split: str = "disjoint",
+    split: Split = "disjoint",
     pairs: int = 100_000,
     train: int = 80_000,
     valid: int = 10_000,
@@ -52,7 +61,7 @@ def read_svhn_mnist(
     Raises ValueError on a file that is absent, damaged or of another format, labels that are no digits, an unknown split, numbers
     of pairs that leave a fold empty, and more pairs than the images of a fold make.
     """
-    check_split(split)
+    require_option("split", split, Split)
     fold = folds(train - valid, valid, pairs - train)
     source = require_folder(Path(source), "format=svhn_mnist")
     files: list[Path] = []
@@ -90,7 +99,7 @@ Held = dict[str, tuple[Shaped[np.ndarray, "_ _ _ _"], Int[np.ndarray, " _"]]]
 """Style → its images [n, channels, height, width] and their digits [n]."""
 
 
-def part_of(fold: str, split: str) -> str:
+def part_of(fold: str, split: Split) -> str:
     """Whether the images of a fold are those of the training files or of the test files."""
     return "test" if fold == "test" and split == "disjoint" else "train"
 

@@ -14,10 +14,17 @@ from typing import Any
 
 from mdm.data.base import Segments
 from mdm.formats.base import RawSegment, assemble
+from mdm.formats.contents import Contents
 from mdm.formats.pickles import load_folds
 from mdm.formats.values import first_label, format_value, identify, read_matrix, read_words, trim
 
 BY_FIELDS = {3: "mag", 4: "misa", 6: "mmim"}
+
+
+def recognize_tuples(contents: Contents, fields: tuple[str, ...]) -> str:
+    """Why lists are of segments with so many fields, "" if they are not."""
+    read = ", ".join(field for field in fields if field)
+    return f"three folds of lists of segments with {len(fields)} fields ({read})" if contents.fields == len(fields) else ""
 
 
 def segments_of_tuples(

@@ -18,12 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mdm import estimators
+from mdm.estimators.densities import Covariance
 from mdm.hints import Count, Size, require_option
 from mdm.penalties.base import Penalty, View
 
 Likelihood = Literal["gaussian", "official"]
 EntropySpace = Literal["raw", "projected"]
-Covariance = Literal["diagonal", "full"]
 ClassRule = Literal["paper", "official", "one"]
 Prior = Literal["empirical", "equal"]
 Unused = Literal["fixed", "decayed"]

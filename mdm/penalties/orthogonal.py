@@ -7,18 +7,16 @@ orthogonal, not that they are independent.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mdm import estimators
+from mdm.estimators.moments import Form
 from mdm.hints import require_option
 from mdm.penalties.base import Penalty, View
 from mdm.penalties.pairs import name_parts, pairs_of
-
-Form = Literal["features", "gram"]
 
 
 class Orthogonal(Penalty):

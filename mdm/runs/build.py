@@ -57,7 +57,9 @@ def build_learner(cfg: DictConfig, splits: Splits) -> Learner:
     """Backbone, then penalties on what it offers; each initialised by a stream of its own."""
     options = read_options(cfg.trainer)
     with Stream(cfg.seed, "weights").active():
-        backbone = make(cfg.model.backbone, spec=replace(splits.spec, head_start=cfg.model.head_start))
+        backbone = make(
+            cfg.model.backbone, spec=replace(splits.spec, head_start=cfg.model.get("head_start", splits.spec.head_start))
+        )
     own = {} if cfg.model.own_penalty is None else {"own": cfg.model.own_penalty}
     objectives = {}
     for name, node in {**own, **list_penalties(cfg)}.items():

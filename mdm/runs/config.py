@@ -110,11 +110,11 @@ class ModelGroup:
     groups: Mapping[str, Mapping[str, Any]]
     decay: Decay
     schedule: Member | None
-    head_start: Literal["label_mean", "random"]
     by_length: bool
     plateau: Plateau | None = None
     select: str | None = None
     freeze: Sequence[str] = ()
+    head_start: Literal["label_mean", "random"] = "label_mean"
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,21 @@ left for a fusion model to add.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from mdm.backbones.layers import masked_mean
+from mdm.hints import require_option
 from mdm.metrics import evaluate
 from mdm.seeds import derive
 from mdm.training.curve import name_metric
 from mdm.types import Batch, DataSpec, Sequence
 
-GRIDS: dict[str, tuple[dict[str, Any], ...]] = {
+Kind = Literal["mean", "median", "majority", "stratified", "ridge", "svr", "forest"]
+GRIDS: dict[Kind, tuple[dict[str, Any], ...]] = {
     "mean": ({},),
     "median": ({},),
     "majority": ({},),
@@ -43,9 +45,8 @@ class Baseline:
     Raises ValueError on another kind.
     """
 
-    def __init__(self, spec: DataSpec, kind: str = "ridge", seed: int = 0):
-        if kind not in GRIDS:
-            raise ValueError(f"A baseline is one of {', '.join(GRIDS)}, but {kind!r} came; set model.baseline.kind.")
+    def __init__(self, spec: DataSpec, kind: Kind = "ridge", seed: int = 0):
+        require_option("kind", kind, Kind)
         self.spec, self.kind, self.seed = spec, kind, seed
         self.candidates: list[Any] = []
 
@@ -117,7 +118,7 @@ class Baseline:
 class Labels:
     """A predictor that knows the training labels only."""
 
-    def __init__(self, label: Float[np.ndarray, "n targets"], kind: str, seed: int):
+    def __init__(self, label: Float[np.ndarray, "n targets"], kind: Kind, seed: int):
         self.label, self.kind, self.seed = label, kind, seed
 
     def predict(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n targets"]:

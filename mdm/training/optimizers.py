@@ -22,7 +22,7 @@ class AdamW302(Optimizer):
     >>> p = torch.nn.Parameter(torch.tensor([1.0]))
     >>> p.grad = torch.tensor([2e-5])
     >>> AdamW302([p], lr=0.1).step()   # m/(√v + ε) = 2e-6/(2e-5·√.001 + 1e-6); times √.001/.1
-    >>> round(float(p), 4)
+    >>> round(p.item(), 4)
     0.9613
     """
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from mdm.hints import Count
+from mdm.hints import Count, require_option
 from mdm.training.curve import name_metric
+
+End = Literal["last", "full"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,10 @@ class Linear:
     [0.0, 0.5, 1.0, 0.5]
     """
 
-    def __init__(self, warmup: float = 0.1, end: str = "last"):
+    def __init__(self, warmup: float = 0.1, end: End = "last"):
         if not 0 <= warmup <= 1:
             raise ValueError(f"warmup is a share of training in [0, 1], but is {warmup}; set model.schedule.warmup.")
-        if end not in ("last", "full"):
-            raise ValueError(f"A schedule ends with the last step or the full batches, but {end!r} came; set model.schedule.end.")
+        require_option("end", end, End)
         self.warmup, self.end = warmup, end
 
     def __call__(self, progress: Progress) -> float:

@@ -67,12 +67,12 @@ class keeping_buffers:
         self.module = module
 
     def __enter__(self) -> None:
-        self.saved = [(buffer, buffer.clone(), buffer._version) for buffer in self.module.buffers()]
+        self.saved = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
 
     def __exit__(self, *_: object) -> None:
         with torch.no_grad():
-            for buffer, value, version in self.saved:
-                if buffer._version != version:  # what was only read may be part of a graph that is still needed
+            for buffer, value in self.saved:
+                if not torch.equal(buffer, value):  # what was only read may be part of a graph that is still needed
                     buffer.copy_(value)
 
 

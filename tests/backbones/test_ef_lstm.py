@@ -193,12 +193,6 @@ def test_concat_refuses_a_mapping_of_sizes():
         build(hidden={"language": 6, "audio": 2, "video": 3})
 
 
-@pytest.mark.parametrize("options", [{"variant": "late"}, {"head": "tree"}])
-def test_unknown_names_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options.values()))):
-        build(**options)
-
-
 def test_number_of_parameters_is_that_of_its_parts():
     """LSTM of width 3 + 5 + 4 = 12 and 6 units: 4·6·(12 + 6) weights and 2·4·6 biases. Head 6·6 + 6 + 6 + 1. Words 11·3."""
     lstm = 4 * 6 * (12 + 6) + 2 * 4 * 6

@@ -470,10 +470,6 @@ def test_weights_scale_their_terms():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"variant": "M_F"}, "variant is one of mfm, M_A"),
-        ({"kernel_scale": "d"}, "kernel_scale is one of official"),
-        ({"mmd": "both"}, "mmd is one of joint"),
-        ({"prior": "exact"}, "prior is one of closed"),
         ({"z_y": 0}, r"widths must be at least 1 .* \{'z_y': 0\}"),
         ({"hidden": three(6, 0, 6)}, r"\{'hidden.audio': 0\}"),
         ({"prior_weight": -1.0}, r"weights at least 0, but \{'prior_weight': -1.0\}"),

@@ -282,10 +282,6 @@ def test_words_are_no_image():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"variant": "M_A"}, "variant is one of mfm, mm, but 'M_A' came"),
-        ({"kernel_scale": "d"}, "kernel_scale is one of official"),
-        ({"mmd": "both"}, "mmd is one of joint"),
-        ({"prior": "exact"}, "prior is one of closed"),
         ({"channels": [4, 4, 4, 4]}, r"Each of 4 convolutions halves an image, but svhn is \[3, 9, 8\]; shorten"),
         ({"hidden": 0}, r"widths must be at least 1 .* \{'hidden': 0\}"),
         ({"channels": []}, r"\{'channels': 0\}"),

@@ -267,11 +267,6 @@ def test_numbers_out_of_range_are_refused(options):
         build(**options)
 
 
-def test_an_unknown_axis_is_refused():
-    with pytest.raises(ValueError, match="denominator is over h or z, but 'x' came"):
-        build(cpc_axis="x")
-
-
 @pytest.mark.parametrize("options", [{"hidden": {"audio": 3}}, {"hidden": {"audio": 3, "video": 3, "m3": 3}}, {"cpc": ["m3"]}])
 def test_modalities_that_the_data_have_not_are_refused(options):
     with pytest.raises(ValueError, match="one for each of audio, video, and cpc a list of some of language, audio, video"):

@@ -277,7 +277,6 @@ def test_heads_by_their_equations():
     ("features", "options", "match"),
     [
         ({"audio": WORDS}, {}, "needs vectors for what is not language, but audio"),
-        (FEATURES, {"centres": "all"}, "centres='all'"),
         (FEATURES, {"z_dim": 0}, "z_dim=0"),
         (FEATURES, {"feature": {"language": 1, "audio": 0, "video": 1}}, "'audio': 0"),
         (FEATURES, {"hidden": {"audio": 3}}, "hidden must be one number, or a number for each of language, audio, video"),

@@ -421,11 +421,6 @@ def test_an_encoder_of_the_other_family_is_refused(family, folder):
         TextEncoder(words(), other, str(folder))
 
 
-def test_an_unknown_family_is_refused():
-    with pytest.raises(ValueError, match=r"bert and xlnet, but 'roberta' came; set model\.backbone\.family"):
-        TextEncoder(words(), "roberta")
-
-
 def test_a_folder_without_its_tokenizer_is_refused(family, folder):
     """The library makes one without any words of it, which reads every word as unknown."""
     for file in folder.glob("tokenizer*"):

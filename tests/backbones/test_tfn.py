@@ -183,7 +183,6 @@ def test_running_statistics_see_joint_rows_only():
         ({"z_dim": 0}, "z_dim=0"),
         ({"hidden": 0}, "'audio': 0"),
         ({"language_out": -1}, "language_out=-1"),
-        ({"output": "tanh"}, "output='tanh'"),
         ({"hidden": {"audio": 4}}, "a number for each of audio, video, but is"),
     ],
 )

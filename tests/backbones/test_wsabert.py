@@ -211,12 +211,6 @@ def test_the_head_of_the_copy_has_three_layers():
     assert backbone.head[-1].bias.tolist() == [0.25]
 
 
-@pytest.mark.parametrize("option", ["attention", "pooling", "activation", "head"])
-def test_unknown_options_are_refused(option):
-    with pytest.raises(ValueError, match=rf"'other'.*{option}|{option}='other'"):
-        build(**{option: "other"})
-
-
 def test_language_is_needed_as_text_and_the_rest_as_vectors():
     with pytest.raises(ValueError, match="WSA-BERT needs language, but the data have audio"):
         build(spec=spec(audio=Feature(5)))

@@ -260,7 +260,6 @@ def test_a_checkpoint_can_be_chosen_by_accuracy(config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": "random"}, r"split must be disjoint \(no image in two folds\) or paper .*, but is 'random'"),
         ({"train": 0}, "Each fold needs at least 1 segment"),
         ({"seed": -1}, "A seed must be a non-negative integer"),
     ],

@@ -114,11 +114,6 @@ def test_parts_that_do_not_exist(k, fold):
         KFold(k, fold)
 
 
-def test_incomplete_is_train_or_drop():
-    with pytest.raises(ValueError, match="incomplete must be 'train' or 'drop', but is 'keep'"):
-        KFold(incomplete="keep")
-
-
 def test_too_few_groups(segments, complete):
     groups = len(set(segments.group[complete]))
     assert (KFold(groups)(segments) == "test").any()

@@ -534,11 +534,6 @@ def test_an_argument_out_of_range_is_named(segments, options, message):
         Splits(segments, **options)
 
 
-def test_an_unknown_scale_is_named(segments):
-    with pytest.raises(ValueError, match="scale must be standard, maxabs or none, but is 'minmax'"):
-        Splits(segments, scale="minmax")
-
-
 @pytest.mark.parametrize("empty", FOLDS)
 def test_an_empty_fold_is_named(segments, empty):
     with pytest.raises(ValueError, match=f"each of train, valid and test must hold a segment, but {empty} hold none"):

@@ -121,8 +121,8 @@ ARGUMENTS: list[tuple[str, list[str], str]] = [
     ("mird", ["options=abc"], "options|Arguments must be key=value"),
     ("mird", ["options=[1,2]"], "options"),
     ("mird", ["options=3"], "options"),
-    ("mird", ["format=null"], "format, source and out must be given, but format is not"),
-    ("mird", ["format="], "must be given, but format is not"),
+    ("mird", ["format=null", "source=nowhere"], "What is to be prepared is read from nowhere, but nothing is there"),
+    ("mird", ["format=", "profile=nobody"], "profile: expected one of ch_sims, .*, youtube, got 'nobody'; choose one of them"),
     ("mird", ["source="], "must be given, but source is not"),
     ("mird", ["out=null"], "must be given, but out is not"),
     ("mird", ["out=~"], "must be given, but out is not"),
@@ -226,9 +226,9 @@ ARGUMENTS: list[tuple[str, list[str], str]] = [
     ("csd", ["options.audio=[a]"], "audio must be a text or a mapping or null"),
     ("csd", ["options.labels=null"], "labels must be a text or a mapping"),
     ("csd", ["options.folds=null"], "folds must be a text"),
-    ("csd", ["options.align=null"], "align must be a text"),
-    ("csd", ["options.align=frames"], "align must be words or none"),
-    ("csd", ["options.side=top"], "side must be left or right"),
+    ("csd", ["options.align=null"], "option align: expected one of words, none, got None"),
+    ("csd", ["options.align=frames"], "option align: expected one of words, none, got 'frames'"),
+    ("csd", ["options.side=top"], "option side: expected one of left, right, got 'top'"),
     ("csd", ["options.keep_pauses=abc"], "keep_pauses must be true or false"),
     ("csd", ["options.unify=0"], "unify must be true or false, but is 0"),
     ("csd", ["options.max_steps=1.5"], "max_steps must be a whole number or null, but is 1.5"),
@@ -300,7 +300,7 @@ FILES: dict[str, tuple[str, Callable[[], Any], str]] = {
     "label an array of texts": ("mird", lambda: dump(three(mird_fold(labels=np.array(["1.5"])))), "label must be a number"),
     "label None": ("mird", lambda: dump(three(mird_fold(labels=[None]))), "label must be a number"),
     "label complex": ("mird", lambda: dump(three(mird_fold(labels=[1 + 2j]))), "label must be a number"),
-    "label NaN": ("mird", lambda: dump(three(mird_fold(labels=[float("nan")]))), "labels must be finite"),
+    "label NaN": ("mird", lambda: dump(three(mird_fold(labels=[float("nan")]))), "at least one segment, but train has none"),
     "label infinite": ("mird", lambda: dump(three(mird_fold(labels=[float("inf")]))), "labels must be finite"),
     "label 1e300": ("mird", lambda: dump(three(mird_fold(labels=[1e300]))), "labels must be finite"),
     "label a dictionary": ("mird", lambda: dump(three(mird_fold(labels=[{}]))), "label must be a number"),
@@ -445,10 +445,10 @@ def test_a_disk_that_is_really_full(here: Path) -> None:
         "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); signal.signal(signal.SIGXFSZ, "
         "signal.SIG_IGN); from mdm.commands.prepare import main; sys.exit(main(sys.argv[1:]))"
     )
-    dump(three(mird_fold(audio=np.ones((1, 4000, 2)))), "mird.pkl")
+    dump(three(mird_fold(audio=np.ones((1, 4000, 2)))), "mird.pkl")  # one segment in three folds, which is warned of
     command = [sys.executable, "-c", code, *GOOD["mird"]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 2), done.stderr
     assert "out/store: the store must be written there, but cannot be" in done.stderr
     assert not (here / "out").exists()
 

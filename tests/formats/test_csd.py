@@ -208,8 +208,8 @@ def test_words_and_labels_suffice(folder: Path, stored: Callable[..., Segments])
     [
         ({"train": ["v"], "test": ["x"]}, r"x_folds\.json must be a dictionary of exactly three folds, .*\['train', 'test'\]"),
         (
-            {"train": ["v"], "dev": ["w"], "test": ["x", "who"]},
-            r"name videos that have labels, but 1 have none \(who\); remove them",
+            {"train": ["v"], "dev": ["w"], "test": ["x", "who", "where"]},
+            r"name videos that have labels, but 2 of 3 in test have none \(where, who\); pass options\.folds",
         ),
         (
             {"train": ["v", "w"], "dev": ["w"], "test": ["x"]},
@@ -241,8 +241,6 @@ def test_folds_that_are_refused(folder: Path, members: Any, message: str) -> Non
         ({"labels": "x_folds.json"}, r"x_folds\.json must be an HDF5 file, but cannot be read"),
         ({"folds": "missing*.json"}, "needs a file for folds"),
         ({"words": None}, "align=words needs words or vectors, but neither came"),
-        ({"align": "frames"}, "align must be words or none, but is 'frames'"),
-        ({"side": "top"}, "side must be left or right, but is 'top'"),
         ({"max_steps": 0}, "max_steps must be a number from 1, or null, but is 0"),
         ({"targets": {"happiness": 2}}, r"CMU_X_Labels\.csd has 2 columns of labels, but targets asks for \{'happiness': 2\}"),
         ({"targets": {"happiness": -1}}, r"targets must map names to columns of the labels, from 0, but is"),

@@ -42,14 +42,14 @@ def script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_formats_are_found_by_walking_the_package() -> None:
     found = formats()
-    assert {"csd", "mag", "mfn_h5", "mird", "misa", "mmim", "mmsa", "mult", "svhn_mnist"} <= set(found)
+    assert {"csd", "lmf", "mag", "mfn_h5", "mird", "misa", "mmim", "mmsa", "mult", "svhn_mnist", "table", "ur_funny"} == set(found)
     for name, reader in found.items():
         assert reader.__module__ == f"mdm.formats.{name}"
         assert f"\n  {name}\n" in "\n" + help_text()
 
 
 def test_names_that_are_unknown(mird: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"format must be one of csd, mag, .*, mult, svhn_mnist, but is 'npz'"):
+    with pytest.raises(ValueError, match=r"format must be one of csd, lmf, mag, .*, ur_funny, but is 'npz'"):
         prepare("npz", mird, tmp_path / "store")
     with pytest.raises(ValueError, match="format=mird has the options label_range, clip_labels, but lable_range came; correct"):
         prepare("mird", mird, tmp_path / "store", options={"lable_range": [0, 1]})
@@ -105,10 +105,10 @@ def test_script(mird: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["format=npz", "source=a", "out=b"], "format must be one of csd, mag"),
+        (["format=npz", "source=a", "out=b"], "format must be one of csd, lmf, mag"),
         (["format=mag", "source=nowhere.pkl", "out=b"], "nothing is there"),
         (["format=mag"], "format, source and out must be given, but source, out is not; see --help."),
-        (["formt=mag"], "Arguments must be key=value with keys of configs/prepare.yaml (format, source, out, name"),
+        (["formt=mag"], "Arguments must be key=value with keys of configs/prepare.yaml (format, profile, source, out, name"),
         (["options.label_range=[1"], "Arguments must be key=value"),
         (
             ["format=mird", "source=mosi.pkl", "out=b", "options.label_range=3"],

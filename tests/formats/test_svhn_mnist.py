@@ -232,7 +232,6 @@ def test_damaged_files(folder: Path, damage: Callable[[Path], Any], message: str
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": "random"}, r"split must be disjoint \(no image in two folds\) or paper .*, but is 'random'; correct it"),
         ({"valid": 45}, r"Each fold needs at least 1 segment, but train, valid, test = \(0, 45, 15\)"),
         ({"valid": 0}, "Each fold needs at least 1 segment"),
         ({"train": 60}, "Each fold needs at least 1 segment"),

@@ -120,7 +120,8 @@ def test_the_number_of_fields_tells_the_formats_apart(dump: Any, stored: Callabl
             [mag_item(label=4.5)],
             r"labels must lie in the declared range \[-3, 3\].*vid\[0\] = \[4.5\].*clip the labels knowingly",
         ),
-        ([mag_item(label=float("nan"))], "labels must be finite, but 1 are not"),
+        ([mag_item(label=float("nan"))], "at least one segment, but train has none"),
+        ([mag_item("a"), mag_item("b", label=float("inf"))], "labels must be finite, but 1 are not"),
     ],
 )
 def test_items_of_another_form(dump: Any, stored: Callable[..., Segments], train: Any, message: str) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from mdm.data.base import Segments
 from mdm.formats.base import find_groups, list_unread
+from mdm.formats.columns import name_targets
 from mdm.formats.features import clean_features, find_sentinels
-from mdm.formats.mfn_h5 import name_targets, read_mfn_h5
+from mdm.formats.mfn_h5 import read_mfn_h5
 from mdm.formats.misa import read_misa
 from mdm.formats.mmim import read_mmim
 from mdm.formats.mmsa import read_mmsa
@@ -249,8 +250,8 @@ def test_emotions_are_marked_once_each() -> None:
 
 def test_columns_of_labels_in_hdf5() -> None:
     y = {fold: np.array([[1, 7.0], [2, 3]]) for fold in FOLDS}
-    assert name_targets({"joy": 1}, y) == {"joy": 1}
-    assert name_targets(None, {fold: labels[:, :1] for fold, labels in y.items()}) == {"sentiment": 0}
+    assert name_targets({"joy": 1}, y, "mfn_h5") == {"joy": 1}
+    assert name_targets(None, {fold: labels[:, :1] for fold, labels in y.items()}, "lmf") == {"sentiment": 0}
     for targets, tables in ((None, y), ({"joy": 2}, y), (None, {**y, "test": y["test"][:, :1]})):
         with pytest.raises(ValueError, match=r"y must have the columns that targets names, .*pass options\.targets\."):
-            name_targets(targets, tables)
+            name_targets(targets, tables, "mfn_h5")

@@ -86,7 +86,7 @@ def test_the_warning_says_which_way():
 
 def test_what_has_no_symmetry_is_refused():
     bare = inspect.unwrap(check_symmetry)
-    with pytest.raises(ValueError, match=r"check_symmetry takes .* but shapes \[2\] and \[3\]"):
+    with pytest.raises(ValueError, match=r"check_symmetry takes .* got shapes \[2\] and \[3\]"):
         bare(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match="Expected finite values to tell symmetry of, got infinite ones"):
         bare(np.ones(3), np.array([1, math.inf, 2]))
