@@ -22,7 +22,7 @@ class CriticTraining:
     steps: of the critic per step of the backbone (Unroll = 10 in Colombo et al., 2021)
     batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as Algorithm 1
         reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier batches of this
-        epoch as they were then, which cost nothing
+        epoch as they were then, which cost nothing; in the first batch of an epoch, that batch, re-paired once for all steps
     interleave: ``batch``, critic steps within every step of the backbone; ``after``, behind it, so that the backbone reads a critic
         of the batch before, as in MIRD's code, and a ``shared`` batch is encoded anew for every step; ``epoch``, before an epoch of
         the backbone, ``steps`` passes of the critic over fresh batches (one pass in Han et al., 2021)
