@@ -15,7 +15,7 @@ CHUNK = 2048
 
 
 class Decoder(nn.Module):
-    """[z_S; z_m] → the steps of a modality, by an LSTM that reads its own last state (paper 004, Eq. 8).
+    """[z_S; z_m] → the steps of a modality, by an LSTM that reads its own last state (Qian et al., 2024, Eq. 8).
 
     The first input is the code, from the zero state; every later one is the state before it. Official code runs this step by step.
     """
