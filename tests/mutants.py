@@ -32,7 +32,18 @@ from queue import SimpleQueue
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ["beartype", "jaxtyping", "torch", "pytorch_lightning", "transformers", "scipy.stats", "sklearn", "pandas", "matplotlib"]
+HEAVY = [
+    "beartype",
+    "jaxtyping",
+    "torch",
+    "pytorch_lightning",
+    "transformers",
+    "scipy.stats",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "hydra",
+]
 """What is imported once. Nothing of mdm, which the tests import from the copy."""
 FAILED = {1, 2}
 """pytest's exit codes where tests failed, or could not be collected."""
