@@ -87,7 +87,8 @@ def test_a_parameter_is_frozen_by_its_name():
 def test_what_cannot_be_frozen_is_refused():
     model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.ReLU()})
     with pytest.raises(
-        ValueError, match=r"What does not learn is a parameter or a submodule of ModuleDict that has parameters \(a\), but 'b' is none"
+        ValueError,
+        match=r"What does not learn is a parameter or a submodule of ModuleDict that has parameters \(a\), but 'b' is none",
     ):
         freeze(model, ["b"])
     with pytest.raises(ValueError, match="Something must learn, but a are all of ModuleDict"):

@@ -1,4 +1,4 @@
-"""How tests/oracles/mmsa_*.npz came to be: python tests/oracles/freeze_mmsa.py <folder of MMSA 2.2.1's package> [folder for the files].
+"""How tests/oracles/mmsa_*.npz came to be: python tests/oracles/freeze_mmsa.py <MMSA 2.2.1's package> [folder for the files] [seed].
 
 EF-LSTM and LMF of MMSA, at small sizes: its own classes, and the optimiser and batches of its own training functions. The files
 have the form that `oracles.frozen` reads: weights, inputs, outputs, gradients, and weights after 1 and 20 steps.

@@ -260,11 +260,13 @@ def test_unlabelled_rows_count_in_the_likelihood_and_in_no_class():
     assert terms["entropy"] == pytest.approx(detached(penalty(few))["entropy"], rel=1e-6)
 
 
-@pytest.mark.parametrize(("covariance", "counts"), [("diagonal", {"audio": 4, "video": 4}), ("full", {"audio": 5, "video": 6})])
-def test_a_class_counts_from_so_many_rows(covariance, counts):
-    """Three more than dimensions, of which ``diagonal`` sees one at a time; below, the other class alone speaks for H."""
-    for m, enough in counts.items():
-        penalty = build({"language": 5, m: DIMS[m]}, covariance=covariance).eval()
+@pytest.mark.parametrize("spare", [3, 1])
+@pytest.mark.parametrize(("covariance", "dims"), [("diagonal", {"audio": 1, "video": 1}), ("full", {"audio": 2, "video": 3})])
+def test_a_class_counts_from_so_many_rows(covariance, dims, spare):
+    """So many more than dimensions, of which ``diagonal`` sees one at a time; below, the other class alone speaks for H."""
+    for m, dim in dims.items():
+        enough = dim + spare
+        penalty = build({"language": 5, m: DIMS[m]}, covariance=covariance, spare_rows=spare).eval()
         given = random_view()
         y = given.joint.unimodal[m]
         for few in (enough - 1, enough):
@@ -484,7 +486,9 @@ def test_pairs_that_are_not_there_are_refused():
         build(pairs=[["language", "m3"]])
 
 
-@pytest.mark.parametrize("options", [{"hidden": 0}, {"bound": 0.0}, {"memory": -1}, {"skip_first": -1}, {"ridge": -1e-9}])
+@pytest.mark.parametrize(
+    "options", [{"hidden": 0}, {"bound": 0.0}, {"memory": -1}, {"skip_first": -1}, {"ridge": -1e-9}, {"spare_rows": 0}]
+)
 def test_numbers_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="hidden and bound to be positive or null"):
         build(**options)
