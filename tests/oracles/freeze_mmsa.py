@@ -1,4 +1,4 @@
-"""How tests/oracles/mmsa_*.npz came to be: python tests/oracles/freeze_mmsa.py <MMSA 2.2.1's package> [folder for the files] [seed].
+"""How tests/oracles/mmsa_*.npz came to be: python tests/oracles/freeze_mmsa.py <MMSA 2.2.1's folder> [folder for the files] [seed].
 
 EF-LSTM and LMF of MMSA, at small sizes: its own classes, and the optimiser and batches of its own training functions. The files
 have the form that `oracles.frozen` reads: weights, inputs, outputs, gradients, and weights after 1 and 20 steps.
@@ -59,7 +59,7 @@ def draw_data(lengths: dict[str, int], seed: int) -> dict[str, Any]:
             count = steps if same else int(rng.integers(2, lengths[m] + 3))
             found[m].append(rng.normal(size=(count, width)).astype(np.float32))
     label = np.array([each.mean() * 6 for each in found["language"]]) + 0.3 * rng.normal(size=SEGMENTS)
-    return found | {"label": label.astype(np.float32)[:, None]}
+    return found | {"label": label.clip(-3, 3).astype(np.float32)[:, None]}
 
 
 def pad(sequences: list[np.ndarray], length: int) -> Tensor:
