@@ -15,6 +15,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from mdm.data import views
 from mdm.data.base import Ragged, Segments
 from mdm.data.folds import KFold
 from mdm.data.seal import Selection, select
@@ -139,8 +140,10 @@ def test_nothing_of_training_leads_to_the_test_fold(source, kind, workers):
     assert len(splits.valid().dataset.label) == SIZES["valid"]
 
 
-def test_a_store_is_read_by_rows_and_not_mapped(source):
-    """A slice of a mapped array would lead to the whole file by its ``.base``."""
+@pytest.mark.parametrize("most", [0, 2**30])
+def test_a_store_is_read_by_rows_and_not_mapped(source, most, monkeypatch):
+    """A slice of a mapped array would lead to the whole file by its ``.base``; a fold in memory is a copy of its rows."""
+    monkeypatch.setattr(views, "HELD_AT_MOST", most)
     splits = Splits(source("store"))
     for name, view in splits.train().dataset.views.items():
         assert not any(isinstance(value, np.memmap) for value in vars(view.rows).values()), name
@@ -360,8 +363,9 @@ def test_k_fold_data_are_sealed_too(chosen):
     assert [batch.label.unique().tolist() for batch in splits.open_test(chosen)] == [[LABEL]]
 
 
-def test_folds_of_a_store_hold_few_bytes(tmp_path):
+def test_folds_of_a_large_store_hold_few_bytes(tmp_path, monkeypatch):
     """Not the frames: what is handed on grows with the number of rows alone."""
+    monkeypatch.setattr(views, "HELD_AT_MOST", 1000)
     write_store(synthetic(**SIZES), tmp_path / "store")
     splits = Splits(lambda: open_store(tmp_path / "store"))
     rows = splits.train().dataset.views["audio"].rows
