@@ -25,7 +25,8 @@ def test_accumulated_gradients_are_those_of_a_bare_loop(config, tmp_path, accumu
     )
     splits = build_splits(cfg)
     bare = build_learner(cfg, splits).backbone
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=cfg.model.optimizer.lr, weight_decay=cfg.model.optimizer.weight_decay)
+    options = {"lr": cfg.model.optimizer.lr, "weight_decay": cfg.model.optimizer.weight_decay}
+    optimizer = torch.optim.AdamW(bare.parameters(), **options, fused=True)
     schedule, loader, step = build_learner(cfg, splits).schedule, splits.train(), 0
     steps = 2 * len(groups)
     for epoch in range(2):

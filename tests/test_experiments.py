@@ -37,7 +37,9 @@ def test_a_file_says_what_it_is_and_how_it_is_run(name):
     lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").split("\n")
     paper = PRINTED[name][0] if name in PRINTED else STUDIES[name]
     assert lines[0] == "# @package _global_"
-    assert lines[1].startswith(f"# Paper {paper}, ")
+    authors, year = next((row["name"].split(",")[0], row["year"]) for row in read_rows("papers") if row["paper"] == paper)
+    assert lines[1].startswith(f"# {authors}")
+    assert year in lines[1]
     assert f"#   mdm train -m experiment={name}" in lines
     assert any(re.fullmatch(rf"#   mdm \w+ experiment={name}", line) for line in lines)
     cfg, declaration = read_experiment(name)

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from planted import FRAME, LABEL, NAME, SIZES, Walk, plant
 
+from mdm.data import views
 from mdm.data.base import Segments
 from mdm.data.splits import Splits
 from mdm.data.store import open_store
@@ -57,8 +58,10 @@ def test_nothing_of_training_leads_to_the_test_fold(source, kind, workers):
     assert len(splits.valid().dataset.label) == SIZES["valid"]
 
 
-def test_a_store_is_read_by_rows_and_not_mapped(source):
-    """A slice of a mapped array would lead to the whole file by its ``.base``."""
+@pytest.mark.parametrize("most", [0, 2**30])
+def test_a_store_is_read_by_rows_and_not_mapped(source, most, monkeypatch):
+    """A slice of a mapped array would lead to the whole file by its ``.base``; a fold in memory is a copy of its rows."""
+    monkeypatch.setattr(views, "HELD_AT_MOST", most)
     splits = Splits(source("store"))
     for name, view in splits.train().dataset.views.items():
         assert not any(isinstance(value, np.memmap) for value in vars(view.rows).values()), name

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from planted import LABEL, SIZES, Walk, plant
 
+from mdm.data import views
 from mdm.data.folds import KFold
 from mdm.data.seal import Selection, select
 from mdm.data.splits import Splits
@@ -147,8 +148,9 @@ def test_k_fold_data_are_sealed_too(chosen):
     assert [batch.label.unique().tolist() for batch in splits.open_test(chosen)] == [[LABEL]]
 
 
-def test_folds_of_a_store_hold_few_bytes(tmp_path):
+def test_folds_of_a_large_store_hold_few_bytes(tmp_path, monkeypatch):
     """Not the frames: what is handed on grows with the number of rows alone."""
+    monkeypatch.setattr(views, "HELD_AT_MOST", 1000)
     write_store(synthetic(**SIZES), tmp_path / "store")
     splits = Splits(lambda: open_store(tmp_path / "store"))
     rows = splits.train().dataset.views["audio"].rows
