@@ -39,8 +39,8 @@ def train(model: str, penalty: str, steps: int, world: int) -> dict[str, torch.T
         if isinstance(module, nn.LSTM | nn.MultiheadAttention):
             module.dropout = 0.0
     if world > 1:
-        learner.passes.ranks = Ranks(cfg.seed)
-        normalize_over(learner.passes.ranks, learner.backbone)
+        learner.passes.ranks = ranks = Ranks(cfg.seed)
+        normalize_over(ranks, learner.backbone)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,

@@ -88,8 +88,8 @@ def join_group(cfg: DictConfig, learner: Learner, rank: int, world: int, store: 
     dist.init_process_group(backend, store=store, timeout=PATIENCE, world_size=world, rank=rank)
     alone = learner.passes.ranks
     try:
-        learner.passes.ranks = Ranks(cfg.seed)
-        normalize_over(learner.passes.ranks, learner.backbone)
+        learner.passes.ranks = ranks = Ranks(cfg.seed)
+        normalize_over(ranks, learner.backbone)
         yield
     finally:
         learner.passes.ranks = alone

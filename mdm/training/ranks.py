@@ -40,7 +40,7 @@ class Alone:
         """Make the gradients of all ranks one."""
 
 
-class Ranks(Alone):
+class Ranks:
     """Several processes, one for each device, that have joined a group of ``torch.distributed``.
 
     seed: of the run. Dropout of a rank's share is drawn from a stream of its own, so that no two rows share a mask; all that is

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from mdm.backbones.base import Backbone
 from mdm.penalties.base import View
 from mdm.training.product import batch_lengths, detach_all, product, shifts
-from mdm.training.ranks import Alone
+from mdm.training.ranks import Alone, Ranks
 from mdm.types import Batch, Encoded, Fusion
 
 
@@ -36,7 +36,7 @@ class Passes:
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
-        self.ranks = Alone()
+        self.ranks: Alone | Ranks = Alone()
         self.shifts = np.random.default_rng(0)
 
     def look_at(self, batch: Batch, products: int) -> Here:
