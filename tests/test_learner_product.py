@@ -97,8 +97,8 @@ def test_penalties_that_ask_for_different_numbers_get_what_they_ask_for(config, 
         "trainer.max_epochs=1",
     )
     learner, _ = fit(cfg, tmp_path, lambda learner: seen.update({n: watched(learner, n) for n in learner.penalties}))
-    for views in zip(*(seen[name][1] for name in ("one", "three", "none")), strict=True):
-        one, three, none = views
+    for given in zip(*(seen[name][1] for name in ("one", "three", "none")), strict=True):
+        one, three, none = given
         assert none.product is None
         assert len(three.product.z) == 96
         assert torch.equal(one.product.z, three.product.z[:32])
