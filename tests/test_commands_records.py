@@ -152,7 +152,7 @@ def test_a_disk_that_refuses(refused, outputs, monkeypatch, name, number):
     assert not list(outputs.rglob(".*"))
 
 
-@pytest.mark.parametrize("name", ["table", "grid", "traces", "report"])
+@pytest.mark.parametrize("name", ["table", "grid", pytest.param("traces", marks=pytest.mark.slow), "report"])
 def test_a_file_for_a_folder(refused, outputs, name):
     shutil.rmtree(outputs.parent / "elsewhere", ignore_errors=True)
     folder = outputs / "mdm" / "table1"

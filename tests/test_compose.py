@@ -73,7 +73,7 @@ def mine(tmp_path):
 def swept(tmp_path_factory, in_turn):
     """What four commands leave that are given in a folder with a folder of configs, in one process."""
     here = tmp_path_factory.mktemp("swept")
-    folder = write_mine(here / "mine")
+    write_mine(here / "mine")
     experiment, workers = (
         ("experiment=me/first", "table.test=wilcoxon", *SMALL),
         ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),

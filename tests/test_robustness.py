@@ -135,9 +135,10 @@ def script(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300)
 
 
-def test_an_experiment_from_its_runs_to_its_figure(tmp_path, in_turn):
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_experiment_from_its_runs_to_its_figure(tmp_path, in_turn, jobs):
     given = ["experiment=mdm/robustness", *SMALL, "seed=0,1", "penalty=none,kl", f"paths.outputs={tmp_path}"]
-    said = in_turn([["train", "-m", *given], ["study", *given, "study.levels=[1]", "jobs=2"]], tmp_path)
+    said = in_turn([["train", "-m", *given], ["study", *given, "study.levels=[1]", f"jobs={jobs}"]], tmp_path)
     folder = tmp_path / "mdm/robustness/robustness"
     assert {path.name for path in folder.iterdir()} == {"runs.csv", "settings.csv", "summary.md", "figure.pdf", "figure.png"}
     assert said.endswith((folder / "summary.md").read_text())
