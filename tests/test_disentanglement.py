@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
     "data.segments.train=48",
     "data.segments.valid=16",
-    "data.segments.test=40",
+    "data.segments.test=80",
     "trainer.max_epochs=1",
     "model=mird",
     "seed=0",
@@ -209,7 +209,7 @@ def test_new_segments_are_new(trained):
     store.data.segments = OmegaConf.create({"path": "somewhere"})
     with pytest.raises(ValueError, match=r"of synthetic data only, but synthetic is a store; set study\.fresh=null"):
         draw_fresh(replace(trained, cfg=store), {"train": 20, "valid": 8, "test": 9})
-    assert {len(x) for x in study.encode_folds(trained, None).measure.values()} == {40}
+    assert {len(x) for x in study.encode_folds(trained, None).measure.values()} == {80}
 
 
 def test_cases_are_of_different_videos_and_as_predicted(trained):
@@ -228,7 +228,7 @@ def test_cases_are_of_different_videos_and_as_predicted(trained):
 
 def test_the_studies_draw_figures_4_and_8_and_a_grid(outputs, capsys):
     common = [*SMALL, f"paths.outputs={outputs}", "name=mird/figure4"]
-    main(["experiment=mird/figure4", *common, "study.steps=10", "study.fresh={train: 24, valid: 12, test: 40}"])
+    main(["experiment=mird/figure4", *common, "study.steps=100", "study.fresh={train: 40, valid: 20, test: 40}"])
     assert "| language–audio |" in capsys.readouterr().out
     main(["experiment=mird/figure8", *common])
     assert "**All test segments**" in capsys.readouterr().out
@@ -242,7 +242,7 @@ def test_the_studies_draw_figures_4_and_8_and_a_grid(outputs, capsys):
             "summary.md",
         }
     points = pd.read_csv(outputs / "mird/figure4/codes/points.csv")
-    assert points.groupby(["row", "representation"]).size().unique().tolist() == [40]
+    assert points.groupby(["row", "representation"]).size().unique().tolist() == [80]
     rows = pd.read_csv(outputs / "mird/figure4/codes/runs.csv")
     assert rows.groupby("row").size().tolist() == [2 + 4 + 3 * 6] * 2
 
