@@ -1,16 +1,16 @@
-"""The planted sentiment: what each set of modalities explains of it, in closed form, by regression on the latents, and on the data."""
+"""The planted sentiment: what each set of modalities explains of it, in closed form, on the latents and on the data."""
 
 import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from mdm.runs.protocol import run
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from mdm.data.sentiment import LAW, MODALITIES, Law
 from mdm.data.synthetic import draw, latents, synthetic
+from mdm.runs.protocol import run
 
 N = 40_000
 TOLERANCE = 5 * 0.77 / np.sqrt(N)

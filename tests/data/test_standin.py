@@ -147,12 +147,13 @@ def test_each_stand_in_is_what_its_file_says(config, name):
     step = node.get("step", 0.2)
     assert (label - low) / step == pytest.approx(np.rint((label - low) / step), abs=1e-5)
     assert set(node) <= {*inspect.signature(standin).parameters, *inspect.signature(synthetic).parameters, "_target_"}
-    v = latents(
-        len(segments), node.audio_dim, node.video_dim, node.get("shared_dim", 3), 0.8, node.contradiction, node.seed
-    ).valence[segments.fold != UNLABELED]
+    z = latents(len(segments), node.audio_dim, node.video_dim, node.get("shared_dim", 3), 0.8, node.contradiction, node.seed)
+    t = z.tone.T
+    told = np.concatenate([z.valence, z.tone, np.stack([t[1] * t[2], t[0] * t[1], t.prod(axis=0)], axis=1)], axis=1)
+    told = told[segments.fold != UNLABELED]
     for column in label.T:
-        r = np.corrcoef(v @ np.linalg.lstsq(v, column - column.mean(), rcond=None)[0], column)[0, 1]
-        assert r > 0.5
+        r = np.corrcoef(told @ np.linalg.lstsq(told, column - column.mean(), rcond=None)[0], column)[0, 1]
+        assert r > 0.7
     real = name.removeprefix("synthetic_").removesuffix("_unlabeled").removesuffix("unlabeled") or "mosi"
     assert OmegaConf.load(CONFIGS / f"{real}.yaml").segments["_target_"] == "mdm.data.store.open_store"
 
