@@ -88,7 +88,7 @@ def render_orders(rows: pd.DataFrame, data: str) -> str:
             wide = mine.pivot(index="seed", columns="modality", values=column)[planted].dropna()
             wide = -wide if column == "own" else wide
             ranks = wide.rank(axis=1, ascending=False)
-            first, all_ = (ranks[planted[0]] == 1).sum(), (ranks == [1, 2, 3]).all(axis=1).sum()
+            first, all_ = (ranks["language"] == 1).sum(), (ranks == [1, 2, 3]).all(axis=1).sum()
             means = ", ".join(f"{m} {ranks[m].mean():.1f}" for m in planted)
             label = rows[rows.row == row].label.iloc[0]
             lines.append([label, str(kernel), by, f"{first} of {len(wide)}", f"{all_} of {len(wide)}", means])
