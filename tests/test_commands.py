@@ -332,7 +332,7 @@ def test_an_error_that_is_no_text_does_not_hide_a_table(scripts, outputs, capsys
     (folder / records.ERROR).write_bytes(b"Traceback\nValueError: \xff\xfe")
     with exit_on_error():
         scripts["table"].main([*CHOSEN, f"paths.outputs={outputs}"])
-    assert "# Paper 000, Table 1" in capsys.readouterr().out
+    assert "# Colombo et al., EMNLP 2021, Table 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("make", ["a folder", "a loop"])
@@ -342,7 +342,7 @@ def test_what_is_no_record_counts_as_not_finished(scripts, outputs, capsys, make
     path.mkdir() if make == "a folder" else path.symlink_to(path)
     with exit_on_error():
         scripts["table"].main([*CHOSEN, f"paths.outputs={outputs}"])
-    assert "# Paper 000, Table 1" in capsys.readouterr().out
+    assert "# Colombo et al., EMNLP 2021, Table 1" in capsys.readouterr().out
 
 
 # ---- the system

@@ -55,7 +55,8 @@ BAD = {
     "model=baseline +model.backbone={_target_: mdm.backbones.lmf.LMF}": "model has no key backbone",
     "model=baseline +model.optimizer.lr=1": "model has no key optimizer",
     "model=baseline +model.baseline.spec=1": "has no key spec, got model.baseline.spec",
-    "model=baseline model.baseline.kind=3": "model.baseline.kind must be a text, but is 3",
+    "model=baseline model.baseline.kind=3": "model.baseline.kind: expected one of mean, median, majority, "
+    "stratified, ridge, svr, forest, got 3",
     "model=baseline penalty=kl": "A penalty acts on a fused representation, which model=baseline lacks, got penalty=kl",
     "+model.select=3": "model.select must be a text or null, but is 3",
     "+model.select={metric: mae}": "model.select must be a text or null, but is {'metric': 'mae'}",
@@ -129,7 +130,7 @@ BAD = {
     "model.backbone.dropout=-0.1": "model.backbone.dropout must be a finite number between 0 and 1, but is -0.1",
     "model.backbone.dropout=nan": "model.backbone.dropout must be a finite number between 0 and 1, but is nan",
     "model.backbone.dropout=high": "model.backbone.dropout must be a finite number between 0 and 1, but is 'high'",
-    "model.backbone.variant=3": "model.backbone.variant must be a text, but is 3",
+    "model.backbone.variant=3": "model.backbone.variant: expected one of concat, separate, got 3",
     "model.backbone.embedding_dim=0": "model.backbone.embedding_dim must be a whole number of at least 1, but is 0",
     "model=mult model.backbone.heads=0": "model.backbone.heads must be a whole number of at least 1, but is 0",
     "model=mult model.backbone.kernel=x": "model.backbone.kernel must be a whole number of at least 1 or a mapping (to each na",

@@ -293,7 +293,7 @@ def test_the_experiment_is_explained(critic, outputs, capsys):
 def test_a_run_of_mmim_is_explained(heads, capsys):
     main(["study=explanation", f"folder={heads}", "study.new=0"])
     printed = capsys.readouterr().out
-    assert "## The paper's cases (001, Table 5)" in printed
+    assert "## The paper's cases (Han et al., 2021, Table 5)" in printed
     assert "| case A | 0.67 / **0.96** / 0.43 | +0.6663 | +0.6667 |" in printed
     assert {path.name for path in (heads / "explanation").iterdir()} == {
         *("segments.csv", "scores.csv", "examples.csv", "summary.md", "figure.pdf", "figure.png")

@@ -284,5 +284,5 @@ def test_missing_judges_are_said(outputs, tmp_path, capsys):
 def test_the_study_says_what_it_needs(tmp_path, outputs):
     with pytest.raises(ValueError, match="has none"):
         main(["experiment=mfm/figure5", f"paths.outputs={tmp_path}"])
-    with pytest.raises(ValueError, match=r"finished runs of other \(study\.of\), but of these rows has none"):
+    with pytest.raises(ValueError, match=r"finished runs of other \(study\.of\), but of these rows none has finished"):
         main(["experiment=mfm/figure5", *SMALL, f"paths.outputs={outputs}", "study.of=[other]"])

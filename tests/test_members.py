@@ -70,7 +70,7 @@ def test_a_key_where_nothing_is_built():
         ({"dropout": 2}, "model.backbone.dropout must be a finite number between 0 and 1, but is 2"),
         ({"hiden": 3}, "did you mean model.backbone.hidden"),
         ({"spec": 3}, "has no key spec"),
-        ({"variant": "both"}, "^model.backbone: EF-LSTM has the variants|set model.backbone.variant"),
+        ({"variant": "both"}, "^model.backbone.variant: expected one of concat, separate, got 'both'"),
         (
             {"hidden": 10**15},
             "model.backbone must have values of which mdm.backbones.ef_lstm.EFLSTM can be built, but has .*RuntimeError",

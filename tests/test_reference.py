@@ -14,7 +14,13 @@ from mdm.reference.printed import FILES, KEY, read_results
 
 def test_every_file_is_read_as_text():
     """Row counts of the transcription; a number must not lose its printed decimals."""
-    assert {name: len(read_rows(name)) for name in FILES} == {"results": 1702, "settings": 344, "systems": 107, "figures": 23}
+    assert {name: len(read_rows(name)) for name in FILES} == {
+        "papers": 5,
+        "results": 1702,
+        "settings": 344,
+        "systems": 107,
+        "figures": 23,
+    }
     for name in FILES:
         assert all(isinstance(cell, str) for row in read_rows(name) for cell in row.values())
         with files("mdm.reference").joinpath(f"{name}.csv").open(encoding="utf-8") as file:
@@ -27,7 +33,7 @@ def test_the_key_is_unique():
 
 
 def test_a_value_is_as_printed():
-    """Paper 000, Table 1, EF-LSTM on MOSI without penalty: 31.1, 76.1, 1.00, 0.65."""
+    """Colombo et al., EMNLP 2021, Table 1, EF-LSTM on MOSI without penalty: 31.1, 76.1, 1.00, 0.65."""
     cells = {m: find_value("000", "T1", "mosi", "sentiment", "EF-LSTM", "none", m) for m in ("acc7", "acc2", "mae", "corr")}
     assert {name: cell.value for name, cell in cells.items()} == {"acc7": "31.1", "acc2": "76.1", "mae": "1.00", "corr": "0.65"}
     assert [cells["mae"].number, cells["mae"].decimals, cells["mae"].unit] == [1.0, 2, "absolute"]
@@ -43,7 +49,7 @@ def test_marks_of_significance():
 
 
 def test_a_dash_is_not_a_printed_nan():
-    """Paper 003, supplement Table 2 has a dash for RF's MAE; paper 001, Table 4 prints NaN without history data."""
+    """Tsai et al., supplement Table 2, has a dash for RF's MAE; Han et al., Table 4, prints NaN without history data."""
     dash = find_value("003", "ST2", "mosi", "sentiment", "RF", "", "mae")
     nan = find_value("001", "T4", "mosei", "sentiment", "MMIM", "w/o history data", "mae")
     assert [dash.value, nan.value] == ["", "NaN"]
@@ -85,8 +91,8 @@ def test_percent_are_accuracies_and_f1():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"paper": "005"}, r"Paper 005 prints no table='T1'; the papers are 000, 001, 002, 003, 004\."),
-        ({"table": "T9"}, r"Paper 000 prints no table='T9'; it prints table='T1'; table='T2'\."),
+        ({"paper": "005"}, r"Paper 005 prints no table='T1'; the papers are 000, Colombo et al., EMNLP 2021; 001, Han et al"),
+        ({"table": "T9"}, r"Paper 000 \(Colombo et al\., EMNLP 2021\) prints no table='T9'; it prints table='T1'; table='T2'\."),
         ({"model": "EFLSTM"}, r"prints no model='EFLSTM' penalty_or_variant='none' in T1; it prints model='EF-LSTM' penalty_or_"),
         ({"penalty_or_variant": "W"}, r"prints no model='EF-LSTM' penalty_or_variant='W' in T1"),
         ({"metric": "acc2_pos"}, r"metric='acc2_pos' in T1; the nearest are dataset='mosi' target='sentiment' metric='acc2';"),
@@ -100,5 +106,5 @@ def test_a_key_that_matches_nothing_names_the_nearest(change, message):
 
 
 def test_another_file():
-    with pytest.raises(ValueError, match="is in results, settings, systems, figures, but prices was asked for"):
+    with pytest.raises(ValueError, match="is in papers, results, settings, systems, figures, but prices was asked for"):
         read_rows("prices")

@@ -338,7 +338,7 @@ def test_from_a_search_to_a_tuned_run(config, tmp_path, capsys):
     first, second = text.splitlines()[:2]
     assert first == "# @package _global_"
     assert second.startswith(
-        "# Source: experiment=search/mdm (paper 000, appendix A.1.2) on data=synthetic data.segments.train=64 "
+        "# Source: experiment=search/mdm (Colombo et al. (2021), appendix A.1.2) on data=synthetic data.segments.train=64 "
     )
     assert "best validation mae" in second
     assert "over seeds 0, 1, among 4 points; commit " in second

@@ -3,9 +3,9 @@
 Rates are stated in closed form. A simulation of R rounds may be off by four standard errors, 4 √(r(1 − r)/R). Small ones run
 always, large ones with the marker slow.
 
-With n = 10 and k = 24, the size of paper 000's first table, Holm's first twelve steps need p·24, … p·13 < .05, and of the sign-flip
-test's multiples of 2/2¹⁰ = .00195 only the smallest will do: all ten differences on one side. So a difference that is normal with a
-mean of δ standard deviations is starred with probability Φ(δ)¹⁰, and a null one with 2/2¹⁰.
+With n = 10 and k = 24, the size of Colombo et al.'s (2021) first table, Holm's first twelve steps need p·24, … p·13 < .05, and of
+the sign-flip test's multiples of 2/2¹⁰ = .00195 only the smallest will do: all ten differences on one side. So a difference that is
+normal with a mean of δ standard deviations is starred with probability Φ(δ)¹⁰, and a null one with 2/2¹⁰.
 """
 
 import math

@@ -94,7 +94,7 @@ def test_the_command_line_comes_before_the_experiment():
     assert other == {"_target_": "mdm.studies.explanation.Explanation", "examples": 2}
     # The same study: the experiment's options over the file's, the command line's over both.
     same = choose_section(cfg, ["study=robustness", "study.corruptions=[zero]", "~study.levels"])
-    assert (same.title, same.corruptions) == ("Paper 000, Figure 2: MAG-BERT without language", ["zero"])
+    assert (same.title, same.corruptions) == ("Colombo et al., EMNLP 2021, Figure 2: MAG-BERT without language", ["zero"])
     assert "levels" not in same
     assert "levels" in cfg.study  # which is left as it was
 

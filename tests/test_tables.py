@@ -24,6 +24,7 @@ from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Row, Table, list_cells, parse_table
 from mdm.tables.build import build_sheet, find_columns
 from mdm.tables.caption import format_ranges, render_caption
+from mdm.tables.cells import render_cell
 from mdm.tables.gather import find_mixtures, gather_runs, refuse_mixtures
 from mdm.tables.latex import escape_latex, render_latex
 from mdm.tables.markdown import render_markdown
@@ -41,7 +42,7 @@ PAPER = {"paper": "000", "table": "T1"}
 
 
 def rows(**more):
-    """EF-LSTM with and without KL, as paper 000 has them in Table 1."""
+    """EF-LSTM with and without KL, as Colombo et al. (2021) have them in Table 1."""
     return {
         "none": Row("none", "EF-LSTM", ("penalty=none",), paper={"model": "EF-LSTM", "penalty_or_variant": "none"}),
         "kl": Row("kl", "+ KL", ("penalty=kl",), baseline="none", paper={"model": "EF-LSTM", "penalty_or_variant": "kl"}),
@@ -146,6 +147,15 @@ def test_a_planted_difference_is_starred(outputs):
     assert found.seeds.mann_whitney == pytest.approx(2 / math.comb(20, 10))
     assert found.seeds.paired_t == pytest.approx(reference.pvalue)
     assert lines_of(outputs.sheet(declare_table()))["none"].contrast is None
+
+
+def test_a_star_stands_in_the_column_that_was_declared(outputs):
+    """Acc-2 is 100 % in every run: its cell has no comparison, and no star."""
+    outputs.fill({"none": NONE, "kl": BETTER})
+    sheet = outputs.sheet(declare_table())
+    (block,), line = sheet.blocks, lines_of(sheet)["kl"]
+    starred = {column.metric: bool(render_cell(line, column, sheet.statistic).star) for column in block.columns}
+    assert starred == {"mae": True, "acc2_pos": False}
 
 
 def test_no_difference_is_not_starred_and_says_why(outputs):
@@ -401,7 +411,7 @@ def test_a_metric_that_was_not_measured(outputs):
 
 
 def test_systems_that_are_not_built_show_what_was_printed(outputs):
-    """Paper 001, Table 2, MOSI: ICCN is cited from Hazarika et al. there."""
+    """Han et al., EMNLP 2021, Table 2, MOSI: ICCN is cited from Hazarika et al. there."""
     table = declare_table(
         {"none": Row("none", "ours", ("penalty=none",)), "iccn": Row("iccn", "ICCN", paper={"model": "ICCN"})},
         paper={"paper": "001", "table": "T2"},
@@ -423,7 +433,7 @@ def test_systems_that_are_not_built_show_what_was_printed(outputs):
 
 
 def test_doubtful_values_have_footnotes(outputs):
-    """A MAE of paper 000 with a flag of its own; a row of 003's supplement all of whose values are flagged has it on its name."""
+    """A MAE of Colombo et al. with a flag of its own; a row of Tsai et al.'s all of whose values are flagged has it on its name."""
     f = Row("f", "+ f", ("penalty=f",), paper={"model": "EF-LSTM", "penalty_or_variant": "f"}, note="a note of the row")
     outputs.fill({"none": NONE, "kl": BETTER, "f": BETTER})
     sheet = outputs.sheet(declare_table(rows(f=f)))
@@ -439,7 +449,7 @@ def test_doubtful_values_have_footnotes(outputs):
 
 
 def test_a_flag_of_all_values_of_a_row_is_on_its_name(outputs):
-    """Paper 002, Table 2: every cell of the MFN row is flagged for its likeness to paper 000, with one text."""
+    """Shankar, ACL 2022, Table 2: every cell of the MFN row is flagged for its likeness to Colombo et al. (2021), with one text."""
     mfn = Row("mfn", "MFN", paper={"model": "MFN", "penalty_or_variant": "none"})
     table = declare_table({"none": Row("none", "ours", ("penalty=none",)), "mfn": mfn}, paper={"paper": "002", "table": "T2"})
     line = lines_of(outputs.sheet(table))["mfn"]
@@ -449,7 +459,7 @@ def test_a_flag_of_all_values_of_a_row_is_on_its_name(outputs):
 
 
 def test_significance_that_the_paper_claims_is_marked(outputs):
-    """Paper 000, Table 1 underlines the MAE of KL on MOSEI, .70."""
+    """Colombo et al., EMNLP 2021, Table 1 underlines the MAE of KL on MOSEI, .70."""
     outputs.fill({"none": NONE, "kl": BETTER})
     text = render_markdown(outputs.sheet(declare_table(data={"synthetic": "mosei"})))
     assert "0.70† (−0.110)" in text
@@ -459,7 +469,7 @@ def test_significance_that_the_paper_claims_is_marked(outputs):
 @pytest.mark.parametrize(
     ("paper", "message"),
     [
-        ({"model": "EFLSTM"}, r"table\.rows\.none\.paper: Paper 000 prints no model='EFLSTM'"),
+        ({"model": "EFLSTM"}, r"table\.rows\.none\.paper: Paper 000 \(Colombo et al\., EMNLP 2021\) prints no model='EFLSTM'"),
         ({"penalty_or_variant": "none"}, r"but table\.paper and table\.rows\.none\.paper lack model; correct them"),
         ({"model": "EF-LSTM", "colour": "red"}, r"have also colour; correct them"),
     ],

@@ -51,7 +51,7 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(site):
     assert dict(entries["console_scripts"]) == {"mdm": "mdm.__main__:main"}
     said = Parser().parsestr((info / "METADATA").read_text())
     assert said["Version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert set(said.get_all("Provides-Extra")) == {"all", "cluster", "hdf5", "plots", "wandb"}
+    assert set(said.get_all("Provides-Extra")) == {"all", "cluster", "hdf5", "plots", "tables", "wandb"}
 
 
 def test_the_console_script(site, tmp_path):
@@ -90,7 +90,7 @@ def test_every_command_works_in_an_empty_folder(site, tmp_path, in_turn):
         tmp_path,
         [site],
     )
-    assert "# Paper 000, Table 1" in said
+    assert "# Colombo et al., EMNLP 2021, Table 1" in said
     assert "outputs/mdm/table1/report.html: 1 of 1 runs" in said
     assert "→ configs/tuned/search/synthetic/lmf_none.yaml" in said
     assert "7 records and 1 stores read whole" in said

@@ -1,7 +1,7 @@
-"""Stage two, backbone: EF-LSTM, the early-fusion baseline of papers 000 and 003, and its separate-encoder variant.
+"""Stage two, backbone: EF-LSTM, the early-fusion baseline of Colombo et al. and Tsai et al., and its separate-encoder variant.
 
-``concat`` (paper 003, supplement): one LSTM over the per-step concatenation of all modalities; S, B and SB of
-the supplement are ``num_layers=2`` and ``bidirectional=true``. ``separate`` (paper 000, section 4.3): each view
+``concat`` (Tsai et al., 2019, supplement): one LSTM over the per-step concatenation of all modalities; S, B and SB of
+the supplement are ``num_layers=2`` and ``bidirectional=true``. ``separate`` (Colombo et al., 2021, section 4.3): each view
 through an LSTM of its own, then concatenated.
 
 Z is the LSTM's top state after the last word (``concat``) or [h_l; h_a; h_v] (``separate``), the latter also the unimodal
@@ -33,10 +33,17 @@ class EFLSTM(Backbone):
     hidden: units per direction; for ``separate`` one number for all, or modality → number
     embedding_dim: width of the trainable word embedding, where the text is words
     dropout: in the head, and between stacked LSTM layers
-    head: ``mlp``, y = W₂·Drop(ReLU(W₁·Z)), as the official code of paper 003's EF-LSTM has it (default);
-        ``linear``, y = A·Drop(Z), as paper 000 says of all its models
+    head: ``mlp``, y = W₂·Drop(ReLU(W₁·Z)), as the official code of Tsai et al.'s (2019) EF-LSTM has it (default);
+        ``linear``, y = A·Drop(Z), as Colombo et al. (2021) say of all its models
 
     Raises ValueError on unaligned data for ``concat``: steps must correspond to be concatenated.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> EFLSTM(splits.spec, hidden=8)(batch).z.shape
+    torch.Size([4, 8])
     """
 
     def __init__(

@@ -1,12 +1,12 @@
-"""Stage two, backbone: Low-rank Multimodal Fusion (LMF; "LFN" in papers 000 and 002).
+"""Stage two, backbone: Low-rank Multimodal Fusion (LMF; "LFN" in Colombo et al., 2021; Shankar, 2022).
 
 h = Σ_r w_r ∏_m (F_m^{(r)} [1; z_m]) + b: a tensor fusion whose weight tensor is a sum of R rank-one terms. Audio and
 video are averaged over their real steps and go through a small network, language through an LSTM; so inputs need no
 alignment, and nearly all the work is done for each modality alone.
 
 Z is the o-dimensional fused vector h, followed by a linear head. Official code has o = 1 on sentiment and no head (head=none):
-there the fused vector *is* the prediction and no penalty could act on it; the paper's general form and paper 000's "Z, then a
-linear A" ask for o > 1. The unimodal representations are the z_m.
+there the fused vector *is* the prediction and no penalty could act on it; the paper's general form and Colombo et al.'s (2021) "Z,
+then a linear A" ask for o > 1. The unimodal representations are the z_m.
 """
 
 from __future__ import annotations
@@ -43,6 +43,14 @@ class LMF(Backbone):
     embedding_dim: width of the trainable word embedding, where the text is words
 
     Raises ValueError on a size below 1, widths for other modalities, an unknown init or head, or a z_dim that is no prediction.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> fusion = LMF(splits.spec, z_dim=8, rank=2)(batch)
+    >>> fusion.z.shape, sorted(fusion.unimodal)
+    (torch.Size([4, 8]), ['audio', 'language', 'video'])
     """
 
     def __init__(

@@ -4,8 +4,8 @@ The multimodal adaptation gate sits between two layers of the transformer: each 
 combination of the frames of its word, never further than β times its own length. So audio and video enter early, and
 nothing but the cutting into pieces can be done for each modality alone.
 
-Z is the last layer at [CLS], as paper 000 has it, or the pooler's output, which the head of the official code reads. The
-paper knows no representation of a modality alone. Here they are what the gate adds up: of language the mean over pieces of
+Z is the last layer at [CLS], as Colombo et al. (2021) have it, or the pooler's output, which the head of the official code reads.
+The paper knows no representation of a modality alone. Here they are what the gate adds up: of language the mean over pieces of
 words of e, which nothing but language has touched, and of the others the mean over frames of W_m x + b_m.
 """
 
@@ -41,13 +41,21 @@ class MAG(Backbone):
     beta, activation: of the `Gate`
     gate_dropout: of what the gate returns
     dropout: before the head
-    z: ``cls``, the last layer at [CLS] (default, what paper 000 penalises and calls Z); ``pooler``, tanh(W·[CLS] + b), what the
-        head of the official code reads. BERT's pooler comes from the checkpoint; XLNet has none, so its one begins at random
+    z: ``cls``, the last layer at [CLS] (default, what Colombo et al., 2021 penalise and calls Z); ``pooler``, tanh(W·[CLS] + b),
+        what the head of the official code reads. BERT's pooler comes from the checkpoint; XLNet has none, so its one begins at
+        random
     max_pieces: official code reads the first 50 pieces, the special ones included; null: all
     gelu: of XLNet, see `TextEncoder`; official code has ``tanh``
 
     Raises ValueError without text, on unaligned data (frames belong to words), on frames that are tokens, and on options that
     are not these.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> MAG(splits.spec)(batch).z.shape
+    torch.Size([4, 64])
     """
 
     def __init__(
@@ -133,7 +141,7 @@ class Gate(nn.Module):
     dim: width of e
     feature_dims: modality → width of its frames; with none, the gate is Dropout(LN(e))
     beta: how far a piece may be moved, in units of its own length
-    activation: ``relu`` as all official code has it, or ``sigmoid`` as paper 004 writes it
+    activation: ``relu`` as all official code has it, or ``sigmoid`` as Qian et al. (2024) write it
 
     Raises ValueError unless beta >= 0.
     """

@@ -1,4 +1,4 @@
-"""Stage two, backbone: the Multimodal Factorization Model of paper 003 (MFM) and its ablations M_A … M_E.
+"""Stage two, backbone: the Multimodal Factorization Model of Tsai et al. (2019) (MFM) and its ablations M_A … M_E.
 
 An autoencoder whose code falls into a discriminative part, seen by all modalities, and a generative part for each:
 
@@ -69,6 +69,15 @@ class MFM(Backbone):
 
     Raises ValueError on unaligned data where steps must correspond (all but M_B and M_D), an unknown choice, a width below 1, a
     negative weight, or numbers for other modalities.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> model = MFM(splits.spec)
+    >>> encoded = model.encode(batch)
+    >>> sorted(model.own_terms(batch, encoded, model.fuse(encoded)))
+    ['prior', 'reconstruction_audio', 'reconstruction_language', 'reconstruction_video']
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Stage two, backbone: MMIM, multimodal infomax (paper 001).
+"""Stage two, backbone: MMIM, multimodal infomax (Han et al., 2021).
 
 Text through BERT, other modalities through LSTMs, then two dense layers; no word is fused with a frame, so inputs need no
 alignment. Information is raised at two levels: between text and each other modality (the own penalty,
@@ -52,6 +52,15 @@ class MMIM(Backbone):
     transformer's.
 
     Raises ValueError on numbers out of range, an unknown axis, and modalities that the data lack.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> model = MMIM(splits.spec)
+    >>> encoded = model.encode(batch)
+    >>> sorted(model.own_terms(batch, encoded, model.fuse(encoded)))
+    ['cpc_audio', 'cpc_language', 'cpc_video']
     """
 
     def __init__(
@@ -155,7 +164,7 @@ class LastState(nn.Module):
 def score_contrast(
     h: Float[Tensor, "batch d"], prediction: Float[Tensor, "batch d"], axis: Axis = "h", temperature: float = 1.0
 ) -> Float[Tensor, ""]:
-    """−mean_i log(e^{s_ii} / Σ_j e^{s_ij}), s_ij = cos(prediction_i, h_j)/τ (paper 001, Eqs. 10–11); over s_ji with ``axis=z``.
+    """−mean_i log(e^{s_ii} / Σ_j e^{s_ij}), s_ij = cos(prediction_i, h_j)/τ (Han et al., Eqs. 10–11); over s_ji with ``axis=z``.
 
     log n at chance; 0 without rows. In fp32.
     """

@@ -13,6 +13,7 @@ before labels have moved.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -59,6 +60,10 @@ class LabelMoving(Backbone):
         # Of the features of each class (positive, negative); double, so that what is added and taken away leaves no trace.
         self.register_buffer("sums", torch.zeros(2, len(spec.targets), sum(self.widths), dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(kinds, 2, len(spec.targets), dtype=torch.float64))
+
+    @abstractmethod
+    def fuse(self, encoded: Encoded) -> Fusion:
+        """Z and the prediction, with the parts that labels move by."""
 
     def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
         """mean tanh|y_s − y_m|·|ŷ_s − y_s| for each modality s, over rows that have a label: 0 until labels move."""
@@ -151,6 +156,14 @@ class SelfMM(LabelMoving):
     Labels and features are buffers with a row for each of ``spec.train_ids``, so a resumed run has them.
 
     Raises ValueError on numbers out of range, an unknown rule for centres, and frames that are tokens.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> fusion = SelfMM(splits.spec)(batch)
+    >>> fusion.parts["prediction_audio"].shape
+    torch.Size([4, 1])
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Stage two, backbone: WSA-BERT, word-wise sparse attention to audio and video inside BERT (the multimodal encoder of paper 004).
+"""Stage two, backbone: WSA-BERT, word-wise sparse attention to audio and video inside BERT (Qian et al., 2024).
 
-Each word piece of BERT's embedding output e looks for its own frames: X̃_m = sparsemax(E (X_m W_m)ᵀ) X_m (paper 004, Eq. 2), and
-the gate of MAG moves e by them. So the modalities need no alignment, but they mix before BERT's first layer: nothing except
+Each word piece of BERT's embedding output e looks for its own frames: X̃_m = sparsemax(E (X_m W_m)ᵀ) X_m (Qian et al., 2024, Eq.
+2), and the gate of MAG moves e by them. So the modalities need no alignment, but they mix before BERT's first layer: nothing except
 the cutting into pieces can be done for each modality alone.
 
 Z is what the head reads, BERT's pooler output or the mean over pieces. The paper has no representation of a modality alone;
@@ -36,9 +36,10 @@ class WSABERT(Backbone):
     text_encoder: which transformer of the family bert, see `TextEncoder`
     attention: ``sparse`` (sparsemax, default) or ``soft`` (softmax), the paper's WA
     pooling: ``pooler``, tanh(W·[CLS] + b), as the official code has it (default); ``mean``, the mean of the last layer over
-        pieces, as paper 004 writes it
-    beta: how far a piece may be moved, in units of its own length (ε of paper 004, Eq. 6)
-    activation: of the gate. ``relu`` as official code has it and MAG before it (default); ``sigmoid`` as paper 004 prints it
+        pieces, as Qian et al. (2024) write it
+    beta: how far a piece may be moved, in units of its own length (ε of Qian et al., 2024, Eq. 6)
+    activation: of the gate. ``relu`` as official code has it and MAG before it (default); ``sigmoid`` as Qian et al. (2024) print
+        it
     gate_dropout: of what the gate returns
     head: ``linear`` (default), Z → dropout → linear, of the model's own code; ``mlp``, Z → dropout → 128 → dropout → 64 → ReLU →
         dropout → linear, of the copy in MIRD's code
@@ -50,6 +51,13 @@ class WSABERT(Backbone):
     masked. One thing is left out, a bias in X W + b: e·b is the same for every frame, which neither sparsemax nor softmax sees.
 
     Raises ValueError without text, on frames that are tokens, and on options that are not these.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> WSABERT(splits.spec)(batch).prediction.shape
+    torch.Size([4, 1])
     """
 
     def __init__(
@@ -117,7 +125,7 @@ def read_pieces(
 
 
 class Injection(nn.Module):
-    """e → Gate(e, X̃), where each piece's X̃_m is a weighted mean of all frames of modality m (paper 004, Eqs. 2–6).
+    """e → Gate(e, X̃), where each piece's X̃_m is a weighted mean of all frames of modality m (Qian et al., 2024, Eqs. 2–6).
 
     attention: ``sparse`` or ``soft``; the other options are those of the `Gate`
     features: modality → how its frames look; with none, the gate is Dropout(LN(e))

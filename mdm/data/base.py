@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, Shaped
 
 FOLDS = ("train", "valid", "test")
 UNLABELED = "unlabeled"
-"""The fold of segments that only train what needs no label (paper 004, section 3.4); their labels are NaN."""
+"""The fold of segments that only train what needs no label (Qian et al., 2024, section 3.4); their labels are NaN."""
 WIDEST = 1e6
 """No scale of labels reaches further. One that does says nothing, and every measure relative to it is 0."""
 SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -38,6 +38,12 @@ class Ragged:
     offsets: [n + 1] int64; sequence i is ``values[offsets[i]:offsets[i + 1]]``; an empty one means that
         the segment lacks this modality
     vocabulary: the word behind each id, () for vectors and for ids of a tokenizer
+
+    >>> frames = Ragged.of([np.zeros((3, 5)), np.zeros((0, 5)), np.zeros((2, 5))])
+    >>> len(frames), frames.lengths, frames.dim
+    (3, array([3, 0, 2]), 5)
+    >>> Ragged.of_words([["good", "film"], ["bad"]]).vocabulary
+    ('<pad>', '<unk>', 'bad', 'film', 'good')
     """
 
     values: Shaped[np.ndarray, "steps *dim"]
@@ -110,6 +116,21 @@ class Segments:
     marks: named flags per segment (such as ``contradictory``), carried into the predictions
     truth: what is known in closed form of how the data came about; empty for real data
     source: where it came from and what was cleaned, for the data card
+
+    >>> words = Ragged.of_words([["good"], ["a", "bad", "film"]])
+    >>> segments = Segments(
+    ...     name="two",
+    ...     ids=("a[0]", "b[0]"),
+    ...     fold=np.array(["train", "test"]),
+    ...     group=np.array(["a", "b"]),
+    ...     label=np.array([[2.0], [-1.0]], dtype=np.float32),
+    ...     targets=("sentiment",),
+    ...     label_range=(-3.0, 3.0),
+    ...     modalities={},
+    ...     text={"words": words},
+    ... )
+    >>> len(segments), segments.words(1)
+    (2, 'a bad film')
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Stage one, data: handwritten digits rendered in two styles, which stand in for SVHN and MNIST (paper 003, section 3.2).
+"""Stage one, data: handwritten digits rendered in two styles, which stand in for SVHN and MNIST (Tsai et al., 2019, section 3.2).
 
 Needs no file: the 1,797 digits of 8 × 8 pixels come with scikit-learn. For each pair of images:
 
@@ -62,6 +62,10 @@ def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: Spli
     instances: what the marks and the card of `mdm.data.pairing` count.
 
     Raises ValueError if a fold is empty, the seed negative or the split unknown.
+
+    >>> segments = digits(train=8, valid=4, test=4)
+    >>> {style: images.values.shape for style, images in segments.modalities.items()}
+    {'svhn': (16, 3072), 'mnist': (16, 784)}
     """
     require_option("split", split, Split)
     fold = folds(train, valid, test)

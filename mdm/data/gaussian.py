@@ -1,4 +1,4 @@
-"""Stage one, data: Gaussian modalities, whose dependence has a closed form (paper 000, the setting of its Fig. 1).
+"""Stage one, data: Gaussian modalities, whose dependence has a closed form (Colombo et al., 2021, the setting of its Fig. 1).
 
 The component-wise model: each of ``dim`` coordinates is an M-variate standard Gaussian with correlation
 R = (1 − ρ) I + ρ 11ᵀ across the M modalities, and coordinates are independent. The total correlation
@@ -41,6 +41,10 @@ def gaussian(
     any two of them, −(dim/2) log(1 − ρ²).
 
     Raises ValueError if a fold is empty, the seed negative, or where `total_correlation` does.
+
+    >>> segments = gaussian(train=8, valid=4, test=4, dim=2, rho=0.5)
+    >>> len(segments), sorted(segments.modalities), round(segments.truth["pairwise_mutual_information"], 3)
+    (16, ['audio', 'video'], 0.288)
     """
     truth = {
         "total_correlation": total_correlation(rho, dim, modalities),

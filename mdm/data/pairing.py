@@ -1,4 +1,4 @@
-"""Stage one, data: pairs of images that show one digit, in two styles (paper 003, section 3.2), as a table of segments.
+"""Stage one, data: pairs of images that show one digit, in two styles (Tsai et al., 2019, section 3.2), as a table of segments.
 
 A segment is a pair; its modalities are ``svhn`` and ``mnist``, each one step: an image as one vector, channels first, in [0, 1].
 Its label is the digit, one-hot: ten targets, "0" to "9", in the range [0, 1].

@@ -65,7 +65,7 @@ DIVERGENCES: dict[DivergenceName, Divergence] = {
 
 
 def donsker_varadhan(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> Float[Tensor, ""]:
-    """E_P[T] − log E_Q[e^T]: lower bound on KL(P‖Q), the total correlation (paper 000, Eq. 6).
+    """E_P[T] − log E_Q[e^T]: lower bound on KL(P‖Q), the total correlation (Colombo et al., 2021, Eq. 6).
 
     Tight at T = log p/q + any constant. Its minibatch value is biased upwards and, for an unbounded critic, has no
     finite supremum beyond roughly 0.7·log m nats.
@@ -77,7 +77,7 @@ def donsker_varadhan(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -
 
 
 def nwj(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> Float[Tensor, ""]:
-    """E_P[T] − E_Q[e^{T−1}]: the Nguyen–Wainwright–Jordan lower bound on KL(P‖Q) (paper 000, Eq. 7).
+    """E_P[T] − E_Q[e^{T−1}]: the Nguyen–Wainwright–Jordan lower bound on KL(P‖Q) (Colombo et al., 2021, Eq. 7).
 
     The paper prints the exponent as T^{-1}, for which a constant critic is optimal and the value grows without bound even
     when P = Q. Tight at T = 1 + log p/q; never above `donsker_varadhan` for the same values.
@@ -91,7 +91,7 @@ def nwj(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> Float[Tenso
 def f_divergence(
     joint: Float[Tensor, " n"], product: Float[Tensor, " m"], divergence: DivergenceName = "kl", log_ratio: bool = False
 ) -> Float[Tensor, ""]:
-    """E_P[T] − E_Q[f*(T)]: lower bound on D_f(P‖Q) for any T in the domain of f* (f-GAN; what "any f" in paper 000 asks for).
+    """E_P[T] − E_Q[f*(T)]: lower bound on D_f(P‖Q) for any T in the domain of f* (f-GAN; "any f" of Colombo et al., 2021).
 
     divergence: ``kl`` (then this is `nwj`), ``reverse_kl`` KL(Q‖P), ``pearson`` ∫(p−q)²/q, ``squared_hellinger`` ∫(√p−√q)²,
         ``jensen_shannon`` (twice that divergence), ``total_variation`` ½∫|p−q|
@@ -118,7 +118,7 @@ def f_divergence(
 
 
 def kantorovich_rubinstein(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> Float[Tensor, ""]:
-    """E_P[T] − E_Q[T]: lower bound on the Wasserstein-1 distance for a 1-Lipschitz critic (paper 000, Eq. 8).
+    """E_P[T] − E_Q[T]: lower bound on the Wasserstein-1 distance for a 1-Lipschitz critic (Colombo et al., 2021, Eq. 8).
 
     The paper prints a logarithm around the second term, which makes constants optimal. Nothing here keeps T 1-Lipschitz: a
     critic in [0, 1] without that constraint gives the total variation instead.
@@ -142,7 +142,7 @@ def logistic_loss(joint: Float[Tensor, " n"], product: Float[Tensor, " m"]) -> F
 
 
 def info_nce(scores: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
-    """log n + E_i[s_ii − log Σ_j e^{s_ij}]: lower bound on I(X; Y), never above log n (CPC; paper 001, Eqs. 10–12).
+    """log n + E_i[s_ii − log Σ_j e^{s_ij}]: lower bound on I(X; Y), never above log n (CPC; Han et al., 2021, Eqs. 10–12).
 
     Rows are anchors, columns their candidates, the diagonal the true pairs. Transposed, the candidates are drawn from the other
     side: another number. Cosines as scores keep it below 1, whatever the information (more exactly, below

@@ -12,14 +12,14 @@ from mdm.estimators.checks import check_scales, require_matrices
 
 
 def mmd2(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], scales: Sequence[float], unbiased: bool = True) -> Float[Tensor, ""]:
-    """MMD² for the kernel k(a, b) = mean over scales s of e^{−‖a−b‖²/s} (paper 002, section 2.2; paper 003, Eq. 4).
+    """MMD² for the kernel k(a, b) = mean over scales s of e^{−‖a−b‖²/s} (Shankar, 2022, section 2.2; Tsai et al., 2019, Eq. 4).
 
     unbiased: leave k(x_i, x_i) = 1 out; about half of the values are then negative where the laws are equal, so take no root
         or logarithm. Kept, the value is ≥ 0 and (1 − E k(x, x'))/n + (1 − E k(y, y'))/m too high in expectation there.
 
     x and y must be independent of each other: of two representations of the same segments the pairs (x_i, y_i) bias it.
 
-    Paper 002 prints sums without 1/n², which for n ≠ m are not 0 for equal laws.
+    Shankar (2022) prints sums without 1/n², which for n ≠ m are not 0 for equal laws.
 
     Raises ValueError unless x and y are [n, d] and [m, d] with n, m ≥ 1 (≥ 2 if unbiased), and scales positive.
     """
@@ -80,11 +80,12 @@ def hsic(
     """HSIC, the squared distance of kernel means of the joint law and of the product of the marginals; 0 iff independent.
 
     scale_x, scale_y: the kernels' s; None: `median_scale` of the sample itself. A fixed s below the dimension makes K ≈ I, and then
-        the biased normalised value reads 1 for whatever comes (paper 003, supplement F, has σ = 1 for 20 and more dimensions)
+        the biased normalised value reads 1 for whatever comes (Tsai et al., 2019, supplement F, has σ = 1 for 20 and more
+        dimensions)
     unbiased: Song et al. (2012), Eq. 5; its mean is 0 for independent rows, so half of the values are negative. Else
         tr(KHLH)/n², which is ≥ 0 and of the order 1/n there
-    normalized: divided by √(HSIC(x, x)·HSIC(y, y)), in both forms (paper 003, Eq. 5; centred kernel alignment): 1 for y = x up to
-        isometry; 0 where either kernel varies by no more than rounding. Both forms are inner products of centred matrices, so
+    normalized: divided by √(HSIC(x, x)·HSIC(y, y)), in both forms (Tsai et al., 2019, Eq. 5; centred kernel alignment): 1 for y = x
+        up to isometry; 0 where either kernel varies by no more than rounding. Both forms are inner products of centred matrices, so
         the quotient is a cosine and never beyond ±1, however small the denominator
 
     Raises ValueError unless x and y are [n, d_x] and [n, d_y] with n ≥ 2 (≥ 4 if unbiased), and scales positive.

@@ -42,7 +42,7 @@ def orthogonality(a: Float[Tensor, "n d_a"], b: Float[Tensor, "n d_b"], form: Fo
         no gradient (MISA's code; its paper has the plain squared norm ‖AᵀB‖_F²). So 0 says that the directions of the rows are
         uncorrelated, not the columns themselves. Their scale is of no effect, so the gradient grows as rows draw together; rows
         that agree up to rounding count as 0 and have none. It grows with n for independent rows and with n² for dependent ones.
-        ``gram``, ‖ABᵀ‖_F² over the n × n pairs of rows, as paper 004 prints it (Eq. 9). It is 0 for a = (t, 0), b = (0, t),
+        ``gram``, ‖ABᵀ‖_F² over the n × n pairs of rows, as Qian et al. (2024) print it (Eq. 9). It is 0 for a = (t, 0), b = (0, t),
         where each determines the other, and not for uncorrelated columns.
 
     Raises ValueError unless a and b are [n, d_a] and [n, d_b] with n ≥ 1 (one width for gram), or on an unknown form.
@@ -96,7 +96,7 @@ def mardia_kurtosis(
     covariance: Float[Tensor, "p p"] | None = None,
     ridge: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """κ = mean_i [((z_i − z̄)ᵀ (S + ridge·tr(S)/p·I)⁻¹ (z_i − z̄))²], Mardia's kurtosis (paper 002, sections 2.3 and 4.1).
+    """κ = mean_i [((z_i − z̄)ᵀ (S + ridge·tr(S)/p·I)⁻¹ (z_i − z̄))²], Mardia's kurtosis (Shankar, 2022, sections 2.3 and 4.1).
 
     p(p+2) for a Gaussian, and p(p+2)(n−1)/(n+1) in expectation for a sample of one with its own S; never below p² with that S,
     which a sphere attains, and so does any sample of n = p + 1 rows, exactly. Invariant under affine maps with the sample's own

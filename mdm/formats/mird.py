@@ -1,4 +1,4 @@
-"""Stage one, data: ``mosi.pkl`` and ``mosei.pkl`` of MIRD (paper 004's repository)."""
+"""Stage one, data: ``mosi.pkl`` and ``mosei.pkl`` of MIRD (Qian et al.'s (2024) repository)."""
 
 from __future__ import annotations
 

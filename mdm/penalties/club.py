@@ -1,4 +1,4 @@
-"""Stage three, penalty: CLUB, an upper bound on mutual information that is lowered (MIRD's own penalty, paper 004).
+"""Stage three, penalty: CLUB, an upper bound on mutual information that is lowered (MIRD's own penalty, Qian et al., 2024).
 
 For a pair (x, y) of representations, Î = E[log q(y|x)] − E_x E_y[log q(y|x)] (Eqs. 10–12). With the true conditional in the place
 of q this is I(X; Y) + KL(p_x p_y ‖ p_xy), so never below the information, and 0 exactly if x and y are independent; with a
@@ -33,7 +33,7 @@ class Club(Penalty):
     normalize: whether each dimension of x and y is standardised over the batch, by statistics that carry gradient (default).
         Information does not change by it. Without it, as in paper and official code, variances of q between 1/e and e say
         that whatever is small is noise: an encoder that shrinks its output lowers the value and keeps the dependence
-    labelled_only: leave out segments without a label (paper 004, Table 6)
+    labelled_only: leave out segments without a label (Qian et al., 2024, Table 6)
     Raises ValueError on names that are not there, an unknown direction, fewer than one pair, or numbers out of range.
 
     >>> import torch

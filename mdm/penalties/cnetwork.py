@@ -1,4 +1,4 @@
-"""Stage three, penalty: the parts of paper 002's C-network, each for all variables at once.
+"""Stage three, penalty: the parts of Shankar's (2022) C-network, each for all variables at once.
 
 Representations come padded: [v, n, p] holds v variables of n rows, the narrower ones filled up to the width p with columns of
 zeros. A step of training spends more on calls than on numbers here, so four small things cost the calls of one.
@@ -41,7 +41,7 @@ class Mlps(nn.Module):
 
 
 class Predictors(nn.Module):
-    """Q_i of every modality, four layers each (paper 002, appendix C): Z_i from Z_{-i}."""
+    """Q_i of every modality, four layers each (Shankar, 2022, appendix C): Z_i from Z_{-i}."""
 
     inputs: Tensor
     outputs: Tensor

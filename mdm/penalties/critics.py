@@ -1,7 +1,7 @@
 """Stage three, penalty: the statistics network T_θ, with the choices that decide what an estimate can mean.
 
-Paper 000 (Table 4) ends T_θ in a sigmoid and never constrains its slope. What that can attain is a fact, not a taste: with
-T in [0, 1] Donsker–Varadhan stays ≤ 1, NWJ ≤ 1 − 1/e, and an unconstrained "Wasserstein" is the total variation. Each
+Colombo et al. (2021, Table 4) end T_θ in a sigmoid and never constrain its slope. What that can attain is a fact, not a taste:
+with T in [0, 1] Donsker–Varadhan stays ≤ 1, NWJ ≤ 1 − 1/e, and an unconstrained "Wasserstein" is the total variation. Each
 choice is therefore a named argument and stands in the record of a run.
 """
 
@@ -26,7 +26,7 @@ Maps = Literal["free", "spectral_norm", "orthonormal"]
 class Critic(nn.Module):
     """T_θ: [rows, dim] → [rows].
 
-    architecture: ``plain``, dim → hidden → hidden → 1 with LeakyReLU; ``table4``, paper 000's
+    architecture: ``plain``, dim → hidden → hidden → 1 with LeakyReLU; ``table4``, Colombo et al.'s (2021)
         d → d/2 → d → d → d/4 → d/4 → 1, LeakyReLU with dropout between
     output: ``linear``; ``tanh``, bound·tanh(·/bound), which keeps estimates and gradients finite and is
         nearly linear for |T| well below the bound; ``sigmoid``, as printed

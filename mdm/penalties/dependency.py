@@ -1,4 +1,4 @@
-"""Stage three, penalty: mutual dependency measures of paper 000, L = L_task − λ·I (Eq. 5).
+"""Stage three, penalty: mutual dependency measures of Colombo et al. (2021), L = L_task − λ·I (Eq. 5).
 
 A critic T_θ tells fused representations Z of real segments from Z̄ of segments whose modalities were re-paired; how well
 it can is the estimate of D(p_Z ‖ p_Z̄) ≤ D(joint ‖ product of marginals). Critic and backbone both *raise* it: the
@@ -181,7 +181,7 @@ class Dependency(Penalty):
         return loss
 
     def score(self, view: View) -> Float[Tensor, " batch"]:
-        """T_θ of each joint row: high where the modalities belong together (paper 000, Section 5.4); in evaluation mode.
+        """T_θ of each joint row: high where the modalities belong together (Colombo et al., 2021, Section 5.4); in evaluation mode.
 
         In units of the training: log p/q (logistic), that and any constant (kl), 1 + log p/q (f: kl on its bound), 2(p/q − 1)
         (f: pearson on its bound), log p/q (f: the other divergences), the potential (wasserstein).

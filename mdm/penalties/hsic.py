@@ -1,4 +1,4 @@
-"""Stage three, penalty: HSIC between representations, raised (paper 003 measures with it; as an objective it is future work there).
+"""Stage three, penalty: HSIC between representations, raised (in Tsai et al., 2019, a measure; as an objective future work).
 
 The Hilbert–Schmidt independence criterion compares which segments are alike in x with which are alike in y. It is 0 exactly if
 x and y are independent, needs no critic and no density, and sees any form of dependence; but it is no information: not in nats,
@@ -19,12 +19,12 @@ from mdm.penalties.pairs import name_parts, pairs_of, prepare_columns
 
 
 class Hsic(Penalty):
-    """−λ·Σ over pairs of `estimators.hsic`, k(a, b) = e^{−‖a−b‖²/2σ²} (paper 003, Eq. 5 and supplement F).
+    """−λ·Σ over pairs of `estimators.hsic`, k(a, b) = e^{−‖a−b‖²/2σ²} (Tsai et al., 2019, Eq. 5 and supplement F).
 
     pairs: [[x, y], …], names of unimodal representations or parts, or ``z``; null: every two modalities. Their order does not
         matter
     bandwidth: σ. ``median`` (default), for each side the median distance between the rows at hand over √2, without gradient; or a
-        number, 1 in paper 003. Where that is far below √d no two rows are alike: K ≈ I, and the value is 1 (biased) or 0
+        number, 1 in Tsai et al. (2019). Where that is far below √d no two rows are alike: K ≈ I, and the value is 1 (biased) or 0
         (debiased) for whatever comes
     unbiased: whether the value has mean 0 for independent rows, so that it is below 0 about half of the time (default). Else it
         is positive there, of the order 1/rows, and a fold's value is not to be compared with a batch's

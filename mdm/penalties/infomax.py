@@ -1,4 +1,4 @@
-"""Stage three, penalty: the Barber–Agakov bound between unimodal representations, raised (MMIM's own penalty, paper 001).
+"""Stage three, penalty: the Barber–Agakov bound between unimodal representations, raised (MMIM's own penalty, Han et al., 2021).
 
 For a pair (x, y), I(X; Y) ≥ E[log q(y|x)] + H(Y) (Eq. 3). The critic q is fitted by maximum likelihood on detached
 representations, one pass before each epoch (Eq. 4, stage one); the backbone then raises the sum, through frozen q and through

@@ -1,4 +1,4 @@
-"""Stage three, penalty: InfoNCE between representations, raised (CPC; in paper 001 between Z and each modality).
+"""Stage three, penalty: InfoNCE between representations, raised (CPC; in Han et al., 2021 between Z and each modality).
 
 Which of the y_j of a batch belongs to x_i? A critic that answers by the softmax of scores s(x_i, y_j) bounds the information:
 I(X; Y) ≥ log n + E[log softmax_i]. Critic and backbone both raise it. The bound is steady in minibatches, where a
@@ -30,11 +30,11 @@ DIRECTIONS: dict[Direction, tuple[bool, ...]] = {"xy": (False,), "yx": (True,), 
 
 
 class InfoNCE(Penalty):
-    """−λ·Σ over pairs of `estimators.info_nce` of the scores s(x, y) = ⟨g(x), h(y)⟩/τ (paper 001, Eqs. 10–12).
+    """−λ·Σ over pairs of `estimators.info_nce` of the scores s(x, y) = ⟨g(x), h(y)⟩/τ (Han et al., 2021, Eqs. 10–12).
 
     pairs: [[x, y], …], names of unimodal representations or parts, or ``z``; null: every two modalities
-    scores: ``inner`` (default), or ``cosine``, of g and h of length one: with τ = 1, as paper 001 has it, the bound then stays
-        below 1 nat whatever the information is
+    scores: ``inner`` (default), or ``cosine``, of g and h of length one: with τ = 1, as Han et al. (2021) have it, the bound then
+        stays below 1 nat whatever the information is
     temperature: τ. Inner products learn their own scale
     direction: ``xy``, x finds its y among the y_j (Eq. 11); ``yx``, the reverse (the official code); ``both`` (default), their mean
     dim: width of g and h

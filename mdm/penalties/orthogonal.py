@@ -1,4 +1,4 @@
-"""Stage three, penalty: orthogonality of representations, the linear counterpart of CLUB (paper 004, Eq. 9; after MISA).
+"""Stage three, penalty: orthogonality of representations, the linear counterpart of CLUB (Qian et al., 2024, Eq. 9; after MISA).
 
 It has no critic: what it lowers are squared inner products between two blocks of representations. Zero means that they are
 orthogonal, not that they are independent.

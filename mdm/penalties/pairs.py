@@ -28,7 +28,7 @@ def pairs_of(
     shared: str | None = None,
     direction: Direction = "paper",
 ) -> list[tuple[str, str]]:
-    """The pairs (x, y) whose dependence counts, by name; by default each unordered pair once, as the nine networks of paper 004.
+    """The pairs (x, y) whose dependence counts, by name; by default each unordered pair once (Qian et al., 2024).
 
     pairs: given, they are these; ``z`` names Z
     shared: the name of the part that the modalities share. Without it the pairs are every two modalities, the later given the

@@ -1,12 +1,12 @@
-"""Stage three, penalty: synergy, the C-network of paper 002 (section 4.1, appendix D). All three parts are *lowered*.
+"""Stage three, penalty: synergy, the C-network of Shankar (2022, section 4.1, appendix D). All three parts are *lowered*.
 
     l2         what a modality's representation keeps to itself: the error of predicting Z_i from the others
     alignment  distance of the laws of Z_i and of Z, both projected at random to k numbers: MMD² or KL
     kurtosis   Mardia's, of every Z_i and of Z, relative to a moving covariance
 
-Paper 002 has no code in public. As printed each part has a way to 0 (or to nothing) that is not the one meant; ``mode=literal``
-keeps these forms, and the tests show what happens to them. The corrected ones look at representations whose columns are
-standardised over the batch by statistics that carry gradient, so nothing is won by shrinking or shifting them.
+Shankar (2022) has no code in public. As printed each part has a way to 0 (or to nothing) that is not the one meant;
+``mode=literal`` keeps these forms, and the tests show what happens to them. The corrected ones look at representations whose
+columns are standardised over the batch by statistics that carry gradient, so nothing is won by shrinking or shifting them.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Synergy(Penalty):
     projection: k, or less where a representation is narrower
     detach_targets: whether the Z_i to be predicted is a constant for the backbone
     variables: of the kurtosis. ``all``, every Z_i and Z (section 4.1); ``fused``, Z (appendix D)
-    decay, clip, ridge: of the moving covariance, see `Moments`. Paper 002 names no values. 0.95 remembers some 1200 rows at batch
-        size 32, the training fold of MOSI once, and Z has up to some hundred columns
+    decay, clip, ridge: of the moving covariance, see `Moments`. Shankar (2022) names no values. 0.95 remembers some 1200 rows at
+        batch size 32, the training fold of MOSI once, and Z has up to some hundred columns
     hidden: of Q, T (twice as many) and the couplings
     bound: T ends in bound·tanh(·/bound)
     mode: ``corrected``, or ``literal``: L_L2 summed over rows, columns and modalities of representations as they are; MMD as sums

@@ -1,9 +1,10 @@
-"""What the five papers print, as data: 000 mutual dependency, 001 MMIM, 002 synergy, 003 MFM, 004 MIRD.
+"""What the five papers print, as data. A paper's key is a number, 000 to 004; ``papers`` names the paper behind it.
 
 Transcribed from the papers; nothing computed stands in a column ``value``.
 
+    papers     a row per paper: how tables call it, and where it was published; empty where we know of none
     results    a row per printed cell of a table of results; paper, table, dataset, target, model, penalty_or_variant and metric are
-               its key. Tables T1, T2, … as printed, ST1 to ST3 of the supplement of 003, F7 and F9a numbers in or about figures
+               its key. Tables T1, T2, … as printed, ST1 to ST3 of 003's supplement, F7 and F9a numbers in or about figures
     settings   a row per printed or stated setting: splits, hyper-parameters, widths of features
     systems    a row per system and paper: what it is, and whether that paper ran it
     figures    a row per figure: axes, series, what must be visible

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 
-FILES = ("results", "settings", "systems", "figures")
+FILES = ("papers", "results", "settings", "systems", "figures")
 KEY = ("paper", "table", "dataset", "target", "model", "penalty_or_variant", "metric")
 
 
@@ -44,7 +44,7 @@ class Printed:
 
 @cache
 def read_rows(name: str) -> tuple[dict[str, str], ...]:
-    """The rows of ``results``, ``settings``, ``systems`` or ``figures``; every value the text that is printed.
+    """The rows of ``papers``, ``results``, ``settings``, ``systems`` or ``figures``; every value the text that is printed.
 
     Raises ValueError for another name.
     """
@@ -86,9 +86,15 @@ def find_value(paper: str, table: str, dataset: str, target: str, model: str, pe
         place = tuple(dict.fromkeys(("paper", "table", *of)))
         if tuple(asked[key] for key in place) not in list_keys(place):
             raise ValueError(
-                f"Paper {paper} prints no {format_key(asked, of)}{format_place(asked, of)}; {suggest_nearest(asked, of)}"
+                f"{name_paper(paper)} prints no {format_key(asked, of)}{format_place(asked, of)}; {suggest_nearest(asked, of)}"
             )
     return read_results()[tuple(asked.values())]
+
+
+def name_paper(key: str) -> str:
+    """``Paper 000 (Colombo et al., EMNLP 2021)``; of an unknown key the key alone."""
+    names = {row["paper"]: row["name"] for row in read_rows("papers")}
+    return f"Paper {key} ({names[key]})" if key in names else f"Paper {key}"
 
 
 def format_key(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
@@ -104,6 +110,6 @@ def suggest_nearest(asked: Mapping[str, str], of: tuple[str, ...]) -> str:
     fixed = ("paper",) if "table" in of else ("paper", "table")
     there = {format_key(row, of): None for row in read_rows("results") if all(row[key] == asked[key] for key in fixed)}
     if not there:
-        return f"the papers are {', '.join(sorted({row['paper'] for row in read_rows('results')}))}."
+        return f"the papers are {'; '.join(row['paper'] + ', ' + row['name'] for row in read_rows('papers'))}."
     close = get_close_matches(format_key(asked, of), there, n=3, cutoff=0) if len(there) > 6 else list(there)
     return f"{'the nearest are' if len(there) > 6 else 'it prints'} {'; '.join(close)}."

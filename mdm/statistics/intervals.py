@@ -26,7 +26,7 @@ def t_interval(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[
 
 
 def paired_t(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
-    """Two-sided p of the paired t test, paper 001's. NaN for one pair; for equal differences 0, or 1 if they are all 0.
+    """Two-sided p of the paired t test, Han et al.'s (2021). NaN for one pair; for equal differences 0, or 1 if they are all 0.
 
     Raises ValueError on arrays that are no pairs, and on values that are not finite.
     """

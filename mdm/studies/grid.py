@@ -1,4 +1,4 @@
-"""A sweep as a picture: what a table's columns do along its rows (paper 004, Figures 6 and 7)."""
+"""A sweep as a picture: what a table's columns do along its rows (Qian et al., 2024, Figures 6 and 7)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Losses of runs while they trained, every part apart, with the best epoch marked (paper 001, Figure 2).
+"""Losses of runs while they trained, every part apart, with the best epoch marked (Han et al., 2021, Figure 2).
 
-Paper 001 draws a point per 20 steps and reads off one run that, where the best epoch ends, L_BA is lowest while L_CPC and the task
-loss still fall. A record holds the mean of every epoch, of every model and penalty, so the same can be asked of many runs.
+Han et al. (2021) draw a point per 20 steps and reads off one run that, where the best epoch ends, L_BA is lowest while L_CPC and
+the task loss still fall. A record holds the mean of every epoch, of every model and penalty, so the same can be asked of many runs.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ experiment=search/…` ranks what it found and writes the best of each run as a 
 
     search:
       title: …
-      source: paper 000, appendix A.1.2          where the grid stands
+      source: Colombo et al. (2021), A.1.2       where the grid stands
       data: [synthetic]                          data=… on the command line replaces it
       seeds: 3                                   0 to 2 at every point; seed=… replaces them
       runs: {lmf_kl: [model=lmf, penalty=kl]}    model=… and penalty=… choose among them
@@ -38,7 +38,7 @@ class Search:
     """The declaration of a search; see the module's docstring.
 
     >>> grid = {"a.lr": (0.1, 0.2), "a.decay": (0,)}
-    >>> Search("A grid", "paper 000", ("mosi",), 3, {"kl": ("penalty=kl",)}, grid, "mae").points()
+    >>> Search("A grid", "Colombo et al., 2021", ("mosi",), 3, {"kl": ("penalty=kl",)}, grid, "mae").points()
     [{'a.lr': 0.1, 'a.decay': 0}, {'a.lr': 0.2, 'a.decay': 0}]
     """
 

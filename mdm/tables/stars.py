@@ -27,5 +27,5 @@ def explain_stars(sheet: Sheet) -> list[str]:
         *statistic.explain(found, sheet.family, sheet.declared.zeros),
         *([few] if any("cannot reach" in contrast.reason for contrast in contrasts) else []),
         "A12 is the chance that a run of the system is better than one of the baseline. Mann–Whitney, unpaired, is the test of "
-        "paper 000, paired t that of paper 001: two-sided, not corrected, and about this test set alone.",
+        "Colombo et al. (2021), paired t that of Han et al. (2021): two-sided, not corrected, and about this test set alone.",
     ]

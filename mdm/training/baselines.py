@@ -37,12 +37,22 @@ class Baseline:
     """A predictor that is fitted once for each setting of its grid.
 
     kind: ``mean`` and ``median`` of the training labels; ``majority``, the whole number that most training labels round to;
-        ``stratified``, a training label drawn at random for each segment, which is what the row "Majority" of paper 003 must
-        be (a constant has no correlation, and that row has one); ``ridge``, ``svr`` (RBF) and ``forest`` on pooled features:
+        ``stratified``, a training label drawn at random for each segment, which is what the row "Majority" of Tsai et al. (2019)
+        must be (a constant has no correlation, and that row has one); ``ridge``, ``svr`` (RBF) and ``forest`` on pooled features:
         words as TF-IDF, vectors as their standardised mean over real steps
     seed: of the draws
 
     Raises ValueError on another kind.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> mean = Baseline(splits.spec, "mean")
+    >>> len(mean.fit(splits.in_order("train"), splits.valid()))
+    1
+    >>> prediction, label = mean.predict(0, splits.valid())
+    >>> bool(np.allclose(prediction, splits.spec.label_mean))
+    True
     """
 
     def __init__(self, spec: DataSpec, kind: Kind = "ridge", seed: int = 0):
@@ -105,7 +115,7 @@ class Baseline:
             for m, feature in self.spec.features.items():
                 s = batch.sequences[m]
                 if feature.tokens:
-                    # Words that training has not are left out: their inverse document frequency would be the largest of all.
+                    # Words that the training fold lacks are left out: their inverse document frequency would be the largest of all.
                     counts = torch.zeros(len(batch), feature.dim + feature.others).scatter_add_(1, s.values, s.mask.float())
                     parts.append(counts[:, : feature.dim])
                 else:

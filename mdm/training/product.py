@@ -1,6 +1,6 @@
 """Between backbone and penalty: samples of the product of the marginals, by moving rows of encoded modalities.
 
-Algorithm 1 of paper 000 permutes each modality within the batch. A random permutation keeps one row on average, and
+Algorithm 1 of Colombo et al. (2021) permute each modality within the batch. A random permutation keeps one row on average, and
 matched pairs cap any estimate at log m; here each modality moves by a cyclic offset of its own, so that in no
 row two modalities keep their partners.
 

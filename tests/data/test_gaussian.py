@@ -1,4 +1,4 @@
-"""The Gaussian data set against its closed forms (paper 000's component-wise model)."""
+"""The Gaussian data set against its closed forms (the component-wise model of Colombo et al., 2021)."""
 
 import json
 

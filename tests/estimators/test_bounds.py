@@ -237,7 +237,7 @@ def test_large_critic_values_do_not_overflow_donsker_varadhan():
 
 
 def test_the_misprints_of_the_paper_reward_constants():
-    """Paper 000 as printed, P = Q and T constant, where every divergence is 0 and the corrected forms are at most 0.
+    """Colombo et al. (2021) as printed, P = Q and T constant, where every divergence is 0 and the corrected forms are at most 0.
 
     Eq. 7 with e^{T^{-1}}: T − e^{1/T} = 98.99 at T = 100, and grows. Eq. 8 with a log: t − log t = 6.91 at t = 0.001, and grows.
     """

@@ -175,7 +175,7 @@ def test_options_out_of_range_are_refused():
             mmd2(two, two, scales)
     with pytest.raises(ValueError, match="scales are positive numbers"):
         mmd2_to_standard_normal(two, 0.0)
-    with pytest.raises(ValueError, match="ridge: expected a number of at least 0, got -1.0"):
+    with pytest.raises(ValueError, match=r"ridge: expected a number of at least 0, got -1\.0"):
         gaussian_entropy(two, ridge=-1.0)
     for classes, weights in (([], None), ([two], [0.5]), ([two, two], [1.0]), ([two, two], [1.0, 0.0]), ([two, two], [1.5, -0.5])):
         with pytest.raises(ValueError, match="at least one class and a positive weight for each, their sum 1"):

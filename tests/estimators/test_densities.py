@@ -78,7 +78,7 @@ def test_the_bound_of_paper_001_on_independent_variables_is_the_entropy_of_its_l
 
 
 def test_a_wide_conditional_is_not_best():
-    """Official code of paper 001 leaves −½ log σ² out, and reads −0.0002 at log σ² = 10; the density is −½(10 + log 2π) or so."""
+    """Official code of MMIM leaves −½ log σ² out, and reads −0.0002 at log σ² = 10; the density is −½(10 + log 2π) or so."""
     zero = torch.zeros(4, 1)
     assert float(barber_agakov(zero, zero, zero + 10)) == pytest.approx(-(10 + math.log(2 * math.pi)) / 2)
     assert float(barber_agakov(zero, zero, zero)) == pytest.approx(-math.log(2 * math.pi) / 2)
@@ -226,7 +226,7 @@ def test_mixture_entropy_is_an_upper_bound_that_closes_with_separation(separatio
 
 
 def test_mixture_entropy_weighs_its_classes():
-    """Σ w (h − log w); equal weights and k dimensions give paper 001's log 2 + ½ Σ_c h_c."""
+    """Σ w (h − log w); equal weights and k dimensions give Han et al.'s (2021) log 2 + ½ Σ_c h_c."""
     a, b = normal(30, 4), 3 * normal(20, 4, seed=1)
     h = [float(gaussian_entropy(x, "diagonal")) for x in (a, b)]
     equal = float(gaussian_mixture_entropy([a, b], covariance="diagonal"))

@@ -97,7 +97,7 @@ def test_mmd2_to_standard_normal_by_integration():
 
 
 def test_mmd2_to_standard_normal_of_official_scale_prefers_collapse():
-    """The scale d² of paper 003's code at d = 80: all rows at 0 (.0005) beat 64 true samples (.0008); 2d does not."""
+    """The scale d² of Tsai et al.'s (2019) code at d = 80: all rows at 0 (.0005) beat 64 true samples (.0008); 2d does not."""
     zero, sample = torch.zeros(64, 80, dtype=torch.float64), normal(64, 80)
     assert float(mmd2_to_standard_normal(zero, 80.0**2)) < float(mmd2_to_standard_normal(sample, 80.0**2))
     assert float(mmd2_to_standard_normal(zero, 160.0)) > 5 * float(mmd2_to_standard_normal(sample, 160.0))
@@ -280,7 +280,7 @@ def test_unbiased_hsic_is_unbiased_and_the_other_is_too_high(rho, n):
 
 @pytest.mark.parametrize("d", [5, 20, 300])
 def test_a_bandwidth_far_below_the_dimension_sees_nothing(d):
-    """Paper 003's σ = 1 on 686 independent rows: .11 at d = 5, then 1; with σ² = d .56 at d = 300; debiased about 0."""
+    """Tsai et al.'s (2019) σ = 1 on 686 independent rows: .11 at d = 5, then 1; with σ² = d .56 at d = 300; debiased about 0."""
     x, y = normal(2, 686, d).float()
     literal = {5: 0.108, 20: 1.0, 300: 1.0}
     assert float(hsic(x, y, 2.0, 2.0, unbiased=False, normalized=True)) == pytest.approx(literal[d], abs=0.01)

@@ -36,7 +36,7 @@ def normal(*shape, seed=0):
 
 
 def population(rho, s):
-    """HSIC of standard normals of correlation ρ for σ² = s (theory of paper 003's Eq. 5): E k k' + E k E k' − 2 E[E k · E k']."""
+    """HSIC of standard normals of correlation ρ for σ² = s (Tsai et al., Eq. 5): E k k' + E k E k' − 2 E[E k · E k']."""
     joint = ((1 + 2 / s) ** 2 - (2 * rho / s) ** 2) ** -0.5
     mixed = s / (1 + s) * ((1 + 1 / (1 + s)) ** 2 - (rho / (1 + s)) ** 2) ** -0.5
     return joint + 1 / (1 + 2 / s) - 2 * mixed
@@ -104,7 +104,7 @@ def test_a_quotient_of_few_rows_stays_within_1_and_its_gradient_is_finite(rows):
 
 
 def test_a_bandwidth_below_the_dimension_reads_1_or_0_for_whatever_comes():
-    """Paper 003, supplement F: σ = 1 on 20 and more independent dimensions. A median bandwidth does not."""
+    """Tsai et al. (2019), supplement F: σ = 1 on 20 and more independent dimensions. A median bandwidth does not."""
     x, y = normal(2, 64, 40)
     literal = {"bandwidth": 1.0, "standardize": False}
     assert float(one(x, y, unbiased=False, **literal)) > 0.9999

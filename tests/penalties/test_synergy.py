@@ -620,7 +620,7 @@ def test_few_rows_alone_say_nothing_and_the_moving_covariance_does(n):
 
 
 def test_kurtosis_as_printed_has_no_gradient_at_p_plus_one_rows():
-    """κ = p² exactly, from a batch of n = p + 1 rows and no ridge; paper 002's batches are 32 or 64."""
+    """κ = p² exactly, from a batch of n = p + 1 rows and no ridge; Shankar's (2022) batches are 32 or 64."""
     z = few_rows(9, 8).requires_grad_()
     penalty, v = one_variable(z, mode="literal", clip=1e6, ridge=1e-12)
     value = penalty(v)["kurtosis_term"]

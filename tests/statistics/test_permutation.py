@@ -83,7 +83,7 @@ def from_u(n: int, u: int) -> tuple[np.ndarray, np.ndarray]:
     ("n", "family", "threshold"), [(5, 1, 2), (10, 1, 23), (20, 1, 127), (10, 24, 10), (10, 96, 7), (5, 24, None)]
 )
 def test_mann_whitney_rejects_up_to_these_u(n, family, threshold):
-    """The tables of the U test at .05, and Holm's first step over the 24 and 96 comparisons of paper 000's tables."""
+    """The tables of the U test at .05, and Holm's first step over the 24 and 96 comparisons of Colombo et al.'s (2021) tables."""
     rejected = []
     for u in range(n * n // 2 + 1):
         x, y = from_u(n, u)

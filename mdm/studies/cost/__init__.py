@@ -1,4 +1,4 @@
-"""Parameters and multiply–accumulates of models beside a paper's (paper 004, Table 2). Needs neither data nor weights."""
+"""Parameters and multiply–accumulates of models beside a paper's (Qian et al., 2024, Table 2). Needs neither data nor weights."""
 
 from __future__ import annotations
 

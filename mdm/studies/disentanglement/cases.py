@@ -1,4 +1,4 @@
-"""Single segments under three constraints, and the same comparison over the whole test fold (paper 004, Figure 8)."""
+"""Single segments under three constraints, and the same comparison over the whole test fold (Qian et al., 2024, Figure 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Representations of MIRD under constraints, and how much they depend on one another (paper 004, Figure 4)."""
+"""Representations of MIRD under constraints, and how much they depend on one another (Qian et al., 2024, Figure 4)."""
 
 from __future__ import annotations
 

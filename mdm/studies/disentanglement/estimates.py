@@ -1,4 +1,4 @@
-"""Estimated mutual information of MIRD's representations at every epoch (paper 004, Figure 5)."""
+"""Estimated mutual information of MIRD's representations at every epoch (Qian et al., 2024, Figure 5)."""
 
 from __future__ import annotations
 

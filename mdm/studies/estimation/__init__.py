@@ -1,4 +1,4 @@
-"""What estimators of dependence make of Gaussians whose dependence is known (paper 000, Figure 1). Without data or models."""
+"""What estimators of dependence make of Gaussians whose dependence is known (Colombo et al., 2021, Figure 1), without data."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Layout:
 class Estimation(Study):
     """Which critics, on which laws, from which rows, the experiment says.
 
-        mdm study experiment=mdm/figure1 jobs=2    paper 000, Figure 1: kl, f and wasserstein against the truth
+        mdm study experiment=mdm/figure1 jobs=2    Colombo et al. (2021), Figure 1: kl, f and wasserstein against the truth
         mdm study experiment=mdm/critics jobs=2    kl and f: which way of training a critic survives minibatches
         mdm study experiment=mdm/lipschitz jobs=2  wasserstein: which way of bounding a slope attains the distance
 

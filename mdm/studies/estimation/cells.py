@@ -1,4 +1,4 @@
-"""What an estimator makes of Gaussians, whose dependence has a closed form (paper 000, Figure 1).
+"""What an estimator makes of Gaussians, whose dependence has a closed form (Colombo et al., 2021, Figure 1).
 
 Z is M modalities of d numbers side by side. Each of the d coordinates is an M-variate standard Gaussian with correlations ρ (as in
 `mdm.data.gaussian`), so P = N(0, R ⊗ I_d), R = (1 − ρ) I + ρ 11ᵀ, and the product of the marginals is Q = N(0, I). A *cell* is one

@@ -1,4 +1,4 @@
-"""What critics and contrastive heads say of every test segment, and whether it is so (papers 000, Tables 3 and 5; 001, Table 5)."""
+"""What critics and contrastive heads say of every test segment, and whether it is so (Colombo et al., 5.4; Han et al., 5.2)."""
 
 from __future__ import annotations
 

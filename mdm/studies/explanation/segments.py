@@ -1,9 +1,10 @@
 """What a run's networks say of single segments, and whether that is so.
 
-Paper 000 (Section 5.4, Tables 3 and 5) reads its critic: T_θ is said to be low where the modalities of a segment contradict one
-another. Paper 001 (Section 5.2, Table 5) reads its contrastive heads: the score s_zm is said to tell how much Z depends on
-modality m. Both come as examples that the authors picked. Here every segment gets its numbers. The first claim is measured where
-data are drawn from a law that knows the contradictory segments, the second by what a prediction does without its modality.
+Colombo et al. (2021, Section 5.4, Tables 3 and 5) read its critic: T_θ is said to be low where the modalities of a segment
+contradict one another. Han et al. (2021, Section 5.2, Table 5) read its contrastive heads: the score s_zm is said to tell how much
+Z depends on modality m. Both come as examples that the authors picked. Here every segment gets its numbers. The first claim is
+measured where data are drawn from a law that knows the contradictory segments, the second by what a prediction does without its
+modality.
 """
 
 from __future__ import annotations
@@ -108,19 +109,19 @@ def measure_energy(sequence: types.Sequence) -> Float[Tensor, " n"]:
     """Mean square of a modality's frames, over real steps and features, as the model reads them; NaN without a step.
 
     With data.scale=standard 1 is the energy of the training fold's frames. It belongs to the segment, not to the model, as what
-    paper 000 says beside its examples does ("low energy monotonous voice"). Words have none: they are there to be read.
+    Colombo et al. (2021) say beside its examples does ("low energy monotonous voice"). Words have none: they are there to be read.
     """
     squares = sequence.values.float().square().mean(2) * sequence.mask
     return squares.sum(1) / sequence.lengths.where(sequence.lengths > 0, torch.nan)
 
 
-# ---- MMIM's scores (paper 001)
+# ---- MMIM's scores (Han et al., 2021)
 
 
 def score_contrastively(backbone: MMIM, batch: types.Batch, fusion: types.Fusion) -> dict[str, Float[Tensor, " n"]]:
     """``s_m`` = cos(G_m(Z_i), h_m,i), and ``s_m_other``, the mean of cos(G_m(Z_i), h_m,j) over the batch's other segments j.
 
-    Paper 001 defines a score as e^cos (Eq. 10), which begins at 0.37 and ends at 2.72, but prints 0.36 to 0.96: these are
+    Han et al. (2021) define a score as e^cos (Eq. 10), which begins at 0.37 and ends at 2.72, but prints 0.36 to 0.96: these are
     cosines. The second number is what a Z scores that knows nothing of its own segment; only what exceeds it tells of dependence.
     NaN where a segment lacks the modality.
     """
@@ -142,7 +143,7 @@ def measure_moves(backbone: Backbone, encoded: types.Encoded, batch: types.Batch
 
     Over `SWAPS` other segments of the batch, or as many as there are, at cyclic offsets that divide it evenly; over targets.
     Sequences are stretched to the length of their new place. It is what "how much the fusion results depend on each modality"
-    (paper 001, Section 5.2) means for the prediction. NaN in a batch of one.
+    (Han et al., 2021, Section 5.2) means for the prediction. NaN in a batch of one.
     """
     n = len(batch)
     lengths = batch_lengths(batch)[list(batch.sequences).index(modality)]

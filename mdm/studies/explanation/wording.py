@@ -38,7 +38,7 @@ def render_summary(frames: Frames) -> str:
         parts.append(f"## Examples of {labels[row]} on {data}, seed {group.seed.iloc[0]}")
         parts.append(render_table(list_cases(group) if by == "scores" else list_extremes(group, by)))
     if len(scores):
-        parts += ["## The paper's cases (001, Table 5)", render_table(list_printed_cases())]
+        parts += ["## The paper's cases (Han et al., 2021, Table 5)", render_table(list_printed_cases())]
     return "\n\n".join(parts) + "\n"
 
 

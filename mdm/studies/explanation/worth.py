@@ -94,7 +94,7 @@ def pick_examples(rows: Rows, critic: str, k: int) -> Rows:
 
 
 def pick_cases(rows: Rows, label_range: tuple[float, float]) -> Rows:
-    """Four segments as in paper 001, Table 5, by a rule: the best predicted positive, negative and neutral one, and the worst.
+    """Four segments as in Han et al. (Table 5), by a rule: the best predicted positive, negative and neutral one, and the worst.
 
     Neutral: within a tenth of half the range about its middle. A kind that does not occur is left out. Column ``case`` names it.
     """

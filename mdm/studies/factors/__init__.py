@@ -1,7 +1,7 @@
-"""MFM's factors on segments (paper 003, section 3.4 and Figure 9): what F_y and each F_m do to what is generated.
+"""MFM's factors on segments (Tsai et al., 2019, section 3.4 and Figure 9): what F_y and each F_m do to what is generated.
 
-MFM decodes each modality from F_y, which all modalities and the label share, and from its own F_m. Paper 003 reads three things
-off a trained model, and each is measured here beside what it would read if nothing were there:
+MFM decodes each modality from F_y, which all modalities and the label share, and from its own F_m. Tsai et al. (2019) read three
+things off a trained model, and each is measured here beside what it would read if nothing were there:
 
     ratios       Depen(F_y, X̂_m) / Depen(F_m, X̂_m), Eq. 5: how informative a modality is of the label, the paper says. Beside
                  both dependences stands what they are after the segments of one side were permuted

@@ -1,4 +1,4 @@
-"""Figure 9a: normalised HSIC of factors and what is generated of them, beside permutations (paper 003, Eq. 5)."""
+"""Figure 9a: normalised HSIC of factors and what is generated of them, beside permutations (Tsai et al., 2019, Eq. 5)."""
 
 from __future__ import annotations
 

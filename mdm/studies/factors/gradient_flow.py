@@ -1,4 +1,4 @@
-"""Figure 9b: gradient flow through time, and whether it knows the words (paper 003, Eq. 7)."""
+"""Figure 9b: gradient flow through time, and whether it knows the words (Tsai et al., 2019, Eq. 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generation (paper 003, section 3.2, Figure 5c): what each code of a factorised model decides in its images.
+"""Generation (Tsai et al., 2019, section 3.2, Figure 5c): what each code of a factorised model decides in its images.
 
 A pair of images has the codes Z_y and, for each image, Z_m. Some are kept (``fixed``), the others are drawn from the prior N(0, I),
 and all are decoded. The paper shows samples and concludes that Z_y holds the label and Z_m the style. Here that is measured:

@@ -1,4 +1,4 @@
-"""What is left of a model when modalities fail at test time (papers 000, Figures 2 and 4; 002, Table 4)."""
+"""What is left of a model when modalities fail at test time (Colombo et al., 2021, Figures 2 and 4; Shankar, 2022, Table 4)."""
 
 from __future__ import annotations
 

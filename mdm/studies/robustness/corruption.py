@@ -1,4 +1,4 @@
-"""Modality drop (000, section 5.3; 002, section 5.5): what is left of a model that some modalities fail?
+"""Modality drop (Colombo et al., 2021, section 5.3; Shankar, 2022, section 5.5): what is left of a model that some modalities fail?
 
 A trained run predicts the test segments again with some modalities corrupted, in one of these ways (x is what the model reads,
 scaled already; the papers say only that a modality is "dropped"):
@@ -13,7 +13,8 @@ scaled already; the papers say only that a modality is "dropped"):
 
 Noise takes another segment's x′, not Gaussian frames: their law would be right in each feature but not across features and
 steps, and models that average over time would not see them. So at s = 1 each modality alone is as real as before and only the
-pairing is lost: the product of the marginals, which the penalties of paper 000 tell from the joint law. With one seed all
+pairing is lost: the product of the marginals, which the penalties of Colombo et al. (2021) tell from the joint law. With one seed
+    all
 levels have the same partners, and the words replaced at one level are replaced at every higher one.
 
 Nothing is chosen here: `mdm.runs.trained` opens finished runs only.
@@ -177,7 +178,7 @@ def evaluate_settings(trained: Trained, wanted: Sequence[Corruption]) -> list[di
 
     acc2_pos, mae, corr: as in `mdm.metrics`
     constant: whether all predictions are the same, but for the rounding of kernels; corr is then NaN
-    ratio: Acc2_corrupt / Acc2 (paper 000, Figure 2), by acc2_pos
+    ratio: Acc2_corrupt / Acc2 (Colombo et al., 2021, Figure 2), by acc2_pos
     majority: acc2_pos of the better of the two constant signs, what a ratio is to be seen against
 
     Raises ValueError where `corrupt` does, and if the untouched Acc-2 is no positive number, of which there is no ratio.
