@@ -259,8 +259,7 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         encoded = self.backbone.encode(batch)
-        lengths = batch_lengths(batch) if self._products else None
-        here = Here(batch, encoded, self.backbone.fuse(encoded), lengths)
+        here = Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if self._products else None)
         self._held_out.append(self._view(here, self._products))
 
     def on_validation_epoch_end(self) -> None:
