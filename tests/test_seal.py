@@ -36,9 +36,11 @@ def plant(segments: Segments) -> Segments:
     test = segments.fold == "test"
     audio = segments.modalities["audio"]
     values = np.where(np.repeat(test, audio.lengths)[:, None], np.float32(FRAME), audio.values)
+    label = np.where(test[:, None], np.float32(LABEL), segments.label)
     return replace(
         segments,
-        label=np.where(test[:, None], np.float32(LABEL), segments.label),
+        label=label,
+        unimodal={"audio": label},
         ids=tuple(f"{NAME}{i}" if here else name for i, (here, name) in enumerate(zip(test, segments.ids, strict=True))),
         group=np.where(test, f"{NAME}group", segments.group),
         modalities={**segments.modalities, "audio": Ragged(values, audio.offsets)},
@@ -137,6 +139,7 @@ def test_nothing_of_training_leads_to_the_test_fold(source, kind, workers):
     assert Walk()(loaders, begun, batches, splits.spec, splits.describe("train"), splits.describe("valid")) == []
     assert len(splits.train().dataset.label) == SIZES["train"]
     assert len(splits.valid().dataset.label) == SIZES["valid"]
+    assert [len(splits.valid().dataset.unimodal["audio"]), *splits.spec.unimodal] == [SIZES["valid"], "audio"]
 
 
 def test_a_store_is_read_by_rows_and_not_mapped(source):
