@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 run: $(STAMP) ## train once on the embedded synthetic data: a record under outputs/ and a short table
-	$(BIN)/python train.py model=lmf penalty=kl
+	$(BIN)/python train.py model=lmf penalty=kl penalty.weight=0.1
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow and not slurm'

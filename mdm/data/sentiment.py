@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Float
 
 MODALITIES = ("language", "audio", "video")
-WEIGHTS, TONES, NOISE = (0.6, 0.2, 0.1), (0.2, 0.5, 0.5), 0.4
+WEIGHTS, TONES, NOISE = (0.4, 0.2, 0.1), (0.2, 0.7, 0.7), 0.4
 """w and u of the synthetic data set, and σ."""
 MEAN = math.sqrt(2 / math.pi)
 """μ, of a half-normal magnitude."""
@@ -48,7 +48,7 @@ class Law:
     accord, turn, irony: weights of t_a t_v, t_l t_a and t_l t_a t_v
     weights, tones: w and u, of language, audio and video
 
-        >>> law = Law(contradiction=0.15, accord=1.2, turn=0.3, irony=0.3)
+        >>> law = Law(contradiction=0.15, accord=1.05, turn=0.3, irony=0.3)
         >>> {part: round(share, 3) for part, share in law.shares.items()}
         {'additive': 0.39, 'pairwise': 0.525, 'three_way': 0.031, 'noise': 0.055}
         >>> round(law.explain({"audio", "video"}) / law.variance, 3)
@@ -132,5 +132,5 @@ class Law:
         return float(valences + tones + products)
 
 
-LAW = Law(contradiction=0.15, accord=1.2, turn=0.3, irony=0.3)
+LAW = Law(contradiction=0.15, accord=1.05, turn=0.3, irony=0.3)
 """That of the synthetic data set, unless told otherwise."""

@@ -14,7 +14,7 @@ video v, with a sentiment in [-3, 3]); the model is ours. For each segment:
   (`mdm.data.sentiment`), so that some of it can be read from each modality alone and some only from two or three together.
 - A sentence of 2 to 50 words (11 e^{0.6 ε}, rounded and clipped), drawn word by word: sentiment words tell
   v_l, nouns of k + 1 topic axes tell (c_l, t_l), function words nothing (`mdm.data.lexicon.sentences`).
-- Frames of audio and video, x_t = D (Q [v_m, c_m, λ t_m, p_m] + e_t), with λ = 3, Q orthogonal, D a scale per feature
+- Frames of audio and video, x_t = D (Q [v_m, c_m, λ t_m, p_m] + e_t), with λ = 5, Q orthogonal, D a scale per feature
   and e an AR(1) process of unit variance; p_m fills the feature's dimension, so D Q is invertible.
 
 The lexicon, Q, D and the word vectors are the population and do not change with the seed; the seed draws the segments.
@@ -50,7 +50,7 @@ PERSISTENCE = 0.5
 """AR(1) coefficient of the frames' noise."""
 RATE = {"audio": 5, "video": 3}
 """Frames per word where unaligned, on average about."""
-LOUDNESS = {"language": 1, "audio": 3, "video": 3}
+LOUDNESS = {"language": 1, "audio": 5, "video": 5}
 """λ_m, the size of a tone among what a modality shows. A voice's tone is plain; which words it is about is not."""
 VECTOR_DIM = 300
 

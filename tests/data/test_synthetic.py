@@ -141,7 +141,7 @@ def test_labels_are_like_mosi_s_and_can_be_learnt(segments, z):
     t = z.tone.T
     told = np.concatenate([z.valence, z.tone, np.stack([t[1] * t[2], t[0] * t[1], t.prod(axis=0)], axis=1)], axis=1)
     line = LinearRegression().fit(told[train], y[train])
-    assert line.coef_[0] > 2 * line.coef_[1:3].max()  # of the valences, language's is the strongest
+    assert line.coef_[0] > 1.5 * line.coef_[1:3].max()  # .4 to .2, each with standard error .02: language's is the strongest
     assert np.abs(y[test] - y[train].mean()).mean() > 1.2
     # Noise of sd .4 alone has mean absolute value .4 sqrt(2/pi) = .32; clipping bends the line.
     assert np.abs(y[test] - line.predict(told[test])).mean() < 0.45
