@@ -36,8 +36,7 @@ EPSILON = 1e-8
 class LabelMoving(Backbone):
     """A model with a head for each modality, whose labels move by the rule of `SelfMM`.
 
-    It calls `keep_labels` when it is built, and its parts are ``feature_<modality>`` and ``prediction_<modality>``. With
-    ``labels=human`` nothing moves: y_s are the labels that the data have of each modality alone.
+    It calls `keep_labels` when it is built, and its parts are ``feature_<modality>`` and ``prediction_<modality>``.
     """
 
     modalities: tuple[str, ...]
@@ -81,10 +80,7 @@ class LabelMoving(Backbone):
         """Z and the prediction, with the parts that labels move by."""
 
     def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
-        """mean tanh|y_s − y_m|·|ŷ_s − y_s| for each modality s, over rows that have a label: 0 until labels move.
-
-        Of human labels the mean is over those that were given.
-        """
+        """mean tanh|y_s − y_m|·|ŷ_s − y_s| for each modality s, over rows that have labels: 0 until generated ones move."""
         rows, y_m = self._labelled(batch)
         terms = {}
         for kind, m in enumerate(self.modalities, start=1):
@@ -179,8 +175,7 @@ class SelfMM(LabelMoving):
 
     Labels and features are buffers with a row for each of ``spec.train_ids``, so a resumed run has them.
 
-    Raises ValueError on numbers out of range, an unknown rule for centres, frames that are tokens, and human labels that are not
-    there.
+    Raises ValueError on numbers out of range, an unknown rule for centres, frames that are tokens, and human labels not there.
 
     >>> from mdm.data.splits import Splits
     >>> from mdm.data.synthetic import synthetic
