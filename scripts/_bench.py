@@ -99,8 +99,6 @@ class Figures:
         before = json.loads(baseline.read_text(encoding="utf-8"))["figures"]
         both = {key: figures[key] / before[key] for key in figures if before.get(key)}
         moved = {key: ratio for key, ratio in both.items() if abs(ratio - 1) > ALIKE}
-        lines = [
-            f"Of {len(both)} figures that {baseline.name} has too, in units of the reference loop ({unit:.3f} s), these moved:"
-        ]
-        lines += [f"- {key}: {ratio:.2f} times what it was" for key, ratio in sorted(moved.items(), key=lambda item: item[1])]
-        return "\n".join(lines if moved else [lines[0].replace("these moved:", "none moved by more than 15 %.")])
+        said = f"{len(moved)} of {len(both)} figures that {baseline.name} has too moved by more than {ALIKE:.0%}, in units of"
+        lines = [f"{said} the reference loop ({unit:.3f} s){':' if moved else '.'}"]
+        return "\n".join(lines + [f"- {key}: {ratio:.2f} times" for key, ratio in sorted(moved.items(), key=lambda item: item[1])])

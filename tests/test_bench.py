@@ -10,7 +10,8 @@ from _bench import Figures
 @pytest.fixture
 def figures():
     """A clock that goes on by one second whenever it is read: each round of the reference loop takes one."""
-    return Figures(lambda clock=count(): float(next(clock)))
+    clock = count()
+    return Figures(lambda: float(next(clock)))
 
 
 def test_figures_are_in_units_of_the_reference_loop(figures, tmp_path):
