@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, at_last_step, expand_option, masked_mean, real_steps_first, regressor
+from mdm.backbones.packing import fuse_by_length
 from mdm.hints import Depth, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -130,7 +131,9 @@ class MulT(Backbone):
         return {m: {"steps": project(batch.sequences[m])} for m, project in self.project.items()}
 
     def fuse(self, encoded: Encoded) -> Fusion:
-        steps: dict[str, Sequence] = {m: encoded[m]["steps"] for m in self.project}
+        return fuse_by_length(self._fuse, {m: encoded[m]["steps"] for m in self.project})
+
+    def _fuse(self, steps: dict[str, Sequence]) -> Fusion:
         placed = {m: add_positions(s.values, self.positions) for m, s in steps.items()}
         memories = []
         for m, sources in self.sources.items():
