@@ -91,14 +91,23 @@ def fuse_by_length(fuse: Callable[[dict[str, Sequence]], Fusion], steps: dict[st
 
     For what costs as much as there are places, or their square. Real steps must come first in every modality.
     """
-    longest = torch.stack([s.lengths for s in steps.values()]).amax(0)
-    rows, time = len(longest), max(s.mask.shape[1] for s in steps.values())
-    order = longest.argsort(stable=True)
-    groups = order.tensor_split(GROUPS) if longest.device.type == "cpu" and rows >= 2 * GROUPS else [order]
-    if sum(len(group) * int(longest[group].max()) for group in groups) > WORTH * rows * time:
+    lengths = torch.stack([s.lengths for s in steps.values()]).amax(0)
+    groups = divide_by_length(lengths, max(s.mask.shape[1] for s in steps.values()))
+    if len(groups) == 1:
         return fuse(steps)
     fusions = [fuse({m: trim(sequence[group]) for m, sequence in steps.items()}) for group in groups]
-    return Fusion.cat(fusions)[order.argsort()]
+    return Fusion.cat(fusions)[torch.cat(groups).argsort()]
+
+
+def divide_by_length(lengths: Int[Tensor, " batch"], time: int) -> list[Int[Tensor, " rows"]]:
+    """Rows of like length, from ``time`` places each; one group of all where dividing them leaves nearly as many places, or on
+    another device than a CPU."""
+    order = lengths.argsort(stable=True)
+    if lengths.device.type == "cpu" and len(lengths) >= 2 * GROUPS:
+        groups = list(order.tensor_split(GROUPS))
+        if sum(len(group) * int(lengths[group].max()) for group in groups) <= WORTH * len(lengths) * time:
+            return groups
+    return [torch.arange(len(lengths), device=lengths.device)]
 
 
 def trim(sequence: Sequence) -> Sequence:
