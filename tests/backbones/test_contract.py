@@ -45,6 +45,7 @@ MODELS["mfn"] = [{"hidden": 8, "memory": 7, "attention": 5, "proposal": 6, "reta
 MODELS["marn"] += [{"softmax": "joint", "code": "none"}]
 MODELS["mv_lstm"] += [{"topology": "coupled", "overlap": "official", "squash": True}]
 MODELS["almt"] = [{"dim": 16, "max_steps": 4}]
+MODELS["iccn"] = [{"dim": 5, "channels": 4}]
 MODELS["sal_cnn"] = [{"channels": [2, 3], "embedding_dim": 8}]
 MODELS["tetfn"] = [{"dim": 8, "feature": 5}]
 MODELS["dmd"] = [{"dim": 8, "edges": [5, 4]}]
