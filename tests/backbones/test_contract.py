@@ -46,6 +46,10 @@ MODELS["marn"] += [{"softmax": "joint", "code": "none"}]
 MODELS["mv_lstm"] += [{"topology": "coupled", "overlap": "official", "squash": True}]
 MODELS["almt"] = [{"dim": 16, "max_steps": 4}]
 MODELS["iccn"] = [{"dim": 5, "channels": 4}]
+MODELS["hcrf"] += [
+    {"views": "multi", "topology": "linked_coupled", "hidden": 2, "layers": 2, "threshold": 4.0},
+    {"views": "multi", "states": "disjoint", "hidden": 2},
+]
 MODELS["sal_cnn"] = [{"channels": [2, 3], "embedding_dim": 8}]
 MODELS["tetfn"] = [{"dim": 8, "feature": 5}]
 MODELS["dmd"] = [{"dim": 8, "edges": [5, 4]}]
