@@ -45,6 +45,7 @@ MODELS["mfn"] = [{"hidden": 8, "memory": 7, "attention": 5, "proposal": 6, "reta
 MODELS["marn"] += [{"softmax": "joint", "code": "none"}]
 MODELS["mv_lstm"] += [{"topology": "coupled", "overlap": "official", "squash": True}]
 MODELS["almt"] = [{"dim": 16, "max_steps": 4}]
+MODELS["bc_lstm"] += [{"detach_stages": True, "dim": 5}]
 MODELS["iccn"] = [{"dim": 5, "channels": 4}]
 MODELS["hcrf"] += [
     {"views": "multi", "topology": "linked_coupled", "hidden": 2, "layers": 2, "threshold": 4.0},
