@@ -65,7 +65,7 @@ def test_a_video_of_one_segment_is_no_context():
 
 
 def test_neighbours_do_not_matter_without_recurrence():
-    """With recurrent matrices of 0 and gates of the past shut, (σ(f) = 0 by a bias of −1000), a step is that of a lone segment."""
+    """With recurrent matrices of 0 and the past forgotten, σ(f) = 0 by a bias of −1000, a step is that of a lone segment."""
     model, b = build(), batch()
     with torch.no_grad():
         for reader in (*model.readers.values(), model.joint):
@@ -138,7 +138,7 @@ def test_batches_bring_the_videos_of_their_segments_in_order():
 
 
 def test_no_fold_sees_segments_of_another_even_of_its_own_video():
-    """All segments in one video: what a training batch brings are the training segments, and after opening likewise the test ones."""
+    """All segments in one video: what batches of training bring are the training segments, and likewise those of validation."""
     data = synthetic(**DATA)
     data = replace(data, group=np.full(len(data), "one"))
     splits = splits_of(data, groups="shared")
