@@ -18,7 +18,7 @@ there. Padding is masked here. Z of a segment without a modality has zeros in it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
@@ -58,7 +58,7 @@ class BBFN(Backbone):
         spec: DataSpec,
         text_encoder: str = "tiny",
         freeze_layers: Count = 0,
-        max_pieces: int | None = None,
+        max_pieces: int | None = 50,
         dim: Size = 20,
         heads: Size = 2,
         layers: Depth = 2,
@@ -121,8 +121,9 @@ class BBFN(Backbone):
         first, parts = [], {}
         for m in self.others:
             pair = [Sequence(add_positions(s.values), s.mask) for s in (steps["language"], steps[m])]
-            told = []
-            for layer in self.stacks[m].children():
+            told: list[Tensor] = []
+            layers: Any = self.stacks[m]
+            for layer in layers:
                 pair, codes = layer(*pair)
                 told += [layer.discriminator(code) for code in codes if self.part_dims]
             first += [s.values[:, 0] * s.mask.any(1, keepdim=True) for s in pair]

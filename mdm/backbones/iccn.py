@@ -58,7 +58,7 @@ class ICCN(Backbone):
         self,
         spec: DataSpec,
         text_encoder: str = "tiny",
-        max_pieces: int | None = None,
+        max_pieces: int | None = 50,
         dim: Side = 16,
         channels: Size = 8,
         correlated: Size = 8,
