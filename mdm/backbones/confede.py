@@ -15,7 +15,7 @@ of the row, and the s_l of rows of another label:
 
 The paper takes two near and two far rows for each, found among all of training by cosines; its code stores their ranks in the place
 of their numbers, so it takes rows from the beginning and the end of the file, whatever their labels. A backbone sees its batch
-alone, so here near and far rows are those of the batch. The paper trains encoders first and freezes BERT then; here all is one stage.
+alone, so here near and far rows are those of the batch. The paper trains encoders first and freezes BERT then; here is one stage.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class ConFEDE(Backbone):
         tokens = [m for m in others if spec.features[m].tokens]
         if not others or tokens:
             raise ValueError(
-                "ConFEDE needs language and at least one other modality of vectors, but the data have "
-                f"{', '.join(spec.modalities)} ({', '.join(tokens) or 'none'} as tokens); set data.modalities, or choose another model."
+                f"ConFEDE needs language and at least one other modality of vectors, but of {', '.join(spec.modalities)} "
+                f"{', '.join(tokens) or 'none'} are tokens; set data.modalities, or choose another model."
             )
         if dim % heads:
             raise ValueError(f"heads: expected a divisor of dim={dim}, got {heads}; set model.backbone.heads.")
