@@ -154,7 +154,7 @@ def test_from_the_official_layout_to_a_table(tmp_path: Path, in_turn, name):
         tmp_path,
     )
     assert f"format={format}" in said
-    assert "# Paper 000, Table 1" in said
+    assert "# Colombo et al., EMNLP 2021, Table 1" in said
     (metrics,) = tmp_path.glob(f"outputs/mdm/table1/{name}/**/metrics.json")
     mae = next(value for key, value in json.loads(metrics.read_text())["test"].items() if key == "mae")
     assert np.isfinite(mae)

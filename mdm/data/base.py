@@ -64,6 +64,14 @@ class Ragged:
         """Numbers of steps of some sequences."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
+    @property
+    def nbytes(self) -> int:
+        return int(self.values.nbytes)
+
+    def read_all(self) -> Shaped[np.ndarray, "steps *dim"]:
+        """Every step, end to end."""
+        return self.values
+
     def read_part(
         self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int, last: bool
     ) -> Shaped[np.ndarray, "k time *dim"]:
