@@ -10,8 +10,8 @@ Two layers of graph convolutions follow, X ← tanh(A (X W + b) W_o). After each
 routing of their own. Modalities share convolutions and these matrices. Z is these capsules of all modalities and both layers; a
 layer with tanh and a linear map follow. The unimodal representations are the means of the projected sequences.
 
-The authors' code has a W_{t,i} for each step t, too, 99 of 100 of its weights (``capsules=positional``). There padded steps vote, and
-the prediction is ten times the last layer's; here padding does not vote, and the last bias begins at the mean of labels.
+The authors' code has a W_{t,i} for each step t, too, 99 of 100 of its weights (``capsules=positional``). There padded steps vote,
+and the prediction is ten times the last layer's; here padding does not vote, and the last bias begins at the mean of labels.
 """
 
 from __future__ import annotations
