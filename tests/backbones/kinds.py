@@ -41,6 +41,7 @@ MODELS["confede"] = [{"dim": 8, "code": 6, "max_steps": 4, "encoder_dropout": 0.
 MODELS["graphcage"] = [{"dim": 8, "nodes": 3, "capsule": 5, "max_steps": 4}]
 MODELS["graphcage"] += [{**MODELS["graphcage"][0], "capsules": "positional", "max_steps": 9}]
 MODELS["lmr_cbt"] = [{"dim": 8}]
+MODELS["pmr"] = [{"dim": 8}, {"dim": 8, "layers": 0}]
 MODELS["iccn"] = [{"dim": 5, "channels": 4}]
 MODELS["hcrf"] += [
     {"views": "multi", "topology": "linked_coupled", "hidden": 2, "layers": 2, "threshold": 4.0},
