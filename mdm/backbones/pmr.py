@@ -10,8 +10,8 @@ In the end a transformer reads [C; all X_m]. Z is its mean over the real steps o
 map. The unimodal representations are the means of the projected sequences.
 
 From summaries: neither the paper's text nor official code was at hand. Assumed are the form of the gate g, the paper's filter of
-what is reinforced (``gate=none`` leaves it out); that each pair, direction and layer has weights of its own; that weights e are one for
-each step; positions, where attention is masked (padding alone); and where Z is read (re-implementations take the last step of
+what is reinforced (``gate=none`` leaves it out); that each pair, direction and layer has weights of its own; that weights e are one
+for each step; positions; masks (of padding alone); and where Z is read (re-implementations take the last step of
 [C; X_l; X_v; X_a], which is audio's).
 """
 

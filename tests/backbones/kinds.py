@@ -42,6 +42,7 @@ MODELS["graphcage"] = [{"dim": 8, "nodes": 3, "capsule": 5, "max_steps": 4}]
 MODELS["graphcage"] += [{**MODELS["graphcage"][0], "capsules": "positional", "max_steps": 9}]
 MODELS["lmr_cbt"] = [{"dim": 8}]
 MODELS["pmr"] = [{"dim": 8}, {"dim": 8, "layers": 0}]
+MODELS["gpfn"] = [{"dim": 8}, {"dim": 8, "edges": "relu", "nodes": 2}]
 MODELS["iccn"] = [{"dim": 5, "channels": 4}]
 MODELS["hcrf"] += [
     {"views": "multi", "topology": "linked_coupled", "hidden": 2, "layers": 2, "threshold": 4.0},
