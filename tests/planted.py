@@ -19,9 +19,11 @@ def plant(segments: Segments) -> Segments:
     test = segments.fold == "test"
     audio = segments.modalities["audio"]
     values = np.where(np.repeat(test, audio.lengths)[:, None], np.float32(FRAME), audio.values)
+    label = np.where(test[:, None], np.float32(LABEL), segments.label)
     return replace(
         segments,
-        label=np.where(test[:, None], np.float32(LABEL), segments.label),
+        label=label,
+        unimodal={"audio": label},
         ids=tuple(f"{NAME}{i}" if here else name for i, (here, name) in enumerate(zip(test, segments.ids, strict=True))),
         group=np.where(test, f"{NAME}group", segments.group),
         modalities={**segments.modalities, "audio": Ragged(values, audio.offsets)},

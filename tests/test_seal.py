@@ -56,6 +56,7 @@ def test_nothing_of_training_leads_to_the_test_fold(source, kind, workers):
     assert Walk()(loaders, begun, batches, splits.spec, splits.describe("train"), splits.describe("valid")) == []
     assert len(splits.train().dataset.label) == SIZES["train"]
     assert len(splits.valid().dataset.label) == SIZES["valid"]
+    assert [len(splits.valid().dataset.unimodal["audio"]), *splits.spec.unimodal] == [SIZES["valid"], "audio"]
 
 
 @pytest.mark.parametrize("most", [0, 2**30])

@@ -1,11 +1,13 @@
 """Self-MM's labels move as its equations say, by hand and against a loop over single segments."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from backbones.selfmm import FEATURES, IDS, build
+from backbones.selfmm import FEATURES, IDS, build, spec
 
-from mdm.backbones.selfmm import generated_label, relative_nearness
+from mdm.backbones.selfmm import SelfMM, generated_label, relative_nearness
 from mdm.types import Batch, Feature, Fusion, Sequence
 
 
@@ -84,6 +86,34 @@ def test_terms_by_hand():
     net.labels[1] = torch.tensor([[0.0], [2.0]])
     (term,) = net.own_terms(rows, {}, fusion).values()
     assert float(term) == pytest.approx(1.5 * np.tanh(1))
+
+
+def test_terms_of_human_labels_by_hand():
+    """y_m = 1, 2 and −1, y_s = 0, none and −1, ŷ_s = 3, −5 and 0: (tanh 1 · 3 + tanh 0 · 1) / 2, whatever labels would move to."""
+    torch.manual_seed(0)
+    net = SelfMM(replace(spec({"audio": Feature(2)}, "abc"), unimodal=("audio",)), z_dim=2, feature=2, labels="human")
+    nan = float("nan")
+    rows = batch_of(["a", "b", "c", "none"], [1, 2, -1, nan], {"audio": [True] * 4}, labelled=3)
+    rows = replace(rows, unimodal={"audio": torch.tensor([[0], [nan], [-1], [nan]])})
+    fusion = fusion_of([[0, 0]] * 4, {"audio": [[0, 0]] * 4}, {"audio": [[3], [-5], [0], [9]]})
+    for epoch in range(3):
+        (term,) = net.own_terms(rows, {}, fusion).values()
+        assert float(term) == pytest.approx(1.5 * np.tanh(1))
+        net.after_step(rows, fusion, epoch)
+    assert not dict(net.named_buffers())
+    assert net.own_terms(replace(rows, unimodal={"audio": torch.full((4, 1), nan)}), {}, fusion) == {"unimodal_audio": 0}
+
+
+def test_human_labels_of_every_modality_are_needed():
+    features = {"audio": Feature(2), "video": Feature(2)}
+    some = replace(spec(features, "ab"), unimodal=("audio",))
+    with pytest.raises(
+        ValueError, match=r"labels=human needs labels of each modality alone, but the data have none of video; prep"
+    ):
+        SelfMM(some, labels="human")
+    SelfMM(replace(some, unimodal=("audio", "video")), labels="human")
+    with pytest.raises(ValueError, match="labels: expected one of generated, human, got"):
+        SelfMM(some, labels="people")
 
 
 def test_a_segment_that_is_no_training_segment_is_our_mistake():

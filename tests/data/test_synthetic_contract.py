@@ -8,7 +8,8 @@ import pytest
 from mdm.data import lexicon
 from mdm.data.base import FOLDS, digest
 from mdm.data.checks import check
-from mdm.data.synthetic import MODALITIES, latents, synthetic
+from mdm.data.sentiment import MODALITIES
+from mdm.data.synthetic import latents, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,9 @@ def test_one_seed_gives_the_same_bytes_and_another_gives_others():
         ({"rho": 0.1}, {"audio", "video"}),
         ({"aligned": False}, {"audio", "video"}),
         ({"contradiction": 0.9}, {"audio", "video", "label", "marks"}),
+        ({"accord": 0.5}, {"label"}),
+        ({"turn": 0.0}, {"label"}),
+        ({"irony": -1.0}, {"label"}),
         ({"shared_dim": 2}, {"words", "audio", "video"}),
         ({"missing": {"audio": 0.5}}, {"audio"}),
         ({"vectors": True}, {"vectors"}),
@@ -153,8 +157,8 @@ def test_the_record_says_that_it_is_synthetic(segments):
         ({"contradiction": float("nan")}, "probability"),
         ({"shared_dim": 0}, "at least 1"),
         ({"shared_dim": 8, "audio_dim": 20}, "at most 7"),
-        ({"audio_dim": 3}, "audio_dim must be at least 4"),
-        ({"video_dim": 0}, "video_dim must be at least 4"),
+        ({"audio_dim": 4}, "audio_dim must be at least 5"),
+        ({"video_dim": 0}, "video_dim must be at least 5"),
         ({"missing": {"acoustic": 0.1}}, "language, audio, video"),
         ({"missing": {"audio": 1.0}}, r"\[0, 1\)"),
         ({"missing": {"audio": -0.1}}, r"\[0, 1\)"),
@@ -167,7 +171,7 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 def test_smallest_sizes():
-    smallest = synthetic(1, 1, 1, audio_dim=2, video_dim=2, shared_dim=1)
+    smallest = synthetic(1, 1, 1, audio_dim=3, video_dim=3, shared_dim=1)
     assert len(smallest) == 3
-    assert latents(3, audio_dim=2, video_dim=2, shared_dim=1).private["audio"].shape == (3, 0)
+    assert latents(3, audio_dim=3, video_dim=3, shared_dim=1).private["audio"].shape == (3, 0)
     assert set(latents(3).private) == set(MODALITIES)

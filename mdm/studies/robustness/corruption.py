@@ -105,7 +105,7 @@ def corrupt(batch: Batch, setting: Corruption, *, means: Mapping[str, Float[Tens
     context = batch.context
     if context is not None:
         context = replace(context, sequences=_remove(context.sequences, setting, means, seed, index))
-    return Batch(batch.ids, sequences, batch.label, batch.labelled, context)
+    return replace(batch, sequences=sequences, context=context)
 
 
 def _remove(
