@@ -280,6 +280,13 @@ class Layer(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch target dim"], source: Float[Tensor, "batch source dim"], reach: Reach
     ) -> Float[Tensor, "batch target dim"]:
+        x = x + self.dropout(self.read(x, source, reach))
+        return x + self.dropout(self.feed_forward(x))
+
+    def read(
+        self, x: Float[Tensor, "batch target dim"], source: Float[Tensor, "batch source dim"], reach: Reach
+    ) -> Float[Tensor, "batch target dim"]:
+        """Attention(LN x, LN source) alone."""
         normed = self.norm(x)
         keys, values = self.key_value(normed if source is x else self.norm(source)).chunk(2, dim=2)
         read = F.scaled_dot_product_attention(
@@ -289,9 +296,7 @@ class Layer(nn.Module):
             attn_mask=reach.allowed,
             dropout_p=self.attention_dropout.p if self.training else 0.0,
         )
-        read = read.transpose(1, 2).flatten(2) * reach.there
-        x = x + self.dropout(self.out(read))
-        return x + self.dropout(self.feed_forward(x))
+        return self.out(read.transpose(1, 2).flatten(2) * reach.there)
 
     def _split(self, x: Tensor) -> Tensor:
         """[batch, time, dim] → [batch, heads, time, dim / heads]."""
