@@ -52,6 +52,7 @@ class DataSpec:
     ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
     ``head_start``: where the bias of the last layer begins, ``label_mean``, or ``random`` as torch draws it (model.head_start).
     ``train_ids``: the training fold's segments, for models that keep something for each of them.
+    ``unimodal``: the modalities that people have labelled alone (CH-SIMS).
 
     >>> features = {"language": Feature(300), "audio": Feature(74)}
     >>> spec = DataSpec(features, ("sentiment",), (-3.0, 3.0), (0.2,), aligned=True)
@@ -66,6 +67,7 @@ class DataSpec:
     aligned: bool
     train_ids: tuple[str, ...] = ()
     head_start: str = "label_mean"
+    unimodal: tuple[str, ...] = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -108,10 +110,42 @@ move on their own."""
 
 
 @dataclass(frozen=True)
+class Context:
+    """The videos that the segments of a batch are of, for models that read a segment among its neighbours.
+
+    sequences: modality → all segments of these videos that are in the fold, each once
+    index: which of them the video of each row has, in their order there; mask: where there is one
+    own: the place of the row itself among them
+
+    >>> steps = Sequence(torch.zeros(3, 7, 5), torch.ones(3, 7, dtype=torch.bool))
+    >>> index = torch.tensor([[0, 1], [0, 1], [2, 0]])
+    >>> mask = torch.tensor([[True, True], [True, True], [True, False]])
+    >>> Context({"audio": steps}, index, mask, own=torch.tensor([0, 1, 0])).arrange(torch.tensor([[1.0], [2.0], [3.0]]))[2]
+    tensor([[3.],
+            [0.]])
+    """
+
+    sequences: dict[str, Sequence]
+    index: Int[Tensor, "batch segments"]
+    mask: Bool[Tensor, "batch segments"]
+    own: Int[Tensor, " batch"]
+
+    def arrange(self, vectors: Float[Tensor, "all dim"]) -> Float[Tensor, "batch segments dim"]:
+        """A vector of each segment in the place of the segment; zero where there is none."""
+        return vectors[self.index] * self.mask.unsqueeze(2)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False, dtype: torch.dtype | None = None) -> Context:
+        sequences = {name: s.to(device, non_blocking, dtype) for name, s in self.sequences.items()}
+        return Context(sequences, *(t.to(device, non_blocking=non_blocking) for t in (self.index, self.mask, self.own)))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Segments as a backbone reads them.
 
     labelled: how many rows have a label; the others come last and their label is NaN. None: all
+    unimodal: modality → [batch, targets], labels by that modality alone, NaN where none is given
+    context: their videos, for a model that reads them (model.context=true)
 
     >>> audio = Sequence(torch.zeros(2, 3, 74), torch.ones(2, 3, dtype=torch.bool))
     >>> batch = Batch(("a[0]", "a[1]"), {"audio": audio}, torch.tensor([[1.0], [-2.0]]))
@@ -123,6 +157,8 @@ class Batch:
     sequences: dict[str, Sequence]
     label: Float[Tensor, "batch targets"]
     labelled: int | None = None
+    unimodal: dict[str, Float[Tensor, "batch targets"]] = field(default_factory=dict)
+    context: Context | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -130,7 +166,9 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False, dtype: torch.dtype | None = None) -> Batch:
         """On another device; vectors and labels as numbers of ``dtype``, or as they are."""
         sequences = {name: s.to(device, non_blocking, dtype) for name, s in self.sequences.items()}
-        return Batch(self.ids, sequences, self.label.to(device, dtype, non_blocking=non_blocking), self.labelled)
+        context = None if self.context is None else self.context.to(device, non_blocking, dtype)
+        label, *unimodal = (label.to(device, dtype, non_blocking=non_blocking) for label in (self.label, *self.unimodal.values()))
+        return Batch(self.ids, sequences, label, self.labelled, dict(zip(self.unimodal, unimodal, strict=True)), context)
 
 
 @dataclass(frozen=True)
@@ -155,12 +193,13 @@ class Fusion:
     parts: dict[str, Float[Tensor, "batch d_part"]] = field(default_factory=dict)
 
     def detach(self) -> Fusion:
-        return self._each(Tensor.detach)
+        return self.each(Tensor.detach)
 
     def __getitem__(self, rows: Tensor | slice) -> Fusion:
-        return self._each(lambda tensor: tensor[rows])
+        return self.each(lambda tensor: tensor[rows])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Fusion:
+    def each(self, change: Callable[[Tensor], Tensor]) -> Fusion:
+        """The same of every tensor."""
         unimodal = {m: change(u) for m, u in self.unimodal.items()}
         parts = {name: change(p) for name, p in self.parts.items()}
         return Fusion(change(self.prediction), change(self.z), unimodal, parts)

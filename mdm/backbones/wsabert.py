@@ -93,6 +93,8 @@ class WSABERT(Backbone):
             layers = (drop["first"], wide, drop["hidden"], narrow, nn.ReLU(), drop["last"], small_regressor(64, spec))
             self.head = nn.Sequential(*layers)
 
+    encodes_whole = True
+
     def encode(self, batch: Batch) -> Encoded:
         encoded: Encoded = {}
         for m in self.modalities:
@@ -118,7 +120,7 @@ def read_pieces(
         return injection(e, frames)
 
     with replace_output(text.model.get_submodule("embeddings"), move):
-        output = text(pieces)
+        output = text.read(pieces)
     if pooling == "pooler":
         return output.pooler_output, before[0]
     return masked_mean(Sequence(output.last_hidden_state, pieces.mask)), before[0]
