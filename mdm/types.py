@@ -23,11 +23,11 @@ class Feature:
     are its words in order. ``others`` counts the ids behind them, from ``dim`` on, of words that it lacks. An embedding
     learned here reads those as the unknown word, so what is learned depends on ``dim`` alone; a pretrained encoder knows them.
     ``vocabulary[i]`` is the word behind id ``i``, of either kind; it is empty for vectors and where only ids are known (a
-    tokenizer's). ``zeros_read``: whether every segment is filled with zeros up to one length, which then count as steps
-    (data.padding=official).
+    tokenizer's). ``steps``: the one length up to which every segment is filled with zeros, which then count as steps
+    (data.padding=official); None: each segment has its own.
 
     >>> Feature(74)
-    Feature(dim=74, tokens=False, vocabulary=(), others=0, zeros_read=False)
+    Feature(dim=74, tokens=False, vocabulary=(), others=0, steps=None)
     >>> Feature(4, tokens=True, vocabulary=("<pad>", "<unk>", "good", "film")).vocabulary[2]
     'good'
     """
@@ -36,7 +36,12 @@ class Feature:
     tokens: bool = False
     vocabulary: tuple[str, ...] = ()
     others: int = 0
-    zeros_read: bool = False
+    steps: int | None = None
+
+    @property
+    def zeros_read(self) -> bool:
+        """Whether zeros behind or in front of a segment count as steps."""
+        return self.steps is not None
 
 
 @dataclass(frozen=True)
