@@ -155,12 +155,13 @@ class Fusion:
     parts: dict[str, Float[Tensor, "batch d_part"]] = field(default_factory=dict)
 
     def detach(self) -> Fusion:
-        return self._each(Tensor.detach)
+        return self.each(Tensor.detach)
 
     def __getitem__(self, rows: Tensor | slice) -> Fusion:
-        return self._each(lambda tensor: tensor[rows])
+        return self.each(lambda tensor: tensor[rows])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Fusion:
+    def each(self, change: Callable[[Tensor], Tensor]) -> Fusion:
+        """The same of every tensor."""
         unimodal = {m: change(u) for m, u in self.unimodal.items()}
         parts = {name: change(p) for name, p in self.parts.items()}
         return Fusion(change(self.prediction), change(self.z), unimodal, parts)

@@ -43,10 +43,12 @@ def distinct():
 
 
 def test_every_row_composes_and_builds():
-    """Learner, or baseline, from the config; each combination of overrides once, where several tables have it."""
+    """Learner, or baseline, from the config; each combination of overrides once, where several tables have it, and so all data."""
+    read = {}
     for overrides in distinct():
         cfg = small(overrides)
-        splits = build_splits(cfg)
+        key = OmegaConf.to_yaml(cfg.data, resolve=True), cfg.model.get("by_length"), cfg.seed
+        splits = read[key] = read.get(key) or build_splits(cfg)
         if "baseline" in cfg.model:
             make(cfg.model.baseline, spec=splits.spec, seed=cfg.seed)
             continue

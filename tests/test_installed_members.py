@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from magpie import FILES
 from scipy.stats import ttest_ind
+from stranger import FILES
 
 from mdm.formats import readers
 from mdm.formats.prepare import formats, help_text

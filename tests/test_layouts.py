@@ -126,10 +126,9 @@ LAYOUTS = {
     "ict_mmmo": (write_ict_mmmo, "mfn_h5", "vectors"),
     "meld": (write_meld, "table", "words"),
 }
-QUICK = ("ch_sims", "pom")
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS])
+@pytest.mark.parametrize("name", [name if name == "ch_sims" else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS])
 def test_from_the_official_layout_to_a_table(tmp_path: Path, in_turn, name):
     """What `mdm prepare PATH` tells, a run, and the table that has its row, of metrics that every scale of labels has."""
     write, format, text = LAYOUTS[name]

@@ -10,7 +10,7 @@ from made_learners import watched
 
 from mdm.penalties.base import View
 from mdm.runs.build import build_learner, build_splits
-from mdm.training import learner as learners
+from mdm.training import views
 from mdm.training.product import batch_lengths
 from mdm.training.views import Here, Recent, select_samples
 from mdm.types import Fusion
@@ -34,8 +34,8 @@ def test_three_samples_of_the_product_are_three_re_pairings_without_old_partners
     """One after the other, of one size, also where a modality is missing from some rows."""
     learner, here = built(config, "penalty=kl", "penalty.objective.shifts=3", f"data.segments.missing={missing}")
     seen = []
-    monkeypatch.setattr(learners, "product", lambda encoded, index, lengths: seen.append(index) or encoded)
-    learner._view(here, learner.penalties["kl"].products)
+    monkeypatch.setattr(views, "product", lambda encoded, index, lengths: seen.append(index) or encoded)
+    learner.passes.view(here, learner.penalties["kl"].products)
     (index,) = seen
     three = np.split(index, 3, axis=1)
     present = here.lengths > 0
@@ -97,8 +97,8 @@ def test_penalties_that_ask_for_different_numbers_get_what_they_ask_for(config, 
         "trainer.max_epochs=1",
     )
     learner, _ = fit(cfg, tmp_path, lambda learner: seen.update({n: watched(learner, n) for n in learner.penalties}))
-    for views in zip(*(seen[name][1] for name in ("one", "three", "none")), strict=True):
-        one, three, none = views
+    for given in zip(*(seen[name][1] for name in ("one", "three", "none")), strict=True):
+        one, three, none = given
         assert none.product is None
         assert len(three.product.z) == 96
         assert torch.equal(one.product.z, three.product.z[:32])

@@ -135,16 +135,14 @@ def script(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300)
 
 
-def test_an_experiment_from_its_runs_to_its_figure(tmp_path):
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_experiment_from_its_runs_to_its_figure(tmp_path, in_turn, jobs):
     given = ["experiment=mdm/robustness", *SMALL, "seed=0,1", "penalty=none,kl", f"paths.outputs={tmp_path}"]
-    trained = script("train.py", "-m", *given)
-    assert trained.returncode == 0, trained.stderr
-    found = script("scripts/study.py", *given, "study.levels=[1]", "jobs=2")
-    assert found.returncode == 0, found.stderr
+    said = in_turn([["train", "-m", *given], ["study", *given, "study.levels=[1]", f"jobs={jobs}"]], tmp_path)
     folder = tmp_path / "mdm/robustness/robustness"
     assert {path.name for path in folder.iterdir()} == {"runs.csv", "settings.csv", "summary.md", "figure.pdf", "figure.png"}
-    assert found.stdout == (folder / "summary.md").read_text()
-    assert "2 seeds" in found.stdout
+    assert said.endswith((folder / "summary.md").read_text())
+    assert "2 seeds" in said
     runs, cells = pd.read_csv(folder / "runs.csv"), pd.read_csv(folder / "settings.csv")
     assert len(runs) == 2 * len(cells)
     assert set(runs.row) == {"none", "kl"}

@@ -142,12 +142,12 @@ ALL = (WARM, "data.unlabeled=1", "data.segments.unlabeled=50", "model.by_length=
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(config, tmp_path, model, batches, more, kills):
     """kill -9 in the middle of training; then the same run to its end, here, for only what is killed needs a process of its own."""
     arguments = [
-        *(f"data.segments.{fold}={n}" for fold, n in (("train", 256), ("valid", 64), ("test", 64))),
+        *(f"data.segments.{fold}={n}" for fold, n in (("train", 192), ("valid", 32), ("test", 24))),
         f"model={model}",
         "penalty=kl",
         f"penalty.critic.batches={batches}",
         "penalty.critic.steps=3",
-        "trainer.max_epochs=12",
+        "trainer.max_epochs=8",
         "trainer.patience=4",
         "machine.threads=1",
         *more,

@@ -112,11 +112,11 @@ def choose_group(values: Mapping[str, Any], groups: Sequence[type]) -> type:
 def check_parts(values: Mapping[str, Any]) -> None:
     """The part of `check` that concerns keys which only fit together."""
     devices = values["machine"]["devices"]
-    if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
-        raise ValueError(
-            f"A run trains on one device, got machine.devices={devices}: several would each see the same batches. Use "
-            "machine.devices=1 and give each device runs of its own."
-        )
+    several = devices if isinstance(devices, int) else len(set(devices))
+    if several < 1 or (not isinstance(devices, int) and several != len(devices)):
+        raise ValueError(f"machine.devices must be how many, or which ones, each once, but is {devices}; set machine.devices.")
+    if several > 1 and "baseline" in values["model"]:
+        raise ValueError(f"A baseline is fitted by one process, got machine.devices={devices}; set machine.devices=1.")
     for key in ("outputs", "data"):
         if not values["paths"][key] or "\0" in values["paths"][key]:
             raise ValueError(f"paths.{key} must be a folder, but is {format_value(values['paths'][key])}; set paths.{key}.")
