@@ -9,6 +9,7 @@ EXTRAS = {
     "hydra_plugins.hydra_submitit_launcher": "cluster",
     "matplotlib": "plots",
     "h5py": "hdf5",
+    "pyarrow": "tables",
 }
 """Module → the extra of pyproject.toml that brings it."""
 

@@ -20,11 +20,16 @@ class Feature:
     """How the steps of one modality look: vectors of ``dim`` numbers, or tokens.
 
     For tokens ``dim`` counts the ids that the training fold gives a meaning: 0 is padding, 1 an unknown word, the others
-    are its words in order. ``others`` counts the ids behind them, from ``dim`` on, of what it has not. An embedding that is
+    are its words in order. ``others`` counts the ids behind them, from ``dim`` on, of words that it lacks. An embedding
     learned here reads those as the unknown word, so what is learned depends on ``dim`` alone; a pretrained encoder knows them.
     ``vocabulary[i]`` is the word behind id ``i``, of either kind; it is empty for vectors and where only ids are known (a
     tokenizer's). ``zeros_read``: whether every segment is filled with zeros up to one length, which then count as steps
     (data.padding=official).
+
+    >>> Feature(74)
+    Feature(dim=74, tokens=False, vocabulary=(), others=0, zeros_read=False)
+    >>> Feature(4, tokens=True, vocabulary=("<pad>", "<unk>", "good", "film")).vocabulary[2]
+    'good'
     """
 
     dim: int
@@ -42,6 +47,11 @@ class DataSpec:
     ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
     ``head_start``: where the bias of the last layer begins, ``label_mean``, or ``random`` as torch draws it (model.head_start).
     ``train_ids``: the training fold's segments, for models that keep something for each of them.
+
+    >>> features = {"language": Feature(300), "audio": Feature(74)}
+    >>> spec = DataSpec(features, ("sentiment",), (-3.0, 3.0), (0.2,), aligned=True)
+    >>> spec.modalities
+    ('language', 'audio')
     """
 
     features: Mapping[str, Feature]
@@ -62,6 +72,11 @@ class Sequence:
     """A batch of sequences: vectors [batch, time, dim] or token ids [batch, time], and the real steps.
 
     A row without a real step means that the segment lacks this modality.
+
+    >>> mask = torch.tensor([[True, True, False], [False, False, False]])
+    >>> audio = Sequence(torch.zeros(2, 3, 74), mask)
+    >>> audio.lengths
+    tensor([2, 0])
     """
 
     values: Shaped[Tensor, "batch time *dim"]
@@ -92,6 +107,11 @@ class Batch:
     """Segments as a backbone reads them.
 
     labelled: how many rows have a label; the others come last and their label is NaN. None: all
+
+    >>> audio = Sequence(torch.zeros(2, 3, 74), torch.ones(2, 3, dtype=torch.bool))
+    >>> batch = Batch(("a[0]", "a[1]"), {"audio": audio}, torch.tensor([[1.0], [-2.0]]))
+    >>> len(batch), batch.to("cpu", dtype=torch.float64).label.dtype
+    (2, torch.float64)
     """
 
     ids: tuple[str, ...]
@@ -116,6 +136,12 @@ class Fusion:
     z: [batch, d], the fused representation, what the head reads before its dropout
     unimodal: modality → [batch, d_m], each modality's own representation; empty where fusion is early
     parts: name → [batch, d], what else the model's own terms and its own penalty read (codes, factors)
+
+    >>> fusion = Fusion(torch.zeros(4, 1), torch.zeros(4, 8), {"audio": torch.zeros(4, 3)})
+    >>> fusion[torch.tensor([0, 2])].unimodal["audio"].shape
+    torch.Size([2, 3])
+    >>> Fusion.cat([fusion, fusion]).z.shape
+    torch.Size([8, 8])
     """
 
     prediction: Float[Tensor, "batch targets"]

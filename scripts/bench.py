@@ -1,6 +1,6 @@
 """What a run costs: seconds an epoch, the price of a penalty, framework time, start-up and memory.
 
-    python scripts/bench.py [epoch] [peers] [penalty] [framework] [help] [memory]     all of them if none is named
+    python scripts/bench.py [epoch] [tuned] [penalty] [framework] [help] [memory]     all of them if none is named
 
 ``models=mfn,tfn`` and ``penalties=kl,club`` measure these only. Times are medians over repetitions in one process on one thread
 (``threads=2`` for two), of the CPU's seconds where there is one thread: a busy machine disturbs these less than the clock's, though
@@ -36,8 +36,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {p.stem: OmegaConf.load(p) for p in sorted((ROOT / "configs" / "model").glob("*.yaml"))}
 MODELS = [name for name, node in CONFIGS.items() if "backbone" in node and "images" not in node.backbone]
 """Of segments shaped like MOSI's."""
-PEERS = {"eflstm": "5", "lmf": "2.4", "tfn": "9", "mfn": "16–21"}
-"""Seconds an epoch that MMSA 2.2.1 took on one thread of a busy machine, at its tuned sizes and batch 32."""
 VOCABULARY = 30520  # word pieces of BERT, less the two that a random encoder adds
 PENALTIES = sorted(p.stem for p in (ROOT / "configs" / "penalty").glob("*.yaml") if p.stem not in ("none", "sum"))
 SOURCES = ("fresh", "shared", "replay")
@@ -54,7 +52,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def mosi_shaped(text: int = 768, audio: int = 5, video: int = 20, steps: int = 50, n: int = 1284, tokens: bool = False) -> Segments:
-    """1284 training segments of 50 aligned steps, the shapes at which MMSA's timings are quoted.
+    """1284 training segments of 50 aligned steps, the shapes of MOSI's aligned file.
 
     tokens: text as ids of word pieces instead of vectors
     """
@@ -146,10 +144,10 @@ def bench_epoch() -> None:
         print(f"| {model} | {epoch_seconds(cfg, splits_of(cfg)):.2f} |", flush=True)
 
 
-def bench_peers() -> None:
+def bench_tuned() -> None:
     """Every backbone at MMSA's tuned sizes for MOSI, batch 32; those with a transformer at BERT-base's size, from one step."""
     print("\n### Seconds a training epoch at MMSA's tuned sizes (1284 segments of 50 steps, 768/5/20, batch 32)\n")
-    print("| model | parameters, M | seconds | MMSA |\n|---|---|---|---|")
+    print("| model | parameters, M | seconds |\n|---|---|---|")
     vectors, pieces = mosi_shaped(), mosi_shaped(steps=48, tokens=True)  # and two special pieces
     tuned = {p.stem for p in (ROOT / "configs" / "tuned" / "mmsa" / "mosi").glob("*.yaml")}
     for model in MODELS:
@@ -161,7 +159,7 @@ def bench_peers() -> None:
         splits = Splits(pieces if base else vectors, batch_size=32, text="tokens" if base else "vectors", scale="none")
         parameters = sum(p.numel() for p in build_learner(cfg, splits).backbone.parameters()) / 1e6
         seconds = epoch_seconds(cfg, splits, epochs=1, batches=1) if base else epoch_seconds(cfg, splits)
-        print(f"| {model} | {parameters:.2f} | {seconds:.1f} | {PEERS.get(model, '–')} |", flush=True)
+        print(f"| {model} | {parameters:.2f} | {seconds:.1f} |", flush=True)
 
 
 def bench_penalty() -> None:
@@ -278,7 +276,7 @@ def main(arguments: list[str]) -> None:
     threads = options.get("threads", "1")
     if not (threads.isascii() and threads.isdecimal() and 1 <= int(threads[:6]) <= MOST_JOBS):
         raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, got threads={threads}; correct it.")
-    measures = (bench_epoch, bench_peers, bench_penalty, bench_framework, bench_help, bench_memory)
+    measures = (bench_epoch, bench_tuned, bench_penalty, bench_framework, bench_help, bench_memory)
     parts = {measure.__name__.removeprefix("bench_"): measure for measure in measures}
     chosen = [a for a in arguments if "=" not in a] or list(parts)
     unknown = [a for a in chosen if a not in parts]

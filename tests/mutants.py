@@ -18,6 +18,7 @@ each process waits for torch. Here torch is imported once, by the server that al
 
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,15 +50,13 @@ FAILED = {1, 2}
 
 
 def copy_tree(folder: Path) -> Path:
-    """The files that git knows or would take, as they are, below a folder; the real features stay beside them."""
+    """The files that git knows or would take, as they are, below a folder."""
     listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     copy = folder / ROOT.name
     for name in listed.stdout.split("\0"):
         if name and (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
-    if (ROOT.parent / "shared").is_dir():
-        (folder / "shared").symlink_to(ROOT.parent / "shared")
     return copy
 
 
@@ -83,30 +82,42 @@ def write(path: Path, text: str) -> None:
         compiled.unlink()
 
 
+def find_failure(copy: Path, tests: list[str], marks: str, limit: float) -> str:
+    """The first test of a copy that fails, empty if none does. Raises RuntimeError if the tests did not run."""
+    log = copy.parent / "log"
+    child = multiprocessing.get_context("forkserver").Process(target=run_tests, args=(str(copy), tests, marks, str(log)))
+    child.start()
+    child.join(limit)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        return f"no end within {limit:.0f} s"
+    if child.exitcode == 0:
+        return ""
+    said = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", text := log.read_text(), re.MULTILINE)
+    if child.exitcode not in FAILED or not said:
+        raise RuntimeError(f"exit code {child.exitcode}: {text[-300:]}")
+    return said[1]
+
+
 def try_mutant(mutant: dict[str, str], copy: Path, marks: str, limit: float) -> tuple[str, str]:
     """killed, survived, missing or broken; and by which test, or why it is."""
-    path, log = copy / mutant["file"], copy.parent / "log"
+    path = copy / mutant["file"]
     text = path.read_text() if path.is_file() else ""
     if text.count(mutant["old"]) != 1:
         return "missing", f"the line occurs {text.count(mutant['old'])} times"
     write(path, text.replace(mutant["old"], mutant["new"]))
     try:
-        arguments = (str(copy), mutant["tests"].split(), marks, str(log))
-        child = multiprocessing.get_context("forkserver").Process(target=run_tests, args=arguments)
-        child.start()
-        child.join(limit)
-        if child.is_alive():
-            child.kill()
-            child.join()
-            return "killed", f"no end within {limit:.0f} s"
+        failed = find_failure(copy, mutant["tests"].split(), marks, limit)
+        write(path, text)
+        # A test that fails without the fault has not found it.
+        if "::" in failed and find_failure(copy, [failed], marks, limit):
+            return "broken", f"{failed} fails without it"
+    except RuntimeError as error:
+        return "broken", str(error)
     finally:
         write(path, text)
-    said = [line for line in log.read_text().splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if child.exitcode == 0:
-        return "survived", ""
-    if child.exitcode in FAILED and said:
-        return "killed", said[0].split(" - ")[0]
-    return "broken", f"exit code {child.exitcode}: {log.read_text()[-300:]}"
+    return ("killed", failed) if failed else ("survived", "")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """The training loop against a bare PyTorch loop, and what a penalty may and may not touch."""
 
 import copy
+import dataclasses
 import inspect
 from itertools import combinations
 
@@ -37,7 +38,7 @@ def test_no_penalty_equals_a_bare_loop_bit_for_bit(config, tmp_path, model, fit)
     cfg = config(f"model={model}")
     splits = build_splits(cfg)
     bare = build_learner(cfg, splits).backbone
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
     loader = splits.train()
     for epoch in range(cfg.trainer.max_epochs):
         torch.manual_seed(derive(cfg.seed, "dropout", epoch))
@@ -220,7 +221,8 @@ def test_every_view_has_as_many_samples_as_its_penalty_asks_for(config, tmp_path
 
 def test_shared_batches_are_re_paired_for_every_step_and_fused_at_once(config):
     """Four steps of three samples: 4 · 3 · 32 rows through one call, all parts different, each as `fuse` makes it alone."""
-    learner, here = built(config, "penalty=kl", "penalty.objective.shifts=3", "penalty.critic.steps=4")
+    options = ["penalty.objective.shifts=3", "penalty.critic.steps=4", "penalty.critic.batches=shared"]
+    learner, here = built(config, "penalty=kl", *options)
     learner.eval()  # no dropout, so that rows can be compared
     calls, fuse = [], learner.backbone.fuse
     learner.backbone.fuse = lambda encoded: calls.append(fuse(encoded)) or calls[-1]
@@ -266,6 +268,22 @@ def test_samples_of_a_view():
     assert part.joint is view.joint
     assert select_samples(view, 0, 0, 6).product is None
     assert select_samples(View(view.joint, None, view.label), 0, 1, 1).product is None
+
+
+def test_the_first_batch_of_replay_is_re_paired_once_for_all_steps(config):
+    """Four steps of three samples: 3 · 32 rows through one call, and every step sees them; then what is remembered, and no call."""
+    learner, here = built(config, "penalty=kl", "penalty.objective.shifts=3", "penalty.critic.steps=4")
+    critic = dataclasses.replace(learner.objectives["kl"].critic, batches="replay")
+    calls, fuse = [], learner.backbone.fuse
+    learner.backbone.fuse = lambda encoded: calls.append(fuse(encoded)) or calls[-1]
+    views = list(learner._critic_views("kl", 3, critic, here))
+    (fused,) = calls
+    assert len(views) == 4
+    assert all(torch.equal(v.product.z, fused.z) and v.joint.z is views[0].joint.z for v in views)
+    assert len(fused.z) == 96
+    learner._recent["kl"].keep(views[0])
+    assert all(view is views[0] for view in learner._critic_views("kl", 3, critic, here))
+    assert len(calls) == 1
 
 
 # ---- draws of an epoch

@@ -68,6 +68,15 @@ def test_a_member_starts_as_it_would_alone(config):
         assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
+def test_two_critics_of_one_kind_begin_apart(config):
+    """Each from a stream of its own: from one stream for all, both would have the same weights."""
+    cfg = config("penalty=sum", "+penalty@penalty.sum.a=kl", "+penalty@penalty.sum.b=kl")
+    a, b = (dict(penalty.named_parameters()) for penalty in build_learner(cfg, build_splits(cfg)).penalties.values())
+    drawn = [name for name, weight in a.items() if weight.ndim > 1]
+    assert drawn
+    assert not any(torch.equal(a[name], b[name]) for name in drawn)
+
+
 def test_the_order_of_members_says_nothing(config):
     one, other = config("penalty=sum", KL, CLUB), config("penalty=sum", CLUB, KL)
     assert list(list_penalties(one)) == list(list_penalties(other)) == ["club", "kl"]

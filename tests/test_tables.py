@@ -24,6 +24,7 @@ from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Row, Table, list_cells, parse_table
 from mdm.tables.build import build_sheet, find_columns
 from mdm.tables.caption import format_ranges, render_caption
+from mdm.tables.cells import render_cell
 from mdm.tables.gather import find_mixtures, gather_runs, refuse_mixtures
 from mdm.tables.latex import escape_latex, render_latex
 from mdm.tables.markdown import render_markdown
@@ -146,6 +147,15 @@ def test_a_planted_difference_is_starred(outputs):
     assert found.seeds.mann_whitney == pytest.approx(2 / math.comb(20, 10))
     assert found.seeds.paired_t == pytest.approx(reference.pvalue)
     assert lines_of(outputs.sheet(declare_table()))["none"].contrast is None
+
+
+def test_a_star_stands_in_the_column_that_was_declared(outputs):
+    """Acc-2 is 100 % in every run: its cell has no comparison, and no star."""
+    outputs.fill({"none": NONE, "kl": BETTER})
+    sheet = outputs.sheet(declare_table())
+    (block,), line = sheet.blocks, lines_of(sheet)["kl"]
+    starred = {column.metric: bool(render_cell(line, column, sheet.statistic).star) for column in block.columns}
+    assert starred == {"mae": True, "acc2_pos": False}
 
 
 def test_no_difference_is_not_starred_and_says_why(outputs):

@@ -51,7 +51,7 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(site):
     assert dict(entries["console_scripts"]) == {"mdm": "mdm.__main__:main"}
     said = Parser().parsestr((info / "METADATA").read_text())
     assert said["Version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert set(said.get_all("Provides-Extra")) == {"all", "cluster", "hdf5", "plots", "wandb"}
+    assert set(said.get_all("Provides-Extra")) == {"all", "cluster", "hdf5", "plots", "tables", "wandb"}
 
 
 def test_the_console_script(site, tmp_path):

@@ -24,6 +24,24 @@ class Backbone(nn.Module, ABC):
     Rules that the shared contract tests hold: a masked step changes nothing; ``fuse`` treats each row on its
     own (what couples rows, such as BatchNorm, belongs into ``encode``, so that its statistics never see samples
     of the product); modules return values and keep no state of a batch.
+
+    >>> import torch
+    >>> from mdm.types import Feature, Sequence
+    >>> class Mean(Backbone):
+    ...     def __init__(self, spec: DataSpec):
+    ...         super().__init__()
+    ...         self.z_dim, self.unimodal_dims = spec.features["audio"].dim, {}
+    ...         self.head = nn.Linear(self.z_dim, len(spec.targets))
+    ...     def encode(self, batch):
+    ...         audio = batch.sequences["audio"]
+    ...         return {"audio": {"mean": (audio.values * audio.mask.unsqueeze(2)).sum(1) / audio.lengths.clamp(1).unsqueeze(1)}}
+    ...     def fuse(self, encoded):
+    ...         z = encoded["audio"]["mean"]
+    ...         return Fusion(self.head(z), z)
+    >>> spec = DataSpec({"audio": Feature(5)}, ("sentiment",), (-3.0, 3.0), (0.0,), aligned=False)
+    >>> frames = Sequence(torch.zeros(2, 7, 5), torch.ones(2, 7, dtype=torch.bool))
+    >>> Mean(spec)(Batch(("a", "b"), {"audio": frames}, torch.zeros(2, 1))).prediction.shape
+    torch.Size([2, 1])
     """
 
     z_dim: int

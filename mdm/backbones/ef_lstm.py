@@ -37,6 +37,13 @@ class EFLSTM(Backbone):
         ``linear``, y = A·Drop(Z), as Colombo et al. (2021) say of all its models
 
     Raises ValueError on unaligned data for ``concat``: steps must correspond to be concatenated.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> EFLSTM(splits.spec, hidden=8)(batch).z.shape
+    torch.Size([4, 8])
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class Steps(nn.Module):
 
 
 def replace_unknown(ids: Int[Tensor, "*shape"], dim: int) -> Int[Tensor, "*shape"]:
-    """Ids as a learned table of ``dim`` rows reads them: what the training fold has not (`Feature`) is the unknown word."""
+    """Ids for a learned table of ``dim`` rows: words that the training fold lacks (`Feature`) become the unknown word."""
     return torch.where(ids < dim, ids, UNKNOWN)
 
 

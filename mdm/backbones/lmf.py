@@ -43,6 +43,14 @@ class LMF(Backbone):
     embedding_dim: width of the trainable word embedding, where the text is words
 
     Raises ValueError on a size below 1, widths for other modalities, an unknown init or head, or a z_dim that is no prediction.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> fusion = LMF(splits.spec, z_dim=8, rank=2)(batch)
+    >>> fusion.z.shape, sorted(fusion.unimodal)
+    (torch.Size([4, 8]), ['audio', 'language', 'video'])
     """
 
     def __init__(

@@ -49,6 +49,13 @@ class MAG(Backbone):
 
     Raises ValueError without text, on unaligned data (frames belong to words), on frames that are tokens, and on options that
     are not these.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> MAG(splits.spec)(batch).z.shape
+    torch.Size([4, 64])
     """
 
     def __init__(

@@ -69,6 +69,15 @@ class MFM(Backbone):
 
     Raises ValueError on unaligned data where steps must correspond (all but M_B and M_D), an unknown choice, a width below 1, a
     negative weight, or numbers for other modalities.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> model = MFM(splits.spec)
+    >>> encoded = model.encode(batch)
+    >>> sorted(model.own_terms(batch, encoded, model.fuse(encoded)))
+    ['prior', 'reconstruction_audio', 'reconstruction_language', 'reconstruction_video']
     """
 
     def __init__(

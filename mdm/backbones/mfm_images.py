@@ -37,7 +37,7 @@ Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 Network = TypeVar("Network", bound=nn.Module)
 GROUPS = 4
-"""Into which the channels of a convolution are divided, each of which is normalised."""
+"""Groups into which the channels of a convolution are divided; each group is normalised."""
 
 
 class MFMImages(Backbone):
@@ -46,7 +46,7 @@ class MFMImages(Backbone):
     images: modality → [channels, height, width]; the data may have some of them only
     variant: ``mfm``; ``mm``, the discriminative baseline: Z_y, F_y and the head, without decoders and prior. With one modality
         it is the paper's UM
-    channels: of the convolutions, each of which halves height and width; decoders have them backwards
+    channels: of the convolutions; each halves height and width. Decoders have them in reverse
     hidden: width of U_m, and of the layer before Z_m
     z_y, f_y, z_m, f_m: widths of codes and factors, the latter two a number for all, or modality → number
     y_dropout, m_dropout, head_dropout: after the first layer of G_y, of G_m and of the head
@@ -59,6 +59,14 @@ class MFMImages(Backbone):
 
     Raises ValueError on data with other features than these images, an unknown choice, images too small for so many convolutions,
     a width below 1 and a negative weight; when it encodes, on segments of several steps.
+
+    >>> from mdm.data.digits import digits
+    >>> from mdm.data.pairing import SHAPES
+    >>> from mdm.data.splits import Splits
+    >>> splits = Splits(digits(train=8, valid=4, test=4), batch_size=4, text=None)
+    >>> fusion = MFMImages(splits.spec, SHAPES, channels=(2, 4))(next(iter(splits.valid())))
+    >>> fusion.prediction.shape, sorted(fusion.parts)
+    (torch.Size([4, 10]), ['f_mnist', 'f_svhn', 'f_y', 'z_mnist', 'z_svhn', 'z_y'])
     """
 
     def __init__(

@@ -41,6 +41,13 @@ class MFN(Backbone):
     product from the joint by one modality alone.
 
     Raises ValueError on unaligned data (steps must correspond), a width below 1, or widths for other modalities.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> MFN(splits.spec)(batch).prediction.shape
+    torch.Size([4, 1])
     """
 
     def __init__(

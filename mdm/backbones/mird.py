@@ -13,14 +13,14 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import last_state, masked_mean, real_steps_first, regressor
 from mdm.backbones.mag import Activation, find_nonverbal
+from mdm.backbones.mird_decoder import Decoder, cross_entropy, mean_squared_error
 from mdm.backbones.text import Pieces, TextEncoder
 from mdm.backbones.wsabert import Attention, Injection, Pooling, read_pieces
 from mdm.hints import Share, Size, require_option
@@ -33,8 +33,6 @@ TextPadding = Literal["masked", "official"]
 
 FLOOR = 1e-8
 """Losses below this count as this, where their logarithm is taken: log 0 has no gradient that a step could use."""
-CHUNK = 2048
-"""Pieces whose scores over the whole vocabulary are in memory at a time (0.25 GB for BERT's)."""
 
 
 class MIRD(Backbone):
@@ -65,6 +63,14 @@ class MIRD(Backbone):
     average to that of the whole.
 
     Raises ValueError without text, on frames that are tokens, and on options that are not these.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> fusion = MIRD(splits.spec, dim=8)(batch)
+    >>> fusion.parts["shared"].shape, fusion.z.shape
+    (torch.Size([4, 8]), torch.Size([4, 32]))
     """
 
     def __init__(
@@ -189,6 +195,9 @@ class LogMSE(nn.Module):
     """log of the mean squared error (Qian et al., 2024, Eq. 18): its gradient, 2·error / MSE, keeps its size while the error falls.
 
     floor: below which the error counts as this, so that a batch that is fitted perfectly ends no run
+
+    >>> LogMSE()(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [1.0]]))
+    tensor(0.6931)
     """
 
     def __init__(self, floor: float = FLOOR):
@@ -249,53 +258,3 @@ def statistics(frames: Sequence) -> Float[Tensor, "batch two_dims"]:
     mean = masked_mean(Sequence(values, frames.mask))
     square = masked_mean(Sequence((values - mean.unsqueeze(1)).square(), frames.mask))
     return torch.cat([mean, square.sqrt()], dim=1)
-
-
-# ---- reconstruction
-
-
-class Decoder(nn.Module):
-    """[z_S; z_m] → the steps of a modality, by an LSTM that reads its own last state (Qian et al., 2024, Eq. 8).
-
-    The first input is the code, from the zero state; every later one is the state before it. Official code runs this step by step.
-    """
-
-    def __init__(self, dim: int, out: int):
-        super().__init__()
-        self.cell = nn.LSTMCell(dim, dim)
-        self.project = nn.Linear(dim, out)
-
-    def states(self, code: Float[Tensor, "batch dim"], steps: int) -> Float[Tensor, "batch steps dim"]:
-        """Hidden states of all steps in one call: W_ih h + W_hh h = (W_ih + W_hh) h, so no input is left after the first."""
-        h, c = self.cell(code)
-        if steps == 1:
-            return h.unsqueeze(1)
-        # cuDNN and the CPU's kernel want an input; theirs is a zero.
-        nothing, weight = code.new_zeros(len(code), steps - 1, 1), self.cell.weight_ih.new_zeros(4 * self.cell.hidden_size, 1)
-        weights = [weight, self.cell.weight_ih + self.cell.weight_hh, self.cell.bias_ih, self.cell.bias_hh]
-        later = torch.lstm(nothing, (h.unsqueeze(0), c.unsqueeze(0)), weights, True, 1, 0.0, self.training, False, True)[0]
-        return torch.cat([h.unsqueeze(1), later], dim=1)
-
-
-def mean_squared_error(rebuilt: Float[Tensor, "batch time dim"], frames: Sequence) -> Float[Tensor, ""]:
-    """Mean over real frames and their numbers; 0 where there is none."""
-    mask = frames.mask.unsqueeze(-1)
-    error = (rebuilt.float() - frames.values.masked_fill(~mask, 0)).masked_fill(~mask, 0)
-    return error.square().sum() / (mask.sum().clamp(min=1) * rebuilt.shape[2])
-
-
-def cross_entropy(
-    states: Float[Tensor, "pieces dim"], project: nn.Module, ids: Int[Tensor, " pieces"], chunk: int = CHUNK
-) -> Float[Tensor, ""]:
-    """Mean of −log softmax(project(state))[id], in nats per piece.
-
-    Chunk by chunk, and each chunk again on the way back, so that the scores over the vocabulary are never there for all pieces.
-    """
-
-    def part(states: Tensor, ids: Tensor) -> Tensor:
-        return F.cross_entropy(project(states).float(), ids, reduction="sum")
-
-    if len(states) <= chunk:
-        return part(states, ids) / max(len(states), 1)
-    parts = zip(states.split(chunk), ids.split(chunk), strict=True)
-    return torch.stack([checkpoint(part, s, i, use_reentrant=False) for s, i in parts]).sum() / len(states)

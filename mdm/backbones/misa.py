@@ -54,6 +54,15 @@ class MISA(Backbone):
 
     Raises ValueError with fewer than two modalities, if a modality beside language comes as tokens, on freeze_layers without text
     or beyond the encoder's layers, on sizes that do not fit, a negative weight, or an unknown target or cut.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> model = MISA(splits.spec, dim=8)
+    >>> encoded = model.encode(batch)
+    >>> sorted(model.own_terms(batch, encoded, model.fuse(encoded)))
+    ['difference', 'reconstruction', 'similarity']
     """
 
     def __init__(

@@ -52,6 +52,15 @@ class MMIM(Backbone):
     transformer's.
 
     Raises ValueError on numbers out of range, an unknown axis, and modalities that the data lack.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> model = MMIM(splits.spec)
+    >>> encoded = model.encode(batch)
+    >>> sorted(model.own_terms(batch, encoded, model.fuse(encoded)))
+    ['cpc_audio', 'cpc_language', 'cpc_video']
     """
 
     def __init__(

@@ -57,6 +57,14 @@ class MulT(Backbone):
     dropout.
 
     Raises ValueError with one modality, and on numbers out of range.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> model = MulT(splits.spec, dim=8)
+    >>> model.z_dim, model(batch).prediction.shape
+    (48, torch.Size([4, 1]))
     """
 
     def __init__(

@@ -156,6 +156,14 @@ class SelfMM(LabelMoving):
     Labels and features are buffers with a row for each of ``spec.train_ids``, so a resumed run has them.
 
     Raises ValueError on numbers out of range, an unknown rule for centres, and frames that are tokens.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> fusion = SelfMM(splits.spec)(batch)
+    >>> fusion.parts["prediction_audio"].shape
+    torch.Size([4, 1])
     """
 
     def __init__(

@@ -45,6 +45,14 @@ class TFN(Backbone):
     The tensor has (language_out + 1) ∏_m (hidden_m + 1) coordinates; the layer that reads it is by far the largest.
 
     Raises ValueError on a width below 1, widths for other modalities, or an unknown output.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> fusion = TFN(splits.spec, z_dim=8, hidden=4, language_out=4)(batch)
+    >>> fusion.z.shape, sorted(fusion.unimodal)
+    (torch.Size([4, 8]), ['audio', 'language', 'video'])
     """
 
     def __init__(

@@ -51,6 +51,13 @@ class WSABERT(Backbone):
     masked. One thing is left out, a bias in X W + b: e·b is the same for every frame, which neither sparsemax nor softmax sees.
 
     Raises ValueError without text, on frames that are tokens, and on options that are not these.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> batch = next(iter(splits.valid()))
+    >>> WSABERT(splits.spec)(batch).prediction.shape
+    torch.Size([4, 1])
     """
 
     def __init__(

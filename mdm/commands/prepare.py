@@ -71,7 +71,7 @@ def read_settings(arguments: list[str]) -> dict[str, Any]:
     config["name"] = config["name"] or ""
     if config["profile"]:
         choose_profile(config["profile"])
-    check_options(prepare, {key: value for key, value in config.items() if key != "format" or value is not None}, "prepare")
+    check_options(prepare, {key: value for key, value in config.items() if key not in ("format", "out") or value}, "prepare")
     return dict(config)
 
 

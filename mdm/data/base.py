@@ -38,6 +38,12 @@ class Ragged:
     offsets: [n + 1] int64; sequence i is ``values[offsets[i]:offsets[i + 1]]``; an empty one means that
         the segment lacks this modality
     vocabulary: the word behind each id, () for vectors and for ids of a tokenizer
+
+    >>> frames = Ragged.of([np.zeros((3, 5)), np.zeros((0, 5)), np.zeros((2, 5))])
+    >>> len(frames), frames.lengths, frames.dim
+    (3, array([3, 0, 2]), 5)
+    >>> Ragged.of_words([["good", "film"], ["bad"]]).vocabulary
+    ('<pad>', '<unk>', 'bad', 'film', 'good')
     """
 
     values: Shaped[np.ndarray, "steps *dim"]
@@ -110,6 +116,21 @@ class Segments:
     marks: named flags per segment (such as ``contradictory``), carried into the predictions
     truth: what is known in closed form of how the data came about; empty for real data
     source: where it came from and what was cleaned, for the data card
+
+    >>> words = Ragged.of_words([["good"], ["a", "bad", "film"]])
+    >>> segments = Segments(
+    ...     name="two",
+    ...     ids=("a[0]", "b[0]"),
+    ...     fold=np.array(["train", "test"]),
+    ...     group=np.array(["a", "b"]),
+    ...     label=np.array([[2.0], [-1.0]], dtype=np.float32),
+    ...     targets=("sentiment",),
+    ...     label_range=(-3.0, 3.0),
+    ...     modalities={},
+    ...     text={"words": words},
+    ... )
+    >>> len(segments), segments.words(1)
+    (2, 'a bad film')
     """
 
     name: str

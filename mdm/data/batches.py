@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mdm.data.base import Segments
 from mdm.data.views import ModalityReader
@@ -140,7 +140,7 @@ class Joined(Sampler[list[int]]):
 class Repeated(Sampler[list[int]]):
     """The first batches of an order's first epoch, the same in every epoch: what a model must be able to learn by heart.
 
-    batches: how many, or which share of the order, of which at least one is left
+    batches: how many, or which share of the order; at least one is kept
     """
 
     def __init__(self, order: Shuffled | Joined, batches: int | float):
@@ -170,3 +170,16 @@ class InOrder(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return len(cut_batches(list(range(self.rows)), self.batch_size))
+
+
+def load_batches(fold: Fold, order: Sampler[list[int]], workers: int) -> DataLoader[Batch]:
+    """The batches of a fold in an order; they know nothing of the `mdm.data.splits.Splits` that they are of."""
+    return DataLoader(
+        fold,
+        batch_sampler=order,
+        collate_fn=return_batch,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        # Without a generator of its own a loader draws a seed from the global one at every epoch.
+        generator=torch.Generator().manual_seed(0),
+    )

@@ -62,6 +62,10 @@ def digits(train: Rows = 2000, valid: Rows = 400, test: Rows = 1000, split: Spli
     instances: what the marks and the card of `mdm.data.pairing` count.
 
     Raises ValueError if a fold is empty, the seed negative or the split unknown.
+
+    >>> segments = digits(train=8, valid=4, test=4)
+    >>> {style: images.values.shape for style, images in segments.modalities.items()}
+    {'svhn': (16, 3072), 'mnist': (16, 784)}
     """
     require_option("split", split, Split)
     fold = folds(train, valid, test)

@@ -25,6 +25,11 @@ class KFold:
     ``seed`` belongs to the division, not to the run: all runs of one comparison share it.
 
     Raises ValueError unless k ≥ 3, 0 ≤ fold < k and there are at least k complete groups.
+
+    >>> from mdm.data.synthetic import synthetic
+    >>> fold = KFold(k=5, fold=0)(synthetic(train=60, valid=20, test=20))
+    >>> sorted(set(fold.tolist()))
+    ['test', 'train', 'valid']
     """
 
     k: Size = 5

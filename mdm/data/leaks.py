@@ -69,7 +69,7 @@ def warn_of_copies(segments: Segments, fold: Shaped[np.ndarray, " n"]) -> int:
 
 
 def describe_leaks(segments: Segments, groups: Groups) -> Mapping[str, Any]:
-    """What a data card says of groups that span the data's own folds and of equal rows; nothing of what is not there.
+    """What a data card says of groups that span the data's own folds, and of equal rows; empty if there are neither.
 
     Raises ValueError where `check_groups` does.
     """

@@ -21,7 +21,7 @@ from mdm.data.base import Ragged
 
 
 class File:
-    """An open file of a store, of which ranges are read. It stays the same file when another one takes its name.
+    """An open file of a store, read in ranges. It stays the same file when another file takes its name.
 
         file = File(Path("data/mosi/audio.values.npy"))
         file.read(128, 20)          # the 20 bytes from byte 128 on

@@ -2,7 +2,7 @@
 
 While a run trains, the rows of its test fold are nowhere in what it is handed. Where the data are those of a config, they are not
 even in memory: the data set is made, or its store opened, again when the fold is opened. That is done once, for a `Selection`:
-which checkpoint was chosen, by which value of the curve. All of it is held against what lies on disk.
+which checkpoint was chosen, by which value of the curve. All of this is checked against the files on disk.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def check_selection(selection: object) -> None:
 def read_column(curve: Path, metric: str) -> dict[int, float]:
     """Epoch → what a curve on disk has in a column of validation.
 
-    Raises ValueError, naming the file, if it has no such column, or what stands there is no number.
+    Raises ValueError, naming the file, if it has no such column, or the column holds something that is no number.
     """
     try:
         with curve.open(encoding="utf-8", newline="") as file:

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int, Shaped
 from torch.utils.data import DataLoader, Sampler
 
 from mdm.data.base import FOLDS, UNLABELED, Ragged, Segments
-from mdm.data.batches import Fold, InOrder, Joined, LastBatch, Order, Repeated, Shuffled, return_batch
+from mdm.data.batches import Fold, InOrder, Joined, LastBatch, Order, Repeated, Shuffled, load_batches
 from mdm.data.checks import check
 from mdm.data.folds import divide
 from mdm.data.leaks import Groups, check_groups, hash_labelled, warn_of_copies
@@ -57,6 +56,13 @@ class Splits:
     ``shared_groups`` counts those of several folds.
 
     Raises ValueError if a fold is empty, a group is in two, a modality or text kind is not there, or an argument is out of range.
+
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> splits.spec.modalities, splits.sizes
+    (('language', 'audio', 'video'), {'train': 16, 'valid': 4, 'test': 4})
+    >>> [len(batch) for batch in splits.train(epoch=3)]
+    [8, 8]
     """
 
     def __init__(
@@ -252,6 +258,11 @@ class Others:
     """Segments of other data than a run's, read as its own are; made by `Splits.like`. None of their folds is sealed.
 
     segments: the table
+
+    >>> from mdm.data.gaussian import gaussian
+    >>> splits = Splits(gaussian(train=8, valid=4, test=4), batch_size=4, text="vectors")
+    >>> splits.like(gaussian(train=4, valid=2, test=2, seed=1)).sizes
+    {'train': 4, 'valid': 2, 'test': 2}
     """
 
     def __init__(self, like: Splits, segments: Segments, chosen: dict[str, Ragged]):
@@ -277,19 +288,6 @@ class Others:
         return load_batches(
             Fold(self.segments, rows, views), InOrder(len(rows), max(self._like.batch_size, 256)), self._like.workers
         )
-
-
-def load_batches(fold: Fold, order: Sampler[list[int]], workers: int) -> DataLoader[Batch]:
-    """The batches of a fold in an order; they know nothing of the `Splits` that they are of."""
-    return DataLoader(
-        fold,
-        batch_sampler=order,
-        collate_fn=return_batch,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        # Without a generator of its own a loader draws a seed from the global one at every epoch.
-        generator=torch.Generator().manual_seed(0),
-    )
 
 
 def make_again(data: Segments | Callable[[], Segments]) -> Callable[[], Segments]:

@@ -49,6 +49,10 @@ def standin(
 
     Raises ValueError where `synthetic` does, without targets or with one twice, if the range is no (low, high) of whole steps, or
     unless reach is positive.
+
+    >>> segments = standin("pom", ("persuasive",), (1.0, 7.0), step=1.0, train=16, valid=4, test=4)
+    >>> segments.targets, segments.label_range
+    (('persuasive',), (1.0, 7.0))
     """
     low, high = (float(end) for end in label_range) if len(label_range) == 2 else (math.nan, math.nan)
     steps = (high - low) / step if step > 0 else math.nan

@@ -37,6 +37,14 @@ def open_store(path: str | Path) -> Segments:
 
     Raises ValueError if there is no store, if it is of another version, or if a file of it is missing, damaged or not the one
     that was written.
+
+    >>> import tempfile
+    >>> from mdm.data.gaussian import gaussian
+    >>> from mdm.data.writing import write_store
+    >>> path = Path(tempfile.mkdtemp()) / "store"
+    >>> store = write_store(gaussian(train=8, valid=4, test=4), path)
+    >>> len(open_store(store))
+    16
     """
     path = Path(path)
     manifest, before = read_manifest(path)

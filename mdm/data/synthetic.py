@@ -103,6 +103,10 @@ def synthetic(
     Raises ValueError if a fold is empty, a dimension too small (audio and video need 1 + shared_dim) or
     shared_dim too large for the lexicon, rho outside (−1/2, 1), contradiction outside [0, 1], the seed
     negative, or a key of ``missing`` unknown or its probability outside [0, 1).
+
+    >>> segments = synthetic(train=16, valid=4, test=4)
+    >>> len(segments), sorted(segments.modalities), sorted(segments.text)
+    (24, ['audio', 'video'], ['words'])
     """
     if unlabeled < 0:
         raise ValueError(f"unlabeled counts segments, so it is at least 0, but is {unlabeled}; set data.segments.unlabeled.")

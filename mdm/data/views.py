@@ -195,7 +195,7 @@ def describe_feature(ragged: Ragged, train: Int[np.ndarray, " rows"]) -> Feature
 
 
 def code_words(vocabulary: Items[str], known: Items[str]) -> Int[np.ndarray, " ids"]:
-    """Id in one vocabulary → id of the same word in another; UNKNOWN where that has not the word. Reserved ids stay."""
+    """Id in one vocabulary → id of the same word in another; UNKNOWN if the other lacks the word. Reserved ids stay."""
     index = {word: i for i, word in enumerate(known) if i > UNKNOWN}
     return np.array([k if k <= UNKNOWN else index.get(word, UNKNOWN) for k, word in enumerate(vocabulary)], dtype=np.int64)
 

@@ -17,7 +17,7 @@ from mdm.data.store import MANIFEST, TABLE, VERSION, digest_of_table, digest_of_
 from mdm.ownership import own
 
 PARTIAL, REPLACED = "partial", "replaced"
-"""In a writer's own folder: the store that it writes, and the one in whose place that goes."""
+"""In a writer's own folder: the store that it writes, and the one that it replaces."""
 
 
 def write_store(

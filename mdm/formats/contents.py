@@ -1,4 +1,4 @@
-"""Stage one, data: what lies at a path, looked at once, so that each format can say whether it is its own.
+"""Stage one, data: what is at a path, read once, so that each format can say whether it is its own.
 
 A format that can tell says so in a function ``recognize_<name>`` beside its reader: `Contents` → why it is this format, "" where it
 is not. Names of files only lead to what is looked at; what decides is inside.

@@ -69,7 +69,7 @@ def read_csd(
         is a modality of that name. Instead of a name, ``{file, row_offset, seconds_offset}``: values come from so many rows
         later, intervals are so many seconds later (``words.row_offset=1`` for CMU-MOSI's words in circulation)
     transcripts: a table (csv) of the segments' sentences, with which the words are compared
-    align: ``words``, one step per word in every feature; ``none``, words and frames as they lie in the segment
+    align: ``words``, one step per word in every feature; ``none``, words and frames as they are in the segment
     keep_pauses: keep the words ``sp``, which stand for silence
     unify: drop segments that some sequence does not reach at all; otherwise these lack that modality (those without
         words are dropped in either case where steps are words)

@@ -30,7 +30,7 @@ def entries(path: str) -> list[str]:
 
 
 def rows(path: str, entry: str) -> list[Array] | None:
-    """The features and the intervals of an entry; None where it has not got both."""
+    """The features and the intervals of an entry; None if it lacks one of them."""
     data = _data(path)
     group = None if data is None else child(data, entry)
     if not isinstance(group, h5py.Group):

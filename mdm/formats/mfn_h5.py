@@ -37,13 +37,13 @@ def read_mfn_h5(
     """A folder of {text_X_emb or text_X, audio_X, video_X, y_X}.h5, X = train, valid (or dev), test.
 
     Each file's first dataset is read: [segments, words, dim], for y [segments] or [segments, columns]. Text is word vectors.
-    targets: name → column of y. By default the only column is ``sentiment``; columns of which each segment has a 1 in one and
-        0 in the others (YouTube's classes) are ``class_0``, ``class_1``, …, one target each
+    targets: name → column of y. By default the only column is ``sentiment``; columns in which each segment has one 1 and
+        otherwise 0 (YouTube's classes) are ``class_0``, ``class_1``, …, one target each
 
     All are aligned to words and padded with zeros on either side: a segment loses the steps in front and
-    behind that are zero in all of its modalities; zeros inside stay. A modality whose file a fold has not got is
-    missing in that fold's segments. ``label_range`` must be given, for the files do not tell it, but where labels have two values
-    only. The files name no videos: segments are called ``fold_k`` and each is a group of its own.
+    behind that are zero in all of its modalities; zeros inside stay. If a fold lacks a modality's
+    file, its segments lack that modality. ``label_range`` must be given, since the files do not say it, unless labels have only two
+    values. The files name no videos: segments are called ``fold_k`` and each is a group of its own.
 
     Raises ValueError if a fold has no labels or no modality, if a file is no HDF5 or has another shape, or
     if the modalities differ in their numbers of segments or words.

@@ -1,6 +1,6 @@
 """Stage one, data: what is known of a public data set, whatever file it is read from: a profile, ``configs/profile/<name>.yaml``.
 
-A profile fills in options of the reader that the user has not given, names the targets, and is held against what was read. A new
+A profile fills in the reader's options that the user did not give, names the targets, and is checked against what was read. A new
 one is a YAML file, in the package's configs or in those that an installed package declares (`mdm.compose`).
 """
 

@@ -72,7 +72,7 @@ class ComputationalSequence:
         return list(self._entries)
 
     def track(self, video: str) -> Track | None:
-        """The rows of a video in the file's order, None if the file has not got it.
+        """The rows of a video in the file's order, None if the file lacks it.
 
         Raises ValueError on intervals or features of another shape or type.
         """

@@ -48,7 +48,7 @@ def read_svhn_mnist(
 ) -> Segments:
     """A folder of train_32x32.mat, test_32x32.mat (SVHN) and train-images-idx3-ubyte[.gz], train-labels-…, t10k-… (MNIST).
 
-    split: ``disjoint``: pairs to train and validate on are of the training files' images, none of them in both; pairs to test on of
+    split: ``disjoint``: training and validation pairs take the training files' images, none of them in both; test pairs those of
         the test files'. ``paper``: pairs of the training files' images are drawn first and then divided, as section 3.2 reads; then
         the marks and the card of `mdm.data.pairing` count the test images that are also trained on. Test files are not read
     pairs, train: of all pairs, how many are not tested on, as in the paper

@@ -193,7 +193,7 @@ def find_tables(files: Sequence[str]) -> dict[str, str]:
         for fold in {NAMES[word] for word in re.findall(r"[a-z]+", Path(file).stem.lower()) if word in NAMES}:
             found.setdefault(fold, []).append(file)
     if set(FOLDS) <= set(found) and all(len(each) == 1 for each in found.values()):
-        return {fold: each[0] for fold, each in found.items()}
+        return {fold: found[fold][0] for fold in (*FOLDS, UNLABELED) if fold in found}
     return {"": tables[0]} if len(tables) == 1 else {}
 
 
@@ -239,7 +239,7 @@ def find_columns(
 
 
 def read_fold(value: str, where: str) -> str:
-    """Raises ValueError if the value is no name of a fold; none at all is none of them."""
+    """Raises ValueError if the value is no name of a fold; an empty one means none."""
     if value and value.lower() not in NAMES:
         raise ValueError(f"{where}: a fold must be one of {', '.join(NAMES)}, but is {value!r:.40}; rename it.")
     return NAMES[value.lower()] if value else ""

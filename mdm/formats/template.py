@@ -5,7 +5,10 @@ from __future__ import annotations
 from mdm.formats.contents import Contents
 
 LOADS = {
-    "pickle": ("import pickle", 'pickle.load(open({path!r}, "rb"))  # runs what is in it: open it where you trust it'),
+    "pickle": (
+        "import pickle\nfrom pathlib import Path",
+        "pickle.loads(Path({path!r}).read_bytes())  # runs what is in it: open it where you trust it",
+    ),
     "HDF5": ("import h5py", "[{{key: group[key][()] for key in group}} for group in h5py.File({path!r}).values()]"),
     "numpy": ("", "np.load({path!r}, allow_pickle=False)"),
     "table": ("import pandas as pd", 'pd.read_csv({path!r}, sep=None, engine="python").to_dict("records")'),

@@ -52,7 +52,8 @@ def read_ur_funny(source: str | Path, *, context: bool = False, name: str = "") 
     folds = split_by_fold(content["folds"], FILES["folds"], further=True)
     if not all(isinstance(content[role], Mapping) for role in content if role not in ("folds", "embeddings")):
         raise ValueError(
-            "format=ur_funny: each file but the embeddings must map a segment's number to its content; choose the format."
+            "format=ur_funny: each file but the embeddings must map a segment's number to its content, but one does not; choose "
+            "the format."
         )
     embeddings = read_matrix(content["embeddings"], FILES["embeddings"]) if "embeddings" in content else None
     rows, absent = [], dict.fromkeys(("audio", "video"), 0)

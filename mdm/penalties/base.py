@@ -24,6 +24,11 @@ class View:
     joint: the fusion of segments as they are
     product: the fusion of re-paired modalities, samples of the product of the marginals one after the other; None unless asked for
     label: [batch, targets], of the joint rows
+
+    >>> import torch
+    >>> fusion = Fusion(torch.zeros(4, 1), torch.zeros(4, 8))
+    >>> View(fusion, None, torch.zeros(4, 1)).joint.z.shape
+    torch.Size([4, 8])
     """
 
     joint: Fusion
@@ -45,6 +50,16 @@ class Penalty(nn.Module, ABC):
     products: how many samples of the product of the marginals (each of as many rows as the batch, or fewer) its views must hold
 
     Raises ValueError if the weight is not a positive number.
+
+    >>> import torch
+    >>> class Energy(Penalty):
+    ...     lowers = True
+    ...     def estimate(self, view):
+    ...         return {"energy": view.joint.z.square().mean()}
+    ...     def forward(self, view):
+    ...         return {"energy": self.weight * self.estimate(view)["energy"]}
+    >>> Energy(weight=0.5)(View(Fusion(torch.zeros(4, 1), torch.ones(4, 8)), None, torch.zeros(4, 1)))
+    {'energy': tensor(0.5000)}
     """
 
     lowers: ClassVar[bool]

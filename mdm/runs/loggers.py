@@ -27,7 +27,23 @@ log = logging.getLogger(__name__)
 
 
 class Logger(ABC):
-    """A dashboard. ``save_dir``: the run's folder, below which it writes."""
+    """A dashboard. ``save_dir``: the run's folder, below which it writes.
+
+    >>> class Print(Logger):
+    ...     def start(self, name, group, tags, config):
+    ...         print(f"{name} begins")
+    ...     def epoch(self, row):
+    ...         print(row)
+    ...     def conclude(self, row, record, predictions):
+    ...         print(f"{len(predictions)} test segments")
+    ...     def finish(self, failed):
+    ...         print("failed" if failed else "finished")
+    >>> with start_loggers([Print()], "kl", "first", [], {}, [{"epoch": 0, "valid/mae": 1.2}]):
+    ...     pass
+    kl begins
+    {'epoch': 0, 'valid/mae': 1.2}
+    finished
+    """
 
     @abstractmethod
     def start(self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]) -> None:

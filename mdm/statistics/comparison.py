@@ -30,6 +30,10 @@ class Comparison:
     sign_flip, wilcoxon, mann_whitney, paired_t: two-sided p; that of the t test is NaN if any run diverged
     smallest_wilcoxon: of as many pairs and zeros, see `mdm.statistics.SignedRank`
     a12, cliffs_delta: P(better) + ½P(equal) of a run of each, and 2·A12 − 1; above .5 and 0 where the system is better
+
+    >>> found = compare(np.array([0.0, 0.0]), np.array([1.0, 2.0]), lower_is_better=True)
+    >>> found.difference, found.a12, found.cliffs_delta
+    (-1.5, 1.0, 1.0)
     """
 
     n: int
@@ -50,6 +54,9 @@ class Verdict:
     """p; p after Holm; whether a table may star the comparison; if not, why not.
 
     A star says that the two differ. The sign of the difference says in which direction.
+
+    >>> judge([compare(np.zeros(5), np.arange(5.0) + 1, lower_is_better=True)])[0].reason
+    'n=5 cannot reach .05 in a family of 1 (smallest p .0625)'
     """
 
     p: float

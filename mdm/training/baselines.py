@@ -43,6 +43,16 @@ class Baseline:
     seed: of the draws
 
     Raises ValueError on another kind.
+
+    >>> from mdm.data.splits import Splits
+    >>> from mdm.data.synthetic import synthetic
+    >>> splits = Splits(synthetic(train=16, valid=4, test=4), batch_size=8)
+    >>> mean = Baseline(splits.spec, "mean")
+    >>> len(mean.fit(splits.in_order("train"), splits.valid()))
+    1
+    >>> prediction, label = mean.predict(0, splits.valid())
+    >>> bool(np.allclose(prediction, splits.spec.label_mean))
+    True
     """
 
     def __init__(self, spec: DataSpec, kind: Kind = "ridge", seed: int = 0):
@@ -105,7 +115,7 @@ class Baseline:
             for m, feature in self.spec.features.items():
                 s = batch.sequences[m]
                 if feature.tokens:
-                    # Words that training has not are left out: their inverse document frequency would be the largest of all.
+                    # Words that the training fold lacks are left out: their inverse document frequency would be the largest of all.
                     counts = torch.zeros(len(batch), feature.dim + feature.others).scatter_add_(1, s.values, s.mask.float())
                     parts.append(counts[:, : feature.dim])
                 else:

@@ -220,16 +220,16 @@ class Learner(pl.LightningModule):
             for _ in range(steps):
                 yield self._look_at(self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0), products)
         elif critic.batches == "replay" and self._recent[name]:
-            for _ in range(steps):
-                yield self._recent[name].draw()
+            yield from (self._recent[name].draw() for _ in range(steps))
         elif critic.interleave == "after":
-            for _ in range(steps):
-                yield self._look_at(here.batch, products)
+            yield from (self._look_at(here.batch, products) for _ in range(steps))
         else:
-            # The re-pairings of all steps are fused in one call.
-            view = self._detached_view(here, steps * products)
+            # The re-pairings of all steps are fused in one call; replay, which has nothing to remember yet, makes one for all.
+            held = products if critic.batches == "replay" else steps * products
+            view = self._detached_view(here, held)
             for step in range(steps):
-                yield select_samples(view, step * products, (step + 1) * products, steps * products)
+                first = step * products % max(held, 1)
+                yield select_samples(view, first, first + products, held)
 
     def _look_at(self, batch: Batch, products: int) -> View:
         """What the backbone makes of a batch as it is now; it leaves no trace in the backbone."""

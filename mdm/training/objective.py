@@ -22,7 +22,7 @@ class CriticTraining:
     steps: of the critic per step of the backbone (Unroll = 10 in Colombo et al., 2021)
     batches: where a critic's rows come from. ``fresh``, a new batch for every step, encoded and fused for it, as Algorithm 1
         reads; ``shared``, the current batch, re-paired for every step; ``replay``, representations of earlier batches of this
-        epoch as they were then, which cost nothing
+        epoch as they were then, which cost nothing; in the first batch of an epoch, that batch, re-paired once for all steps
     interleave: ``batch``, critic steps within every step of the backbone; ``after``, behind it, so that the backbone reads a critic
         of the batch before, as in MIRD's code, and a ``shared`` batch is encoded anew for every step; ``epoch``, before an epoch of
         the backbone, ``steps`` passes of the critic over fresh batches (one pass in Han et al., 2021)
@@ -30,6 +30,10 @@ class CriticTraining:
     gradient_clip: largest gradient norm, or None: clipping breaks DV and NWJ critics
 
     Raises ValueError on options that do not go together.
+
+    >>> import torch
+    >>> CriticTraining(torch.optim.Adam, steps=5, batches="fresh").interleave
+    'batch'
     """
 
     optimizer: OptimizerFactory
@@ -59,6 +63,10 @@ class Objective:
     measure_only: train the critic and report its estimate, but add nothing to the loss
 
     Raises ValueError if only one of penalty and ``critic`` has a critic.
+
+    >>> from mdm.penalties.hsic import Hsic
+    >>> Objective(Hsic(weight=0.1, z_dim=8, unimodal_dims={"audio": 4, "video": 4})).critic is None
+    True
     """
 
     penalty: Penalty

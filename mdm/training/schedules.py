@@ -21,6 +21,9 @@ class Progress:
 
     step: steps that were taken; steps: those of the whole training
     full_steps: how many there would be if the last batch of an epoch, where it has fewer rows, made none
+
+    >>> Progress(step=3, steps=12, full_steps=10).step
+    3
     """
 
     step: int

@@ -54,6 +54,9 @@ class Clipping:
         gradient shortens the critic's
 
     Raises ValueError if critics are to count in anything but a norm.
+
+    >>> Clipping(1.0).over
+    'backbone'
     """
 
     limit: float | None = None

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from mdm.backbones.mird import FLOOR, MIRD, Decoder, LogMSE, cross_entropy
+from mdm.backbones.mird import FLOOR, MIRD, LogMSE
+from mdm.backbones.mird_decoder import Decoder, cross_entropy
 from mdm.backbones.text import Pieces
 from mdm.runs.build import build_learner, build_splits
 from mdm.types import Batch, DataSpec, Feature, Sequence

@@ -11,7 +11,7 @@ from mdm.data import lexicon
 from mdm.data.base import FOLDS, digest
 from mdm.data.checks import check
 from mdm.data.gaussian import gaussian_total_correlation
-from mdm.data.synthetic import MODALITIES, PERSISTENCE, latents, mixing, synthetic, true_total_correlation
+from mdm.data.synthetic import MODALITIES, PERSISTENCE, latents, mixing, sentiment, synthetic, true_total_correlation
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,15 @@ def test_contradictory_segments_are_those_whose_signs_differ(segments, z):
     assert segments.marks["contradictory"].mean() == pytest.approx(q, abs=4 * np.sqrt(q * (1 - q) / n))
     assert not synthetic(50, 5, 5, contradiction=0.0).marks["contradictory"].any()
     assert synthetic(50, 5, 5, contradiction=1.0).marks["contradictory"].all()
+
+
+def test_sentiment_follows_its_equation(z):
+    """clip(1.1 v_l + 0.45 v_a + 0.35 v_v + 0.5 ε, −3, 3) in steps of 0.2, with the same ε."""
+    noise = np.random.default_rng(5).standard_normal(len(z.valence))
+    signal = 1.1 * z.valence[:, 0] + 0.45 * z.valence[:, 1] + 0.35 * z.valence[:, 2] + 0.5 * noise
+    expected = 0.2 * np.rint(np.clip(signal, -3, 3) / 0.2)
+    assert (np.abs(signal) > 3).any()
+    assert np.abs(sentiment(z, np.random.default_rng(5)) - expected).max() < 1e-9
 
 
 # The observations ---------------------------------------------------------------------------------------

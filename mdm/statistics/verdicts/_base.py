@@ -25,6 +25,9 @@ class Evidence:
     ranks: signed ranks of the pairs that count in ``crossed``; None if there are none
     skew: a warning where the differences of these pairs are skewed
     values: the metric of the row's runs and of its baseline's, paired by seed; NaN where a run has none; None where no run is there
+
+    >>> expect_runs(10).crossed.reason
+    'cannot be told: its runs are not there'
     """
 
     crossed: Crossed
@@ -47,6 +50,9 @@ class Effect:
     pairs: how many count, in words; interval: its ends, and in ``level`` at which level
     more: beside them, under the last of the statistic's heads: a number of two decimals, or shares in percent
     reason: why it cannot be told, and p is none; note: what a reader should know all the same
+
+    >>> Effect("10", -0.12, (-0.2, -0.04)).level
+    '95 % over seeds'
     """
 
     pairs: str

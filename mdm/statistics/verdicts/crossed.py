@@ -11,7 +11,17 @@ from mdm.statistics.verdicts._base import Effect, Evidence, Statistic
 
 
 class TwoWay(Statistic):
-    """Over new seeds and new videos. The default, and the only one of ours that speaks of another test set."""
+    """Over new seeds and new videos. The default, and the only one of ours that speaks of another test set.
+
+    >>> from dataclasses import replace
+    >>> import numpy as np
+    >>> from mdm.statistics.crossed import analyse_crossed
+    >>> from mdm.statistics.verdicts import expect_runs
+    >>> y = 0.3 + 0.1 * np.arange(5.0)[:, None] + 0.05 * np.arange(12.0)
+    >>> found = replace(expect_runs(5), crossed=analyse_crossed(y, np.ones(12)))
+    >>> round(TwoWay().compute_p(found), 4)
+    0.0004
+    """
 
     name = "two-way t"
     title = "two-way t test"

@@ -10,7 +10,17 @@ from mdm.statistics.verdicts._base import Effect, Evidence, Statistic
 
 
 class Wilcoxon(Statistic):
-    """Over new seeds on this very test set, exact."""
+    """Over new seeds on this very test set, exact.
+
+    >>> from dataclasses import replace
+    >>> import numpy as np
+    >>> from mdm.statistics.comparison import compare
+    >>> from mdm.statistics.verdicts import expect_runs
+    >>> system, baseline = np.array([1.0, 1.1, 1.2, 1.3, 1.4]), np.array([1.5, 1.7, 1.6, 1.9, 1.8])
+    >>> found = replace(expect_runs(5), seeds=compare(system, baseline, lower_is_better=True))
+    >>> round(Wilcoxon().compute_p(found), 4)
+    0.0625
+    """
 
     name = "Wilcoxon"
     title = "exact Wilcoxon test"
