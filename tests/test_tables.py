@@ -715,7 +715,8 @@ def test_every_table_of_every_paper_compiles_in_both_layouts(tmp_path):
             try:
                 study = read_experiment([f"experiment={name}", f"paths.outputs={tmp_path}"], False)
             except ValueError as error:
-                assert "has no table" in str(error)
+                if "has no table" not in str(error):
+                    raise
                 continue
             texts.append(render_latex(plant_values(build_sheet(study.cfg.name, study.table, study.gathered, study.differing), rng)))
     assert len(texts) > 20
