@@ -1,5 +1,6 @@
 """The site and the README: the facts that stand elsewhere too, links, and code blocks."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -9,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import matplotlib
+import matplotlib.image
+import numpy as np
 import pytest
 import yaml
 from hydra import compose
@@ -17,8 +20,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from mdm.__main__ import list_commands as known_commands
 from mdm.compose import use_configs
 from mdm.reference import read_rows
+from mdm.studies._write import set_math
 
 ROOT = Path(__file__).resolve().parents[1]
+spec = importlib.util.spec_from_file_location("gallery", ROOT / "scripts" / "gallery.py")
+gallery = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(gallery)
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 NUMBERED = re.compile(r"\b[Pp]apers?\s+(?:# )?00[0-4]\b(?! \()|paper00[0-4]")
@@ -202,3 +209,45 @@ def run_alone(command, cwd):
     done = subprocess.run([sys.executable, "-m", "mdm", *command], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+# The gallery --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", gallery.PICTURES)
+def test_the_gallery_is_what_the_studies_draw(name, tmp_path):
+    """Drawn anew it is the picture that lies there, but for how letters are smoothed, and as wide as one column or two."""
+    assert f"(images/{name}.png)" in (DOCS / "gallery.md").read_text()
+    new = read_image(gallery.write_picture(name, tmp_path))
+    old = read_image(DOCS / "images" / f"{name}.png")
+    assert new.shape == old.shape
+    assert np.abs(new - old).mean() < 0.02
+    width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", (tmp_path / f"{name}.pdf").read_bytes())[1]) / 72
+    assert width == pytest.approx(3.3, abs=0.01) or width == pytest.approx(6.9, abs=0.01)
+
+
+def read_image(path):
+    return matplotlib.image.imread(path)[..., :3]
+
+
+def test_no_panel_is_empty_and_no_rows_are_joined():
+    """Systems with 1 + 3 + 3 kinds of loss are seven panels; lines of a grid are upright: intervals, never from row to row."""
+    panels = [axes for axes in gallery.build_traces().axes if axes.get_visible()]
+    assert [bool(axes.lines) for axes in panels] == [True] * 7
+    for axes in gallery.build_grid(5).axes:
+        assert all(line.get_linestyle() == "None" or len(set(line.get_xdata())) == 1 for line in axes.lines)
+
+
+def test_two_seeds_do_not_stretch_the_scale():
+    """The ratios lie between .5 and 1.1; t intervals of two seeds would reach far beyond."""
+    low, high = gallery.build_robustness(2).axes[0].get_ylim()
+    assert 0.0 < low < 0.7
+    assert 1.0 <= high < 1.5
+
+
+def test_labels_are_mathematics_and_stand_ins_are_named():
+    figure = gallery.build_grid(5)
+    set_math(figure)
+    assert "+ $L_{kl}$" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert figure.axes[0].get_title().startswith("stand-in for CMU-MOSI")
+    assert "the paper on the real data,\nmean of 10 runs" in figure.legends[0].texts[-1].get_text()
