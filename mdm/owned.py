@@ -13,7 +13,7 @@ OWNED = {
     ),
     "limit_test_batches limit_predict_batches": ("the test fold is read once, and whole", "data with a smaller one"),
     "num_nodes devices accelerator strategy sync_batchnorm use_distributed_sampler": (
-        "a run is one process on one device",
+        "devices belong to the machine and not to the run, whose result they do not change",
         "machine.accelerator and machine.devices, and a sweep for many runs",
     ),
     "gradient_clip_val gradient_clip_algorithm": ("critics have limits of their own", "trainer.gradient_clip and gradient_clip_by"),

@@ -47,6 +47,7 @@ class DataSpec:
     ``label_mean``: training-fold mean of each target, the natural starting point of a bias.
     ``head_start``: where the bias of the last layer begins, ``label_mean``, or ``random`` as torch draws it (model.head_start).
     ``train_ids``: the training fold's segments, for models that keep something for each of them.
+    ``unimodal``: the modalities that people have labelled alone (CH-SIMS).
 
     >>> features = {"language": Feature(300), "audio": Feature(74)}
     >>> spec = DataSpec(features, ("sentiment",), (-3.0, 3.0), (0.2,), aligned=True)
@@ -61,6 +62,7 @@ class DataSpec:
     aligned: bool
     train_ids: tuple[str, ...] = ()
     head_start: str = "label_mean"
+    unimodal: tuple[str, ...] = ()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ class Batch:
     """Segments as a backbone reads them.
 
     labelled: how many rows have a label; the others come last and their label is NaN. None: all
+    unimodal: modality → [batch, targets], labels by that modality alone, NaN where none is given
 
     >>> audio = Sequence(torch.zeros(2, 3, 74), torch.ones(2, 3, dtype=torch.bool))
     >>> batch = Batch(("a[0]", "a[1]"), {"audio": audio}, torch.tensor([[1.0], [-2.0]]))
@@ -118,6 +121,7 @@ class Batch:
     sequences: dict[str, Sequence]
     label: Float[Tensor, "batch targets"]
     labelled: int | None = None
+    unimodal: dict[str, Float[Tensor, "batch targets"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -125,7 +129,8 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False, dtype: torch.dtype | None = None) -> Batch:
         """On another device; vectors and labels as numbers of ``dtype``, or as they are."""
         sequences = {name: s.to(device, non_blocking, dtype) for name, s in self.sequences.items()}
-        return Batch(self.ids, sequences, self.label.to(device, dtype, non_blocking=non_blocking), self.labelled)
+        label, *unimodal = (label.to(device, dtype, non_blocking=non_blocking) for label in (self.label, *self.unimodal.values()))
+        return Batch(self.ids, sequences, label, self.labelled, dict(zip(self.unimodal, unimodal, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -150,12 +155,13 @@ class Fusion:
     parts: dict[str, Float[Tensor, "batch d_part"]] = field(default_factory=dict)
 
     def detach(self) -> Fusion:
-        return self._each(Tensor.detach)
+        return self.each(Tensor.detach)
 
     def __getitem__(self, rows: Tensor | slice) -> Fusion:
-        return self._each(lambda tensor: tensor[rows])
+        return self.each(lambda tensor: tensor[rows])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Fusion:
+    def each(self, change: Callable[[Tensor], Tensor]) -> Fusion:
+        """The same of every tensor."""
         unimodal = {m: change(u) for m, u in self.unimodal.items()}
         parts = {name: change(p) for name, p in self.parts.items()}
         return Fusion(change(self.prediction), change(self.z), unimodal, parts)

@@ -1,5 +1,6 @@
 """Shared by all tests: shapes are checked at run time, and runs are composed as the command line would."""
 
+import gc
 import json
 import os
 import subprocess
@@ -7,11 +8,22 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
+
+# What is imported and collected stays to the end, a million objects: to walk them again and again takes a sixth of the time.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
 
 # Before anything of mdm is imported: every annotated shape in it becomes a check. An int is a float, as everywhere in Python;
 # the hook takes the checker's name only, so the configured one is put where it can be named.
@@ -20,8 +32,28 @@ install_import_hook("mdm", "beartype.beartype.with_numeric_tower")
 
 import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra._internal.core_plugins.file_config_source import FileConfigSource  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def load_once(load):
+    """Hydra's reading of a config's file, once for each state of the file: thousands of composed configs read the same few."""
+    kept = {}
+
+    def load_config(self, config_path):
+        file = Path(self.path, self._normalize_file_name(config_path))
+        if not file.is_file():
+            return load(self, config_path)
+        key = self.provider, file, file.stat().st_mtime_ns, file.stat().st_size
+        if key not in kept:
+            kept[key] = load(self, config_path)
+        return replace(kept[key], config=deepcopy(kept[key].config), header=dict(kept[key].header))
+
+    return load_config
+
+
+FileConfigSource.load_config = load_once(FileConfigSource.load_config)  # type: ignore[method-assign]
 torch.set_num_threads(int(os.environ.get("MDM_TEST_THREADS", "1")))  # one: tests run in parallel processes
 
 SMALL = (

@@ -61,7 +61,7 @@ BAD = {
     "data=synthetic_iemocap trainer.select=accuracy": "labels that name one class each",
     "penalty=kl data.segments.valid=2": "but a batch of 2 has none such",
     "penalty=kl penalty.critic.interleave=epoch": "interleave=epoch needs penalty.critic.batches=fresh",
-    "machine.devices=2": "A run trains on one device, got machine.devices=2",
+    "machine.devices=0": "machine.devices must be how many, or which ones, each once, but is 0",
     "data=gaussian data.segments.dim=0": "dim",
     "model=mult model.backbone.heads=3": "heads that divide dim",
     "model=lmf model.backbone.hidden={smell:3}": "hidden must be one number, or a number for each of audio, video",

@@ -71,9 +71,9 @@ def mine(tmp_path):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, in_turn):
-    """What five commands leave that are given in a folder with a folder of configs, in one process."""
+    """What four commands leave that are given in a folder with a folder of configs, in one process."""
     here = tmp_path_factory.mktemp("swept")
-    folder = write_mine(here / "mine")
+    write_mine(here / "mine")
     experiment, workers = (
         ("experiment=me/first", "table.test=wilcoxon", *SMALL),
         ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
@@ -83,10 +83,6 @@ def swept(tmp_path_factory, in_turn):
             ["train", "--config-dir", "mine", "model=mylmf", "seed=3", *SMALL],
             ["train", "-m", "--config-dir=mine", *experiment, "hydra.sweeper.runs_per_task=2", "paths.outputs=packed"],
             ["train", "-m", "hydra.searchpath=[mine]", *experiment, *workers, "paths.outputs=workers"],
-            [
-                *("train", "-m", f"hydra.searchpath=[file://{folder}]", *experiment, *workers, "paths.outputs=packed_in_workers"),
-                "hydra.sweeper.runs_per_task=2",
-            ],
             ["train", "-m", "--config-dir", "mine", "experiment=me/hunt", *SMALL],
         ],
         here,
@@ -99,7 +95,7 @@ def test_a_run(swept):
     assert records.read_record(folder)["model"] == "mylmf"
 
 
-@pytest.mark.parametrize("outputs", ["packed", "workers", "packed_in_workers"])
+@pytest.mark.parametrize("outputs", ["packed", "workers"])
 @pytest.mark.parametrize("said", [["--config-dir", "mine"], ["hydra.searchpath=[mine]", "hydra/launcher=joblib"]])
 def test_a_sweep_and_its_table(swept, outputs, said, monkeypatch, capsys):
     """The table finds every run, whatever ran it; keys of Hydra's that say how are nothing to it."""
@@ -112,6 +108,14 @@ def test_a_sweep_and_its_table(swept, outputs, said, monkeypatch, capsys):
         rows = list(csv.DictReader(file))
     assert [(row["row"], row["seed"]) for row in rows] == [("none", "0"), ("none", "1"), ("hsic", "0"), ("hsic", "1")]
     assert all(row["state"] == "finished" for row in rows)
+
+
+@pytest.mark.slow
+def test_tasks_of_several_runs_in_workers(tmp_path, in_turn):
+    folder = write_mine(tmp_path / "mine")
+    sweep = ("train", "-m", f"hydra.searchpath=[file://{folder}]", "experiment=me/first", *SMALL, "hydra.sweeper.runs_per_task=2")
+    in_turn([[*sweep, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]], tmp_path)
+    assert len([*tmp_path.rglob(records.METRICS)]) == 4
 
 
 def test_a_report_shows_commands_that_find_the_configs(swept, monkeypatch, capsys):

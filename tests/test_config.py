@@ -1,26 +1,15 @@
-"""The schema of a run's config: what a person may get wrong is one line with the key."""
-
-import re
-from functools import cache
-from pathlib import Path
+"""The schema of a run's config: what a person may get wrong is one line with the key. Models and data have files of their own."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
+from overridden import compose_groups, read_refusal
 
 from mdm.runs.config import check
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
-SCALES = "standard, maxabs or none or a mapping (to each name standard, maxabs or none)"
-STEPS = "a whole number of at least 1 or a mapping (to each name a whole number of at least 1 or null) or null"
 BAD = {
     "+trainer.fast_dev_runs=true": "trainer has no key fast_dev_runs",
     "penalty=kl +penalty.wieght=64": "penalty has no key wieght",
     "+ckpt_path=nothing": "A config has no key ckpt_path",
-    "+data.foo=1": "data has no key foo",
-    "+model.foo=1": "model has no key foo",
     "+machine.gpu=1": "machine has no key gpu",
     "+logger.loggers.wandb=3": "logger.loggers.wandb must be a subclass of mdm.runs.loggers.Logger, or a logger of",
     "+logger.foo=1": "logger has no key foo",
@@ -30,194 +19,12 @@ BAD = {
     "+task=x": "A config has no key task",
     "+_target_=os.system": "A config has no key _target_",
     "+_convert_=all": "A config has no key _convert_",
-    "+data._target_=os.system": "data has no key _target_",
     "+callbacks={a: 1}": "callbacks has no key a, got callbacks.a",
-    "+data.segments.sed=1": "has no key sed, got data.segments.sed",
-    "+model.backbone.hiden=3": "has no key hiden, got model.backbone.hiden",
-    "+model.backbone.spec=3": "has no key spec, got model.backbone.spec",
-    "+model.backbone._partial_=true": "has no key _partial_, got model.backbone._partial_",
-    "+model.backbone._args_=[1]": "has no key _args_, got model.backbone._args_",
-    "+model.backbone._recursive_=false": "has no key _recursive_, got model.backbone._recursive_",
-    "+model.backbone._convert_=all": "has no key _convert_, got model.backbone._convert_",
-    "+model.optimizer.rl=0.1": "has no key rl, got model.optimizer.rl",
-    "+model.optimizer.params=[]": "has no key params, got model.optimizer.params",
-    "+model.loss.reduktion=mean": "has no key reduktion, got model.loss.reduktion",
     "penalty=kl +penalty.objective.weight=3": "has no key weight, got penalty.objective.weight",
     "penalty=kl +penalty.objective.z_dim=3": "has no key z_dim, got penalty.objective.z_dim",
     "penalty=kl +penalty.critic.optimizer.momentum=0.9": "has no key momentum, got penalty.critic.optimizer.momentum",
     "penalty=kl +penalty.critic_lr=0.1": "penalty has no key critic_lr",
-    "+model.own_penalty.weight=1": "model.own_penalty.name must be set, but is not there",
-    "model=mmim +model.own_penalty.wieght=1": "model.own_penalty has no key wieght",
-    "model=mmim model.own_penalty.weight=zero": "model.own_penalty.weight must be a finite number above 0, but is 'zero'",
-    "model=mmim model.own_penalty.weight=0": "model.own_penalty.weight must be a finite number above 0, but is 0",
-    "model=mmim model.own_penalty.objective.hidden=0": "model.own_penalty.objective.hidden must be a whole number of at least",
-    "model=mmim model.own_penalty.critic.optimizer.lr=-1": "model.own_penalty.critic.optimizer must be what torch.optim.Adam can",
-    "model=baseline +model.backbone={_target_: mdm.backbones.lmf.LMF}": "model has no key backbone",
-    "model=baseline +model.optimizer.lr=1": "model has no key optimizer",
-    "model=baseline +model.baseline.spec=1": "has no key spec, got model.baseline.spec",
-    "model=baseline model.baseline.kind=3": "model.baseline.kind: expected one of mean, median, majority, "
-    "stratified, ridge, svr, forest, got 3",
     "model=baseline penalty=kl": "A penalty acts on a fused representation, which model=baseline lacks, got penalty=kl",
-    "+model.select=3": "model.select must be a text or null, but is 3",
-    "+model.select={metric: mae}": "model.select must be a text or null, but is {'metric': 'mae'}",
-    "model.optimizer.lr=abc": "model.optimizer.lr must be a finite number, but is 'abc'",
-    "model.optimizer.lr=nan": "model.optimizer.lr must be a finite number, but is nan",
-    "model.optimizer.lr=inf": "model.optimizer.lr must be a finite number, but is inf",
-    "model.optimizer.lr=-1": "model.optimizer must be what torch.optim.AdamW can work with",
-    "model.optimizer.lr=true": "model.optimizer.lr must be a finite number, but is True",
-    "model.optimizer.lr=null": "model.optimizer.lr must be a finite number, but is None",
-    "model.optimizer.lr=[0.1]": "model.optimizer.lr must be a finite number, but is [0.1]",
-    "model.optimizer.lr=''": "model.optimizer.lr must be a finite number, but is ''",
-    "model.optimizer.weight_decay=-1": "model.optimizer must be what torch.optim.AdamW can work with",
-    "model.optimizer.weight_decay=x": "model.optimizer.weight_decay must be a finite number, but is 'x'",
-    "+model.optimizer.betas=0.9": "model.optimizer.betas must be a list of 2 (a finite number",
-    "+model.optimizer.betas=[0.9]": "model.optimizer.betas must be a list of 2 (a finite number",
-    "+model.optimizer.betas=[0.9,abc]": "model.optimizer.betas must be a list of 2 (a finite number",
-    "+model.optimizer.betas=[0.9,2]": "model.optimizer must be what torch.optim.AdamW can work with",
-    "+model.optimizer.eps=-1": "model.optimizer must be what torch.optim.AdamW can work with",
-    "+model.optimizer.amsgrad=perhaps": "model.optimizer.amsgrad must be true or false, but is 'perhaps'",
-    "+model.optimizer.fused=1": "model.optimizer.fused must be true or false or null, but is 1",
-    "model.optimizer._target_=torch.optim.LBFGS": "model.optimizer must be an optimiser of torch.optim whose step needs no clo",
-    "model.optimizer._target_=torch.optim.SparseAdam": "has no key weight_decay, got model.optimizer.weight_decay",
-    "model.optimizer._target_=torch.optim.Optimizer": "model.optimizer must be an optimiser of torch.optim whose step needs no",
-    "model.optimizer._target_=torch.optim.Muon": "model.optimizer must be what torch.optim.Muon can work with",
-    "model.optimizer._target_=torch.optim.lr_scheduler.LambdaLR": "model.optimizer must be an optimiser of torch.optim whose s",
-    "model.optimizer._target_=torch.optim.Adamm": "model.optimizer must be an optimiser of torch.optim whose step needs no clo",
-    "model.optimizer._target_=torch.nn.L1Loss": "model.optimizer must be an optimiser of torch.optim whose step needs no closu",
-    "model.optimizer._target_=os.system": "model.optimizer must be an optimiser of torch.optim whose step needs no closure",
-    "model.optimizer._target_=3": "model.optimizer must be an optimiser of torch.optim whose step needs no closure",
-    "model.optimizer._target_=null": "model.optimizer must be an optimiser of torch.optim whose step needs no closure",
-    "model.optimizer=null": "model.optimizer must be an optimiser of torch.optim whose step needs no closure, by its _target_,",
-    "model.optimizer=3": "model.optimizer must be an optimiser of torch.optim whose step needs no closure, by its _target_, bu",
-    "model.loss=null": "model.loss must be a loss, such as torch.nn.L1Loss, by its _target_, but is None",
-    "model.loss=torch.nn.L1Loss": "model.loss must be a loss, such as torch.nn.L1Loss, by its _target_, but is 'torch.nn.L1Los",
-    "model.loss._target_=torch.nn.Module": "model.loss must be a loss, such as torch.nn.L1Loss",
-    "model.loss._target_=torch.nn.CTCLoss": "model.loss must be what torch.nn.CTCLoss can work with",
-    "model.loss._target_=torch.nn.NLLLoss": "model.loss must be what torch.nn.NLLLoss can work with",
-    "model.loss._target_=torch.nn.Linear": "model.loss must be a loss, such as torch.nn.L1Loss",
-    "model.loss._target_=torch.nn.functional.l1_loss": "model.loss must be a loss, such as torch.nn.L1Loss",
-    "model.loss._target_=mdm.backbones.lmf.LMF": "model.loss must be a loss, such as torch.nn.L1Loss",
-    "+model.loss.reduction=none": "model.loss must be what torch.nn.L1Loss can work with",
-    "+model.loss.reduction=average": "model.loss must be what torch.nn.L1Loss can work with",
-    "+model.loss.reduction=3": "model.loss.reduction must be a text, but is 3",
-    "model.loss._target_=torch.nn.SmoothL1Loss +model.loss.beta=-1": "model.loss must be what torch.nn.SmoothL1Loss can work w",
-    "model.loss._target_=torch.nn.HuberLoss +model.loss.delta=0": "model.loss must be what torch.nn.HuberLoss can work with",
-    "model=mird +model.loss.floor=low": "model.loss.floor must be a finite number, but is 'low'",
-    "model.backbone=null": "model.backbone must be a subclass of mdm.backbones.base.Backbone, by its _target_, but is None",
-    "model.backbone._target_=mdm.backbones.base.Backbone": "model.backbone must be a subclass of mdm.backbones.base.Backbone",
-    "model.backbone._target_=mdm.backbones.tfn.Bounded": "model.backbone must be a subclass of mdm.backbones.base.Backbone",
-    "model.backbone._target_=mdm.penalties.club.Club": "model.backbone must be a subclass of mdm.backbones.base.Backbone",
-    "model.backbone._target_=eflstm": "model.backbone must be a subclass of mdm.backbones.base.Backbone",
-    "model.backbone._target_=mdm.backbones.nowhere.EFLSTM": "model.backbone must be a subclass of mdm.backbones.base.Backbone",
-    "model.backbone._target_=mdm.backbones.ef_lstm": "model.backbone must be a subclass of mdm.backbones.base.Backbone",
-    "model.backbone._target_=mdm.backbones..ef_lstm.EFLSTM": "model.backbone must be a subclass of mdm.backbones.base.Backbone",
-    'model.backbone._target_=""': "model.backbone must be a subclass of mdm.backbones.base.Backbone",
-    "model.backbone.hidden=12.5": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each name a who",
-    "model.backbone.hidden=0": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each name a whole",
-    "model.backbone.hidden=-3": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each name a whole",
-    "model.backbone.hidden=abc": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each name a whol",
-    "model.backbone.hidden=true": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each name a who",
-    "model.backbone.hidden=null": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each name a who",
-    "model.backbone.hidden=[1,2]": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each name a wh",
-    "model.backbone.hidden={audio: abc}": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each na",
-    "model.backbone.hidden={audio: 0}": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to each name",
-    "model.backbone.hidden=99999999999999999999": "model.backbone.hidden must be a whole number of at least 1 or a mapping (to",
-    "model.backbone.num_layers=0": "model.backbone.num_layers must be a whole number between 1 and 1,000, but is 0",
-    "model.backbone.num_layers=1000000000": "model.backbone.num_layers must be a whole number between 1 and 1,000, but is 1000",
-    "model.backbone.bidirectional=1": "model.backbone.bidirectional must be true or false, but is 1",
-    "model.backbone.bidirectional=perhaps": "model.backbone.bidirectional must be true or false, but is 'perhaps'",
-    "model.backbone.dropout=2": "model.backbone.dropout must be a finite number between 0 and 1, but is 2",
-    "model.backbone.dropout=-0.1": "model.backbone.dropout must be a finite number between 0 and 1, but is -0.1",
-    "model.backbone.dropout=nan": "model.backbone.dropout must be a finite number between 0 and 1, but is nan",
-    "model.backbone.dropout=high": "model.backbone.dropout must be a finite number between 0 and 1, but is 'high'",
-    "model.backbone.variant=3": "model.backbone.variant: expected one of concat, separate, got 3",
-    "model.backbone.embedding_dim=0": "model.backbone.embedding_dim must be a whole number of at least 1, but is 0",
-    "model=mult model.backbone.heads=0": "model.backbone.heads must be a whole number of at least 1, but is 0",
-    "model=mult model.backbone.kernel=x": "model.backbone.kernel must be a whole number of at least 1 or a mapping (to each na",
-    "model=mult model.backbone.attention_dropout={language: 2}": "model.backbone.attention_dropout must be a finite number bet",
-    "model=misa model.backbone.freeze_layers=-1": "model.backbone.freeze_layers must be a whole number of at least 0, but is -",
-    "model=misa model.backbone.dim=0": "model.backbone.dim must be a whole number of at least 1, but is 0",
-    "model=mfm_images data=synthetic_digits model.backbone.channels=16": "model.backbone.channels must be a list (each a whole",
-    "model=mfm_images data=synthetic_digits model.backbone.channels=[16,x]": "model.backbone.channels must be a list (each a w",
-    "model=mfm_images data=synthetic_digits model.backbone.images.svhn=3": "model.backbone.images must be a mapping (to each n",
-    "model=mmim model.backbone.cpc=language": "model.backbone.cpc must be a list (each a text) or null, but is 'language'",
-    "model=magbert model.backbone.max_pieces=many": "model.backbone.max_pieces must be a whole number or null, but is 'many'",
-    "model=magbert model.backbone.inject=-1": "model.backbone.inject must be a whole number of at least 0, but is -1",
-    "model.by_length=perhaps": "model.by_length must be true or false, but is 'perhaps'",
-    "model.by_length=1": "model.by_length must be true or false, but is 1",
-    "model.by_length=null": "model.by_length must be true or false, but is None",
-    "model.decay=some": "model.decay: expected one of all, matrices, weights, got 'some'",
-    "model.decay=null": "model.decay: expected one of all, matrices, weights, got None",
-    "model.groups=null": "model.groups must be a mapping (to each name a mapping (to each name any value)), but is None",
-    "+model.groups.lstm=0.1": "model.groups must be a mapping (to each name a mapping (to each name any value)), but is {'lstm",
-    "+model.groups.lstm={rate: 0.1}": "The optimiser's group has no key rate",
-    "+model.groups.lstm={lr: abc}": "model.groups.lstm.lr must be a finite number, but is 'abc'",
-    "+model.groups.lstm={lr: -1}": "model.groups.lstm must be what torch.optim.AdamW can work with",
-    "+model.groups.lstm={params: 1}": "The optimiser's group has no key params",
-    "model.schedule=linear": "model.schedule must be a schedule, such as mdm.training.schedules.Linear, by its _target_, but is",
-    "model.schedule={_target_: mdm.training.schedules.Linear, warmup: x}": "model.schedule.warmup must be a finite number, but is",
-    "model.schedule={_target_: mdm.training.schedules.Linear, warm: 0.1}": "has no key warm, got model.schedule.warm",
-    "model.schedule={_target_: torch.optim.lr_scheduler.StepLR}": "model.schedule must be a schedule, such as mdm.training.sched",
-    "model.name=3": "model.name must be a text, but is 3",
-    "model.name=null": "model.name must be a text, but is None",
-    "data.segments.rho=abc": "data.segments.rho must be a finite number, but is 'abc'",
-    "data.segments.train=0": "data.segments.train must be a whole number between 1 and 1,000,000, but is 0",
-    "data.segments.train=1.5": "data.segments.train must be a whole number between 1 and 1,000,000, but is 1.5",
-    "data.segments.train=true": "data.segments.train must be a whole number between 1 and 1,000,000, but is True",
-    "data.segments.train=1000000000000": "data.segments.train must be a whole number between 1 and 1,000,000, but is 100000000",
-    "data.segments.valid=-1": "data.segments.valid must be a whole number between 1 and 1,000,000, but is -1",
-    "data.segments.seed=-1": "data.segments.seed must be a whole number of at least 0, but is -1",
-    "data.segments.aligned=banana": "data.segments.aligned must be true or false, but is 'banana'",
-    "data.segments.missing=[audio]": "data.segments.missing must be a mapping (to each name a finite number between 0 and 1) o",
-    "data.segments.missing={audio: 2}": "data.segments.missing must be a mapping (to each name a finite number between 0 and 1",
-    "data.segments.missing={audio: x}": "data.segments.missing must be a mapping (to each name a finite number between 0 and 1",
-    "data.segments.contradiction=-0.1": "data.segments.contradiction must be a finite number between 0 and 1, but is -0.1",
-    "data.segments._target_=joblib.load": "data.segments must be a data source, a function that returns Segments",
-    "data.segments._target_=mdm.data.writing.write_store": "data.segments must be a data source, a function that returns Segment",
-    "data.segments._target_=mdm.formats.download.download": "data.segments must be a data source, a function that returns Segm",
-    "data.segments=null": "data.segments must be a data source, a function that returns Segments, by its _target_, but is None",
-    "data.segments.audio_dim=1000000000": "data.segments.audio_dim must be a whole number between 1 and 10,000, but is 1000000",
-    "data=synthetic_pom data.segments.targets=abc": "data.segments.targets must be a list (each a text), but is 'abc'",
-    "data=synthetic_pom data.segments.label_range=5": "data.segments.label_range must be a list (each a finite number), but is",
-    "data=synthetic_pom +data.segments.rho=x": "data.segments.rho must be a finite number, but is 'x'",
-    "data=synthetic_pom ~data.segments.step": "data.segments must have all that mdm.data.standin.standin needs, but lacks step",
-    "data=gaussian data.segments.modalities=0": "data.segments.modalities must be a whole number between 1 and 1,000, but is 0",
-    "data=synthetic_digits data.segments.train=0": "data.segments.train must be a whole number between 1 and 1,000,000, but is",
-    "data=mosi data.segments.path=3": "data.segments.path must be a text, but is 3",
-    "data=mosi data.segments.path=null": "data.segments.path must be a text, but is None",
-    "data=mosi ~data.segments.path": "data.segments must have all that mdm.data.store.open_store needs, but lacks path",
-    "data=ict_mmmo data.folds.k=0": "data.folds.k must be a whole number of at least 1, but is 0",
-    "data=ict_mmmo data.folds.k=x": "data.folds.k must be a whole number of at least 1, but is 'x'",
-    "data=ict_mmmo +data.folds.parts=3": "has no key parts, got data.folds.parts",
-    "data.folds=5": "data.folds must be a division of segments, such as mdm.data.folds.KFold, by its _target_, but is 5",
-    "data.folds={_target_: mdm.data.checks.check}": "data.folds must be a division of segments, such as mdm.data.folds.KFold",
-    "data.batch_size=0": "data.batch_size must be a whole number of at least 2, but is 0",
-    "data.batch_size=abc": "data.batch_size must be a whole number of at least 2, but is 'abc'",
-    "data.batch_size=1": "data.batch_size must be a whole number of at least 2, but is 1",
-    "data.batch_size=2.0": "data.batch_size must be a whole number of at least 2, but is 2.0",
-    "data.batch_size=true": "data.batch_size must be a whole number of at least 2, but is True",
-    "data.batch_size=null": "data.batch_size must be a whole number of at least 2, but is None",
-    "data.scale=3": f"data.scale must be {SCALES}, but is 3",
-    "data.scale=minmax": f"data.scale must be {SCALES}, but is 'minmax'",
-    "data.scale=null": f"data.scale must be {SCALES}, but is None",
-    "data.text=3": "data.text must be a text or null, but is 3",
-    "data.modalities=language": "data.modalities must be a list (each a text) or null, but is 'language'",
-    "data.modalities=[1]": "data.modalities must be a list (each a text) or null, but is [1]",
-    "data.max_steps=0": f"data.max_steps must be {STEPS}, but is 0",
-    "data.max_steps=abc": f"data.max_steps must be {STEPS}, but is 'abc'",
-    "data.keep=middle": "data.keep: expected one of last, first, got 'middle'",
-    "data.padding=zeros": "data.padding: expected one of masked, official, got 'zeros'",
-    "data.order=sorted": "data.order: expected one of shuffled, once, got 'sorted'",
-    "data.last_batch=half": "data.last_batch: expected one of keep, drop, got 'half'",
-    "data.unlabeled=-1": "data.unlabeled must be a whole number of at least 0, but is -1",
-    "data.unlabeled=x": "data.unlabeled must be a whole number of at least 0, but is 'x'",
-    "data.name=..": "data.name names a folder of the record",
-    "data.name=a/b": "data.name names a folder of the record",
-    "data.name=/etc": "data.name names a folder of the record",
-    "data.name=''": "data.name names a folder of the record",
-    'data.name="a\\0b"': "data.name names a folder of the record",
-    "data.name=null": "data.name must be a text, but is None",
-    "data.name=3": "data.name must be a text, but is 3",
     "seed=-1": "seed must be a whole number of at least 0, but is -1",
     "seed=abc": "seed must be a whole number of at least 0, but is 'abc'",
     "seed=1.5": "seed must be a whole number of at least 0, but is 1.5",
@@ -240,7 +47,6 @@ BAD = {
     'name="a\\nb"': "name names a folder of the record",
     "name=null": "name must be a text, but is None",
     "name=3": "name must be a text, but is 3",
-    "model.name=../x": "model.name names a folder of the record",
     "penalty=kl penalty.name=../x": "penalty.name names a folder of the record",
     "penalty=kl penalty.name=''": "penalty.name names a folder of the record",
     "penalty=kl penalty.weight=nan": "penalty.weight must be a finite number above 0, but is nan",
@@ -299,9 +105,10 @@ BAD = {
     "machine.workers=x": "machine.workers must be a whole number of at least 0, but is 'x'",
     "machine.threads=0": "machine.threads must be a whole number of at least 1 or null, but is 0",
     "machine.threads=x": "machine.threads must be a whole number of at least 1 or null, but is 'x'",
-    "machine.devices=2": "A run trains on one device, got machine.devices=2: several would each see the same batches. Use",
+    "machine.devices=0": "machine.devices must be how many, or which ones, each once, but is 0; set machine.devices.",
     "machine.devices=x": "machine.devices must be a whole number or a list (each a whole number of at least 0), but is 'x'",
-    "machine.devices=[0,1]": "A run trains on one device, got machine.devices=[0, 1]: several would each see the same bat",
+    "machine.devices=[1,1]": "machine.devices must be how many, or which ones, each once, but is [1, 1]; set machine.devices.",
+    "machine.devices=[]": "machine.devices must be how many, or which ones, each once, but is []; set machine.devices.",
     "machine.devices=[x]": "machine.devices must be a whole number or a list (each a whole number of at least 0), but is ['x']",
     "machine.devices=[-1]": "machine.devices must be a whole number or a list (each a whole number of at least 0), but is [-1]",
     "machine.devices=null": "machine.devices must be a whole number or a list (each a whole number of at least 0), but is None",
@@ -317,53 +124,16 @@ BAD = {
     "paths.outputs=''": "paths.outputs must be a folder, but is ''",
     "paths.outputs=3": "paths.outputs must be a text, but is 3",
     "paths.data=null": "paths.data must be a text, but is None",
-    "data.batch_size=${nothing}": "Every value of a config must be known, but Interpolation key 'nothing' not found",
-    "data.batch_size=${oc.env:NOTHING_AT_ALL}": "Every value of a config must be known, but KeyError raised while resolving in",
-    "data.batch_size=???": "Every value of a config must be known, but Missing mandatory value: batch_size",
-    "model.optimizer.lr=${model.optimizer.lr}": "Every value of a config must be known, but Recursive interpolation detected",
     "machine.accelerator=gppu": "machine.accelerator: expected one of auto, cpu, gpu, cuda, mps, got 'gppu'",
-    "model.optimizer._target_=torch.optim.SparseAdam ~model.optimizer.weight_decay": "model.optimizer must be what torch.optim",
-    "~model.optimizer": "model.optimizer must be set, but is not there",
-    "~data.text": "data.text must be set, but is not there",
     "~seed": "seed must be set, but is not there",
-    "data.segments._target_=mdm.data.synthetic.latents": "data.segments must be a data source, a function that returns Segment",
-    "data.segments._target_=mdm.data.base.Segments": "data.segments must be a data source, a function that returns Segments",
-    "data.segments._target_=builtins.eval": "data.segments must be a data source, a function that returns Segments",
-    "+model.groups.lstm={lr: nan}": "model.groups must be a mapping (to each name a mapping (to each name any value)), but is",
-    "model.loss._target_=torch.nn.TripletMarginLoss": "model.loss must be what torch.nn.TripletMarginLoss can work with",
     "penalty=kl penalty.critic.optimizer._target_=torch.optim.LBFGS": "penalty.critic.optimizer must be an optimiser of",
 }
 """Overrides → what is said, or the part that matters."""
 
 
-@cache
-def compose_groups(*groups):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", list(groups))
-
-
-def overridden(words):
-    """A config as the command line composes it; groups are composed once, keys are set as Hydra sets them."""
-    given = re.split(r" (?=[+~]?\w[\w.@]*=|~)", words)
-    groups = [o for o in given if re.match(r"(data|model|penalty|logger)=|\+penalty@", o)]
-    cfg = compose_groups(*groups).copy()
-    for override in OverridesParser.create().parse_overrides([o for o in given if o not in groups]):
-        parent, _, last = override.key_or_group.rpartition(".")
-        if override.is_delete():
-            node = OmegaConf.select(cfg, parent) if parent else cfg
-            with open_dict(node):
-                del node[last]
-        else:
-            OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True, force_add=True)
-    return cfg
-
-
 @pytest.mark.parametrize("words", BAD)
 def test_what_is_wrong_is_one_line_with_the_key(words):
-    with pytest.raises(ValueError, match=re.escape(BAD[words])) as raised:
-        check(overridden(words))
-    assert "\n" not in str(raised.value)
-    assert len(str(raised.value)) < 900
+    assert BAD[words] in read_refusal(words)
 
 
 def test_penalties_without_a_name_are_a_message():

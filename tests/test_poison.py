@@ -64,7 +64,8 @@ def poison(segments, rows, columns=COLUMNS, seed=0):
     mine = np.array([i in rows for i in order])
     if "labels" in columns:
         label = np.where(mine[:, None], np.clip(-1.7 * poisoned.label + 0.6, *segments.label_range), poisoned.label)
-        poisoned = replace(poisoned, label=label.astype(np.float32))
+        alone = {m: np.where(mine[:, None], -y, y) for m, y in poisoned.unimodal.items()}
+        poisoned = replace(poisoned, label=label.astype(np.float32), unimodal=alone)
     if "ids" in columns:
         ids = tuple(f"{'!' if here else ''}{i}" for here, i in zip(mine, poisoned.ids, strict=True))
         group = np.array([f"{'!' if here else ''}{g}" for here, g in zip(mine, poisoned.group, strict=True)])
@@ -140,6 +141,12 @@ def check_folds(train, tmp_path, segments, options, columns=COLUMNS):
 )
 def test_no_weight_sees_another_fold(train, tmp_path, options):
     check_folds(train, tmp_path, small(), options)
+
+
+def test_no_weight_sees_unimodal_labels_of_another_fold(train, tmp_path):
+    segments = small()
+    alone = {m: np.roll(segments.label, k) for k, m in enumerate(("language", "audio", "video"), start=1)}
+    check_folds(train, tmp_path, replace(segments, unimodal=alone), ("model=selfmm", "model.backbone.labels=human"))
 
 
 def test_the_training_fold_is_seen(train, tmp_path):

@@ -1,259 +1,31 @@
-"""The report against numbers done by hand, from records that were made up, and in a real browser where there is one."""
+"""The report against numbers done by hand, from records that were made up, and the command that writes it."""
 
 import base64
 import html
-import json
-import math
 import re
 import shutil
-import subprocess
-import xml.etree.ElementTree as ET
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
-from omegaconf import OmegaConf
+from made_reports import ERRORS, ROWS, SEEDS, Outputs, write_outputs
 from scipy import stats
 
 from mdm.commands.report import main
-from mdm.metrics import evaluate
-from mdm.report import charts, curves, provenance
+from mdm.report import provenance
 from mdm.report.differences import describe_block, draw_forest
-from mdm.report.page import quote, render_page
+from mdm.report.page import quote
 from mdm.report.pictures import read_studies
-from mdm.runs import claims, records
-from mdm.studies import Frames
-from mdm.studies._write import write_figure
-from mdm.studies.robustness import Robustness
-from mdm.study import Experiment
-from mdm.sweeps.experiment import Row, Table, list_cells
-from mdm.tables.build import build_sheet
-from mdm.tables.gather import Run, gather_runs
-
-ROOT = Path(__file__).resolve().parents[1]
-SEEDS = 6
-LABEL = np.array([-2.0, -1.0, 1.0, 2.0] * 3)
-ERRORS = {"none": [0.80 + 0.01 * s for s in range(SEEDS)], "kl": [0.50 + 0.02 * s for s in range(SEEDS)]}
-ROWS = {
-    "none": Row("none", "<b>plain</b> & simple", ("penalty=none",)),
-    "kl": Row("kl", "+ KL", ("penalty=kl",), baseline="none"),
-}
-
-
-def curve(seed, epochs, penalty):
-    """Losses fall by a tenth an epoch; a penalty reads 5 on its rows and −5 on others, whose difference must not be lost."""
-    for epoch in range(epochs):
-        row = {"epoch": float(epoch), "train/task": 1.5 - 0.1 * epoch + 0.01 * seed}
-        if penalty == "kl":
-            row |= {"train/kl/term": -0.5 * epoch}
-        row |= {"valid/mae": 1.4 - 0.1 * epoch + 0.01 * seed, "valid/corr": 0.5, "valid/acc2_pos": 0.75}
-        if penalty == "kl":
-            row |= {"valid/kl/estimate": -5.0, "train/kl/estimate": 5.0}
-        yield {**row, "seconds": 1.0}
-
-
-class Outputs:
-    """Records of an experiment ``t`` with two rows. Seed s trains 5 + s epochs; the last of them is chosen."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def place(self, run):
-        at = dict(override.split("=", 1) for override in run)
-        config = {"name": "t", "seed": int(at["seed"]), "trainer": {"max_epochs": 8, "patience": 3}, "penalty": at["penalty"]}
-        return self.root / "t" / at["data"] / at["penalty"] / f"seed={at['seed']}", config
-
-    def write(self, penalty, seed, data="synthetic"):
-        folder, config = self.place([f"data={data}", f"penalty={penalty}", f"seed={seed}"])
-        prediction = (LABEL + ERRORS[penalty][seed])[:, None]
-        metrics = evaluate(prediction, LABEL[:, None], (-3.0, 3.0), ("sentiment",))
-        epochs = min(5 + seed, 8)
-        record = {"data": data, "seed": seed, "test": metrics, "test_of_train_mean": {**metrics, "corr": None}, "synthetic": True}
-        record |= {
-            "valid_of_train_mean": {"mae": 99.0},
-            "valid": metrics | ({"kl/estimate": -5.0} if penalty == "kl" else {}),
-            "label_range": [-3.0, 3.0],
-        }
-        record |= {"selected": {"by": "valid/mae", "epoch": epochs - 1, "epochs": epochs}, "seconds": 30.0 + seed}
-        record |= {
-            "folds": {"train": 400, "valid": 100, "test": 12},
-            "modalities": ["language", "audio"],
-            "commit": "0123456789abc",
-        }
-        record |= {
-            "parameters": {"backbone": 1234, "critics": 0 if penalty == "none" else 56},
-            "truth": {"total_correlation": 4.3586},
-        }
-        record |= {
-            "uncommitted_changes": False,
-            "versions": {"torch": "2.9"},
-            "machine": {"threads": 1},
-            "data_card": f"{data}-card",
-        }
-        folder.mkdir(parents=True)
-        records.write_atomically(folder / records.CONFIG, claims.dump({**config, "data_card": f"{data}-card"}))
-        records.write_table(folder / records.CURVE, list(curve(seed, epochs, penalty)))
-        table = zip([f"s{i}" for i in range(len(LABEL))], LABEL.tolist(), prediction[:, 0].tolist(), strict=True)
-        found = [{"id": i, "group": i, "label": label, "prediction": value} for i, label, value in table]
-        records.finish(folder, record, found)
-        return folder
-
-    def read(self, seeds=SEEDS, rows=ROWS, **judged):
-        columns = {"mosi": {"mae": "mae", "acc2_pos": ""}}
-        declared = Table("A <title>", seeds, {"synthetic": "mosi"}, columns, {"mosi": "mae"}, rows, **judged)
-        gathered = gather_runs(list_cells(declared, ()), self.place)
-        return build_sheet("t", declared, gathered), gathered
-
-    def page(self):
-        return render_page(*self.read(), self.root / "t", ["experiment=t", "seed=range(6)", "paths.outputs=/some/where"])
+from mdm.runs import records
+from mdm.sweeps.experiment import Row
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """All runs of both rows, with two studies."""
-    made = Outputs(tmp_path_factory.mktemp("outputs"))
-    for penalty in ERRORS:
-        for seed in range(SEEDS):
-            made.write(penalty, seed)
-    drop(made.root / "t" / "robustness")
-    disentangle(made.root / "t" / "codes")
-    return made
+    return write_outputs(tmp_path_factory.mktemp("outputs"))
 
 
 @pytest.fixture(scope="module")
 def text(outputs):
     return outputs.page()
-
-
-def drop(folder):
-    """As its study leaves it: without language .6 is left to ``none``, .7 to ``kl``; the seeds of both lie ±.01 about that."""
-    folder.mkdir(parents=True)
-    rows = []
-    for row in ROWS.values():
-        for seed in range(SEEDS):
-            base = {
-                "data": "synthetic",
-                "row": row.name,
-                "label": row.label,
-                "seed": seed,
-                "mae": 1.0,
-                "corr": 0.5,
-                "constant": False,
-                "majority": 0.5,
-            }
-            rows.append({**base, "kept": "language+audio", "corruption": "none", "level": 0.0, "acc2_pos": 1.0, "ratio": 1.0})
-            for corruption, level in (("absent", 1.0), ("noise", 0.5), ("noise", 1.0)):
-                ratio = (0.6 if row.name == "none" else 0.7) + (0.01 if seed % 2 else -0.01)
-                own = {"kept": "audio", "corruption": corruption, "level": level, "acc2_pos": ratio, "ratio": ratio}
-                rows.append({**base, **own})
-    study = Robustness([["audio"]], ["absent", "noise"], [0.5, 1.0])
-    experiment = Experiment(OmegaConf.create(), Table("A title", SEEDS, {}, {}, {}, ROWS), [], [])
-    frames = Frames({"runs": pd.DataFrame(rows)}, experiment, "What is left")
-    frames = Frames({**frames.tables, **study.derive(frames)}, experiment, "What is left")
-    (folder / "summary.md").write_text(study.summary(frames), encoding="utf-8")
-    write_figure(folder, lambda: study.figure(frames))
-
-
-def disentangle(folder):
-    """As any study leaves it."""
-    folder.mkdir(parents=True)
-    figure = Figure(figsize=(2, 1))
-    figure.subplots().plot([0, 1])
-    figure.savefig(folder / "figure.png")
-    told = "# Clouds\n\n## On *test*\n\n| of | R² |\n|---|---|\n| a <u>pair</u> | 0.5 |\n\nNot <script>alert()</script> obeyed.\n"
-    (folder / "summary.md").write_text(told, encoding="utf-8")
-
-
-# Curves -------------------------------------------------------------------------------------------------
-
-
-def a_curve(seed, chosen, **columns):
-    values = {name.replace("__", "/"): np.array(value, dtype=np.float64) for name, value in columns.items()}
-    return curves.Curve(seed, chosen, np.arange(len(next(iter(values.values()))), dtype=np.float64), values)
-
-
-def test_means_end_where_the_first_seed_stopped():
-    """Losses 4, 2 and 2, 0, 8: after epoch 1 only the run that went on is left, and it is no mean of both."""
-    found = curves.summarise_seeds([a_curve(0, 1, train__task=[4, 2]), a_curve(1, 2, train__task=[2, 0, 8])], "train/task")
-    assert {name: values.tolist() for name, values in found.items()} == {
-        "epoch": [0, 1],
-        "mean": [3, 1],
-        "low": [2, 0],
-        "high": [4, 2],
-    }
-    assert not len(curves.summarise_seeds([a_curve(0, 1, train__task=[4, 2])], "train/other")["mean"])
-
-
-def test_estimates_are_shown_on_both_folds_and_metrics_only_if_chosen():
-    """A record's validation numbers hold the penalties' estimates too; taken for metrics, training would pass for validation."""
-    one = a_curve(
-        0, 0, train__kl__estimate=[5], valid__kl__estimate=[-5], valid__mae=[1], valid__corr=[1], train__task=[1], seconds=[1]
-    )
-    found = curves.list_quantities([one, a_curve(1, 0, train__cpc_audio=[1])], ["mae"])
-    assert found == {
-        "task": ("train/task",),
-        "mae": ("valid/mae",),
-        "cpc_audio": ("train/cpc_audio",),
-        "kl/estimate": ("valid/kl/estimate", "train/kl/estimate"),
-    }
-    names = [
-        curves.name_quantity(name, ["mae", "acc2_pos"]) for name in ("task", "mae", "acc2_pos", "cpc_audio", "kl/term", "own/a_b")
-    ]
-    assert names[:3] == ["task loss on training batches", "validation MAE", "validation Acc-2 (pos), %"]
-    assert names[3:] == ["cpc audio: the model's own term", "kl: term of the loss", "own: a b"]
-
-
-def a_run(folder, epoch=1):
-    return Run(0, folder, "finished", {"selected": {"epoch": epoch}, "test": {"mae": 1.0, "acc2_pos": 1.0}})
-
-
-def test_a_curve_is_read_as_tables_show_it(tmp_path):
-    """Accuracies in percent; what diverged is a gap, not the end of the scale."""
-    records.write_table(
-        tmp_path / records.CURVE, [{"epoch": float(e), "valid/acc2_pos": 0.5, "train/task": math.inf} for e in (0, 1)]
-    )
-    found = curves.read_curve(a_run(tmp_path))
-    assert found.at_chosen("valid/acc2_pos") == 50.0
-    assert np.isnan(found.columns["train/task"]).all()
-    with pytest.raises(ValueError, match=r"A curve has the chosen epoch, but .*curve\.csv has no epoch 7; remove the folder"):
-        curves.read_curve(a_run(tmp_path, epoch=7))
-    with pytest.raises(ValueError, match=r"A run has a curve\.csv, but .* has none; restore it, or remove the folder"):
-        curves.read_curve(a_run(tmp_path / "nowhere"))
-
-
-# Charts -------------------------------------------------------------------------------------------------
-
-
-def test_a_chart_belongs_to_a_page():
-    """It is XML, without matplotlib's colours and style; whatever is referred to is in it, and no text was changed."""
-    drawn = charts.draw_bands("a & b: 1; 2", [charts.Band("x: <y>", 1, *(np.array([0.0, 1.0, 2.0]) for _ in range(4)))])
-    root = ET.fromstring(drawn)
-    assert root.get("role") == "img"
-    assert root.get("aria-label") == "a & b: 1; 2 by epoch: x: <y>"
-    assert not {e.tag.split("}")[1] for e in root.iter()} & {"style", "metadata", "script", "image"}
-    ids = {e.get("id") for e in root.iter()} - {None}
-    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', drawn)) == ids
-    assert not [placeholder for placeholder in charts.PLACEHOLDERS.values() if placeholder in drawn]
-    assert set(re.findall(r"#[0-9a-f]{6}\b", drawn)) <= {"#ffffff", "#000000"}
-    assert "a & b: 1; 2" in [e.text for e in root.iter()]
-    (line,) = [e for e in root.iter() if "row-1" in e.get("class", "") and e.find("{*}title") is not None]
-    assert line.find("{*}title").text == "x: <y>: 0 in the first epoch, 2 in epoch 2"
-    place = [float(v) for v in re.findall(r"[\d.]+", line.find("{*}path").get("d"))]
-    assert place[2] - place[0] == pytest.approx(place[4] - place[2], abs=0.11)  # equal steps to the right,
-    assert place[1] - place[3] == pytest.approx(place[3] - place[5], abs=0.11)  # and upwards
-    assert place[5] < place[3] < place[1]
-
-
-def test_no_two_charts_share_an_id_unless_they_are_the_same(text):
-    found = re.findall(r' id="([^"]+)"', text)
-    assert len(found) == len(set(found))
-
-
-def test_beyond_eight_rows_lines_are_dashed():
-    assert charts.find_colour(0) == charts.find_colour(8) != charts.find_colour(1)
-    assert (charts.find_dash(0), charts.find_dash(8)) == ("-", "--")
 
 
 # Words and numbers --------------------------------------------------------------------------------------
@@ -441,92 +213,6 @@ def test_arguments_as_a_shell_takes_them():
         "'a=[1,2]'",
         "'a={b:1}'",
     ]
-
-
-# In a browser -------------------------------------------------------------------------------------------
-
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-
-PROBE = """<script>
-const root = document.documentElement;
-const out = {width: innerWidth, client: root.clientWidth, scroll: root.scrollWidth, shown: 0, empty: []};
-for (const chart of document.querySelectorAll("svg.chart")) {
-  if (!chart.getClientRects().length) continue;
-  const box = chart.getBBox();
-  if (box.width > 50 && box.height > 30 && chart.querySelectorAll("path").length > 3) out.shown++;
-  else out.empty.push(chart.getAttribute("aria-label"));
-}
-const rows = () => [...document.querySelectorAll(".row")].filter(row => !row.hidden).map(row => row.id);
-const select = document.querySelector(".chooser select");
-out.before = rows();
-select.value = select.options[1].value;
-select.dispatchEvent(new Event("change", {bubbles: true}));
-out.row = rows();
-const key = document.querySelector(".keys button"), mark = document.querySelector(".curves ." + key.dataset.row);
-key.click();
-out.toggled = [key.getAttribute("aria-pressed"), getComputedStyle(mark).display];
-key.click();
-out.again = [key.getAttribute("aria-pressed"), getComputedStyle(mark).display !== "none"];
-const paint = getComputedStyle(document.body);
-out.dark = matchMedia("(prefers-color-scheme: dark)").matches;
-out.page = paint.backgroundColor;
-out.chart = getComputedStyle(document.querySelector("svg.chart text")).fill;
-out.pictures = [...document.images].map(image => image.naturalWidth > 0 && image.getBoundingClientRect().width > 200);
-out.requests = performance.getEntriesByType("resource").map(entry => entry.name);
-parent.document.documentElement.dataset.found = JSON.stringify(out);
-</script></body>"""
-
-
-def looked_at(path, text, profile, extra="", flags=()):
-    """What a browser makes of a page 390 pixels wide, and what it says on its console.
-
-    The page is a frame, as no window of the browser is narrower than 500.
-    """
-    framed = html.escape(text.replace("</body>", extra + PROBE))
-    frame = f'<iframe style="width: 390px; height: 844px; border: 0" srcdoc="{framed}"></iframe>'
-    path.write_text(f'<!doctype html><html><head><meta charset="utf-8"></head><body>{frame}</body></html>', encoding="utf-8")
-    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=800,900", f"--user-data-dir={profile}"]
-    command += ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=2000", "--dump-dom", *flags, path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    found = re.search(r'data-found="([^"]*)"', done.stdout)
-    assert found, done.stderr[-2000:]
-    return json.loads(html.unescape(found[1])), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
-def test_in_a_browser_on_a_phone(text, tmp_path):
-    found, console = looked_at(tmp_path / "page.html", text, tmp_path / "profile")
-    assert console == []
-    assert found["requests"] == []
-    assert found["width"] == 390
-    assert found["scroll"] == found["client"]
-    assert found["empty"] == []
-    assert found["pictures"] == [True, True]
-    # 1 of differences, 3 together, 3 of the first row alone
-    assert found["shown"] == 7
-    assert (found["before"], found["row"]) == (["curves-0-0"], ["curves-0-1"])
-    assert (found["toggled"], found["again"]) == (["false", "none"], ["true", True])
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
-def test_dark_where_the_reader_has_it_dark(text, tmp_path):
-    """Page and text of charts change places: light on dark by more than half of the scale, and the other way round."""
-    for name, setting, sign in (("dark", 0, 1), ("light", 1, -1)):
-        flags = [f"--blink-settings=preferredColorScheme={setting}"]
-        found, _ = looked_at(tmp_path / f"{name}.html", text, tmp_path / name, flags=flags)
-        page, chart = ([int(v) for v in re.findall(r"\d+", found[what])[:3]] for what in ("page", "chart"))
-        assert found["dark"] == (name == "dark")
-        assert sign * (np.mean(chart) - np.mean(page)) > 128
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
-def test_the_browser_would_see_what_is_wrong(text, tmp_path):
-    """The test above can fail: an error, a request and something wide are planted."""
-    bad = '<div style="width: 2000px">wide</div><img src="http://127.0.0.1:9/x.png"><script>nowhere.to();</script>'
-    found, console = looked_at(tmp_path / "page.html", text, tmp_path / "profile", bad)
-    assert found["scroll"] > found["client"]
-    assert any("nowhere is not defined" in line for line in console)
-    assert any("Content Security Policy" in line for line in console)
 
 
 # The command ---------------------------------------------------------------------------------------------

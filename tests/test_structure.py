@@ -1,4 +1,4 @@
-"""The tree is the data's path: imports go only back along it (design rule 1)."""
+"""The tree is the data's path: imports go only back along it (design rule 1). No file is too long (8)."""
 
 import ast
 import os
@@ -84,6 +84,12 @@ def test_imports_go_back_along_the_path(path):
 
 def test_every_stage_exists():
     assert {stage(path) for path in FILES} == set(ORDER)
+
+
+def test_no_file_has_more_than_300_lines():
+    folders = ("mdm", "tests", "scripts", "hydra_plugins")
+    lengths = {path: len(path.read_text().splitlines()) for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > 300} == {}
 
 
 def test_no_concrete_class_is_subclassed():

@@ -46,6 +46,8 @@ class Backbone(nn.Module, ABC):
 
     z_dim: int
     unimodal_dims: dict[str, int]
+    encodes_whole = False
+    """Whether ``encode`` only puts things in order, so that each of several devices does it for the whole batch."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mdm.backbones.packing import can_pack, pack, run_lstm
 from mdm.data.base import PADDING, UNKNOWN
 from mdm.types import DataSpec, Feature, Sequence
 
@@ -68,6 +69,9 @@ def last_state(lstm: nn.Module, sequence: Sequence) -> Float[Tensor, "batch hidd
     A row without a real step gives zero, the state before any step. ``lstm`` is an ``nn.LSTM`` with ``batch_first``.
     """
     sequence = real_steps_first(sequence)
+    assert isinstance(lstm, nn.LSTM)
+    if can_pack(lstm, sequence.values):
+        return run_lstm(lstm, pack(sequence)).at_last_step()
     if not lstm.bidirectional:
         # A forward LSTM at its last real step has not yet seen the padding behind it: no packing, one fused call.
         return at_last_step(Sequence(lstm(sequence.values)[0], sequence.mask))

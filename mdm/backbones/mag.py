@@ -101,6 +101,8 @@ class MAG(Backbone):
             self.pooler = nn.Sequential(shrink_layer(nn.Linear(dim, dim)), nn.Tanh())
         self.head = nn.Sequential(nn.Dropout(dropout), small_regressor(dim, spec))
 
+    encodes_whole = True
+
     def encode(self, batch: Batch) -> Encoded:
         encoded: Encoded = {}
         for m in self.modalities:

@@ -3,7 +3,7 @@
 Every modality has a small network and a head of its own, trained on labels that nobody gave: they start at the segment's one
 label and move by how much nearer the modality's feature is to the mean feature of positive segments than to that of
 negative ones, measured against the same distances of the fused feature. The more a modality's label has moved, the more its
-loss counts.
+loss counts. Where people have labelled each modality alone (CH-SIMS), ``labels=human`` puts theirs in place of these.
 
 Z is the fused feature, behind the first layer of the fusion and its ReLU, and is followed by a two-layer head. The unimodal
 representations are what the fusion reads: BERT's [CLS] and the linear maps of the LSTMs' last states. The features F_s of the
@@ -28,6 +28,7 @@ from mdm.hints import Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 Centres = Literal["official", "exclude_zero"]
+Labels = Literal["generated", "human"]
 
 EPSILON = 1e-8
 
@@ -45,13 +46,26 @@ class LabelMoving(Backbone):
     sums: Tensor
     counts: Tensor
 
-    def keep_labels(self, spec: DataSpec, z_dim: int, widths: dict[str, int], centres: Centres) -> None:
-        """Make the buffers, for features of these widths."""
-        self.centres = centres
+    def keep_labels(self, spec: DataSpec, z_dim: int, widths: dict[str, int], centres: Centres, labels: Labels) -> None:
+        """Make the buffers that generated labels need, for features of these widths.
+
+        Raises ValueError where human labels are asked for and a modality of the data has none.
+        """
+        require_option("labels", labels, Labels)
+        self.human = labels == "human"
         low, high = spec.label_range
         self.middle, self.half_range = (low + high) / 2, (high - low) / 2
-        # What is kept of each training segment: for the fusion (kind 0) and each modality a label, and features side by side.
         self.row_of = {name: row for row, name in enumerate(spec.train_ids)}
+        absent = [m for m in spec.modalities if m not in spec.unimodal]
+        if self.human and absent:
+            raise ValueError(
+                f"labels=human needs labels of each modality alone, but the data have none of {', '.join(absent)}; prepare the "
+                "store from files that hold them, as CH-SIMS' do, or set model.backbone.labels=generated."
+            )
+        if self.human:
+            return
+        self.centres = centres
+        # What is kept of each training segment: for the fusion (kind 0) and each modality a label, and features side by side.
         self.widths = [z_dim, *widths.values()]
         kinds, rows = len(self.widths), len(spec.train_ids)
         self.register_buffer("labels", torch.zeros(kinds, rows, len(spec.targets)))
@@ -66,17 +80,21 @@ class LabelMoving(Backbone):
         """Z and the prediction, with the parts that labels move by."""
 
     def own_terms(self, batch: Batch, encoded: Encoded, fusion: Fusion) -> dict[str, Float[Tensor, ""]]:
-        """mean tanh|y_s − y_m|·|ŷ_s − y_s| for each modality s, over rows that have a label: 0 until labels move."""
+        """mean tanh|y_s − y_m|·|ŷ_s − y_s| for each modality s, over rows that have labels: 0 until generated ones move."""
         rows, y_m = self._labelled(batch)
         terms = {}
         for kind, m in enumerate(self.modalities, start=1):
-            y_s = self._present(kind, rows, y_m)
+            y_s = batch.unimodal[m][: len(rows)] - self.middle if self.human else self._present(kind, rows, y_m)
+            given = ~y_s.isnan()
             prediction = fusion.parts[f"prediction_{m}"][: len(rows)].float() - self.middle
-            terms[f"unimodal_{m}"] = ((y_s - y_m).abs().tanh() * (prediction - y_s).abs()).mean()
+            losses = (y_s - y_m)[given].abs().tanh() * (prediction - y_s)[given].abs()
+            terms[f"unimodal_{m}"] = losses.sum() / given.sum().clamp(min=1)
         return terms
 
     def after_step(self, batch: Batch, fusion: Fusion, epoch: int) -> None:
         """Move the labels of the batch's segments by centres of before this step, then keep their features."""
+        if self.human:
+            return
         rows, y_m = self._labelled(batch)
         features = [fusion.z, *(fusion.parts[f"feature_{m}"] for m in self.modalities)]
         features = [f[: len(rows)].float() for f in features]
@@ -136,6 +154,8 @@ class SelfMM(LabelMoving):
     dropout: before the unimodal heads, likewise
     z_dim: width of Z
     fusion_dropout: before the fusion
+    labels: of the unimodal heads, ``generated`` by the rule below; or ``human``, those of the data, which must have them of every
+        modality (`mdm.data.base.Segments.unimodal`)
     centres: whose features the positive centre is the mean of. ``official``, segments with a label ≥ 0 (default); ``exclude_zero``,
         > 0 (MMSA)
     max_pieces: official code reads the first 50 pieces, the special ones included; null: all
@@ -155,7 +175,7 @@ class SelfMM(LabelMoving):
 
     Labels and features are buffers with a row for each of ``spec.train_ids``, so a resumed run has them.
 
-    Raises ValueError on numbers out of range, an unknown rule for centres, and frames that are tokens.
+    Raises ValueError on numbers out of range, an unknown rule for centres, frames that are tokens, and human labels not there.
 
     >>> from mdm.data.splits import Splits
     >>> from mdm.data.synthetic import synthetic
@@ -177,6 +197,7 @@ class SelfMM(LabelMoving):
         z_dim: Size = 128,
         fusion_dropout: Share = 0.1,
         centres: Centres = "official",
+        labels: Labels = "generated",
         max_pieces: int | None = 50,
     ):
         super().__init__()
@@ -207,7 +228,7 @@ class SelfMM(LabelMoving):
         self.head = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), regressor(z_dim, spec))
         self.part_dims = {f"feature_{m}": width for m, width in widths.items()}
         self.part_dims |= {f"prediction_{m}": len(spec.targets) for m in spec.modalities}
-        self.keep_labels(spec, z_dim, widths, centres)
+        self.keep_labels(spec, z_dim, widths, centres, labels)
 
     def encode(self, batch: Batch) -> Encoded:
         encoded: Encoded = {}

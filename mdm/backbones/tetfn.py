@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from mdm.backbones.base import require_modalities
 from mdm.backbones.layers import expand_option, real_steps_first, regressor
 from mdm.backbones.mult import CrossModal, Layer, Memory, Reach, add_positions, find_reach
-from mdm.backbones.selfmm import LabelMoving, UnimodalHead
+from mdm.backbones.selfmm import LabelMoving, Labels, UnimodalHead
 from mdm.backbones.text import TextEncoder, keep_whole, read_steps
 from mdm.hints import Depth, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
@@ -47,7 +47,7 @@ class TETFN(LabelMoving):
     relu_dropout, residual_dropout, embedding_dropout: as in `MulT`
     feature, dropout: width of the hidden layers of the unimodal heads, and the dropout before them, one number or modality → number
     z_dim, fusion_dropout: width of Z, and the dropout before the fusion
-    centres: as in `SelfMM`
+    centres, labels: as in `SelfMM`
 
     Raises ValueError without language and another modality of vectors, and on options out of range or unknown.
 
@@ -75,6 +75,7 @@ class TETFN(LabelMoving):
         z_dim: Size = 64,
         fusion_dropout: Share = 0.0,
         centres: Centres = "exclude_zero",
+        labels: Labels = "generated",
     ):
         super().__init__()
         require_option("centres", centres, Centres)
@@ -122,7 +123,7 @@ class TETFN(LabelMoving):
         self.head = nn.Sequential(nn.Linear(z_dim, z_dim), nn.ReLU(), regressor(z_dim, spec))
         self.part_dims = {f"feature_{m}": n for m, n in widths.items()}
         self.part_dims |= {f"prediction_{m}": len(spec.targets) for m in modalities}
-        self.keep_labels(spec, z_dim, widths, centres)
+        self.keep_labels(spec, z_dim, widths, centres, labels)
 
     def encode(self, batch: Batch) -> Encoded:
         encoded: Encoded = {}

@@ -110,7 +110,8 @@ def tensor_fusion(representations: Iterable[Float[Tensor, "batch _"]]) -> Float[
     product: Tensor | None = None
     for z in representations:
         z = F.pad(z, (1, 0), value=1.0)
-        product = z if product is None else (product.unsqueeze(2) * z.unsqueeze(1)).flatten(1)
+        # A matrix product, whose gradients are two matrix products; those of a broadcast ``*`` read the whole tensor four times.
+        product = z if product is None else torch.bmm(product.unsqueeze(2), z.unsqueeze(1)).flatten(1)
     assert product is not None
     return product
 

@@ -93,6 +93,8 @@ class WSABERT(Backbone):
             layers = (drop["first"], wide, drop["hidden"], narrow, nn.ReLU(), drop["last"], small_regressor(64, spec))
             self.head = nn.Sequential(*layers)
 
+    encodes_whole = True
+
     def encode(self, batch: Batch) -> Encoded:
         encoded: Encoded = {}
         for m in self.modalities:

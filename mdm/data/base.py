@@ -64,6 +64,14 @@ class Ragged:
         """Numbers of steps of some sequences."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
+    @property
+    def nbytes(self) -> int:
+        return int(self.values.nbytes)
+
+    def read_all(self) -> Shaped[np.ndarray, "steps *dim"]:
+        """Every step, end to end."""
+        return self.values
+
     def read_part(
         self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int, last: bool
     ) -> Shaped[np.ndarray, "k time *dim"]:
@@ -113,6 +121,7 @@ class Segments:
     aligned: names, of ``text`` and ``modalities``, whose steps correspond one to one
     fold: ``train``, ``valid``, ``test``, ``unlabeled`` or ``""`` (in no fold) for each segment
     group: the video, or speaker, that a segment is cut from
+    unimodal: modality → [n, targets], labels by people who saw or heard that modality alone (CH-SIMS); NaN where none is given
     marks: named flags per segment (such as ``contradictory``), carried into the predictions
     truth: what is known in closed form of how the data came about; empty for real data
     source: where it came from and what was cleaned, for the data card
@@ -147,6 +156,7 @@ class Segments:
     truth: dict[str, float] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    unimodal: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -171,6 +181,7 @@ class Segments:
             modalities={name: of(ragged) for name, ragged in self.modalities.items()},
             text={name: of(ragged) for name, ragged in self.text.items()},
             marks={name: flags[keep] for name, flags in self.marks.items()},
+            unimodal={name: label[keep] for name, label in self.unimodal.items()},
             digests={},
         )
 
@@ -209,6 +220,7 @@ class Segments:
             "label_range": list(self.label_range),
             "label_observed": [float(known.min()), float(known.max())] if len(known) else None,
             "label_mean_train": [float(x) for x in self.label[self.fold == "train"].mean(0)] if folds["train"] else None,
+            **({"unimodal_labels": list(self.unimodal)} if self.unimodal else {}),
             "aligned": list(self.aligned),
             "features": features,
             "marks": {mark: int(flags.sum()) for mark, flags in self.marks.items()},
@@ -225,6 +237,7 @@ class Segments:
             *(np.array(column, dtype=str) for column in (self.ids, self.fold, self.group)),
             *(np.array(r.vocabulary, dtype=str) for r in self.features.values()),
             *(flags.astype(bool) for _, flags in sorted(self.marks.items())),
+            *(label.astype(np.float32) for label in self.unimodal.values()),
         )
         return hashlib.sha256((json.dumps(self.card, sort_keys=True) + rest).encode()).hexdigest()
 

@@ -33,6 +33,7 @@ class Fold(Dataset[Batch]):
         self.views, self.labelled = views, len(rows) if labelled is None else labelled
         self.ids = tuple(segments.ids[i] for i in rows)
         self.label = torch.from_numpy(np.array(segments.label[rows], dtype=np.float32))
+        self.unimodal = {m: torch.from_numpy(np.array(label[rows], dtype=np.float32)) for m, label in segments.unimodal.items()}
         self.described: dict[str, Any] = {
             "id": list(self.ids),
             "group": segments.group[rows].tolist(),
@@ -46,7 +47,8 @@ class Fold(Dataset[Batch]):
         rows = np.array(indices, dtype=np.int64)
         sequences = {name: view(rows) for name, view in self.views.items()}
         labelled = None if self.labelled == len(self) else sum(i < self.labelled for i in indices)
-        return Batch(tuple(self.ids[i] for i in indices), sequences, self.label[rows], labelled)
+        unimodal = {m: label[rows] for m, label in self.unimodal.items()}
+        return Batch(tuple(self.ids[i] for i in indices), sequences, self.label[rows], labelled, unimodal)
 
 
 def return_batch(batch: Any) -> Any:

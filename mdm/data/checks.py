@@ -110,6 +110,28 @@ def check_columns(segments: Segments) -> None:
             f"{name}: labels must lie in the declared range [{low:g}, {high:g}], but {len(bad)} do not (first: "
             f"{segments.ids[bad[0]]} = {label[bad[0]].tolist()}); correct label_range, or clip the labels knowingly."
         )
+    for modality, alone in segments.unimodal.items():
+        check_unimodal(segments, modality, alone)
+
+
+def check_unimodal(segments: Segments, modality: str, alone: np.ndarray) -> None:
+    """The part of `check` that concerns the labels by one modality alone, which may be NaN where none is given."""
+    name, (low, high) = segments.name, segments.label_range
+    known = [*(["language"] if segments.text else []), *segments.modalities]
+    if modality not in known:
+        raise ValueError(f"{name}: unimodal labels are of {', '.join(known)}, but {modality} has some; rename them.")
+    if alone.shape != segments.label.shape:
+        raise ValueError(
+            f"{name}: unimodal labels of {modality} must have shape [segments, targets] = {list(segments.label.shape)}, but have "
+            f"{list(alone.shape)}; check the reader."
+        )
+    bad = np.flatnonzero(((alone < low) | (alone > high)).any(1) | ((segments.fold == UNLABELED) & ~np.isnan(alone).all(1)))
+    if len(bad):
+        raise ValueError(
+            f"{name}: unimodal labels must lie in the declared range [{low:g}, {high:g}], and be NaN in the fold unlabeled, but "
+            f"{len(bad)} of {modality} do not (first: {segments.ids[bad[0]]} = {alone[bad[0]].tolist()}); correct label_range, or "
+            "clip the labels knowingly."
+        )
 
 
 def check_feature(name: str, feature: str, ragged: Ragged, n: int) -> None:

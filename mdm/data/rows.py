@@ -1,8 +1,8 @@
 """Stage one, data: the rows of one fold, and of no other.
 
 A fold that is handed to training must not lead to the rows of another, not by ``.base`` of an array either. So its sequences are
-copies where the data are in memory (the whole table is dropped once it is divided). Where they lie in a store they are read from
-its file range by range: a mapped array would lead to all of it.
+copies: all of them at once where they are few (`Held`), else a batch at a time, from a store's file range by range: a mapped array
+would lead to all of it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int, Shaped
+from torch import Tensor
 
-from mdm.data.base import Ragged
+from mdm.data.base import PADDING, Ragged
 
 
 class File:
@@ -87,6 +89,17 @@ class Filed:
         """Numbers of steps of some sequences."""
         return self.lengths[rows]
 
+    @property
+    def nbytes(self) -> int:
+        return int(self.lengths.sum()) * self._bytes
+
+    def read_all(self) -> Shaped[np.ndarray, "steps *dim"]:
+        """Every step, end to end."""
+        read = (
+            self.file.read(start, n * self._bytes) for start, n in zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
+        )
+        return np.frombuffer(b"".join(read), self.dtype).reshape(-1, *self.width)
+
     def read_part(
         self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int, last: bool
     ) -> Shaped[np.ndarray, "k time *dim"]:
@@ -100,8 +113,42 @@ class Filed:
         return values
 
 
+class Held:
+    """Sequences of one fold in memory, as a model reads them: of a batch nothing is left to do but to put steps in their places.
+
+    steps: [total, *dim], end to end; lengths: [n]
+
+    >>> held = Held(np.array([[1.0], [2.0], [3.0]], np.float32), np.array([1, 2]))
+    >>> held.pad_part(np.array([1, 0]), np.array([2, 1]), 2, last=True).squeeze(-1)
+    tensor([[2., 3.],
+            [1., 0.]])
+    """
+
+    def __init__(self, steps: Shaped[np.ndarray, "total *dim"], lengths: Int[np.ndarray, " n"]):
+        self.lengths = lengths
+        self._ends = np.cumsum(lengths) + 1
+        padding = np.full((1, *steps.shape[1:]), PADDING, steps.dtype)
+        self._steps = torch.from_numpy(np.concatenate([padding, steps]))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def lengths_of(self, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+        """Numbers of steps of some sequences."""
+        return self.lengths[rows]
+
+    def pad_part(
+        self, rows: Int[np.ndarray, " k"], lengths: Int[np.ndarray, " k"], time: int, last: bool, front: bool = False
+    ) -> Shaped[Tensor, "k time *dim"]:
+        """The last, or the first, so many steps of some sequences, with padding behind or in ``front`` of them."""
+        first = self._ends[rows] - (lengths if last else self.lengths[rows])
+        steps = np.arange(time) - (time - lengths[:, None] if front else 0)
+        index = np.where((steps >= 0) & (steps < lengths[:, None]), first[:, None] + steps, 0)
+        return self._steps.index_select(0, torch.from_numpy(index.ravel())).unflatten(0, index.shape)
+
+
 Rows = Ragged | Filed
-"""Sequences of one fold."""
+"""Sequences of one fold as they are stored."""
 
 
 def take(ragged: Ragged, rows: Int[np.ndarray, " k"]) -> Rows:

@@ -142,6 +142,7 @@ class Splits:
             label_mean=tuple(float(x) for x in segments.label[train].mean(0)),
             aligned=kinds <= set(segments.aligned) or len(kinds) == 1,
             train_ids=tuple(segments.ids[i] for i in train),
+            unimodal=tuple(m for m in chosen if m in segments.unimodal and np.isfinite(segments.unimodal[m][train]).any()),
         )
         self.sizes = {name: len(r) for name, r in rows.items() if name in FOLDS or unlabeled}
         self._order, self._last_batch = order, last_batch

@@ -2,14 +2,15 @@
 
 Words, frames and latents are those of `mdm.data.synthetic`. A target t with the name of a trait or an emotion is, of each segment,
 
-    s = (u_tᵀ v + σ ε_t) / sd,    sd² = u_tᵀ C u_t + σ²
+    s = (u_tᵀ v + α_t t_a t_v + β_t t_l t_a + γ_t t_l t_a t_v + σ ε_t) / sd
     y_t = middle + half · clip(s / reach, −1, 1), rounded to whole steps above the low end of the range
 
-with v the valences of language, audio and video, u_t a direction in the space of three that belongs to the target's name (so its
-population does not change with the seed, nor with the targets beside it), ε_t standard normal, and C the covariance of the
-valences: E[v_m²] = 1, E[v_a v_v] = 2/π, E[v_l v_a] = E[v_l v_v] = (1 − 2q)·2/π, q the share of contradictory segments. So s has
-mean 0 and variance 1, and as (v, ε) and (−v, −ε) have one law its median is 0: a target with labels 0 and 1 is cut at the median
-of the population, whatever the sample's is. Two targets depend on one another as u_sᵀ C u_t does.
+with v and t the valences and tones of language, audio and video, ε_t standard normal, and sd² the variance of the sum
+(`mdm.data.sentiment`). u_t is a direction in the space of three that belongs to the target's name, so its population does not
+change with the seed, nor with the targets beside it. Its length makes Var u_tᵀ v the additive part of the synthetic sentiment; α_t,
+β_t and γ_t are accord, turn and irony with signs that belong to the name too. So every target has the shares of that sentiment, and
+s has mean 0 and variance 1, and as (v, t_a, ε) and (−v, −t_a, −ε) have one law its median is 0: a target with labels 0 and 1 is cut
+at the median of the population, whatever the sample's is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from jaxtyping import Float
 
 from mdm.data.base import UNLABELED, Segments
 from mdm.data.checks import check
-from mdm.data.synthetic import NOISE, latents, synthetic
+from mdm.data.sentiment import Law
+from mdm.data.synthetic import Latents, latents, synthetic
 from mdm.hints import Count, Share
 
 
@@ -45,7 +47,8 @@ def standin(
     reach: how many standard deviations of s fill half the range; 0.86 with labels −1, 0, 1 cuts about a third to each
     contradiction, seed and all further arguments: see `mdm.data.synthetic.synthetic`
 
-    ``truth`` is that of the inputs, about which labels change nothing; labels of unlabelled segments are NaN.
+    ``truth`` is that of the synthetic data: the dependence of the inputs, and shares that are each target's as well. Labels of
+    unlabelled segments are NaN.
 
     Raises ValueError where `synthetic` does, without targets or with one twice, if the range is no (low, high) of whole steps, or
     unless reach is positive.
@@ -68,9 +71,10 @@ def standin(
         )
     inputs = synthetic(contradiction=contradiction, seed=seed, **arguments)
     dims = {f"{m}_dim": inputs.modalities[m].dim for m in ("audio", "video")}
-    law = {key: arguments[key] for key in ("shared_dim", "rho") if key in arguments}
-    valence = latents(len(inputs), **dims, **law, contradiction=contradiction, seed=seed).valence
-    signals = [signal(target, valence, contradiction, seed) for target in targets]
+    others = {key: arguments[key] for key in ("shared_dim", "rho") if key in arguments}
+    z = latents(len(inputs), **dims, **others, contradiction=contradiction, seed=seed)
+    whole = Law(**{key: inputs.source[key] for key in ("contradiction", "accord", "turn", "irony")})
+    signals = [signal(law_of(target, whole), target, z, seed) for target in targets]
     middle, half = (low + high) / 2, (high - low) / 2
     label = np.stack([middle + half * np.clip(s / reach, -1, 1) for s in signals], axis=1)
     label = (low + step * np.rint((label - low) / step)).astype(np.float32)
@@ -88,25 +92,18 @@ def standin(
     )
 
 
-def signal(target: str, valence: Float[np.ndarray, "n 3"], contradiction: float, seed: int) -> Float[np.ndarray, " n"]:
+def signal(law: Law, target: str, z: Latents, seed: int) -> Float[np.ndarray, " n"]:
     """s of one target, of mean 0 and variance 1 over the population."""
-    u = direction(target)
-    sd = math.sqrt(u @ covariance(contradiction) @ u + NOISE**2)
-    return (valence @ u + NOISE * stream(seed, target).standard_normal(len(valence))) / sd
+    return law.express(z.valence, z.tone, stream(seed, target).standard_normal(len(z.valence))) / math.sqrt(law.variance)
 
 
-def direction(target: str) -> Float[np.ndarray, " 3"]:
-    """u_t: uniform on the unit sphere, a function of the name."""
-    u = np.random.default_rng([*target.encode()]).standard_normal(3)
-    return u / np.linalg.norm(u)
-
-
-def covariance(contradiction: float) -> Float[np.ndarray, "3 3"]:
-    """C of the valences b_m r_m: independent half-normal magnitudes, E[r] = √(2/π), times signs that agree or not."""
-    mean = 2 / math.pi
-    c = np.eye(3) + mean * (np.ones((3, 3)) - np.eye(3))
-    c[0, 1:] = c[1:, 0] = (1 - 2 * contradiction) * mean
-    return c
+def law_of(target: str, whole: Law) -> Law:
+    """The target's own, with the shares of ``whole``: u_t uniform over directions, signs uniform; both a function of the name."""
+    rng = np.random.default_rng([*target.encode()])
+    u, signs = rng.standard_normal(3), rng.choice([-1.0, 1.0], 3)
+    length = math.sqrt(whole.parts["additive"] / (u @ whole.covariance @ u))
+    accord, turn, irony = (signs * (whole.accord, whole.turn, whole.irony)).tolist()
+    return Law(whole.contradiction, accord, turn, irony, weights=tuple((length * u).tolist()), tones=(0.0, 0.0, 0.0))
 
 
 def stream(seed: int, target: str) -> np.random.Generator:

@@ -1,7 +1,7 @@
 """Stage one, data: the store, prepared data on disk, memory-mapped and without padding.
 
 A store is a folder: ``manifest.json`` (the data card, what `Segments` needs, digests), ``segments.npz`` (ids,
-folds, groups, labels, marks) and, for each feature, ``<feature>.values.npy`` and
+folds, groups, labels, unimodal labels, marks) and, for each feature, ``<feature>.values.npy`` and
 ``<feature>.offsets.npy``. It holds no pickle, opens without reading the arrays (once they are verified), and appears in one
 rename: a killed writer leaves no store behind.
 """
@@ -162,6 +162,7 @@ def read_store(path: Path, manifest: dict[str, Any]) -> Segments:
             text={feature: features[feature] for feature in manifest["text"]},
             aligned=tuple(map(str, card["aligned"])),
             marks={key[5:]: flags for key, flags in table.items() if key.startswith("mark.")},
+            unimodal={key[9:]: label for key, label in table.items() if key.startswith("unimodal.")},
             truth=dict(card["truth"]),
             source=dict(card["source"]),
             digests={str(feature): str(value) for feature, value in card["digests"].items()},
@@ -183,9 +184,14 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
         with np.load(path / TABLE, allow_pickle=False) as archive:
             table = {key: archive[key] for key in archive.files}
         for key, column in table.items():
-            kinds = {"label": "f4", "ids": "U", "fold": "U", "group": "U"}
-            kind = kinds.get(key, "b1" if key.startswith("mark.") else "")
-            if not kind or column.ndim != (2 if key == "label" else 1) or kind not in (column.dtype.kind, column.dtype.str[1:]):
+            kinds = {"label": "f4", "unimodal": "f4", "ids": "U", "fold": "U", "group": "U", "mark": "b1"}
+            what, dot, _ = key.partition(".")
+            kind = kinds.get(what, "") if bool(dot) == (what in ("mark", "unimodal")) else ""
+            if (
+                not kind
+                or column.ndim != (2 if what in ("label", "unimodal") else 1)
+                or kind not in (column.dtype.kind, column.dtype.str[1:])
+            ):
                 raise ValueError(f"{key} is {column.dtype} {list(column.shape)}")
         if {"ids", "fold", "group", "label"} - table.keys():
             raise ValueError("a column is missing")
@@ -238,6 +244,7 @@ def digest_of_table(segments: Segments) -> str:
         segments.label.astype(np.float32),
         *(np.array(column, dtype=str) for column in (segments.ids, segments.fold, segments.group, list(segments.marks))),
         *(flags.astype(bool) for flags in segments.marks.values()),
+        *(label.astype(np.float32) for label in segments.unimodal.values()),
     )
 
 

@@ -8,20 +8,22 @@ video v, with a sentiment in [-3, 3]); the model is ours. For each segment:
   the planted dependence.
 - Polarity b_m = ±1: b_l is uniform; b_a = b_v = b_l, but −b_l with probability q (the segments marked
   ``contradictory``). Valence v_m = b_m r_m, with half-normal magnitudes r_m, independent of all else.
+- Tone t_m = ±1, uniform, independent of all else.
 - Private latents p_m: standard normal, independent of all else.
-- Sentiment y = clip(1.1 v_l + 0.45 v_a + 0.35 v_v + 0.5 ε, −3, 3), ε standard normal, rounded to MOSI's steps of 0.2.
+- Sentiment y = clip(s, −3, 3), rounded to MOSI's steps of 0.2; s is a sum over valences and products of tones
+  (`mdm.data.sentiment`), so that some of it can be read from each modality alone and some only from two or three together.
 - A sentence of 2 to 50 words (11 e^{0.6 ε}, rounded and clipped), drawn word by word: sentiment words tell
-  v_l, nouns of k + 1 topic axes tell (c_l, p_l), function words nothing (`mdm.data.lexicon.sentences`).
-- Frames of audio and video, x_t = D (Q [v_m, c_m, p_m] + e_t), with Q orthogonal, D a scale per feature
+  v_l, nouns of k + 1 topic axes tell (c_l, t_l), function words nothing (`mdm.data.lexicon.sentences`).
+- Frames of audio and video, x_t = D (Q [v_m, c_m, λ t_m, p_m] + e_t), with λ = 5, Q orthogonal, D a scale per feature
   and e an AR(1) process of unit variance; p_m fills the feature's dimension, so D Q is invertible.
 
 The lexicon, Q, D and the word vectors are the population and do not change with the seed; the seed draws the segments.
 
-True total correlation of the latents X_m = (v_m, c_m, p_m), in nats. The three groups of latents are
+True total correlation of the latents X_m = (v_m, c_m, t_m, p_m), in nats. The groups of latents are
 independent, so it is the sum of theirs:
     shared     −(k/2) [2 log(1 − ρ) + log(1 + 2ρ)]   (`mdm.data.gaussian.total_correlation`)
     polarity   Σ_m H(b_m) − H(b_l, b_a, b_v) = 3 log 2 − (log 2 + h(q)) = 2 log 2 − h(q)
-    private    0
+    tone, private    0
 with h the binary entropy. v_m ↔ (b_m, r_m) is one to one and magnitudes are independent, so valences have
 the total correlation of their signs. Given their lengths, words and frames are made from each X_m apart,
 hence hold at most this much (data processing). Lengths depend on one another as well (aligned: they are
@@ -41,19 +43,21 @@ from mdm.data import lexicon
 from mdm.data.base import UNLABELED, Ragged, Segments
 from mdm.data.checks import check
 from mdm.data.gaussian import folds, stream, total_correlation
+from mdm.data.sentiment import LAW, MODALITIES, Law
 from mdm.hints import Count, Rows, Share, Width
 
-MODALITIES = ("language", "audio", "video")
-WEIGHTS, NOISE = (1.1, 0.45, 0.35), 0.5
 PERSISTENCE = 0.5
 """AR(1) coefficient of the frames' noise."""
 RATE = {"audio": 5, "video": 3}
 """Frames per word where unaligned, on average about."""
+LOUDNESS = {"language": 1, "audio": 5, "video": 5}
+"""λ_m, the size of a tone among what a modality shows. A voice's tone is plain; which words it is about is not."""
 VECTOR_DIM = 300
 
 PURPOSES = (
     *("shared", "polarity", "contradiction", "magnitudes", "sentiment", "lengths", "words", "videos"),
     *(f"{what} {m}" for what in ("private", "frames", "rate", "missing") for m in MODALITIES),
+    "tone",
 )
 """One generator each, so that for instance ``audio_dim`` moves neither labels, words nor video."""
 
@@ -64,13 +68,15 @@ class Latents:
 
     contradictory: Bool[np.ndarray, " n"]
     valence: Float[np.ndarray, "n 3"]
+    tone: Float[np.ndarray, "n 3"]
     shared: Float[np.ndarray, "3 n k"]
     private: dict[str, Float[np.ndarray, "n _"]]
 
     def of(self, modality: str) -> Float[np.ndarray, "n dim"]:
-        """[v_m, c_m, p_m] of one modality."""
+        """[v_m, c_m, λ_m t_m, p_m] of one modality."""
         m = MODALITIES.index(modality)
-        return np.concatenate([self.valence[:, m : m + 1], self.shared[m], self.private[modality]], axis=1)
+        tone = LOUDNESS[modality] * self.tone[:, m : m + 1]
+        return np.concatenate([self.valence[:, m : m + 1], self.shared[m], tone, self.private[modality]], axis=1)
 
 
 def synthetic(
@@ -81,7 +87,10 @@ def synthetic(
     video_dim: Width = 20,
     shared_dim: Width = 3,
     rho: float = 0.8,
-    contradiction: Share = 0.15,
+    contradiction: Share = LAW.contradiction,
+    accord: float = LAW.accord,
+    turn: float = LAW.turn,
+    irony: float = LAW.irony,
     aligned: bool = True,
     missing: Mapping[str, Share] | None = None,
     vectors: bool = False,
@@ -90,17 +99,19 @@ def synthetic(
 ) -> Segments:
     """Segments from the model above, in folds of MOSI's sizes that share no video.
 
+    accord, turn, irony: weights in the sentiment of what no single modality tells; all 0 leave a sum over modalities
     aligned: one frame per word; else about 5 audio and 3 video frames per word, lengths random
     missing: modality → probability that a segment lacks it, drawn independently (a segment may lack all)
     unlabeled: further segments of the same law whose labels are withheld. Another number draws all inputs anew: to compare amounts,
         keep it and vary how many join a batch (data.unlabeled)
     vectors: also give the text as ``vectors``, a fixed random 300-d vector for each word (32 MB by default)
 
-    ``truth``, in nats: ``total_correlation`` and its parts, ``total_correlation_shared`` and
-    ``total_correlation_polarity``. Ids are ``video[k]``, the groups are the videos (14 to 24 segments each,
-    fewer where a fold begins or ends). ``rho`` moves neither words nor labels, only audio and video.
+    ``truth``: in nats, ``total_correlation`` and its parts, ``total_correlation_shared`` and ``total_correlation_polarity``; and
+    the shares of Var s, before s is clipped: ``share_additive``, ``share_pairwise``, ``share_three_way`` and ``share_noise``. Ids
+    are ``video[k]``, the groups are the videos (14 to 24 segments each, fewer where a fold begins or ends). ``rho`` moves neither
+    words nor labels, only audio and video.
 
-    Raises ValueError if a fold is empty, a dimension too small (audio and video need 1 + shared_dim) or
+    Raises ValueError if a fold is empty, a dimension too small (audio and video need 2 + shared_dim) or
     shared_dim too large for the lexicon, rho outside (−1/2, 1), contradiction outside [0, 1], the seed
     negative, or a key of ``missing`` unknown or its probability outside [0, 1).
 
@@ -113,7 +124,8 @@ def synthetic(
     fold = np.concatenate([folds(train, valid, test), np.repeat([UNLABELED], unlabeled)])
     n = len(fold)
     absent = missing_segments(n, missing or {}, seed)
-    truth = true_total_correlation(shared_dim, rho, contradiction)
+    law = Law(contradiction, accord, turn, irony)
+    truth = true_total_correlation(shared_dim, rho, contradiction) | {f"share_{part}": x for part, x in law.shares.items()}
     z = latents(n, audio_dim, video_dim, shared_dim, rho, contradiction, seed)
 
     words = np.clip(np.rint(11 * np.exp(0.6 * draw(seed, "lengths").standard_normal(n))), 2, 50).astype(np.int64)
@@ -129,7 +141,8 @@ def synthetic(
         modalities[m] = Ragged(frames(z.of(m), lengths, m, draw(seed, f"frames {m}")), offsets(lengths))
 
     videos = video_names(fold, draw(seed, "videos"))
-    label = sentiment(z, draw(seed, "sentiment"))[:, None].astype(np.float32)
+    s = law.express(z.valence, z.tone, draw(seed, "sentiment").standard_normal(n))
+    label = (np.rint(5 * np.clip(s, -3, 3)) / 5)[:, None].astype(np.float32)
     label[fold == UNLABELED] = np.nan
     first = np.maximum.accumulate(np.where(np.r_[True, videos[1:] != videos[:-1]], np.arange(n), 0))
     return check(
@@ -156,6 +169,9 @@ def synthetic(
                 "shared_dim": shared_dim,
                 "rho": rho,
                 "contradiction": contradiction,
+                "accord": accord,
+                "turn": turn,
+                "irony": irony,
                 "aligned": aligned,
                 "missing": dict(missing or {}),
                 "vectors": vectors,
@@ -200,9 +216,9 @@ def latents(
         )
     dims = {"language": 2 + shared_dim, "audio": audio_dim, "video": video_dim}
     for m, dim in dims.items():
-        if dim < 1 + shared_dim:
+        if dim < 2 + shared_dim:
             raise ValueError(
-                f"A frame carries a valence and {shared_dim} shared latents, so {m}_dim must be at least {1 + shared_dim}, "
+                f"A frame carries a valence, a tone and {shared_dim} shared latents, so {m}_dim must be at least {2 + shared_dim}, "
                 f"but {dim} came; raise it or lower shared_dim."
             )
     # A triangular factor: language is its first coordinate alone, whatever rho is.
@@ -214,14 +230,9 @@ def latents(
         contradictory=contradictory,
         valence=sign * np.abs(draw(seed, "magnitudes").standard_normal((n, 3))),
         shared=np.einsum("mj,jnk->mnk", factor, draw(seed, "shared").standard_normal((3, n, shared_dim))),
-        private={m: draw(seed, f"private {m}").standard_normal((n, dim - 1 - shared_dim)) for m, dim in dims.items()},
+        tone=draw(seed, "tone").choice([-1.0, 1.0], (n, 3)),
+        private={m: draw(seed, f"private {m}").standard_normal((n, dim - 2 - shared_dim)) for m, dim in dims.items()},
     )
-
-
-def sentiment(z: Latents, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
-    """Labels in [-3, 3], in steps of 0.2."""
-    signal = z.valence @ np.array(WEIGHTS) + NOISE * rng.standard_normal(len(z.valence))
-    return np.rint(5 * np.clip(signal, -3, 3)) / 5
 
 
 def frames(

@@ -11,15 +11,17 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from mdm.data.base import PADDING, UNKNOWN, Ragged, Segments
-from mdm.data.rows import Rows, take
+from mdm.data.rows import Held, Rows, take
 from mdm.types import Feature, Sequence
 
 MAPPED_AT_MOST = 64 * 2**20
 """Bytes of a mapped file that may stay in memory. Of larger files the pages are given back after every batch: the system maps
 up to 2 MiB around each row that is read, so that even counting what was read would let a large store fill the memory."""
+HELD_AT_MOST = 512 * 2**20
+"""Bytes of one modality of one fold that are held in memory, scaled once. Of more, each batch is read and scaled by itself."""
 
 
 Scale = Literal["standard", "maxabs", "none"]
@@ -74,11 +76,11 @@ class ModalityReader:
         # A tokenizer's pieces are masked in every code; only frames and word vectors are read where there are none.
         zeros = reading.padding == "official" and not ragged.tokens
         self.feature = replace(describe_feature(ragged, train), zeros_read=zeros)
-        self._hold(take(ragged, train))
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:
             self.shift, self.factor = measure_scaling(ragged, train, reading.scale)
+        self._hold(take(ragged, train))
 
     def fits(self, ragged: Ragged) -> bool:
         """Whether other sequences can be read in the same way: vectors as wide, words, or token ids that reach no further."""
@@ -94,8 +96,16 @@ class ModalityReader:
         return other
 
     def _hold(self, rows: Rows) -> None:
-        self.rows = rows
         self.codes = code_words(rows.vocabulary, self.feature.vocabulary) if rows.vocabulary else None
+        self.rows = rows if rows.nbytes > HELD_AT_MOST else Held(self._convert(rows.read_all()), rows.lengths)
+
+    def _convert(self, steps: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
+        """Steps as they are stored → as a model reads them."""
+        if self.shift is not None and self.factor is not None:
+            steps = (steps - self.shift) * self.factor
+        if self.feature.tokens:
+            steps = steps.astype(np.int64) if self.codes is None else self.codes[steps]
+        return steps
 
     def __call__(self, rows: Int[np.ndarray, " batch"]) -> Sequence:
         """Padded behind, to the longest of these rows; where zeros are read, to ``max_steps`` on the side that a cut takes from."""
@@ -105,11 +115,9 @@ class ModalityReader:
             lengths = np.minimum(lengths, most)
         time = most if zeros and most is not None else max(int(lengths.max(initial=0)), 1)
         mask = np.arange(time) < lengths[:, None]
-        values = self.rows.read_part(rows, lengths, time, last)
-        if self.shift is not None and self.factor is not None:
-            values = (values - self.shift) * self.factor
-        if self.rows.tokens:
-            values = values.astype(np.int64) if self.codes is None else self.codes[values]
+        if isinstance(self.rows, Held):
+            return Sequence(self.rows.pad_part(rows, lengths, time, last, zeros and last), torch.from_numpy(mask | zeros))
+        values = self._convert(self.rows.read_part(rows, lengths, time, last))
         values[~mask] = PADDING
         if zeros and last:
             behind = (np.arange(time) + lengths[:, None]) % time  # the zeros, then the steps

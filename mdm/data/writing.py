@@ -65,6 +65,7 @@ def write_files(segments: Segments, folder: Path, progress: Callable[[str], Any]
         group=segments.group.astype(str),
         label=segments.label.astype(np.float32),
         **{f"mark.{mark}": flags.astype(bool) for mark, flags in segments.marks.items()},
+        **{f"unimodal.{modality}": label.astype(np.float32) for modality, label in segments.unimodal.items()},
     )
     progress("segments")
     manifest = {

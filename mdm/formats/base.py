@@ -11,7 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class RawSegment:
 
     label: [targets]
     features: words (list of strings), token ids [time] or vectors [time, dim]; what is absent or has no step is missing
+    unimodal: modality → [targets], a label by that modality alone
     """
 
     id: str
@@ -42,6 +43,7 @@ class RawSegment:
     group: str
     label: Float[np.ndarray, " targets"]
     features: Mapping[str, Shaped[np.ndarray, "time *dim"] | list[str]]
+    unimodal: Mapping[str, Float[np.ndarray, " targets"]] = field(default_factory=dict)
 
 
 def require_existing(path: Path, what: str) -> Path:
@@ -122,6 +124,7 @@ def assemble(
     label = np.stack([np.asarray(row.label, np.float32) for row in kept])
     low, high = label_bounds(label_range, format, label, name)
     features, counts, absurd = clean_features([row.id for row in kept], [row.features for row in kept], name, cleaned or {})
+    unimodal = {m: y for m, y in stack_unimodal(kept, len(targets)).items() if m == "language" or m in features}
     fold = np.array([row.fold for row in kept])
     group, unknown = find_groups([row.group for row in kept], name)
     facts = dict(notes or {})
@@ -136,6 +139,7 @@ def assemble(
             fold=fold,
             group=group,
             label=np.clip(label, low, high) if clip_labels else label,
+            unimodal={m: np.clip(y, low, high) if clip_labels else y for m, y in unimodal.items()},
             targets=tuple(targets),
             label_range=(low, high),
             modalities={f: r for f, r in features.items() if f not in TEXT},
@@ -157,6 +161,16 @@ def assemble(
             },
         )
     )
+
+
+def stack_unimodal(rows: Sequence[RawSegment], targets: int) -> dict[str, Float[np.ndarray, "n targets"]]:
+    """The labels of each modality alone; NaN where a segment has none, or is of the fold ``unlabeled``."""
+    stacked = {}
+    for modality in dict.fromkeys(modality for row in rows for modality in row.unimodal):
+        nothing = np.full(targets, np.nan)
+        given = [row.unimodal.get(modality, nothing) if row.fold != UNLABELED else nothing for row in rows]
+        stacked[modality] = np.stack(given).astype(np.float32)
+    return stacked
 
 
 def find_groups(groups: Sequence[str], name: str) -> tuple[Shaped[np.ndarray, " n"], str]:

@@ -18,6 +18,7 @@ from mdm.formats.values import decode_text, first_label, identify, read_matrix, 
 
 KEYS = {"vectors": "text", "audio": "audio", "video": "vision"}
 LENGTHS = {"audio": "audio_lengths", "video": "vision_lengths"}
+UNIMODAL = {"language": "regression_labels_T", "audio": "regression_labels_A", "video": "regression_labels_V"}
 READ = ("raw_text", "id", "text_bert", *KEYS.values(), *LENGTHS.values())
 
 
@@ -42,7 +43,8 @@ def read_mmsa(
 
     Columns: raw_text [n], id [n] (``vid$_$clip``), ``labels`` [n], audio [n, time, dim] and vision [n, time, dim], of which one may
     lack, and perhaps
-    text_bert [n, 3, 50] (token ids, mask, segment), text [n, 50, 768], audio_lengths [n], vision_lengths [n].
+    text_bert [n, 3, 50] (token ids, mask, segment), text [n, 50, 768], audio_lengths [n], vision_lengths [n], and of CH-SIMS
+    regression_labels_T, _A and _V [n], which become the unimodal labels of language, audio and video where every fold has them.
     ``raw_text`` split at white space (Chinese and Japanese into characters) becomes ``words``, the masked ids ``tokens``, and
     ``text`` ``vectors``.
 
@@ -61,7 +63,8 @@ def read_mmsa(
     tables = {fold: Columns(content, labels, f"format=mmsa: {fold}") for fold, content in folds.items()}
     if aligned is None:
         aligned = _same_steps(tables["train"])
-    columns_left = sorted({str(key) for table in tables.values() for key in table.content} - {labels, *READ})
+    unimodal = {m: key for m, key in UNIMODAL.items() if all(key in table for table in tables.values())}
+    columns_left = sorted({str(key) for table in tables.values() for key in table.content} - {labels, *READ, *unimodal.values()})
     absent = {key: [fold for fold, table in tables.items() if key not in table] for key in KEYS.values()}
     partly = {key: lacking for key, lacking in absent.items() if 0 < len(lacking) < len(tables)}
     if partly or all(absent.values()):
@@ -76,8 +79,8 @@ def read_mmsa(
             segment, group = identify(columns["id"][k], f"{columns.where} segment {k}")
             features, cut = _features(columns, k, aligned, in_front)
             beyond += cut
-            label = first_label(columns[labels][k], f"format=mmsa: {segment}")
-            rows.append(RawSegment(segment, fold, group, label, features))
+            label, *alone = (first_label(columns[key][k], f"format=mmsa: {segment}") for key in (labels, *unimodal.values()))
+            rows.append(RawSegment(segment, fold, group, label, features, dict(zip(unimodal, alone, strict=True))))
     return assemble(
         rows,
         format="mmsa",

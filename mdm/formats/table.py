@@ -26,6 +26,8 @@ PAIRS = (("video_id", "clip_id"), ("dialogue_id", "utterance_id"))
 TEXT, FOLD = ("text", "sentence", "transcript", "utterance"), ("fold", "split", "mode")
 TEXT_KINDS = ("words", "tokens")
 LABEL = ("label", "sentiment", "score")
+UNIMODAL = {"language": "label_T", "audio": "label_A", "video": "label_V"}
+"""Labels by one modality alone, as CH-SIMS' label.csv has them."""
 NAMES = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "development"), "valid"),
@@ -37,7 +39,10 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table. own, own_group: its names in the table, by which files are called; words: None where it has no sentence."""
+    """A row of a table. own, own_group: its names in the table, by which files are called; words: None where it has no sentence.
+
+    alone: modality → label by it alone
+    """
 
     own: str
     segment: str
@@ -46,6 +51,7 @@ class Line:
     group: str
     words: list[str] | None
     label: Float[np.ndarray, " targets"]
+    alone: dict[str, Float[np.ndarray, "1"]]
 
 
 def recognize_table(contents: Contents) -> str:
@@ -69,6 +75,7 @@ def read_table(
     fold: str | None = None,
     targets: Mapping[str, str] | None = None,
     values: Mapping[str, float] | None = None,
+    unimodal: Mapping[str, str] | None = None,
     aligned: bool = False,
     label_range: Sequence[float] | None = None,
     clip_labels: bool = False,
@@ -83,6 +90,8 @@ def read_table(
     fold: the column of the folds; by default fold, split or mode; of a folder, the file says it
     targets: name → column; by default ``sentiment`` is label, sentiment or score
     values: what words among the labels mean (``{negative: -1, neutral: 0, positive: 1}``); an empty label is none
+    unimodal: modality → the column of the label by it alone; by default language, audio and video are label_T, label_A and label_V,
+        where there is one target and a feature. A modality without sentence or files has none
     aligned: whether words and all features have equally many steps, one for one
     features: modality → the path of a segment's file from the table's folder, {id} for its name, {group} for its video's:
         ``options.audio=audio/{id}.npy``. Read are .npy, .mat (the only variable), .h5 (the first dataset), .csv (numbers, with or
@@ -107,6 +116,9 @@ def read_table(
     for part, file in tables.items():
         rows = read_rows(folder / file)
         columns = find_columns(list(rows[0]), id, group, text, fold, targets, file, part)
+        columns["unimodal"] = find_unimodal(
+            list(rows[0]), unimodal, [*(["language"] if columns["text"] else []), *features], columns, file
+        )
         lines += [read_line(row, columns, values or {}, part, file) for row in rows]
     lines, notes = separate_folds(lines) if len(tables) > 1 else (lines, {})
     found = {modality: find_files(folder, modality, pattern, lines) for modality, pattern in features.items()}
@@ -119,7 +131,7 @@ def read_table(
                 if k in paths
             }
             words = {} if line.words is None else {"words": line.words}
-            segments.append(RawSegment(line.segment, line.fold, line.group, line.label, {**words, **frames}))
+            segments.append(RawSegment(line.segment, line.fold, line.group, line.label, {**words, **frames}, line.alone))
     return assemble(
         segments,
         format="table",
@@ -158,8 +170,10 @@ def read_line(row: Mapping[str, str], columns: Mapping[str, Any], values: Mappin
     check_names(where, "its id", [segment])
     check_names(where, "its group", [group])
     label = [read_label(row[column], values, where) for column in columns["targets"].values()]
+    alone = {m: np.array([read_label(row[column], values, where)], np.float32) for m, column in columns["unimodal"].items()}
     words = split_words(row[columns["text"]]) if columns["text"] else None
-    return Line(segment, segment, part or read_fold(row[columns["fold"]], where), group, group, words, np.array(label, np.float32))
+    fold = part or read_fold(row[columns["fold"]], where)
+    return Line(segment, segment, fold, group, group, words, np.array(label, np.float32), alone)
 
 
 def separate_folds(lines: Sequence[Line]) -> tuple[list[Line], dict[str, str]]:
@@ -236,6 +250,26 @@ def find_columns(
             target: find(f"targets.{target}", column, LABEL, True) for target, column in (targets or {"sentiment": ""}).items()
         },
     }
+
+
+def find_unimodal(
+    header: Sequence[str], given: Mapping[str, str] | None, known: Sequence[str], columns: Mapping[str, Any], where: str
+) -> dict[str, str]:
+    """Modality → the column of the label by it alone.
+
+    known: the modalities that the table has
+
+    Raises ValueError on a modality or a column that is not there, and where there are several targets.
+    """
+    lower = {column.lower(): column for column in header}
+    absent = [m for m, column in (given or {}).items() if m not in known or column.lower() not in lower]
+    if absent or (given and len(columns["targets"]) > 1):
+        raise ValueError(
+            f"{where}: options.unimodal names, for one target, columns of {', '.join(header)} by modality ({', '.join(known)}), "
+            f"but is {dict(given or {})} for {', '.join(columns['targets'])}; correct it."
+        )
+    wanted = UNIMODAL if given is None and len(columns["targets"]) == 1 else (given or {})
+    return {m: lower[column.lower()] for m, column in wanted.items() if m in known and column.lower() in lower}
 
 
 def read_fold(value: str, where: str) -> str:

@@ -68,7 +68,9 @@ def describe_data(block: Block) -> Facts:
         ("modalities", ", ".join(record["modalities"])),
         ("labels", f"{record['label_range'][0]:g} to {record['label_range'][1]:g}"),
     ]
-    facts += [(f"planted {name.replace('_', ' ')}", format_truth(value)) for name, value in (record.get("truth") or {}).items()]
+    facts += [
+        (f"planted {name.replace('_', ' ')}", format_truth(name, value)) for name, value in (record.get("truth") or {}).items()
+    ]
     floor = record.get("test_of_train_mean") or {}
     shown = [column.metric for column in block.columns if column.metric in floor]
     if shown:
@@ -77,8 +79,10 @@ def describe_data(block: Block) -> Facts:
     return [*facts, ("card (hash)", join_values(run.record["data_card"][:12] for run in runs))]
 
 
-def format_truth(value: Any) -> str:
-    """A planted truth: nats to two decimals, anything else as it is."""
+def format_truth(name: str, value: Any) -> str:
+    """A planted truth: shares of the label in per cent, nats to two decimals, anything else as it is."""
+    if name.startswith("share_"):
+        return f"{100 * value:.1f} % of the label's variance"
     return f"{value:.2f} nats" if isinstance(value, float) else str(value)
 
 

@@ -1,174 +1,28 @@
 """Before a run: the schema of its config, checked once.
 
-`check` holds a composed config to the dataclasses below, which are all that a run reads: an unknown key is refused, not trained
-with. What a member (``_target_``) takes is said by its constructor alone (`mdm.runs.members`). No data are built, so a sweep checks
-every run before it starts one.
+`check` holds a composed config to the dataclasses of `mdm.runs.schema`, which are all that a run reads: an unknown key is refused,
+not trained with. No data are built, so a sweep checks every run before it starts one.
 """
 
 from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mdm.data.batches import LastBatch, Order
-from mdm.data.leaks import Groups
-from mdm.data.views import Keep, Padding, Scale
-from mdm.hints import Count, Positive, Range, Share, Size, format_value, is_plain, require, require_known
-from mdm.penalties.base import CriticBatches, Interleave
+from mdm.hints import format_value, is_plain, require, require_known
 from mdm.runs import claims
 from mdm.runs.kinds import list_arguments
 from mdm.runs.members import check_member
 from mdm.runs.naming import list_penalties, name_penalty, record_folder
-from mdm.runs.options import TrainerOptions, check_options
+from mdm.runs.options import check_options
+from mdm.runs.schema import BaselineGroup, Config, Member, NoPenaltyGroup, SumGroup
 from mdm.runs.trials import check_group_options, try_loss, try_step
-from mdm.training.groups import Decay
-from mdm.training.schedules import Plateau
-
-
-class Member:
-    """Annotation of a key that names what is built: a mapping with a ``_target_``."""
-
-
-@dataclass(frozen=True)
-class DataGroup:
-    name: str
-    segments: Member
-    text: str | None
-    modalities: Sequence[str] | None
-    folds: Member | None
-    groups: Groups
-    scale: Scale | Mapping[str, Scale]
-    unlabeled: Count
-    max_steps: Size | Mapping[str, Size | None] | None
-    keep: Keep
-    padding: Padding
-    order: Order
-    last_batch: LastBatch
-    batch_size: Annotated[int, Range(2, advice="a batch of one has no statistics")]
-
-
-Weight = Annotated[
-    float,
-    Range(
-        0,
-        strict=True,
-        advice="use penalty=none for no penalty, or measure_only=true to report its estimate without adding it to the loss",
-    ),
-]
-
-
-@dataclass(frozen=True)
-class CriticGroup:
-    """How a penalty's critic is trained."""
-
-    steps: Size
-    batches: CriticBatches
-    interleave: Interleave
-    gradient_clip: Positive | None
-    optimizer: Member
-    share: Share = 1.0
-
-
-@dataclass(frozen=True)
-class PenaltyGroup:
-    name: str
-    weight: Weight
-    measure_only: bool
-    objective: Member
-    critic: CriticGroup | None
-
-
-@dataclass(frozen=True)
-class NoPenaltyGroup:
-    """``penalty=none``; its weight is read by nobody, and there so that a grid may vary it."""
-
-    name: str
-    weight: float
-    measure_only: bool
-    objective: None
-
-
-@dataclass(frozen=True)
-class SumGroup:
-    name: str
-    sum: Mapping[str, PenaltyGroup | NoPenaltyGroup]
-
-
-@dataclass(frozen=True)
-class ModelGroup:
-    name: str
-    backbone: Member
-    own_penalty: PenaltyGroup | None
-    loss: Member
-    optimizer: Member
-    groups: Mapping[str, Mapping[str, Any]]
-    decay: Decay
-    schedule: Member | None
-    by_length: bool
-    plateau: Plateau | None = None
-    select: str | None = None
-    freeze: Sequence[str] = ()
-    head_start: Literal["label_mean", "random"] = "label_mean"
-
-
-@dataclass(frozen=True)
-class BaselineGroup:
-    """``model=baseline``."""
-
-    name: str
-    baseline: Member
-    by_length: bool
-    select: str | None = None
-
-
-@dataclass(frozen=True)
-class MachineGroup:
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
-    devices: int | Sequence[Count]
-    strategy: str
-    threads: Size | None
-    workers: Count
-    progress: bool
-
-
-@dataclass(frozen=True)
-class LoggersGroup:
-    loggers: Mapping[str, Member]
-
-
-@dataclass(frozen=True)
-class CallbacksGroup:
-    callbacks: Mapping[str, Member]
-
-
-@dataclass(frozen=True)
-class PathsGroup:
-    outputs: str
-    data: str
-
-
-@dataclass(frozen=True)
-class Config:
-    name: str
-    seed: Count
-    departs: Mapping[str, str]
-    data: DataGroup
-    model: ModelGroup | BaselineGroup
-    penalty: PenaltyGroup | NoPenaltyGroup | SumGroup
-    trainer: TrainerOptions
-    machine: MachineGroup
-    logger: LoggersGroup
-    paths: PathsGroup
-    callbacks: CallbacksGroup | None = None
-
-
-# ---- check
 
 
 def check(cfg: DictConfig) -> None:
@@ -258,11 +112,11 @@ def choose_group(values: Mapping[str, Any], groups: Sequence[type]) -> type:
 def check_parts(values: Mapping[str, Any]) -> None:
     """The part of `check` that concerns keys which only fit together."""
     devices = values["machine"]["devices"]
-    if devices != 1 and not (isinstance(devices, list) and len(devices) == 1):
-        raise ValueError(
-            f"A run trains on one device, got machine.devices={devices}: several would each see the same batches. Use "
-            "machine.devices=1 and give each device runs of its own."
-        )
+    several = devices if isinstance(devices, int) else len(set(devices))
+    if several < 1 or (not isinstance(devices, int) and several != len(devices)):
+        raise ValueError(f"machine.devices must be how many, or which ones, each once, but is {devices}; set machine.devices.")
+    if several > 1 and "baseline" in values["model"]:
+        raise ValueError(f"A baseline is fitted by one process, got machine.devices={devices}; set machine.devices=1.")
     for key in ("outputs", "data"):
         if not values["paths"][key] or "\0" in values["paths"][key]:
             raise ValueError(f"paths.{key} must be a folder, but is {format_value(values['paths'][key])}; set paths.{key}.")

@@ -22,6 +22,7 @@ from mdm.runs import claims, records
 from mdm.runs.build import build_learner, build_loggers, build_splits, describe_run
 from mdm.runs.checkpoints import choose_checkpoint, mend_best
 from mdm.runs.config import check
+from mdm.runs.devices import share_training
 from mdm.runs.folder import locate_run, reuse_record
 from mdm.runs.loggers import Logger, start_loggers
 from mdm.runs.members import make
@@ -86,7 +87,8 @@ def run_training(cfg: DictConfig, config: dict[str, Any], owner: Owner, splits: 
     with start_loggers(loggers, **describe_run(cfg, folder, config), curve=learner.curve):
         if not has_ended(learner.curve, options):
             resumed = str(last) if last.is_file() else None
-            trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed, weights_only=True)
+            with share_training(cfg, learner, resumed):
+                trainer.fit(learner, splits.train(epoch=len(learner.curve)), splits.valid(), ckpt_path=resumed, weights_only=True)
             if not has_ended(learner.curve, options):
                 raise RuntimeError(f"The run was stopped after {len(learner.curve)} epochs; the same command resumes it.")
         selection = choose_checkpoint(learner, options, folder)

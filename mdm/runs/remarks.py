@@ -13,6 +13,7 @@ def silence_remarks() -> None:
         logging.getLogger(f"{name}.accelerators.cuda").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*srun.* command is available.*")
+    warnings.filterwarnings("ignore", ".*sync_dist=True.*")  # every rank has computed the metrics of the whole fold
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*PyTorch Profiler default schedule will be overridden.*")
     warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)

@@ -47,11 +47,11 @@ def limit_scale(axes: Axes, values: np.ndarray) -> None:
 
 def set_math(figure: Figure) -> None:
     """Set a letter with an index, as L_kl, as mathematics wherever a figure says it."""
-    for axis in filter(lambda axis: isinstance(axis.get_major_locator(), FixedLocator), figure.findobj(Axis)):  # type: ignore[attr-defined]
-        labels = [label.get_text() for label in axis.get_ticklabels()]  # type: ignore[attr-defined]
-        axis.set_ticklabels(list(map(format_math, labels)))  # type: ignore[attr-defined]
+    for axis in filter(lambda axis: isinstance(axis.get_major_locator(), FixedLocator), figure.findobj(Axis)):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        axis.set_ticklabels(list(map(format_math, labels)))
     for text in figure.findobj(Text):
-        text.set_text(format_math(text.get_text()))  # type: ignore[attr-defined]
+        text.set_text(format_math(text.get_text()))
 
 
 def format_math(text: str) -> str:

@@ -31,10 +31,9 @@ from mdm.training.curve import Fold, name_estimate, name_metric, name_term
 from mdm.training.groups import Decay, freeze, parameter_groups
 from mdm.training.objective import CriticTraining, Objective, OptimizerFactory, check_together, critics_of
 from mdm.training.predict import to_numpy
-from mdm.training.product import batch_lengths, detach_all, product, shifts
 from mdm.training.schedules import Plateau, Progress
 from mdm.training.steps import EACH_BATCH, NO_CLIPPING, Accumulation, Clipping, add_up, check_critic
-from mdm.training.views import Here, Recent, endless, join_views, keeping_buffers, select_samples, single_precision
+from mdm.training.views import Here, Passes, Recent, endless, join_views, select_samples, single_precision
 from mdm.types import Batch, DataSpec
 
 
@@ -76,7 +75,7 @@ class Learner(pl.LightningModule):
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.backbone = backbone
+        self.backbone, self.passes = backbone, Passes(backbone)
         self.penalties = nn.ModuleDict({name: o.penalty for name, o in objectives.items()})
         self.objectives = dict(objectives)
         self.spec, self.loss, self.make_optimizer, self.groups = spec, loss, optimizer, groups or {}
@@ -93,7 +92,7 @@ class Learner(pl.LightningModule):
 
     def _start_epoch(self, epoch: int) -> None:
         self._stream = Stream(derive(self.seed, "penalty", epoch), "dropout")
-        self._shifts = np.random.default_rng(derive(self.seed, "shifts", epoch))
+        self.passes.shifts = np.random.default_rng(derive(self.seed, "shifts", epoch))
         self._recent = {name: Recent(derive(self.seed, f"replay {name}", epoch)) for name in self.objectives}
         for objective in self.objectives.values():
             objective.penalty.start_epoch()
@@ -104,6 +103,7 @@ class Learner(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(derive(self.seed, "dropout", self.current_epoch))
+        self.passes.ranks.start_epoch(self, self.current_epoch)
         self._start_epoch(self.current_epoch)
         for name, penalty, critic in critics_of(self.objectives, "epoch"):
             batches: int = self.trainer.num_training_batches  # type: ignore[assignment]
@@ -116,19 +116,17 @@ class Learner(pl.LightningModule):
         for name, penalty, critic in now:
             if critic.batches == "fresh":
                 self._fit_critic(name, penalty, critic, None)
-        encoded = self.backbone.encode(batch)
-        fusion = self.backbone.fuse(encoded)
-        here = Here(batch, encoded, fusion, batch_lengths(batch) if self._products else None)
+        here = self.passes.look_at(batch, self._products)
         for name, penalty, critic in now:
             if critic.batches != "fresh":
                 self._fit_critic(name, penalty, critic, here)
         labelled = slice(batch.labelled)
-        terms = {"task": self.loss(fusion.prediction[labelled], batch.label[labelled])}
-        terms |= self.backbone.own_terms(batch, encoded, fusion)
+        terms = {"task": self.loss(here.fusion.prediction[labelled], batch.label[labelled])}
+        terms |= self.backbone.own_terms(batch, here.encoded, here.fusion)
         terms |= self._penalty_terms(here)
         self._step(terms)
         with torch.no_grad():
-            self.backbone.after_step(batch, fusion.detach(), self.current_epoch)
+            self.backbone.after_step(batch, here.fusion.detach(), self.current_epoch)
         for name, penalty, critic in critics_of(self.objectives, "after"):
             self._fit_critic(name, penalty, critic, None if critic.batches == "fresh" else here)
 
@@ -138,12 +136,12 @@ class Learner(pl.LightningModule):
             return {}
         with self._stream.active():
             most = max((o.penalty.products for o in self.objectives.values() if not o.measure_only), default=0)
-            view = self._view(here, most)
+            view = self.passes.view(here, most)
             terms: dict[str, Tensor] = {}
             for name, objective in self.objectives.items():
                 penalty = objective.penalty
                 if objective.measure_only:
-                    its = self._detached_view(here, penalty.products)
+                    its = self.passes.view_detached(here, penalty.products)
                 else:
                     its = select_samples(view, 0, penalty.products, most)
                     with single_precision():
@@ -162,6 +160,7 @@ class Learner(pl.LightningModule):
         if self.accumulation.begins(self._batches):
             moved.zero_grad()
         self.manual_backward(total / self.accumulation.divide_by(self._batches, batches))
+        self.passes.ranks.average_gradients(moved)
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
         self._batches += 1
@@ -204,6 +203,7 @@ class Learner(pl.LightningModule):
                 (self if self.clipping.together else penalty).zero_grad()
                 loss.backward()
                 if self.clipping.together:
+                    self.passes.ranks.average_gradients(self)
                     self.clipping.clip_norm(self)
                 elif critic.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(penalty.parameters(), critic.gradient_clip)
@@ -218,50 +218,29 @@ class Learner(pl.LightningModule):
         if here is None:
             assert self._fresh_batches is not None, "mdm.runs.build gives the learner a loader of fresh batches"
             for _ in range(steps):
-                yield self._look_at(self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0), products)
+                batch = self.transfer_batch_to_device(next(self._fresh_batches), self.device, 0)
+                yield self.passes.view_anew(batch, products, self.clipping.together)
         elif critic.batches == "replay" and self._recent[name]:
             yield from (self._recent[name].draw() for _ in range(steps))
         elif critic.interleave == "after":
-            yield from (self._look_at(here.batch, products) for _ in range(steps))
+            yield from (self.passes.view_anew(here.batch, products, self.clipping.together) for _ in range(steps))
         else:
             # The re-pairings of all steps are fused in one call; replay, which has nothing to remember yet, makes one for all.
             held = products if critic.batches == "replay" else steps * products
-            view = self._detached_view(here, held)
+            view = self.passes.view_detached(here, held)
             for step in range(steps):
                 first = step * products % max(held, 1)
                 yield select_samples(view, first, first + products, held)
-
-    def _look_at(self, batch: Batch, products: int) -> View:
-        """What the backbone makes of a batch as it is now; it leaves no trace in the backbone."""
-        with torch.set_grad_enabled(self.clipping.together), keeping_buffers(self.backbone):
-            encoded = self.backbone.encode(batch)
-            here = Here(batch, encoded, self.backbone.fuse(encoded), batch_lengths(batch) if products else None)
-            return self._view(here, products) if self.clipping.together else self._detached_view(here, products)
-
-    @torch.no_grad()
-    def _detached_view(self, here: Here, products: int) -> View:
-        return self._view(Here(here.batch, detach_all(here.encoded), here.fusion.detach(), here.lengths), products)
-
-    def _view(self, here: Here, products: int) -> View:
-        """The batch, and so many samples of the product, fused in one call."""
-        if not products:
-            return View(here.fusion, None, here.batch.label)
-        assert here.lengths is not None
-        index = np.concatenate([shifts(here.lengths, self._shifts) for _ in range(products)], axis=1)
-        return View(here.fusion, self.backbone.fuse(product(here.encoded, index, here.lengths)), here.batch.label)
 
     # ---- validation
 
     def on_validation_epoch_start(self) -> None:
         self._held_out: list[View] = []
         self._stream = Stream(derive(self.seed, "validation"), "dropout")
-        self._shifts = np.random.default_rng(derive(self.seed, "validation shifts"))
+        self.passes.shifts = np.random.default_rng(derive(self.seed, "validation shifts"))
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        encoded = self.backbone.encode(batch)
-        lengths = batch_lengths(batch) if self._products else None
-        here = Here(batch, encoded, self.backbone.fuse(encoded), lengths)
-        self._held_out.append(self._view(here, self._products))
+        self._held_out.append(self.passes.view(self.passes.look_at(batch, self._products), self._products))
 
     def on_validation_epoch_end(self) -> None:
         """Metrics on the whole fold; each penalty's estimate on rows that its critic has not seen, and on as many that it has."""

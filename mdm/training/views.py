@@ -11,7 +11,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mdm.backbones.base import Backbone
 from mdm.penalties.base import View
+from mdm.training.product import batch_lengths, detach_all, product, shifts
+from mdm.training.ranks import Alone, Ranks
 from mdm.types import Batch, Encoded, Fusion
 
 
@@ -23,6 +26,43 @@ class Here:
     encoded: Encoded
     fusion: Fusion
     lengths: np.ndarray | None
+
+
+class Passes:
+    """Batches on their way through the backbone, on one device or several.
+
+    shifts: where re-pairings are drawn from
+    """
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        self.ranks: Alone | Ranks = Alone()
+        self.shifts = np.random.default_rng(0)
+
+    def look_at(self, batch: Batch, products: int) -> Here:
+        """What the backbone makes of a batch, with lengths if samples of the product are to be drawn."""
+        encoded = self.ranks.encode(self.backbone, batch)
+        return Here(batch, encoded, self.ranks.fuse(self.backbone, encoded), batch_lengths(batch) if products else None)
+
+    def view(self, here: Here, products: int) -> View:
+        """The batch, and so many samples of the product, fused in one call."""
+        if not products:
+            return View(here.fusion, None, here.batch.label)
+        assert here.lengths is not None
+        index = np.concatenate([shifts(here.lengths, self.shifts) for _ in range(products)], axis=1)
+        fusion = self.ranks.fuse(self.backbone, product(here.encoded, index, here.lengths))
+        return View(here.fusion, fusion, here.batch.label)
+
+    @torch.no_grad()
+    def view_detached(self, here: Here, products: int) -> View:
+        """The same, from which no gradient reaches the backbone."""
+        return self.view(Here(here.batch, detach_all(here.encoded), here.fusion.detach(), here.lengths), products)
+
+    def view_anew(self, batch: Batch, products: int, gradient: bool) -> View:
+        """What the backbone makes of a batch as it is now, which leaves no trace in it; ``gradient``: whether one reaches it."""
+        with torch.set_grad_enabled(gradient), keeping_buffers(self.backbone):
+            here = self.look_at(batch, products)
+            return self.view(here, products) if gradient else self.view_detached(here, products)
 
 
 class Recent:

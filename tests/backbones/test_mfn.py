@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mdm.backbones.mfn import MFN, CellStates, DeltaMemory
+from mdm.backbones.packing import pack
 from mdm.training.product import batch_lengths, product
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
@@ -143,7 +144,8 @@ def test_attention_that_scores_all_alike_divides_by_the_width_of_the_window():
     with torch.no_grad():
         net.attention[3].weight.zero_()
         net.attention[3].bias.zero_()
-        attended = net.attend(cells)
+        packed = pack(Sequence(cells, mask := torch.ones(2, 3, dtype=torch.bool)))
+        attended = packed.unpack(net.attend(packed), mask).values
     torch.testing.assert_close(attended[..., 4:], cells / 8)
     torch.testing.assert_close(attended[:, 1:, :4], cells[:, :-1] / 8)
     assert (attended[:, 0, :4] == 0).all()

@@ -6,23 +6,20 @@ Each check takes a `Built`, which is what `mdm train tuned=official/… …` wou
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from oracles.dropout import drop_columns, dropping, keep_all
 from oracles.frozen import Frozen, Names, load, of_learner, read, read_gradients
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel
 
 from mdm.backbones.mult import Layer
-from mdm.backbones.tfn import CheapDropout
 from mdm.data.splits import Splits
 from mdm.ownership import own
 from mdm.runs.build import build_learner, build_splits
@@ -37,11 +34,9 @@ FORWARD, GRADIENT, TRAJECTORY = 1e-5, 1e-4, 0.02
 """Largest differences: of outputs and loss parts, of gradients, and after 20 steps in units of the largest movement."""
 STARTS = 20
 """From so many random starts come the frozen initial spreads."""
-
 Compose = Callable[..., DictConfig]
 Output = Callable[[Any, Fusion, Batch], Tensor]
 """Of (backbone, fusion, batch): an output that a file has."""
-Drop = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -143,43 +138,6 @@ def build(system: System, frozen: Frozen, compose: Compose, folder: Path, case: 
     if learner.fresh is not None:
         learner.fresh = built.loader
     return built
-
-
-# ---- dropout
-
-
-@contextmanager
-def dropping(drop: Drop, order: Tensor | None = None) -> Iterator[None]:
-    """Every dropout that acts is this function of (tensor, rate)."""
-
-    def functional(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        return drop(input, p) if training and p else input
-
-    def cheap(self: CheapDropout, input: Tensor) -> Tensor:
-        if not self.training or not self.p:
-            return input
-        if order is None:
-            return drop(input, self.p)
-        found = torch.empty_like(input)
-        found[:, order] = drop(input[:, order], self.p)
-        return found
-
-    with mock.patch.object(F, "dropout", functional), mock.patch.object(CheapDropout, "forward", cheap):
-        yield
-
-
-def keep_all(input: Tensor, p: float) -> Tensor:
-    return input
-
-
-def drop_columns(input: Tensor, p: float) -> Tensor:
-    """Of the last axis, d wide, coordinate j stays iff u_j ≥ p, with u of a generator that (d, p) seeds."""
-    d = input.shape[-1]
-    kept = torch.rand(d, generator=torch.Generator().manual_seed(1000 * d + round(1000 * p))) >= p
-    return input * kept / (1 - p)
-
-
-# ---- checks
 
 
 def largest(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:

@@ -22,8 +22,9 @@ from oracles.contract import (
     train,
     trajectory_differences,
 )
+from oracles.disentangled import club_names, misa_order
 from oracles.frozen import Frozen, load, read, read_gradients
-from oracles.transformer import SYSTEMS, club_names, misa_order, split_stacked
+from oracles.transformer import SYSTEMS, split_stacked
 
 from mdm.backbones import encoders
 from mdm.penalties.base import View

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mdm.data.synthetic import MODALITIES, WEIGHTS
+from mdm.data.sentiment import LAW
 from mdm.reference import read_rows
 from mdm.studies._write import format_mean, render_table
 from mdm.studies.factors.dependence import LEVEL
@@ -77,8 +77,9 @@ def format_median(values: pd.Series) -> str:
 
 
 def render_orders(rows: pd.DataFrame, data: str) -> str:
-    """How often the ratios, and their numerators alone, order the modalities as the planted weights of the label do."""
-    planted = [m for _, m in sorted(zip(WEIGHTS, MODALITIES, strict=True), reverse=True)]
+    """How often the ratios, and their numerators alone, order the modalities by what the label loses without each."""
+    losses = LAW.losses
+    planted = sorted(losses, key=losses.__getitem__, reverse=True)
     if not data.startswith("synthetic") or set(rows.modality) != set(planted):
         return ""
     lines = [["", "kernel", "by", "language first", f"{' > '.join(planted)}", "mean ranks (1: largest)"]]
@@ -87,14 +88,14 @@ def render_orders(rows: pd.DataFrame, data: str) -> str:
             wide = mine.pivot(index="seed", columns="modality", values=column)[planted].dropna()
             wide = -wide if column == "own" else wide
             ranks = wide.rank(axis=1, ascending=False)
-            first, all_ = (ranks[planted[0]] == 1).sum(), (ranks == [1, 2, 3]).all(axis=1).sum()
+            first, all_ = (ranks["language"] == 1).sum(), (ranks == [1, 2, 3]).all(axis=1).sum()
             means = ", ".join(f"{m} {ranks[m].mean():.1f}" for m in planted)
             label = rows[rows.row == row].label.iloc[0]
             lines.append([label, str(kernel), by, f"{first} of {len(wide)}", f"{all_} of {len(wide)}", means])
-    weights = ", ".join(f"{m} {w:g}" for w, m in zip(WEIGHTS, MODALITIES, strict=True))
+    shares = ", ".join(f"{m} {100 * losses[m]:.0f} %" for m in planted)
     return (
-        f"**Does the ratio say which modality matters? The label's planted weights are {weights}; chance has language first in a "
-        f"third of the runs, the whole order in a sixth**\n\n{render_table(lines)}"
+        f"**Does the ratio say which modality matters? Without it the label loses, of its variance, {shares}; chance has "
+        f"language first in a third of the runs, the whole order in a sixth**\n\n{render_table(lines)}"
     )
 
 

@@ -23,7 +23,7 @@ Nothing is chosen here: `mdm.runs.trained` opens finished runs only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ def corrupt(batch: Batch, setting: Corruption, *, means: Mapping[str, Float[Tens
             sequences[m] = replace_by_means(steps, m, means)
         else:
             sequences[m] = add_noise(steps, m, setting.level, generator(seed, f"noise {m}", index))
-    return Batch(batch.ids, sequences, batch.label, batch.labelled)
+    return replace(batch, sequences=sequences)
 
 
 def replace_by_means(steps: Steps, modality: str, means: Mapping[str, Float[Tensor, " _"]]) -> Steps:

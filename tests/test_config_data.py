@@ -1,0 +1,83 @@
+"""What a person may get wrong in a config's data is one line with the key: segments, folds, batches, scales, names."""
+
+import pytest
+from overridden import read_refusal
+
+SCALES = "standard, maxabs or none or a mapping (to each name standard, maxabs or none)"
+STEPS = "a whole number of at least 1 or a mapping (to each name a whole number of at least 1 or null) or null"
+BAD = {
+    "+data.foo=1": "data has no key foo",
+    "+data._target_=os.system": "data has no key _target_",
+    "+data.segments.sed=1": "has no key sed, got data.segments.sed",
+    "data.segments.rho=abc": "data.segments.rho must be a finite number, but is 'abc'",
+    "data.segments.train=0": "data.segments.train must be a whole number between 1 and 1,000,000, but is 0",
+    "data.segments.train=1.5": "data.segments.train must be a whole number between 1 and 1,000,000, but is 1.5",
+    "data.segments.train=true": "data.segments.train must be a whole number between 1 and 1,000,000, but is True",
+    "data.segments.train=1000000000000": "data.segments.train must be a whole number between 1 and 1,000,000, but is 100000000",
+    "data.segments.valid=-1": "data.segments.valid must be a whole number between 1 and 1,000,000, but is -1",
+    "data.segments.seed=-1": "data.segments.seed must be a whole number of at least 0, but is -1",
+    "data.segments.aligned=banana": "data.segments.aligned must be true or false, but is 'banana'",
+    "data.segments.missing=[audio]": "data.segments.missing must be a mapping (to each name a finite number between 0 and 1) o",
+    "data.segments.missing={audio: 2}": "data.segments.missing must be a mapping (to each name a finite number between 0 and 1",
+    "data.segments.missing={audio: x}": "data.segments.missing must be a mapping (to each name a finite number between 0 and 1",
+    "data.segments.contradiction=-0.1": "data.segments.contradiction must be a finite number between 0 and 1, but is -0.1",
+    "data.segments._target_=joblib.load": "data.segments must be a data source, a function that returns Segments",
+    "data.segments._target_=mdm.data.writing.write_store": "data.segments must be a data source, a function that returns Segment",
+    "data.segments._target_=mdm.formats.download.download": "data.segments must be a data source, a function that returns Segm",
+    "data.segments=null": "data.segments must be a data source, a function that returns Segments, by its _target_, but is None",
+    "data.segments.audio_dim=1000000000": "data.segments.audio_dim must be a whole number between 1 and 10,000, but is 1000000",
+    "data=synthetic_pom data.segments.targets=abc": "data.segments.targets must be a list (each a text), but is 'abc'",
+    "data=synthetic_pom data.segments.label_range=5": "data.segments.label_range must be a list (each a finite number), but is",
+    "data=synthetic_pom +data.segments.rho=x": "data.segments.rho must be a finite number, but is 'x'",
+    "data=synthetic_pom ~data.segments.step": "data.segments must have all that mdm.data.standin.standin needs, but lacks step",
+    "data=gaussian data.segments.modalities=0": "data.segments.modalities must be a whole number between 1 and 1,000, but is 0",
+    "data=synthetic_digits data.segments.train=0": "data.segments.train must be a whole number between 1 and 1,000,000, but is",
+    "data=mosi data.segments.path=3": "data.segments.path must be a text, but is 3",
+    "data=mosi data.segments.path=null": "data.segments.path must be a text, but is None",
+    "data=mosi ~data.segments.path": "data.segments must have all that mdm.data.store.open_store needs, but lacks path",
+    "data=ict_mmmo data.folds.k=0": "data.folds.k must be a whole number of at least 1, but is 0",
+    "data=ict_mmmo data.folds.k=x": "data.folds.k must be a whole number of at least 1, but is 'x'",
+    "data=ict_mmmo +data.folds.parts=3": "has no key parts, got data.folds.parts",
+    "data.folds=5": "data.folds must be a division of segments, such as mdm.data.folds.KFold, by its _target_, but is 5",
+    "data.folds={_target_: mdm.data.checks.check}": "data.folds must be a division of segments, such as mdm.data.folds.KFold",
+    "data.batch_size=0": "data.batch_size must be a whole number of at least 2, but is 0",
+    "data.batch_size=abc": "data.batch_size must be a whole number of at least 2, but is 'abc'",
+    "data.batch_size=1": "data.batch_size must be a whole number of at least 2, but is 1",
+    "data.batch_size=2.0": "data.batch_size must be a whole number of at least 2, but is 2.0",
+    "data.batch_size=true": "data.batch_size must be a whole number of at least 2, but is True",
+    "data.batch_size=null": "data.batch_size must be a whole number of at least 2, but is None",
+    "data.scale=3": f"data.scale must be {SCALES}, but is 3",
+    "data.scale=minmax": f"data.scale must be {SCALES}, but is 'minmax'",
+    "data.scale=null": f"data.scale must be {SCALES}, but is None",
+    "data.text=3": "data.text must be a text or null, but is 3",
+    "data.modalities=language": "data.modalities must be a list (each a text) or null, but is 'language'",
+    "data.modalities=[1]": "data.modalities must be a list (each a text) or null, but is [1]",
+    "data.max_steps=0": f"data.max_steps must be {STEPS}, but is 0",
+    "data.max_steps=abc": f"data.max_steps must be {STEPS}, but is 'abc'",
+    "data.keep=middle": "data.keep: expected one of last, first, got 'middle'",
+    "data.padding=zeros": "data.padding: expected one of masked, official, got 'zeros'",
+    "data.order=sorted": "data.order: expected one of shuffled, once, got 'sorted'",
+    "data.last_batch=half": "data.last_batch: expected one of keep, drop, got 'half'",
+    "data.unlabeled=-1": "data.unlabeled must be a whole number of at least 0, but is -1",
+    "data.unlabeled=x": "data.unlabeled must be a whole number of at least 0, but is 'x'",
+    "data.name=..": "data.name names a folder of the record",
+    "data.name=a/b": "data.name names a folder of the record",
+    "data.name=/etc": "data.name names a folder of the record",
+    "data.name=''": "data.name names a folder of the record",
+    'data.name="a\\0b"': "data.name names a folder of the record",
+    "data.name=null": "data.name must be a text, but is None",
+    "data.name=3": "data.name must be a text, but is 3",
+    "data.batch_size=${nothing}": "Every value of a config must be known, but Interpolation key 'nothing' not found",
+    "data.batch_size=${oc.env:NOTHING_AT_ALL}": "Every value of a config must be known, but KeyError raised while resolving in",
+    "data.batch_size=???": "Every value of a config must be known, but Missing mandatory value: batch_size",
+    "~data.text": "data.text must be set, but is not there",
+    "data.segments._target_=mdm.data.synthetic.latents": "data.segments must be a data source, a function that returns Segment",
+    "data.segments._target_=mdm.data.base.Segments": "data.segments must be a data source, a function that returns Segments",
+    "data.segments._target_=builtins.eval": "data.segments must be a data source, a function that returns Segments",
+}
+"""Overrides → what is said, or the part that matters."""
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_what_is_wrong_is_one_line_with_the_key(words):
+    assert BAD[words] in read_refusal(words)
