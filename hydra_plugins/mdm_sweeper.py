@@ -36,6 +36,10 @@ class Missing(Sweeper):
             self.parallel = self.launcher.joblib["n_jobs"]
         elif "array_parallelism" in config.hydra.launcher:
             self.parallel = config.hydra.launcher.array_parallelism
+            from mdm.sweeps.queue import has_accounting, watch_queue
+
+            if not has_accounting():
+                watch_queue()
 
     def sweep(self, arguments: list[str]) -> Any:
         from mdm.compose import read_search_path

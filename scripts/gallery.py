@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mdm.boundary import exit_on_error
 from mdm.reference import Printed
 from mdm.studies._write import write_figure
 from mdm.studies.grid import draw_grid
@@ -32,6 +33,11 @@ ROWS = {"none": "LMF", "kl": "+ L_kl", "hsic": "+ HSIC", "wasserstein": "+ L_W"}
 
 
 def main(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    if len(arguments) > 1 or any("=" in argument for argument in arguments):
+        raise ValueError(f"scripts/gallery.py takes a folder or nothing, got {' '.join(arguments)}; correct it.")
     folder = Path(arguments[0]) if arguments else ROOT / "docs" / "images"
     for name in PICTURES:
         print(write_picture(name, folder))
@@ -129,4 +135,5 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 }
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with exit_on_error():
+        main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Docstrings as the site's Markdown: examples become blocks of code, and lines `name: what it is` a list. `mkdocs.yml` names it."""
+"""Docstrings as the site's Markdown: examples become code, lines `name: what it is` a list. `mkdocs.yml` names this file."""
 
 from __future__ import annotations
 
