@@ -31,6 +31,8 @@ def train(model: str, penalty: str, steps: int, world: int) -> dict[str, torch.T
         cfg = compose("train", [f"model={model}", f"penalty={penalty}", f"data={data}", *SMALL, *critic])
     # A step of Adam has the size of its rate even where the gradient is what rounding left of 0.
     cfg.model.optimizer = {"_target_": "torch.optim.SGD", "lr": 0.01}
+    if cfg.penalty.get("critic"):
+        cfg.penalty.critic.optimizer = cfg.model.optimizer
     splits = build_splits(cfg)
     learner = build_learner(cfg, splits)
     for module in learner.modules():

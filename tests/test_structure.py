@@ -92,6 +92,11 @@ def test_no_file_has_more_than_300_lines():
     assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > 300} == {}
 
 
+def test_every_test_file_has_a_test():
+    """What a merge has emptied is missed by nobody."""
+    assert [path for path in (ROOT / "tests").rglob("test_*.py") if "\ndef test_" not in path.read_text()] == []
+
+
 def test_no_concrete_class_is_subclassed():
     """A class is abstract or final (rule 5): whatever of ours is a base class declares abstract methods."""
     classes: dict[str, ast.ClassDef] = {}
