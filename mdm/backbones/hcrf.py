@@ -203,7 +203,11 @@ class Expectation(nn.Module):
 
 
 class NoLoss(nn.Module):
-    """0: the model learns by its own terms alone."""
+    """0: the model learns by its own terms alone.
+
+    >>> NoLoss()(torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [2.0]]))
+    tensor(0.)
+    """
 
     def forward(self, prediction: Tensor, label: Tensor) -> Float[Tensor, ""]:
         return 0.0 * prediction.sum()
