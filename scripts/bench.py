@@ -4,7 +4,8 @@
 
 ``models=mfn,tfn`` and ``penalties=kl,club`` measure these only. Times are medians over repetitions in one process on one thread
 (``threads=2`` for two), of the CPU's seconds where there is one thread: a busy machine disturbs these less than the clock's, though
-not little. Quote ratios rather than seconds. Prints Markdown.
+not little. Quote ratios rather than seconds. Prints Markdown, and writes all figures in units of a loop that is timed beside them
+to ``out=outputs/bench.json``; what differs from docs/bench.json, the committed ones, is said at the end.
 """
 
 import subprocess
@@ -15,14 +16,14 @@ import warnings
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
+from _bench import Figures, mosi_shaped, unaligned
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from mdm.boundary import exit_on_error
-from mdm.data.base import Ragged, Segments
+from mdm.data.base import Segments
 from mdm.data.splits import Splits
 from mdm.data.store import open_store
 from mdm.data.writing import write_store
@@ -36,7 +37,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {p.stem: OmegaConf.load(p) for p in sorted((ROOT / "configs" / "model").glob("*.yaml"))}
 MODELS = [name for name, node in CONFIGS.items() if "backbone" in node and "images" not in node.backbone]
 """Of segments shaped like MOSI's."""
-VOCABULARY = 30520  # word pieces of BERT, less the two that a random encoder adds
 PENALTIES = sorted(p.stem for p in (ROOT / "configs" / "penalty").glob("*.yaml") if p.stem not in ("none", "sum"))
 SOURCES = ("fresh", "shared", "replay")
 
@@ -49,34 +49,6 @@ def now() -> float:
 def composed(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", list(overrides))
-
-
-def mosi_shaped(text: int = 768, audio: int = 5, video: int = 20, steps: int = 50, n: int = 1284, tokens: bool = False) -> Segments:
-    """1284 training segments of 50 aligned steps, the shapes of MOSI's aligned file.
-
-    tokens: text as ids of word pieces instead of vectors
-    """
-    rng = np.random.default_rng(0)
-    total = n + 64
-    offsets = np.arange(total + 1, dtype=np.int64) * steps
-
-    def ragged(dim: int) -> Ragged:
-        return Ragged(rng.standard_normal((total * steps, dim), dtype=np.float32), offsets)
-
-    return Segments(
-        name="bench",
-        ids=tuple(str(i) for i in range(total)),
-        fold=np.array(["train"] * n + ["valid"] * 32 + ["test"] * 32),
-        group=np.array([str(i) for i in range(total)]),
-        label=rng.uniform(-3, 3, (total, 1)).astype(np.float32),
-        targets=("sentiment",),
-        label_range=(-3, 3),
-        modalities={"audio": ragged(audio), "video": ragged(video)},
-        text={"tokens": Ragged(rng.integers(2, VOCABULARY, total * steps, dtype=np.int32), offsets)}
-        if tokens
-        else {"vectors": ragged(text)},
-        aligned=("tokens" if tokens else "vectors", "audio", "video"),
-    )
 
 
 def epoch_seconds(cfg: DictConfig, splits: Splits, epochs: int = 3, batches: int | None = None) -> float:
@@ -135,16 +107,16 @@ def splits_of(cfg: DictConfig, segments: Segments | None = None) -> Splits:
     return build_splits(cfg) if segments is None else Splits(segments, batch_size=32, text="vectors", scale="none")
 
 
-def bench_epoch() -> None:
+def bench_epoch(figures: Figures) -> None:
     """Every backbone on the synthetic default."""
     print("\n### Seconds a training epoch (synthetic default, 1284 segments, batch 32)\n")
     print("| model | seconds |\n|---|---|")
     for model in MODELS:
         cfg = composed(f"model={model}")
-        print(f"| {model} | {epoch_seconds(cfg, splits_of(cfg)):.2f} |", flush=True)
+        print(f"| {model} | {figures.note(f'epoch/{model}', epoch_seconds(cfg, splits_of(cfg))):.2f} |", flush=True)
 
 
-def bench_tuned() -> None:
+def bench_tuned(figures: Figures) -> None:
     """Every backbone at MMSA's tuned sizes for MOSI, batch 32; those with a transformer at BERT-base's size, from one step."""
     print("\n### Seconds a training epoch at MMSA's tuned sizes (1284 segments of 50 steps, 768/5/20, batch 32)\n")
     print("| model | parameters, M | seconds |\n|---|---|---|")
@@ -156,23 +128,26 @@ def bench_tuned() -> None:
         base = "text_encoder" in cfg.model.backbone
         if base:
             cfg.model.backbone.text_encoder = "base"
-        splits = Splits(pieces if base else vectors, batch_size=32, text="tokens" if base else "vectors", scale="none")
+        if base:
+            splits = Splits(pieces, batch_size=32, text="tokens", scale="none")
+        else:
+            splits = Splits(vectors, batch_size=32, text="vectors", scale="none", max_steps=50, keep="first", padding="official")
         parameters = sum(p.numel() for p in build_learner(cfg, splits).backbone.parameters()) / 1e6
         seconds = epoch_seconds(cfg, splits, epochs=1, batches=1) if base else epoch_seconds(cfg, splits)
-        print(f"| {model} | {parameters:.2f} | {seconds:.1f} |", flush=True)
+        print(f"| {model} | {parameters:.2f} | {figures.note(f'tuned/{model}', seconds):.1f} |", flush=True)
 
 
-def bench_penalty() -> None:
+def bench_penalty(figures: Figures) -> None:
     """Every backbone × penalty as its config has it; those with samples of the product by every source of critic batches."""
     print("\n### Training time of each penalty, relative to none\n")
-    ratios({penalty: [f"penalty={penalty}"] for penalty in PENALTIES})
+    ratios(figures, {penalty: [f"penalty={penalty}"] for penalty in PENALTIES})
     by_source = [p for p in ("kl", "wasserstein") if p in PENALTIES]
     if by_source:
         print("\n### The same by penalty.critic.batches\n")
-        ratios({f"{p} {s}": [f"penalty={p}", f"penalty.critic.batches={s}"] for p in by_source for s in SOURCES})
+        ratios(figures, {f"{p} {s}": [f"penalty={p}", f"penalty.critic.batches={s}"] for p in by_source for s in SOURCES})
 
 
-def ratios(columns: dict[str, list[str]]) -> None:
+def ratios(figures: Figures, columns: dict[str, list[str]]) -> None:
     """A table of models × overrides: time of an epoch over that without penalty, all of them in turn, three times."""
     print("| model | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
     for model in MODELS:
@@ -181,6 +156,8 @@ def ratios(columns: dict[str, list[str]]) -> None:
         splits = splits_of(arms["none"])
         built = {name: cfg for name, cfg in arms.items() if is_built(cfg, splits)}
         rounds = [{name: epoch_seconds(cfg, splits, 1) for name, cfg in built.items()} for _ in range(3)]
+        for name in built:
+            figures.note(f"penalty/{model}/{name}", median(r[name] for r in rounds))
         cells = [f"{median(r[name] / r['none'] for r in rounds):.2f}" if name in built else "–" for name in columns]
         print(f"| {model} | " + " | ".join(cells) + " |", flush=True)
 
@@ -194,7 +171,7 @@ def is_built(cfg: DictConfig, splits: Splits) -> bool:
     return True
 
 
-def bench_framework() -> None:
+def bench_framework(figures: Figures) -> None:
     """Lightning + learner against the bare loop, in turn, five times."""
     print("\n### Time per step, framework against bare loop\n")
     print("| model, data | framework ms | bare ms | ratio |\n|---|---|---|---|")
@@ -206,17 +183,18 @@ def bench_framework() -> None:
             pairs = [(epoch_seconds(cfg, splits, 1), bare_seconds(cfg, splits, 1)) for _ in range(5)]
             steps = len(splits.train())
             framework, bare = (1000 * median(p[i] for p in pairs) / steps for i in (0, 1))
+            figures.note(f"step/{model}, {name}", framework / 1000)
             print(f"| {model}, {name} | {framework:.2f} | {bare:.2f} | {median(a / b for a, b in pairs):.3f} |", flush=True)
 
 
-def bench_help() -> None:
+def bench_help(figures: Figures) -> None:
     """Start-up of the command line."""
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
         subprocess.run([sys.executable, str(ROOT / "train.py"), "--help"], check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
-    print(f"\n### `python train.py --help`\n\n{median(seconds):.2f} s (median of 5)")
+    print(f"\n### `python train.py --help`\n\n{figures.note('help', median(seconds)):.2f} s (median of 5)")
 
 
 MEMORY = """
@@ -232,7 +210,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) /
 """
 
 
-def bench_memory() -> None:
+def bench_memory(figures: Figures) -> None:
     """Peak memory of one pass over a store of MOSEI's size (16,326 training segments, 500 audio steps of 74) and of MOSI's."""
     print("\n### Peak memory of scaling and one epoch of reading, a process each\n")
     print("| store | training segments | GiB on disk | open, s | peak MiB |\n|---|---|---|---|---|")
@@ -242,27 +220,9 @@ def bench_memory() -> None:
             disk = sum(f.stat().st_size for f in path.iterdir()) / 2**30
             start = time.perf_counter()
             open_store(path)
-            opened = time.perf_counter() - start
+            opened = figures.note(f"open/{name}", time.perf_counter() - start)
             done = subprocess.run([sys.executable, "-c", MEMORY, str(path)], check=True, capture_output=True, text=True)
             print(f"| {name} | {n} | {disk:.2f} | {opened:.2f} | {float(done.stdout):.0f} |", flush=True)
-
-
-def unaligned(n: int) -> Segments:
-    """Segments of 50 words, 500 audio frames of 74 and 375 video frames of 35."""
-    rng = np.random.default_rng(0)
-    total = n + 64
-    tile = rng.standard_normal(4096, dtype=np.float32)
-
-    def ragged(steps: int, dim: int) -> Ragged:
-        return Ragged(np.resize(tile, (total * steps, dim)), np.arange(total + 1, dtype=np.int64) * steps)
-
-    base = mosi_shaped(text=1, audio=1, video=1, steps=1, n=n)
-    features = {"audio": ragged(500, 74), "video": ragged(375, 35)}
-    return Segments(
-        **{k: getattr(base, k) for k in ("name", "ids", "fold", "group", "label", "targets", "label_range")},
-        modalities=features,
-        text={"vectors": ragged(50, 300)},
-    )
 
 
 def main(arguments: list[str]) -> None:
@@ -272,7 +232,7 @@ def main(arguments: list[str]) -> None:
     warnings.filterwarnings("ignore")
     silence_remarks()
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
-    require_known("", options, ("threads", "models", "penalties"), "bench.py")
+    require_known("", options, ("threads", "models", "penalties", "out"), "bench.py")
     threads = options.get("threads", "1")
     if not (threads.isascii() and threads.isdecimal() and 1 <= int(threads[:6]) <= MOST_JOBS):
         raise ValueError(f"threads is a whole number, 1 to {MOST_JOBS}, got threads={threads}; correct it.")
@@ -289,8 +249,10 @@ def main(arguments: list[str]) -> None:
         known[:] = wanted
     torch.set_num_threads(int(threads))
     print(f"torch {torch.__version__}, {threads} thread(s), {torch.get_num_interop_threads()} inter-op")
+    figures = Figures(now)
     for part in chosen:
-        parts[part]()
+        parts[part](figures)
+    print(f"\n{figures.write(Path(options.get('out', 'outputs/bench.json')), ROOT / 'docs' / 'bench.json')}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from mdm.__main__ import list_commands
 from mdm.boundary import exit_on_error
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("[!_]*.py"))
 COMMANDS = list_commands()
 STUDIES = (
     "robustness",

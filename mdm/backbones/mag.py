@@ -112,6 +112,17 @@ class MAG(Backbone):
 
     def fuse(self, encoded: Encoded) -> Fusion:
         pieces = Pieces.of(encoded["language"])
+        groups = self.text.divide(pieces)
+        if len(groups) == 1:
+            return self._fuse(encoded)
+        embedded, fusions = self.text.embed(pieces), []
+        for rows in groups:
+            part: Encoded = {m: {key: value[rows] for key, value in parts.items()} for m, parts in encoded.items()}
+            fusions.append(self._fuse({**part, "language": pieces[rows].parts()}, embedded[rows]))
+        return Fusion.cat(fusions)[torch.cat(groups).argsort()]
+
+    def _fuse(self, encoded: Encoded, embedded: Float[Tensor, "batch time dim"] | None = None) -> Fusion:
+        pieces = Pieces.of(encoded["language"])
         frames = {m: frames_of_pieces(parts["frames"], pieces.word) for m, parts in encoded.items() if m != "language"}
         before: list[Tensor] = []
 
@@ -123,7 +134,7 @@ class MAG(Backbone):
             return e.transpose(0, 1) if self.text.family == "xlnet" else e
 
         with replace_output(self._place(), shift):
-            output = self.text(pieces)
+            output = self.text.read(pieces, embedded)
         z = self.text.summary(output.last_hidden_state)
         if self.z == "pooler":
             z = output.pooler_output if self.text.family == "bert" else self.pooler(z)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, at_last_step, expand_option, masked_mean, real_steps_first, regressor
+from mdm.backbones.packing import fuse_by_length
 from mdm.hints import Depth, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -130,7 +131,9 @@ class MulT(Backbone):
         return {m: {"steps": project(batch.sequences[m])} for m, project in self.project.items()}
 
     def fuse(self, encoded: Encoded) -> Fusion:
-        steps: dict[str, Sequence] = {m: encoded[m]["steps"] for m in self.project}
+        return fuse_by_length(self._fuse, {m: encoded[m]["steps"] for m in self.project})
+
+    def _fuse(self, steps: dict[str, Sequence]) -> Fusion:
         placed = {m: add_positions(s.values, self.positions) for m, s in steps.items()}
         memories = []
         for m, sources in self.sources.items():
@@ -277,6 +280,13 @@ class Layer(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch target dim"], source: Float[Tensor, "batch source dim"], reach: Reach
     ) -> Float[Tensor, "batch target dim"]:
+        x = x + self.dropout(self.read(x, source, reach))
+        return x + self.dropout(self.feed_forward(x))
+
+    def read(
+        self, x: Float[Tensor, "batch target dim"], source: Float[Tensor, "batch source dim"], reach: Reach
+    ) -> Float[Tensor, "batch target dim"]:
+        """Attention(LN x, LN source) alone."""
         normed = self.norm(x)
         keys, values = self.key_value(normed if source is x else self.norm(source)).chunk(2, dim=2)
         read = F.scaled_dot_product_attention(
@@ -286,9 +296,7 @@ class Layer(nn.Module):
             attn_mask=reach.allowed,
             dropout_p=self.attention_dropout.p if self.training else 0.0,
         )
-        read = read.transpose(1, 2).flatten(2) * reach.there
-        x = x + self.dropout(self.out(read))
-        return x + self.dropout(self.feed_forward(x))
+        return self.out(read.transpose(1, 2).flatten(2) * reach.there)
 
     def _split(self, x: Tensor) -> Tensor:
         """[batch, time, dim] → [batch, heads, time, dim / heads]."""

@@ -20,7 +20,7 @@ from torch import nn
 from mdm.data.base import UNKNOWN
 from mdm.runs.members import make
 from mdm.training.product import batch_lengths, product, shifts
-from mdm.types import Batch, Encoded, Feature, Fusion, Sequence
+from mdm.types import Batch, Context, Encoded, Feature, Fusion, Sequence
 
 
 def take(batch: Batch, rows) -> Batch:
@@ -197,6 +197,10 @@ def test_encoding_is_of_each_modality_alone(case, training):
 def test_gradients_reach_every_parameter(case):
     backbone, batch = case
     without_dropout(backbone)
+    rows = torch.arange(ROWS)
+    # All rows are one video, for models that read a segment among its neighbours; others do not look.
+    every = Context(batch.sequences, rows.repeat(ROWS, 1), torch.ones(ROWS, ROWS, dtype=torch.bool), rows)
+    batch = replace(batch, context=every)
     encoded = backbone.encode(batch)
     fusion = backbone.fuse(encoded)
     with torch.no_grad():

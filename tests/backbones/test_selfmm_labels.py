@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from backbones.selfmm import FEATURES, IDS, build, spec
+from omegaconf import OmegaConf
 
 from mdm.backbones.selfmm import SelfMM, generated_label, relative_nearness
+from mdm.runs.members import make
 from mdm.types import Batch, Feature, Fusion, Sequence
 
 
@@ -112,8 +114,9 @@ def test_human_labels_of_every_modality_are_needed():
     ):
         SelfMM(some, labels="human")
     SelfMM(replace(some, unimodal=("audio", "video")), labels="human")
-    with pytest.raises(ValueError, match="labels: expected one of generated, human, got"):
-        SelfMM(some, labels="people")
+    node = OmegaConf.create({"backbone": {"_target_": "mdm.backbones.selfmm.SelfMM", "labels": "people"}})
+    with pytest.raises(ValueError, match=r"backbone\.labels: expected one of generated, human, got 'people'"):
+        make(node.backbone, spec=some)
 
 
 def test_a_segment_that_is_no_training_segment_is_our_mistake():
