@@ -6,7 +6,6 @@ import math
 import re
 from dataclasses import fields
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +24,6 @@ from mdm.runs.options import TrainerOptions, list_debug_reasons, read_options
 from mdm.runs.protocol import run
 from mdm.runs.trainer import build_trainer
 from mdm.tables.gather import read_run
-
-ROOT = Path(__file__).resolve().parents[1]
 
 # ---- refused, and how
 
@@ -217,24 +214,6 @@ def test_a_run_of_another_precision_is_read_back_as_it_was_tested(config, weight
     prediction, _ = predict(trained.backbone, trained.batches("test"))
     recorded = records.read_table(folder, records.PREDICTIONS)["prediction"].to_numpy()
     np.testing.assert_array_equal(prediction[:, 0], recorded.astype(np.float32))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("weights_of", ["64-true", "bf16-true", "bf16-mixed"])
-@pytest.mark.parametrize("penalty", ["none", "kl"])
-@pytest.mark.parametrize("model", sorted(path.stem for path in (ROOT / "configs" / "model").glob("*.yaml")))
-def test_every_model_trains_in_double_and_half_precision(config, model, penalty, weights_of):
-    """Or says in one message why not, before anything is written."""
-    of = ["data=synthetic_digits"] if model == "mfm_images" else []
-    cfg = config(*of, f"model={model}", f"penalty={penalty}", f"trainer.precision={weights_of}", "trainer.max_epochs=1")
-    if model == "baseline" and penalty != "none":
-        with pytest.raises(ValueError, match="A penalty acts on a fused representation, which model=baseline lacks"):
-            run(cfg)
-        assert not Path(cfg.paths.outputs).exists()
-    elif weights_of.startswith("bf16") and not precision.has_bf16_on_cpu():
-        pytest.skip("this processor lacks bfloat16")
-    else:
-        assert np.isfinite(run(cfg)["test"]["mse" if model != "mfm_images" else "accuracy"])
 
 
 # ---- callbacks and loggers of Lightning's

@@ -12,7 +12,7 @@ L^{cd}_{y,h^c_t,h^d_t} for every two at one step, ``coupled`` E^{cd}_{y,h^c_{t�
 over the product of all states. "CMV" in the tables of Tsai et al. (2019) is not explained; coupled is our reading.
 
 HSS, hierarchical sequence summarization (Song, Morency, Davis, CVPR 2013): a further field reads the means of groups of frames that
-the one below holds alike, see `join_neighbours`; p(y|x) is the product of all layers', each trained by its own likelihood.
+the one below holds alike, see `mdm.backbones.neighbours`; p(y|x) is the product of all layers', each trained by its own likelihood.
 
 These are classifiers: each target has a class for each of some numbers c_y in the range of its labels, its label is of the nearest,
 and the prediction is Σ_y p(y|x) c_y. Z is the centred log Z_y of all targets (of layers summed), which a softmax turns into that.
@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, masked_mean, real_steps_first
+from mdm.backbones.neighbours import regroup
 from mdm.backbones.views import require_steps_correspond
 from mdm.hints import Depth, Range, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
@@ -54,7 +55,7 @@ class HCRF(Backbone):
     hidden: states of each chain (of each class, if disjoint). With one shared state the data cancel from p(y|x)
     classes: of each target, evenly over the range of labels; null: one for each whole number in it
     layers: of sequence summarization; 1: none
-    threshold: c of `join_neighbours` (official .5)
+    threshold: c of `mdm.backbones.neighbours.join_neighbours` (official .5)
     embedding_dim: width of the trainable word embedding, where the text is words
 
     Parameters of one layer of K targets with Y classes, S = hidden: KS(Y if disjoint else 1)·Σ d_m of U; for each chain KYS of V
@@ -203,7 +204,11 @@ class Expectation(nn.Module):
 
 
 class NoLoss(nn.Module):
-    """0: the model learns by its own terms alone."""
+    """0: the model learns by its own terms alone.
+
+    >>> NoLoss()(torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [2.0]]))
+    tensor(0.)
+    """
 
     def forward(self, prediction: Tensor, label: Tensor) -> Float[Tensor, ""]:
         return 0.0 * prediction.sum()
@@ -266,34 +271,3 @@ def add_paths(a: Float[Tensor, "target class batch joint"], edges: Float[Tensor,
     """log Σ_h exp(a_h) edges_{h,h'}, the largest exp(a_h) taken out, so that the sum is never 0."""
     largest = a.detach().amax(3, keepdim=True)
     return largest + ((a - largest).exp() @ edges).log()
-
-
-def regroup(groups: Tensor, there: Tensor, active: Tensor, change: Tensor, c: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Groups of frames [time, target, batch], which groups there are, and rows that go on: some groups were joined, but not all."""
-    numbers, found = there.sum(0).tolist(), torch.zeros_like(groups)
-    weights = change.permute(1, 2, 0).tolist()
-    for k, row in product(range(len(numbers)), range(len(numbers[0]))):
-        joined = join_neighbours(weights[k][row][: max(numbers[k][row] - 1, 0)], c)
-        found[: len(joined), k, row] = torch.tensor(joined, device=groups.device)
-    counts = torch.where(there, found, -1).amax(0) + 1
-    now = torch.arange(len(there), device=there.device)[:, None, None] < counts
-    return found.gather(0, groups), now, active & (counts > 1) & (counts < there.sum(0))
-
-
-def join_neighbours(change: Ordered[float], c: float) -> list[int]:
-    """The group of each of len(change) + 1 steps: neighbours are joined in order of their change w, if w ≤ τ of both groups.
-
-    τ is c at first, and w + c/|group| of a group that was joined at w (Felzenszwalb and Huttenlocher).
-
-    >>> join_neighbours([0.1, 0.5, 0.05, 0.9, 0.2], 0.5)
-    [0, 0, 1, 1, 2, 2]
-    """
-    group, limit, size = list(range(len(change) + 1)), [c] * (len(change) + 1), [1] * (len(change) + 1)
-    for i in sorted(range(len(change)), key=change.__getitem__):
-        a, b = group[i], group[i + 1]
-        if change[i] <= min(limit[a], limit[b]):
-            size[a] += size[b]
-            limit[a] = change[i] + c / size[a]
-            group = [a if each == b else each for each in group]
-    order = {each: number for number, each in enumerate(dict.fromkeys(group))}
-    return [order[each] for each in group]

@@ -289,15 +289,8 @@ class Layer(nn.Module):
         """Attention(LN x, LN source) alone."""
         normed = self.norm(x)
         keys, values = self.key_value(normed if source is x else self.norm(source)).chunk(2, dim=2)
-        read = F.scaled_dot_product_attention(
-            self._split(self.query(normed)),
-            self._split(keys),
-            self._split(values),
-            attn_mask=reach.allowed,
-            dropout_p=self.attention_dropout.p if self.training else 0.0,
-        )
+        # [batch, time, dim] → [batch, heads, time, dim / heads]
+        q, k, v = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in (self.query(normed), keys, values))
+        dropout = self.attention_dropout.p if self.training else 0.0
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=reach.allowed, dropout_p=dropout)
         return self.out(read.transpose(1, 2).flatten(2) * reach.there)
-
-    def _split(self, x: Tensor) -> Tensor:
-        """[batch, time, dim] → [batch, heads, time, dim / heads]."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)

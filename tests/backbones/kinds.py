@@ -171,3 +171,23 @@ def cases(broad: bool, slow: bool) -> Iterator[pytest.param]:
                 case = model, number, kind
                 if (default or slow) and built(case) is not None:
                     yield pytest.param(case, id=name_of(case), marks=() if default else pytest.mark.slow)
+
+
+def without_dropout(module: nn.Module) -> nn.Module:
+    """A module in training mode that drops nothing."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, nn.RNNBase):
+            part.dropout = 0.0
+    return module.train()
+
+
+def attributes(backbone):
+    """What every submodule holds beside parameters and buffers, by identity."""
+    kept = {}
+    for path, module in backbone.named_modules():
+        for key, value in vars(module).items():
+            if key not in ("_parameters", "_buffers"):
+                kept[path, key] = (id(value), len(value) if isinstance(value, list | dict | set | tuple) else None)
+    return kept

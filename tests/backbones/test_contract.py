@@ -13,9 +13,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from backbones.kinds import CONFIGS, MODELS, ROWS, TARGETS, WORDS, batch_of, build, built, cases, of_images, padded, spec_of
+from backbones.kinds import (
+    CONFIGS,
+    MODELS,
+    ROWS,
+    TARGETS,
+    WORDS,
+    batch_of,
+    build,
+    built,
+    cases,
+    of_images,
+    padded,
+    spec_of,
+    without_dropout,
+)
 from omegaconf import OmegaConf
-from torch import nn
 
 from mdm.data.base import UNKNOWN
 from mdm.runs.members import make
@@ -44,15 +57,6 @@ def assert_same(a: Fusion, b: Fusion, atol=1e-5):
     torch.testing.assert_close(a.z, b.z, atol=atol, rtol=atol)
     torch.testing.assert_close(a.unimodal, b.unimodal, atol=atol, rtol=atol)
     torch.testing.assert_close(a.parts, b.parts, atol=atol, rtol=atol)
-
-
-def without_dropout(module):
-    for part in module.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        elif isinstance(part, nn.RNNBase):
-            part.dropout = 0.0
-    return module.train()
 
 
 BROAD = {"test_shapes_are_as_declared", "test_gradients_reach_every_parameter", "test_z_is_what_the_head_reads"}
@@ -270,16 +274,6 @@ def test_re_pairing_the_encoding_is_re_pairing_the_inputs(paired):
         moved = backbone.fuse(product(backbone.encode(batch), index, lengths))
         assert_same(moved, re_paired)
         assert (moved.z - backbone(batch).z).abs().max() > 1e-4
-
-
-def attributes(backbone):
-    """What every submodule holds beside parameters and buffers, by identity."""
-    kept = {}
-    for path, module in backbone.named_modules():
-        for key, value in vars(module).items():
-            if key not in ("_parameters", "_buffers"):
-                kept[path, key] = (id(value), len(value) if isinstance(value, list | dict | set | tuple) else None)
-    return kept
 
 
 @pytest.mark.parametrize("training", [False, True])

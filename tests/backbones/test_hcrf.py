@@ -5,7 +5,8 @@ from itertools import product
 import pytest
 import torch
 
-from mdm.backbones.hcrf import HCRF, join_neighbours
+from mdm.backbones.hcrf import HCRF
+from mdm.backbones.neighbours import join_neighbours
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 FEATURES = {"language": Feature(3), "audio": Feature(4), "video": Feature(2)}
