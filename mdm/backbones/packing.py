@@ -82,8 +82,8 @@ def pack(sequence: Sequence) -> Packed:
     return Packed(values, [n for n in sizes.tolist() if n], last, present, place)
 
 
-GROUPS, WORTH = 3, 0.8
-"""Into how many groups of like length rows are divided, and at most which share of their places these must leave."""
+GROUPS, FEWEST, WORTH = 3, 24, 0.8
+"""Into how many groups of like length rows are divided, of how many rows on, and at most which share of their places is to be left."""
 
 
 def read_by_length(read: Callable[[dict[str, Sequence]], dict[str, Tensor]], steps: dict[str, Sequence]) -> dict[str, Tensor]:
@@ -108,7 +108,7 @@ def divide_by_length(lengths: Int[Tensor, " batch"], time: int) -> list[Int[Tens
     """Rows of like length, from ``time`` places each; one group of all where dividing them leaves nearly as many places, or on
     another device than a CPU."""
     order = lengths.argsort(stable=True)
-    if lengths.device.type == "cpu" and len(lengths) >= 2 * GROUPS:
+    if lengths.device.type == "cpu" and len(lengths) >= FEWEST:
         groups = list(order.tensor_split(GROUPS))
         if sum(len(group) * int(lengths[group].max()) for group in groups) <= WORTH * len(lengths) * time:
             return groups
