@@ -83,7 +83,7 @@ def pack(sequence: Sequence) -> Packed:
 
 
 GROUPS, FEWEST, WORTH = 3, 24, 0.8
-"""Into how many groups of like length rows are divided, of how many rows on, and at most which share of their places is to be left."""
+"""Into how many groups of like length rows are divided, from how many rows on, and which share of their places may be left at most."""
 
 
 def read_by_length(read: Callable[[dict[str, Sequence]], dict[str, Tensor]], steps: dict[str, Sequence]) -> dict[str, Tensor]:
