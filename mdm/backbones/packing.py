@@ -83,7 +83,7 @@ def pack(sequence: Sequence) -> Packed:
 
 
 GROUPS, FEWEST, WORTH = 3, 24, 0.8
-"""Into how many groups of like length rows are divided, from how many rows on, and which share of their places may be left at most."""
+"""Groups of like length that rows are divided into, from how many rows on, and which share of their places may be left at most."""
 
 
 def read_by_length(read: Callable[[dict[str, Sequence]], dict[str, Tensor]], steps: dict[str, Sequence]) -> dict[str, Tensor]:
