@@ -108,7 +108,7 @@ class CENET(Backbone):
             return self.enhance(h, frames)
 
         with replace_output(self.text.model.get_submodule(f"encoder.layer.{self.inject - 1}"), move):
-            z = self.text.summary(self.text(pieces).last_hidden_state)
+            z = self.text.summary(self.text.read(pieces).last_hidden_state)
         unimodal = {m: masked_mean(s) for m, s in frames.items()}
         unimodal["language"] = masked_mean(Sequence(before[0], pieces.word >= 0))
         return Fusion(self.head(z), z, {m: unimodal[m] for m in self.modalities})

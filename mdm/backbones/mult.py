@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, at_last_step, expand_option, masked_mean, real_steps_first, regressor
-from mdm.backbones.packing import fuse_by_length
+from mdm.backbones.packing import read_by_length
 from mdm.hints import Depth, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -131,16 +131,18 @@ class MulT(Backbone):
         return {m: {"steps": project(batch.sequences[m])} for m, project in self.project.items()}
 
     def fuse(self, encoded: Encoded) -> Fusion:
-        return fuse_by_length(self._fuse, {m: encoded[m]["steps"] for m in self.project})
+        found = read_by_length(self._read, {m: encoded[m]["steps"] for m in self.project})
+        z = found.pop("z")
+        return Fusion(self.head(z), z, found)
 
-    def _fuse(self, steps: dict[str, Sequence]) -> Fusion:
+    def _read(self, steps: dict[str, Sequence]) -> dict[str, Tensor]:
+        """Z, and the unimodal representations."""
         placed = {m: add_positions(s.values, self.positions) for m, s in steps.items()}
         memories = []
         for m, sources in self.sources.items():
             read = [self.cross[f"{m}_{s}"](placed[m], placed[s], find_reach(steps[m], steps[s], self.future_mask)) for s in sources]
             memories.append(self.memory[m](Sequence(torch.cat(read, dim=2), steps[m].mask), self.future_mask, self.positions))
-        z = torch.cat(memories, dim=1)
-        return Fusion(self.head(z), z, {m: masked_mean(s) for m, s in steps.items()})
+        return {"z": torch.cat(memories, dim=1), **{m: masked_mean(s) for m, s in steps.items()}}
 
 
 class Projection(nn.Module):

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mdm.types import Fusion, Sequence
+from mdm.types import Sequence
 
 
 @dataclass(frozen=True)
@@ -82,28 +82,33 @@ def pack(sequence: Sequence) -> Packed:
     return Packed(values, [n for n in sizes.tolist() if n], last, present, place)
 
 
-GROUPS, WORTH = 3, 0.8
-"""Into how many groups of like length rows are divided, and at most which share of their places these must leave."""
+GROUPS, FEWEST, WORTH = 3, 24, 0.8
+"""Groups of like length that rows are divided into, from how many rows on, and which share of their places may be left at most."""
 
 
-def fuse_by_length(fuse: Callable[[dict[str, Sequence]], Fusion], steps: dict[str, Sequence]) -> Fusion:
-    """What ``fuse``, which treats each row on its own, makes of a batch: on a CPU by groups of rows of like length, cut to it.
+def read_by_length(read: Callable[[dict[str, Sequence]], dict[str, Tensor]], steps: dict[str, Sequence]) -> dict[str, Tensor]:
+    """What ``read``, which treats each row on its own, makes of a batch: on a CPU by groups of rows of like length, cut to it.
 
     For what costs as much as there are places, or their square. Real steps must come first in every modality.
     """
     lengths = torch.stack([s.lengths for s in steps.values()]).amax(0)
     groups = divide_by_length(lengths, max(s.mask.shape[1] for s in steps.values()))
     if len(groups) == 1:
-        return fuse(steps)
-    fusions = [fuse({m: trim(sequence[group]) for m, sequence in steps.items()}) for group in groups]
-    return Fusion.cat(fusions)[torch.cat(groups).argsort()]
+        return read(steps)
+    return join_rows([read({m: trim(sequence[group]) for m, sequence in steps.items()}) for group in groups], groups)
 
 
-def divide_by_length(lengths: Int[Tensor, " batch"], time: int) -> list[Int[Tensor, " rows"]]:
+def join_rows(found: list[dict[str, Tensor]], groups: list[Int[Tensor, " _"]]) -> dict[str, Tensor]:
+    """What was found of groups of rows, in the order of the rows."""
+    back = torch.cat(groups).argsort()
+    return {name: torch.cat([one[name] for one in found])[back] for name in found[0]}
+
+
+def divide_by_length(lengths: Int[Tensor, " batch"], time: int) -> list[Int[Tensor, " _"]]:
     """Rows of like length, from ``time`` places each; one group of all where dividing them leaves nearly as many places, or on
     another device than a CPU."""
     order = lengths.argsort(stable=True)
-    if lengths.device.type == "cpu" and len(lengths) >= 2 * GROUPS:
+    if lengths.device.type == "cpu" and len(lengths) >= FEWEST:
         groups = list(order.tensor_split(GROUPS))
         if sum(len(group) * int(lengths[group].max()) for group in groups) <= WORTH * len(lengths) * time:
             return groups

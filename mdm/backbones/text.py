@@ -178,7 +178,7 @@ class TextEncoder(nn.Module):
         pooled = [output.pooler_output for output in outputs if output.pooler_output is not None]
         return SimpleNamespace(last_hidden_state=torch.cat(hidden)[back], pooler_output=torch.cat(pooled)[back] if pooled else None)
 
-    def divide(self, pieces: Pieces) -> list[Int[Tensor, " rows"]]:
+    def divide(self, pieces: Pieces) -> list[Int[Tensor, " _"]]:
         """Rows that are worth a pass of their own: XLNet's, with their padding in front, are not divided."""
         if self.family == "xlnet":
             return [torch.arange(len(pieces.ids), device=pieces.ids.device)]

@@ -19,6 +19,7 @@ from backbones.kinds import (
     ROWS,
     TARGETS,
     WORDS,
+    attributes,
     batch_of,
     build,
     built,

@@ -9,7 +9,7 @@ from mdm.backbones.text import TextEncoder
 from mdm.types import Batch, DataSpec, Feature, Sequence
 
 WORDS = Feature(40, tokens=True, vocabulary=tuple(f"w{i}" for i in range(40)))
-LENGTHS = [3, 30, 5, 29, 4, 2, 28, 6, 3]
+LENGTHS = [3, 30, 5, 29, 4, 2, 28, 6, 3] * 3
 
 
 def batch():
@@ -35,8 +35,8 @@ def run(module, call, monkeypatch, worth):
 
 
 def compare(divided, whole):
-    assert divided[2] == [3, 3, 3]
-    assert whole[2] == [9]
+    assert divided[2] == [9, 9, 9]
+    assert whole[2] == [27]
     for a, b in zip(divided[0], whole[0], strict=True):
         torch.testing.assert_close(a, b, atol=2e-6, rtol=0)
     assert divided[1].keys() == whole[1].keys()
