@@ -57,10 +57,12 @@ def set_math(figure: Figure) -> None:
 def format_math(text: str) -> str:
     """Text in which a letter with an index is mathematics of Matplotlib's.
 
-    >>> format_math("MAG + L_kl on acc2_pos"), format_math("$L_{kl}$")
-    ('MAG + $L_{kl}$ on acc2_pos', '$L_{kl}$')
+    >>> format_math("MAG + L_kl on acc2_pos"), format_math("$f_y$ and T_θ")
+    ('MAG + $L_{kl}$ on acc2_pos', '$f_y$ and $T_{θ}$')
     """
-    return INDEXED.sub(lambda found: f"${found[1]}_{{{found[2]}}}$", text)
+    parts = text.split("$")  # every second one is mathematics already
+    parts[::2] = [INDEXED.sub(lambda found: f"${found[1]}_{{{found[2]}}}$", part) for part in parts[::2]]
+    return "$".join(parts)
 
 
 def format_mean(values: Iterable[float], digits: int = 3) -> str:
