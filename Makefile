@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm test-processors mutants check check-style format bench clean
+.PHONY: help install run test test-slow test-slurm test-processors mutants check check-style format bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -14,6 +14,8 @@ help: ## list the targets
 install: $(STAMP) ## make .venv/ with the tested versions of everything
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Downloads into $(VENV)/, once: PyTorch (on Linux with its CUDA libraries), transformers, Lightning, Hydra and some hundred small"
+	@echo "packages, each of the version in constraints.txt, and 85 MB of weights of a small BERT for the tests. No data set."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
@@ -63,6 +65,13 @@ format: $(STAMP) ## format and mend what can be mended
 
 bench: $(STAMP) ## seconds an epoch, cost of penalties, framework time, start-up, memory
 	$(BIN)/python scripts/bench.py
+
+docs: $(VENV)/.docs ## build the site into site/: no network, and a broken link fails
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	touch $@
 
 clean: ## remove .venv/ and caches (records under outputs/ stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, open_dict
 class Missing(Sweeper):
     """Launches the runs of an experiment or a grid that have no record yet."""
 
-    def __init__(self, runs_per_task: int, at_once: int):
-        self.runs_per_task, self.at_once = runs_per_task, at_once
+    def __init__(self, runs_per_task: int, at_once: int, dry_run: bool):
+        self.runs_per_task, self.at_once, self.dry_run = runs_per_task, at_once, dry_run
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
@@ -25,10 +25,21 @@ class Missing(Sweeper):
         )
         # What the joblib launcher passes on to joblib, whose schema has no place for this. Known by its attribute: Hydra loads the
         # modules of plugins anew, so the class that it uses need not be the one that can be imported.
+        self.parallel = 1
         if hasattr(self.launcher, "joblib"):
-            from mdm.workers import die_with_parent
+            from mdm.workers import count_workers, die_with_parent
 
+            # -1, its default, is one for each core, on a GPU as well.
+            if self.launcher.joblib["n_jobs"] == -1:
+                self.launcher.joblib["n_jobs"] = count_workers(config.machine.accelerator)
             self.launcher.joblib["initializer"] = die_with_parent
+            self.parallel = self.launcher.joblib["n_jobs"]
+        elif "array_parallelism" in config.hydra.launcher:
+            self.parallel = config.hydra.launcher.array_parallelism
+            from mdm.sweeps.queue import has_accounting, watch_queue
+
+            if not has_accounting():
+                watch_queue()
 
     def sweep(self, arguments: list[str]) -> Any:
         from mdm.compose import read_search_path
@@ -44,4 +55,14 @@ class Missing(Sweeper):
             return self.launcher.launch(jobs, initial_job_idx=0)
 
         path = read_search_path(self.composed_once)
-        return sweep(self.composed_once, arguments, compose, launch, self.runs_per_task, self.at_once, path)
+        return sweep(
+            self.composed_once,
+            arguments,
+            compose,
+            launch,
+            self.runs_per_task,
+            self.at_once,
+            path,
+            self.dry_run,
+            self.parallel,
+        )

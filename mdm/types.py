@@ -23,11 +23,11 @@ class Feature:
     are its words in order. ``others`` counts the ids behind them, from ``dim`` on, of words that it lacks. An embedding
     learned here reads those as the unknown word, so what is learned depends on ``dim`` alone; a pretrained encoder knows them.
     ``vocabulary[i]`` is the word behind id ``i``, of either kind; it is empty for vectors and where only ids are known (a
-    tokenizer's). ``zeros_read``: whether every segment is filled with zeros up to one length, which then count as steps
-    (data.padding=official).
+    tokenizer's). ``steps``: the one length up to which every segment is filled with zeros, which then count as steps
+    (data.padding=official); None: each segment has its own.
 
     >>> Feature(74)
-    Feature(dim=74, tokens=False, vocabulary=(), others=0, zeros_read=False)
+    Feature(dim=74, tokens=False, vocabulary=(), others=0, steps=None)
     >>> Feature(4, tokens=True, vocabulary=("<pad>", "<unk>", "good", "film")).vocabulary[2]
     'good'
     """
@@ -36,7 +36,12 @@ class Feature:
     tokens: bool = False
     vocabulary: tuple[str, ...] = ()
     others: int = 0
-    zeros_read: bool = False
+    steps: int | None = None
+
+    @property
+    def zeros_read(self) -> bool:
+        """Whether zeros behind or in front of a segment count as steps."""
+        return self.steps is not None
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,42 @@ move on their own."""
 
 
 @dataclass(frozen=True)
+class Context:
+    """The videos that the segments of a batch are of, for models that read a segment among its neighbours.
+
+    sequences: modality → all segments of these videos that are in the fold, each once
+    index: which of them the video of each row has, in their order there; mask: where there is one
+    own: the place of the row itself among them
+
+    >>> steps = Sequence(torch.zeros(3, 7, 5), torch.ones(3, 7, dtype=torch.bool))
+    >>> index = torch.tensor([[0, 1], [0, 1], [2, 0]])
+    >>> mask = torch.tensor([[True, True], [True, True], [True, False]])
+    >>> Context({"audio": steps}, index, mask, own=torch.tensor([0, 1, 0])).arrange(torch.tensor([[1.0], [2.0], [3.0]]))[2]
+    tensor([[3.],
+            [0.]])
+    """
+
+    sequences: dict[str, Sequence]
+    index: Int[Tensor, "batch segments"]
+    mask: Bool[Tensor, "batch segments"]
+    own: Int[Tensor, " batch"]
+
+    def arrange(self, vectors: Float[Tensor, "all dim"]) -> Float[Tensor, "batch segments dim"]:
+        """A vector of each segment in the place of the segment; zero where there is none."""
+        return vectors[self.index] * self.mask.unsqueeze(2)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False, dtype: torch.dtype | None = None) -> Context:
+        sequences = {name: s.to(device, non_blocking, dtype) for name, s in self.sequences.items()}
+        return Context(sequences, *(t.to(device, non_blocking=non_blocking) for t in (self.index, self.mask, self.own)))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Segments as a backbone reads them.
 
     labelled: how many rows have a label; the others come last and their label is NaN. None: all
     unimodal: modality → [batch, targets], labels by that modality alone, NaN where none is given
+    context: their videos, for a model that reads them (model.context=true)
 
     >>> audio = Sequence(torch.zeros(2, 3, 74), torch.ones(2, 3, dtype=torch.bool))
     >>> batch = Batch(("a[0]", "a[1]"), {"audio": audio}, torch.tensor([[1.0], [-2.0]]))
@@ -122,6 +158,7 @@ class Batch:
     label: Float[Tensor, "batch targets"]
     labelled: int | None = None
     unimodal: dict[str, Float[Tensor, "batch targets"]] = field(default_factory=dict)
+    context: Context | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -129,8 +166,9 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False, dtype: torch.dtype | None = None) -> Batch:
         """On another device; vectors and labels as numbers of ``dtype``, or as they are."""
         sequences = {name: s.to(device, non_blocking, dtype) for name, s in self.sequences.items()}
+        context = None if self.context is None else self.context.to(device, non_blocking, dtype)
         label, *unimodal = (label.to(device, dtype, non_blocking=non_blocking) for label in (self.label, *self.unimodal.values()))
-        return Batch(self.ids, sequences, label, self.labelled, dict(zip(self.unimodal, unimodal, strict=True)))
+        return Batch(self.ids, sequences, label, self.labelled, dict(zip(self.unimodal, unimodal, strict=True)), context)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 from functools import cache
 from typing import Any
 
-from joblib import Parallel
+from joblib import Parallel, cpu_count
 
 PARENT = "MDM_PARENT"
 """Environment variable: the process that starts workers."""
@@ -24,6 +24,18 @@ def open_pool(processes: int, **options: Any) -> Parallel:
     """joblib's pool of so many processes, which end with this one; options: of `joblib.Parallel`."""
     announce_parent()
     return Parallel(n_jobs=processes, initializer=die_with_parent, **options)
+
+
+def count_workers(accelerator: str) -> int:
+    """Processes that a pool has unless it is told: one for each GPU, or for each core that this process may use.
+
+    accelerator: ``cpu``, ``gpu``, or ``auto``, which is a GPU where there is one
+    """
+    if accelerator == "cpu":
+        return cpu_count()
+    import torch
+
+    return torch.cuda.device_count() or cpu_count()
 
 
 def announce_parent() -> None:

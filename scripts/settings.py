@@ -25,7 +25,7 @@ HEAD = """# Published settings
 Made by `python scripts/settings.py` from `configs/`; a test holds the two together. `tuned=official/mosi/mfn` trains as the code of
 the authors does, and is held against frozen outputs of that code (`tests/oracles/`): forward pass, loss parts, gradients, 20 steps
 of training, places of dropout and initial weights. `mmsa` is MMSA 2.2.1, `han2021` and `qian2024` what these
-papers print (the [bibliography](bibliography.md) names them), `keras` the Keras code of
+papers print (the [bibliography](bibliography.md) names them), `sun2020` what is known of ICCN, `keras` the Keras code of
 TFN, `minilm` a comparison of our own. An empty cell is the default. What a file does not reproduce stands below its table, in the
 records of its runs and under every table of them.
 """

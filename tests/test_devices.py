@@ -26,6 +26,8 @@ MODELS = sorted(p.stem for p in (ROOT / "configs" / "model").glob("*.yaml") if "
 KINDS = ["lmf", "magxlnet", "mfn", "mird", "selfmm"]
 """Batch normalisation; padding in front; sequences that are gathered; decoders and pieces; labels that move with each step."""
 WITHOUT_DROPOUT = ("model=lmf", "penalty=kl", "model.backbone.dropout=0", "machine.accelerator=cpu", "data.batch_size=17")
+PLAIN = tuple(f"{of}.optimizer.{key}" for of in ("model", "penalty.critic") for key in ("_target_=torch.optim.SGD", "lr=0.01"))
+"""Plain gradient steps: one of Adam has the size of its rate even where the gradient is what rounding left of 0."""
 
 
 def train_apart(folder: Path, steps: int, cases: list[str]) -> list[dict[str, dict[str, torch.Tensor]]]:
@@ -49,6 +51,8 @@ def compare(alone: dict[str, torch.Tensor], first: dict[str, torch.Tensor], seco
     for key, value in alone.items():
         assert torch.equal(first[key], second[key]) or key == "curve", f"{key} differs between ranks"
         scale = max(1.0, value.double().abs().max().item()) if value.numel() else 1.0
+        if key.endswith(".labels"):  # Self-MM's move by a ratio of differences of distances, which has more of the rounding
+            scale *= 10
         if key != "curve":
             torch.testing.assert_close(first[key], value, rtol=0, atol=1e-5 * scale, msg=lambda text, key=key: f"{key}: {text}")
 
@@ -74,10 +78,10 @@ def test_weights_of_every_model_after_twenty_steps_are_those_of_one_device(tmp_p
 
 
 def test_the_record_is_that_of_one_device(config, tmp_path):
-    alone = run(config(*WITHOUT_DROPOUT))
-    several = run(config(*WITHOUT_DROPOUT, "machine.devices=2", f"paths.outputs={tmp_path}/several"))
+    alone = run(config(*WITHOUT_DROPOUT, *PLAIN))
+    several = run(config(*WITHOUT_DROPOUT, *PLAIN, "machine.devices=2", f"paths.outputs={tmp_path}/several"))
     for part in ("valid", "test"):
-        assert several[part]["mae"] == pytest.approx(alone[part]["mae"], abs=1e-4)
+        assert several[part]["mae"] == pytest.approx(alone[part]["mae"], abs=1e-5)
     files = [sorted(p.name for p in (tmp_path / name).rglob("*") if p.is_file()) for name in ("outputs", "several")]
     assert files[0] == files[1]
     assert not torch.distributed.is_initialized()

@@ -78,10 +78,17 @@ def test_what_is_frozen_stays_and_gets_no_optimiser(config, fit, tmp_path):
     assert not same(learner.backbone.head, start.head)
 
 
+def test_a_parameter_is_frozen_by_its_name():
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    freeze(model, ["a.bias", "b"])
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == ["a.weight"]
+
+
 def test_what_cannot_be_frozen_is_refused():
     model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.ReLU()})
     with pytest.raises(
-        ValueError, match=r"What does not learn is a submodule of ModuleDict that has parameters \(a\), but 'b' is none"
+        ValueError,
+        match=r"What does not learn is a parameter or a submodule of ModuleDict that has parameters \(a\), but 'b' is none",
     ):
         freeze(model, ["b"])
     with pytest.raises(ValueError, match="Something must learn, but a are all of ModuleDict"):

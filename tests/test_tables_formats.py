@@ -13,12 +13,10 @@ from made_tables import BETTER, NONE, SEEDS, Outputs, declare_table, rows
 from scipy import stats
 
 from mdm.commands.table import main
-from mdm.reference import read_rows
 from mdm.runs import records
 from mdm.runs.config import to_plain
 from mdm.runs.naming import record_folder
 from mdm.sweeps.experiment import Row, list_cells, parse_table
-from mdm.tables.latex import escape_latex, render_latex
 from mdm.tables.markdown import render_markdown
 from mdm.tables.page import Axis, find_axis, render_page
 from mdm.tables.rows import build_cell_rows, build_seed_rows
@@ -83,30 +81,6 @@ def test_an_axis_holds_our_values_and_what_is_printed_near_by(outputs):
     assert mae.high == pytest.approx(1.00 + 0.05 * 0.50)
     assert (acc.beyond(76.1), acc.beyond(100.0), acc.beyond(101.0 + acc.high)) == ("left", "", "right")
     assert (Axis(0.0, 2.0).x(1.0), Axis(0.0, 2.0).x(-5.0), Axis(0.0, 2.0).x(9.0)) == (70.0, 6.0, 134.0)
-
-
-def test_latex_has_whole_rows_and_escapes(outputs):
-    outputs.fill({"none": NONE, "kl": BETTER})
-    text = render_latex(outputs.sheet(declare_table(rows(x=Row("x", "50 % & L_λ^{2}~#", ("penalty=f",))), notes="α → ∞")))
-    assert r"50 \% \& L\_$\lambda$\textasciicircum{}\{2\}\textasciitilde{}\#" in text
-    assert r"$\alpha$ $\rightarrow$ $\infty$" in text
-    assert re.sub(r"\\[{}]", "", text).count("{") == re.sub(r"\\[{}]", "", text).count("}")
-    assert text.count(r"\begin") == text.count(r"\end")
-    tables = re.findall(r"\\begin{tabular}{(l r*|lr*)}\n\\toprule\n(.*?)\\bottomrule", text, re.DOTALL)
-    assert len(tables) == 2
-    for columns, body in tables:
-        widths = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body.splitlines() if line.endswith(r"\\")}
-        assert widths == {len(columns)}
-    assert r"\textbf{0.590 $\pm$ 0.061}$^{\star}$" in text
-
-
-def test_latex_can_set_whatever_a_table_may_say():
-    """Labels and notes of every experiment, and of the reference."""
-    said = "".join(row["note"] + row["provenance"] + row["value"] for row in read_rows("results"))
-    said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "configs" / "experiment").rglob("*.yaml"))
-    said += "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mdm" / "tables").glob("*.py") if path.stem != "latex")
-    left = {character for character in escape_latex(said) if ord(character) > 0xFF}
-    assert left == set()
 
 
 def test_csv_has_every_digit(outputs, tmp_path):
@@ -180,6 +154,12 @@ def test_the_command_prints_and_writes_the_same_bytes_twice(swept, capsys):
     (row, *_) = csv.DictReader(io.StringIO(first["table.csv"].decode()))
     assert (row["data"], row["stands_for"], row["row"], row["n"]) == ("synthetic", "mosi", "none", "3")
     assert str(swept) not in "".join(text.decode() for text in first.values())
+    main([*arguments, "--part", "tests"])
+    parts = (swept / "mdm/table1/table.tex").read_text()
+    assert parts != first["table.tex"].decode()
+    assert "-tests}" in parts
+    with pytest.raises(ValueError, match=r"--part is results, tests or both, got numbers"):
+        main([*arguments, "--part=numbers"])
 
 
 def test_the_command_line_says_which_test_stars(swept, capsys):

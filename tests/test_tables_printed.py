@@ -54,7 +54,7 @@ def test_doubtful_values_have_footnotes(outputs):
     assert re.search(r"\| \+ f \[1\]", text)
     assert re.search(r"1\.02 \(−0\.430\) \[2\]", text)
     assert "[2] text sec. 5.1" in text
-    assert "$^{2}$text sec. 5.1" in render_latex(sheet)
+    assert "[2] text sec. 5.1" in render_latex(sheet)
 
 
 def test_a_flag_of_all_values_of_a_row_is_on_its_name(outputs):

@@ -25,6 +25,7 @@ from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
 Variant = Literal["concat", "separate"]
 Head = Literal["mlp", "linear"]
+Norm = Literal["none", "positions"]
 
 
 class EFLSTM(Backbone):
@@ -35,8 +36,12 @@ class EFLSTM(Backbone):
     dropout: in the head, and between stacked LSTM layers
     head: ``mlp``, y = W₂·Drop(ReLU(W₁·Z)), as the official code of Tsai et al.'s (2019) EF-LSTM has it (default);
         ``linear``, y = A·Drop(Z), as Colombo et al. (2021) say of all its models
+    z_dropout: of Z, before the head; MMSA's code has one there, too
+    norm: of what the one LSTM of ``concat`` reads. ``none`` (default); ``positions``, as in MMSA's code, a BatchNorm of each time
+        position over the batch and all features (the code that it goes back to normalises each feature). Segments must have one
+        length (data.padding=official). Rows of a modality may move: a position's statistics stay
 
-    Raises ValueError on unaligned data for ``concat``: steps must correspond to be concatenated.
+    Raises ValueError on unaligned data for ``concat``: steps must correspond to be concatenated; and on ``positions`` without them.
 
     >>> from mdm.data.splits import Splits
     >>> from mdm.data.synthetic import synthetic
@@ -55,11 +60,14 @@ class EFLSTM(Backbone):
         bidirectional: bool = False,
         dropout: Share = 0.5,
         head: Head = "mlp",
+        z_dropout: Share = 0.0,
+        norm: Norm = "none",
         embedding_dim: Size = 300,
     ):
         super().__init__()
         require_option("variant", variant, Variant)
         require_option("head", head, Head)
+        require_option("norm", norm, Norm)
         if variant == "concat" and not spec.aligned:
             raise ValueError(
                 "EF-LSTM concatenates the modalities step by step, so it needs word-aligned data, but these are unaligned; "
@@ -73,6 +81,7 @@ class EFLSTM(Backbone):
                 f"but is {dict(hidden)}; set model.backbone.hidden."
             )
         self.variant = variant
+        self.norm = nn.BatchNorm1d(count_positions(spec, variant)) if norm == "positions" else None
         steps = {m: Steps(feature, embedding_dim) for m, feature in spec.features.items()}
         self.steps = nn.ModuleDict(steps)
         widths = {m: s.dim for m, s in steps.items()}
@@ -93,10 +102,13 @@ class EFLSTM(Backbone):
             self.unimodal_dims = {m: units[m] * directions for m in widths}
             self.z_dim = sum(self.unimodal_dims.values())
         before = [nn.Linear(self.z_dim, self.z_dim), nn.ReLU()] if head == "mlp" else []
+        self.z_dropout = nn.Dropout(z_dropout)
         self.head = nn.Sequential(*before, nn.Dropout(dropout), regressor(self.z_dim, spec))
 
     def encode(self, batch: Batch) -> Encoded:
         steps = {m: embed(batch.sequences[m]) for m, embed in self.steps.items()}
+        if self.norm is not None:
+            steps = self._normalize(steps)
         if self.variant == "concat":
             return {m: {"steps": sequence, "mean": masked_mean(sequence)} for m, sequence in steps.items()}
         return {m: {"state": last_state(self.lstms[m], sequence)} for m, sequence in steps.items()}
@@ -104,10 +116,17 @@ class EFLSTM(Backbone):
     def fuse(self, encoded: Encoded) -> Fusion:
         if self.variant == "concat":
             z = last_state(self.lstms["all"], concatenate_steps([encoded[m]["steps"] for m in self.steps]))
-            return Fusion(self.head(z), z, self._shares({m: encoded[m]["mean"] for m in self.steps}))
+            return Fusion(self.head(self.z_dropout(z)), z, self._shares({m: encoded[m]["mean"] for m in self.steps}))
         unimodal = {m: encoded[m]["state"] for m in self.steps}
         z = torch.cat(list(unimodal.values()), dim=1)
-        return Fusion(self.head(z), z, unimodal)
+        return Fusion(self.head(self.z_dropout(z)), z, unimodal)
+
+    def _normalize(self, steps: dict[str, Sequence]) -> dict[str, Sequence]:
+        """Here and not in `fuse`, where samples of the product would count in the running statistics."""
+        assert self.norm is not None
+        together = self.norm(torch.cat([sequence.values for sequence in steps.values()], dim=2))
+        parts = together.split([sequence.values.shape[2] for sequence in steps.values()], dim=2)
+        return {m: Sequence(part, sequence.mask) for (m, sequence), part in zip(steps.items(), parts, strict=True)}
 
     def _shares(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """What each modality's mean step adds to the candidate of the cell, in either direction of the first layer."""
@@ -120,6 +139,23 @@ class EFLSTM(Backbone):
         for (m, mean), weight in zip(means.items(), columns, strict=True):
             shares[m] = F.linear(mean, weight)
         return shares
+
+
+def count_positions(spec: DataSpec, variant: str) -> int:
+    """The one length of all segments, in steps.
+
+    Raises ValueError where they have none, and where several LSTMs read them.
+    """
+    lengths = {m: feature.steps for m, feature in spec.features.items()}
+    length = next(iter(lengths.values()))
+    if variant != "concat" or length is None or len(set(lengths.values())) > 1:
+        found = ", ".join(f"{m} {steps or 'any'}" for m, steps in lengths.items())
+        raise ValueError(
+            f"norm=positions normalises each step of one length before one LSTM, but variant={variant} and these lengths came: "
+            f"{found}; use variant=concat, data.text=vectors, data.padding=official and one data.max_steps, or "
+            "model.backbone.norm=none."
+        )
+    return length
 
 
 def concatenate_steps(sequences: list[Sequence]) -> Sequence:

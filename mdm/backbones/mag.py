@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mdm.backbones.base import Backbone, require_modalities
 from mdm.backbones.encoders import Family
 from mdm.backbones.layers import masked_mean, regressor
+from mdm.backbones.packing import join_rows
 from mdm.backbones.text import Gelu, Pieces, TextEncoder, frames_of_pieces, replace_output
 from mdm.hints import Count, Share, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
@@ -112,6 +113,21 @@ class MAG(Backbone):
 
     def fuse(self, encoded: Encoded) -> Fusion:
         pieces = Pieces.of(encoded["language"])
+        groups = self.text.divide(pieces)
+        if len(groups) == 1:
+            found = self._read(encoded)
+        else:
+            embedded, parts = self.text.embed(pieces), []
+            for rows in groups:
+                part: Encoded = {m: {key: value[rows] for key, value in its.items()} for m, its in encoded.items()}
+                parts.append(self._read({**part, "language": pieces[rows].parts()}, embedded[rows]))
+            found = join_rows(parts, groups)
+        z = found.pop("z")
+        return Fusion(self.head(z), z, found)
+
+    def _read(self, encoded: Encoded, embedded: Float[Tensor, "batch time dim"] | None = None) -> dict[str, Tensor]:
+        """Z, and the unimodal representations."""
+        pieces = Pieces.of(encoded["language"])
         frames = {m: frames_of_pieces(parts["frames"], pieces.word) for m, parts in encoded.items() if m != "language"}
         before: list[Tensor] = []
 
@@ -123,11 +139,11 @@ class MAG(Backbone):
             return e.transpose(0, 1) if self.text.family == "xlnet" else e
 
         with replace_output(self._place(), shift):
-            output = self.text(pieces)
+            output = self.text.read(pieces, embedded)
         z = self.text.summary(output.last_hidden_state)
         if self.z == "pooler":
             z = output.pooler_output if self.text.family == "bert" else self.pooler(z)
-        return Fusion(self.head(z), z, summands(self.gate, encoded, before[0]))
+        return {"z": z, **summands(self.gate, encoded, before[0])}
 
     def _place(self) -> nn.Module:
         """The module whose output the gate changes."""

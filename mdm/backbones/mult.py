@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import Steps, at_last_step, expand_option, masked_mean, real_steps_first, regressor
+from mdm.backbones.packing import read_by_length
 from mdm.hints import Depth, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Feature, Fusion, Sequence
 
@@ -130,14 +131,18 @@ class MulT(Backbone):
         return {m: {"steps": project(batch.sequences[m])} for m, project in self.project.items()}
 
     def fuse(self, encoded: Encoded) -> Fusion:
-        steps: dict[str, Sequence] = {m: encoded[m]["steps"] for m in self.project}
+        found = read_by_length(self._read, {m: encoded[m]["steps"] for m in self.project})
+        z = found.pop("z")
+        return Fusion(self.head(z), z, found)
+
+    def _read(self, steps: dict[str, Sequence]) -> dict[str, Tensor]:
+        """Z, and the unimodal representations."""
         placed = {m: add_positions(s.values, self.positions) for m, s in steps.items()}
         memories = []
         for m, sources in self.sources.items():
             read = [self.cross[f"{m}_{s}"](placed[m], placed[s], find_reach(steps[m], steps[s], self.future_mask)) for s in sources]
             memories.append(self.memory[m](Sequence(torch.cat(read, dim=2), steps[m].mask), self.future_mask, self.positions))
-        z = torch.cat(memories, dim=1)
-        return Fusion(self.head(z), z, {m: masked_mean(s) for m, s in steps.items()})
+        return {"z": torch.cat(memories, dim=1), **{m: masked_mean(s) for m, s in steps.items()}}
 
 
 class Projection(nn.Module):
@@ -277,19 +282,17 @@ class Layer(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch target dim"], source: Float[Tensor, "batch source dim"], reach: Reach
     ) -> Float[Tensor, "batch target dim"]:
-        normed = self.norm(x)
-        keys, values = self.key_value(normed if source is x else self.norm(source)).chunk(2, dim=2)
-        read = F.scaled_dot_product_attention(
-            self._split(self.query(normed)),
-            self._split(keys),
-            self._split(values),
-            attn_mask=reach.allowed,
-            dropout_p=self.attention_dropout.p if self.training else 0.0,
-        )
-        read = read.transpose(1, 2).flatten(2) * reach.there
-        x = x + self.dropout(self.out(read))
+        x = x + self.dropout(self.read(x, source, reach))
         return x + self.dropout(self.feed_forward(x))
 
-    def _split(self, x: Tensor) -> Tensor:
-        """[batch, time, dim] → [batch, heads, time, dim / heads]."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+    def read(
+        self, x: Float[Tensor, "batch target dim"], source: Float[Tensor, "batch source dim"], reach: Reach
+    ) -> Float[Tensor, "batch target dim"]:
+        """Attention(LN x, LN source) alone."""
+        normed = self.norm(x)
+        keys, values = self.key_value(normed if source is x else self.norm(source)).chunk(2, dim=2)
+        # [batch, time, dim] → [batch, heads, time, dim / heads]
+        q, k, v = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in (self.query(normed), keys, values))
+        dropout = self.attention_dropout.p if self.training else 0.0
+        read = F.scaled_dot_product_attention(q, k, v, attn_mask=reach.allowed, dropout_p=dropout)
+        return self.out(read.transpose(1, 2).flatten(2) * reach.there)

@@ -51,7 +51,6 @@ class LabelMoving(Backbone):
 
         Raises ValueError where human labels are asked for and a modality of the data has none.
         """
-        require_option("labels", labels, Labels)
         self.human = labels == "human"
         low, high = spec.label_range
         self.middle, self.half_range = (low + high) / 2, (high - low) / 2
@@ -211,6 +210,7 @@ class SelfMM(LabelMoving):
         units, dims = expand_option("hidden", hidden, others), expand_option("dim", dim, others)
         widths, dropouts = expand_option("feature", feature, spec.modalities), expand_option("dropout", dropout, spec.modalities)
         require_option("centres", centres, Centres)
+        require_option("labels", labels, Labels)
         if min(z_dim, *units.values(), *dims.values(), *widths.values()) < 1:
             raise ValueError(
                 f"Self-MM needs z_dim, hidden, dim, feature >= 1, got z_dim={z_dim}, hidden={units}, dim={dims}, feature={widths}; "

@@ -79,6 +79,7 @@ class TETFN(LabelMoving):
     ):
         super().__init__()
         require_option("centres", centres, Centres)
+        require_option("labels", labels, Labels)
         require_modalities(spec, ("language",), "TETFN")
         modalities = self.modalities = spec.modalities
         others = tuple(m for m in modalities if m != "language")

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mdm.backbones.encoders import SHAPES, Family, find_folder, pretrained_encoder, random_encoder
 from mdm.backbones.layers import real_steps_first
+from mdm.backbones.packing import divide_by_length
 from mdm.types import Feature, Sequence
 
 Gelu = Literal["exact", "tanh"]
@@ -38,6 +41,11 @@ class Pieces:
     def parts(self) -> dict[str, Tensor]:
         """As the parts of an encoded modality: plain tensors, which move between rows whole."""
         return {"ids": self.ids, "pieces": self.mask, "word": self.word}
+
+    def __getitem__(self, rows: Int[Tensor, " rows"]) -> Pieces:
+        """Some rows, without the padding behind the longest of them."""
+        width = int(self.mask[rows].sum(1).max())
+        return Pieces(self.ids[rows, :width], self.mask[rows, :width], self.word[rows, :width])
 
     @staticmethod
     def of(parts: dict[str, Any]) -> Pieces:
@@ -156,8 +164,36 @@ class TextEncoder(nn.Module):
         return Pieces(out, mask, words)
 
     def forward(self, pieces: Pieces) -> Any:
-        """The model's output: ``last_hidden_state`` [batch, pieces, dim], and ``pooler_output`` with a pooler."""
+        """The model's output: ``last_hidden_state`` [batch, pieces, dim], and ``pooler_output`` with a pooler.
+
+        On a CPU rows of like length go through BERT together, and what it makes of padding is 0.
+        """
+        groups = self.divide(pieces)
+        if len(groups) == 1:
+            return self.read(pieces)
+        embedded, width = self.embed(pieces), pieces.ids.shape[1]
+        outputs = [self.read(pieces[rows], embedded[rows]) for rows in groups]
+        back = torch.cat(groups).argsort()
+        hidden = [F.pad(h := output.last_hidden_state, (0, 0, 0, width - h.shape[1])) for output in outputs]
+        pooled = [output.pooler_output for output in outputs if output.pooler_output is not None]
+        return SimpleNamespace(last_hidden_state=torch.cat(hidden)[back], pooler_output=torch.cat(pooled)[back] if pooled else None)
+
+    def divide(self, pieces: Pieces) -> list[Int[Tensor, " _"]]:
+        """Rows that are worth a pass of their own: XLNet's, with their padding in front, are not divided."""
+        if self.family == "xlnet":
+            return [torch.arange(len(pieces.ids), device=pieces.ids.device)]
+        return divide_by_length(pieces.mask.sum(1), pieces.ids.shape[1])
+
+    def embed(self, pieces: Pieces) -> Float[Tensor, "batch pieces dim"]:
+        """BERT's vectors of pieces, once for all groups: their gradient fills the table of all pieces that there are."""
+        vectors: Tensor = self.model.get_submodule("embeddings.word_embeddings")(pieces.ids)
+        return vectors
+
+    def read(self, pieces: Pieces, embedded: Float[Tensor, "batch pieces_or_more dim"] | None = None) -> Any:
+        """The model's output for rows as they are; embedded: their vectors, where `embed` has them already."""
         mask = pieces.mask.long()
+        if embedded is not None:
+            return self.model(inputs_embeds=embedded[:, : mask.shape[1]], attention_mask=mask)
         if self.family == "bert":
             return self.model(input_ids=pieces.ids, attention_mask=mask)
         # Segment 2 is that of <cls>; padding has 3 in the official code, which the mask hides.

@@ -120,7 +120,7 @@ def read_pieces(
         return injection(e, frames)
 
     with replace_output(text.model.get_submodule("embeddings"), move):
-        output = text(pieces)
+        output = text.read(pieces)
     if pooling == "pooler":
         return output.pooler_output, before[0]
     return masked_mean(Sequence(output.last_hidden_state, pieces.mask)), before[0]

@@ -2,6 +2,7 @@
 
     mdm train model=lmf penalty=kl seed=3
     mdm train -m experiment=mdm/table1
+    mdm train -m experiment=mdm/table1 --dry-run        # its runs, what is done, and how long the rest takes; starts nothing
 
 Hydra's command line: --help lists the choices, --config-dir DIR and hydra.searchpath=[DIR] add folders of configs.
 """
@@ -20,8 +21,20 @@ from mdm.compose import add_judged, find_configs, take_search_path
 def main(arguments: list[str]) -> None:
     take_search_path(arguments)  # of a folder that is not there Hydra only warns
     silence_hydra()
-    sys.argv = [sys.argv[0], *add_judged(arguments)]  # which Hydra reads
+    sys.argv = [sys.argv[0], *add_judged(take_dry_run(arguments))]  # which Hydra reads
     train()
+
+
+def take_dry_run(arguments: list[str]) -> list[str]:
+    """A command line with the sweeper's key in the place of ``--dry-run``.
+
+    Raises ValueError if it is no sweep.
+    """
+    if "--dry-run" not in arguments:
+        return arguments
+    if not {"-m", "--multirun"} & set(arguments):
+        raise ValueError("--dry-run lists the runs of a sweep, but there is no -m; add it.")
+    return [*(argument for argument in arguments if argument != "--dry-run"), "hydra.sweeper.dry_run=true"]
 
 
 @hydra.main(config_path=str(find_configs()), config_name="train", version_base="1.3")

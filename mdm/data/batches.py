@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -12,10 +13,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mdm.data.base import Segments
 from mdm.data.views import ModalityReader
-from mdm.types import Batch
+from mdm.types import Batch, Context
 
 Order = Literal["shuffled", "once"]
 LastBatch = Literal["keep", "drop"]
+PLACE = re.compile(r"\[(\d+)\]$")
 SMALLEST_BATCH = 4
 """A last batch with fewer rows joins the one before it: BatchNorm must not see one row, and samples of the
 product of marginals need at least as many rows as modalities."""
@@ -25,10 +27,16 @@ class Fold(Dataset[Batch]):
     """Rows of one fold, read a whole batch at a time. It holds these rows alone, and nothing of it leads to others.
 
     described: ids, groups and marks of each row; labelled: how many have a label, before those that have none; None: all
+    context: whether batches bring the videos of their segments, as far as they are in this fold
     """
 
     def __init__(
-        self, segments: Segments, rows: Int[np.ndarray, " rows"], views: dict[str, ModalityReader], labelled: int | None = None
+        self,
+        segments: Segments,
+        rows: Int[np.ndarray, " rows"],
+        views: dict[str, ModalityReader],
+        labelled: int | None = None,
+        context: bool = False,
     ):
         self.views, self.labelled = views, len(rows) if labelled is None else labelled
         self.ids = tuple(segments.ids[i] for i in rows)
@@ -39,6 +47,7 @@ class Fold(Dataset[Batch]):
             "group": segments.group[rows].tolist(),
             **{mark: flags[rows].tolist() for mark, flags in segments.marks.items()},
         }
+        self.videos = order_videos(self.ids, self.described["group"]) if context else None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,7 +57,31 @@ class Fold(Dataset[Batch]):
         sequences = {name: view(rows) for name, view in self.views.items()}
         labelled = None if self.labelled == len(self) else sum(i < self.labelled for i in indices)
         unimodal = {m: label[rows] for m, label in self.unimodal.items()}
-        return Batch(tuple(self.ids[i] for i in indices), sequences, self.label[rows], labelled, unimodal)
+        context = None if self.videos is None else self._find_context([self.videos[i] for i in indices], rows)
+        return Batch(tuple(self.ids[i] for i in indices), sequences, self.label[rows], labelled, unimodal, context)
+
+    def _find_context(self, videos: list[np.ndarray], rows: Int[np.ndarray, " batch"]) -> Context:
+        every = np.unique(np.concatenate(videos))
+        index = np.zeros((len(videos), max(map(len, videos))), dtype=np.int64)
+        mask = np.arange(index.shape[1]) < np.array([len(video) for video in videos])[:, None]
+        index[mask] = np.searchsorted(every, np.concatenate(videos))
+        own = np.array([int(np.flatnonzero(video == row)[0]) for video, row in zip(videos, rows, strict=True)])
+        sequences = {name: view(every) for name, view in self.views.items()}
+        return Context(sequences, torch.from_numpy(index), torch.from_numpy(mask), torch.from_numpy(own))
+
+
+def order_videos(ids: tuple[str, ...], groups: list[Any]) -> list[np.ndarray]:
+    """For each row the rows of its group, by the number k of ``video[k]``, and as they come where a name has none.
+
+    >>> [video.tolist() for video in order_videos(("a[1]", "b[0]", "a[0]"), ["a", "b", "a"])]
+    [[2, 0], [1], [2, 0]]
+    """
+    number = [int(found[1]) if (found := PLACE.search(name)) else 0 for name in ids]
+    members: dict[Any, list[int]] = {}
+    for i in sorted(range(len(ids)), key=number.__getitem__):
+        members.setdefault(groups[i], []).append(i)
+    arrays = {group: np.array(rows) for group, rows in members.items()}
+    return [arrays[group] for group in groups]
 
 
 def return_batch(batch: Any) -> Any:

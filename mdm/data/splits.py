@@ -51,6 +51,7 @@ class Splits:
     unlabeled: unlabelled segments that join each labelled one in a training batch, for models that learn from them
     overfit: so many training batches, or this share of them, the same in every epoch and for critics; None for all
     groups: ``apart``: no group (video, speaker) may be in two folds; ``shared``: some are, knowingly
+    context: whether batches bring the videos (groups) of their segments, of each fold what is in it
     workers: processes that prepare batches; 0 reads in the main process, the fastest for sets of MOSI's size
 
     ``shared_groups`` counts those of several folds.
@@ -84,6 +85,7 @@ class Splits:
         unlabeled: int = 0,
         overfit: int | float | None = None,
         groups: Groups = "apart",
+        context: bool = False,
     ):
         require_option("keep", keep, Keep)
         require_option("padding", padding, Padding)
@@ -145,9 +147,9 @@ class Splits:
             unimodal=tuple(m for m in chosen if m in segments.unimodal and np.isfinite(segments.unimodal[m][train]).any()),
         )
         self.sizes = {name: len(r) for name, r in rows.items() if name in FOLDS or unlabeled}
-        self._order, self._last_batch = order, last_batch
+        self._order, self._last_batch, self._context = order, last_batch, context
         self._sealed = Sealed(again, self.card_hash, rows["test"])
-        self._folds = {"train": Fold(segments, train, self._views), "valid": self._own(segments, rows["valid"])}
+        self._folds = {"train": Fold(segments, train, self._views, context=context), "valid": self._own(segments, rows["valid"])}
         if unlabeled:
             self._folds[UNLABELED] = self._own(segments, np.concatenate([train, rows[UNLABELED]]), len(train))
         self._tested: frozenset[bytes] | None = None
@@ -235,7 +237,8 @@ class Splits:
     def _own(self, segments: Segments, rows: Int[np.ndarray, " rows"], labelled: int | None = None) -> Fold:
         """Rows of this data set as a fold."""
         chosen = choose(segments, self._text, list(self._views))
-        return Fold(segments, rows, {name: view.of(take(chosen[name], rows)) for name, view in self._views.items()}, labelled)
+        views = {name: view.of(take(chosen[name], rows)) for name, view in self._views.items()}
+        return Fold(segments, rows, views, labelled, self._context)
 
     def _refuse_tested(self, segments: Segments) -> None:
         """Raise ValueError if a labelled segment is one of the test fold, of the same features and label."""
@@ -286,9 +289,8 @@ class Others:
 
     def _batches(self, rows: Int[np.ndarray, " rows"]) -> DataLoader[Batch]:
         views = {name: view.of(take(self._chosen[name], rows)) for name, view in self._like._views.items()}
-        return load_batches(
-            Fold(self.segments, rows, views), InOrder(len(rows), max(self._like.batch_size, 256)), self._like.workers
-        )
+        fold = Fold(self.segments, rows, views, context=self._like._context)
+        return load_batches(fold, InOrder(len(rows), max(self._like.batch_size, 256)), self._like.workers)
 
 
 def make_again(data: Segments | Callable[[], Segments]) -> Callable[[], Segments]:

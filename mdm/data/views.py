@@ -75,7 +75,7 @@ class ModalityReader:
         self.reading = reading
         # A tokenizer's pieces are masked in every code; only frames and word vectors are read where there are none.
         zeros = reading.padding == "official" and not ragged.tokens
-        self.feature = replace(describe_feature(ragged, train), zeros_read=zeros)
+        self.feature = replace(describe_feature(ragged, train), steps=reading.max_steps if zeros else None)
         self.shift: np.ndarray | None = None
         self.factor: np.ndarray | None = None
         if not ragged.tokens:

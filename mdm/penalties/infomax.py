@@ -57,12 +57,13 @@ class InfoMax(Penalty):
         only their share against the whole likelihood, and the sum shrinks y
     skip_first: so many batches of each epoch count the likelihood without H; the official code has memory + 1
     ridge: added to the variances that H is taken of; 0 in the official code
+    spare_rows: a class counts in H if it has so many rows more than dimensions (than 1 for ``diagonal``). From 3 on (default)
+        H's gradient, which holds the inverse of a sample's covariance, has a finite second moment; 1 is the least that has a
+        determinant. The official code counts every class, and has the logarithm of a determinant of 0 or less below 1
     z_dim, part_dims: accepted for the common call, not read
 
-    A class counts if it has three rows more than dimensions (four rows for ``diagonal``): from there on H's gradient, which holds
-    the inverse of a sample's covariance, has a finite second moment. The prior is that of the classes that count. Where none
-    does, H is unknown and the pair is left out: likelihood alone rewards a constant y. (The official code takes the logarithm of
-    a determinant of 0 or less there.)
+    The prior is that of the classes that count. Where none does, H is unknown and the pair is left out: likelihood alone rewards a
+    constant y.
 
     Raises ValueError on representations that are not there, unknown names, or numbers out of range.
 
@@ -100,6 +101,7 @@ class InfoMax(Penalty):
         skip_first: Count = 0,
         ridge: float = 1e-4,
         unused: Unused = "fixed",
+        spare_rows: Count = 3,
     ):
         super().__init__(weight)
         for name, value, options in (
@@ -113,17 +115,18 @@ class InfoMax(Penalty):
         ):
             require_option(name, value, options)
         positive = all(number is None or number > 0 for number in (hidden, bound)) and ridge >= 0
-        if min(memory, skip_first) < 0 or not positive:
+        if min(memory, skip_first) < 0 or spare_rows < 1 or not positive:
             raise ValueError(
-                "InfoMax needs hidden and bound to be positive or null, memory, skip_first and ridge >= 0, got "
-                f"hidden={hidden}, bound={bound}, memory={memory}, skip_first={skip_first}, ridge={ridge}; set these of the "
-                "objective."
+                "InfoMax needs hidden and bound to be positive or null, memory, skip_first and ridge >= 0 and spare_rows >= 1, got "
+                f"hidden={hidden}, bound={bound}, memory={memory}, skip_first={skip_first}, ridge={ridge}, "
+                f"spare_rows={spare_rows}; set these of the objective."
             )
         if unused == "decayed" and entropy_space == "raw":
             raise ValueError("InfoMax has a W that may decay in a projected space of H alone; set the objective's entropy_space.")
         self.pairs = pairs_of(unimodal_dims, pairs)
         self.likelihood, self.classes, self.neutral, self.prior, self.history = likelihood, classes, neutral, prior, history
         self.covariance, self.ridge, self.memory, self.skip_first, self.unused = covariance, ridge, memory, skip_first, unused
+        self.spare_rows = spare_rows
         self.q = nn.ModuleList(Conditional(unimodal_dims[x], hidden, unimodal_dims[y], bound) for x, y in self.pairs)
         targets = dict.fromkeys(y for _, y in self.pairs)
         self.spaces = nn.ModuleDict(
@@ -194,7 +197,7 @@ class InfoMax(Penalty):
             if self.history == "whole" and own:
                 rows = rows.detach() + total / own * (rows - rows.detach())
             rows = torch.cat([*(batch[c][y] for batch in past), rows])
-            if len(rows) >= 3 + (1 if self.covariance == "diagonal" else rows.shape[1]):
+            if len(rows) >= self.spare_rows + (1 if self.covariance == "diagonal" else rows.shape[1]):
                 groups.append(rows)
         if not groups:
             return None

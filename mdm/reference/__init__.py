@@ -19,6 +19,6 @@ provenance: ``paper_run``, ``reimplemented``, ``from_code``, ``cited:<source>``;
 note: what follows ``FLAG:`` says why a printed value is doubtful
 """
 
-from mdm.reference.printed import KEY, Printed, find_value, read_rows
+from mdm.reference.printed import KEY, Printed, describe_runs, find_value, read_rows
 
-__all__ = ["KEY", "Printed", "find_value", "read_rows"]
+__all__ = ["KEY", "Printed", "describe_runs", "find_value", "read_rows"]

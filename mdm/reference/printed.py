@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -39,7 +40,7 @@ class Printed:
     @property
     def flags(self) -> tuple[str, ...]:
         """Why the value is doubtful; empty for nearly all."""
-        return tuple(part.strip(" ;") for part in self.note.split("FLAG:")[1:])
+        return tuple(name_papers(part.strip(" ;")) for part in self.note.split("FLAG:")[1:])
 
 
 @cache
@@ -89,6 +90,26 @@ def find_value(paper: str, table: str, dataset: str, target: str, model: str, pe
                 f"{name_paper(paper)} prints no {format_key(asked, of)}{format_place(asked, of)}; {suggest_nearest(asked, of)}"
             )
     return read_results()[tuple(asked.values())]
+
+
+def name_papers(text: str) -> str:
+    """A note with the names of papers in the place of their keys.
+
+    >>> name_papers("1.0 below 000's value")
+    "1.0 below Colombo et al., EMNLP 2021's value"
+    """
+    names = {row["paper"]: row["name"] for row in read_rows("papers")}
+    return re.sub(rf"\b(?:[Pp]aper )?({'|'.join(names)})\b", lambda found: names[found[1]], text)
+
+
+def describe_runs(paper: str) -> str:
+    """How many runs the numbers of a paper's tables are of, as it says.
+
+    >>> describe_runs("000"), describe_runs("002")
+    ('mean of 10 runs', 'number of runs not stated')
+    """
+    counts = {row["value"] for row in read_rows("settings") if (row["paper"], row["item"]) == (paper, "n_runs")} - {""}
+    return f"mean of {max(counts, key=int)} runs" if counts else "number of runs not stated"
 
 
 def name_paper(key: str) -> str:

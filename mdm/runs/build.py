@@ -47,6 +47,7 @@ def build_splits(cfg: DictConfig) -> Splits:
         last_batch=data.last_batch,
         workers=cfg.machine.workers,
         by_length=cfg.model.by_length,
+        context=cfg.model.get("context", False),
         unlabeled=cfg.data.unlabeled,
         groups=data.groups,
         overfit=cfg.trainer.get("overfit_batches"),

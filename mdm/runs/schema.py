@@ -99,6 +99,7 @@ class ModelGroup:
     decay: Decay
     schedule: Member | None
     by_length: bool
+    context: bool = False
     plateau: Plateau | None = None
     select: str | None = None
     freeze: Sequence[str] = ()

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mdm.study import Experiment
+from mdm.tables.wording import DATASETS
 
 Rows = list[dict[str, Any]]
 Tables = Mapping[str, Rows]
@@ -58,6 +59,12 @@ class Frames:
     def baselines(self) -> dict[str, str]:
         rows = self.experiment.table.rows
         return {name: row.baseline for name, row in rows.items() if row.baseline}
+
+    @property
+    def data_names(self) -> dict[str, str]:
+        """Config of data → what a picture calls it: ``CMU-MOSI``, or ``stand-in for CMU-MOSI``; by its own name what is neither."""
+        sets = self.experiment.table.data
+        return {data: DATASETS.get(of, of) if data == of else f"stand-in for {DATASETS.get(of, of)}" for data, of in sets.items()}
 
     @property
     def notes(self) -> list[str]:

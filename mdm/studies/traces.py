@@ -7,6 +7,7 @@ the task loss still fall. A record holds the mean of every epoch, of every model
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +19,7 @@ from matplotlib.lines import Line2D
 
 from mdm.runs import records
 from mdm.studies._base import Frames, Study, StudyRun, Tables
-from mdm.studies._write import COLOURS, format_mean, render_table
+from mdm.studies._write import COLOURS, choose_columns, format_mean, render_table
 
 TASK, OWN = "task", "own terms"
 
@@ -55,8 +56,8 @@ class Traces(Study):
         return "\n\n".join([f"# {frames.title}: losses", render_losses(frames["lowest"]), *frames.notes]) + "\n"
 
     def figure(self, frames: Frames) -> Figure:
-        """A column for each kind of loss, a row for each row of the table."""
-        return draw_traces(list(frames["panels"].run))
+        """A panel for each kind of loss of each row of the table."""
+        return draw_traces(list(frames["panels"].run), frames.data_names)
 
 
 def split_curve(curve: pd.DataFrame, select: str) -> dict[str, dict[str, pd.Series]]:
@@ -145,25 +146,31 @@ def render_losses(found: pd.DataFrame) -> str:
 # ---- figure
 
 
-def draw_traces(runs: list[Traced]) -> Figure:
-    """A column for each kind of loss, a row for each row of the table; a line a seed, a dot where its best epoch ends."""
+def draw_traces(runs: list[Traced], names: Mapping[str, str]) -> Figure:
+    """A panel for each kind of loss that a row of the table has; a line a seed, a dot where its best epoch ends.
+
+    names: data → what the picture calls them
+    """
     rows = list(dict.fromkeys((keys["data"], keys["row"]) for keys, *_ in runs))
     kinds = list(dict.fromkeys(kind for *_, panels in runs for kind in panels))
-    figure = Figure(figsize=(0.6 + 2.3 * len(kinds), 0.5 + 2.1 * len(rows)), layout="constrained")
-    grid: Any = figure.subplots(len(rows), len(kinds), squeeze=False, sharex=True)
-    for i, (data, row) in enumerate(rows):
-        mine = [run for run in runs if (run[0]["data"], run[0]["row"]) == (data, row)]
-        for j, kind in enumerate(kinds):
-            axes = grid[i, j]
-            if any(kind in panels for *_, panels in mine):
-                draw_panel(axes, mine, kind)
-            else:
-                axes.set_axis_off()
-            axes.set_title(kind if i == 0 else "", fontsize=8)
-            axes.set_xlabel("epoch" if i == len(rows) - 1 else "")
-        grid[i, 0].set_ylabel(f"{row}, {data}")
-    dot = Line2D([], [], color="black", marker="o", ms=3.5, ls="", label="the best epoch, chosen on validation; a line a seed")
-    figure.legend(handles=[dot], loc="outside lower center", frameon=False, fontsize=7.5)
+    of = {row: [run for run in runs if (run[0]["data"], run[0]["row"]) == row] for row in rows}
+    drawn = [(row, kind) for row in rows for kind in kinds if any(kind in panels for *_, panels in of[row])]
+    beside, width = choose_columns(len(drawn))
+    deep = -(-len(drawn) // beside)
+    figure = Figure(figsize=(width, 0.4 + 1.7 * deep), layout="constrained")
+    grid: Any = figure.subplots(deep, beside, squeeze=False)
+    for axes, (row, kind) in zip(grid.flat, drawn, strict=False):
+        draw_panel(axes, of[row], kind)
+        data, label = row
+        where = f", {names.get(data, data)}" if len({data for data, _ in rows}) > 1 else ""
+        axes.set_title(f"{label}{where}\n{kind}", fontsize=7)
+        axes.set_xlabel("epoch")
+    for axes in grid.flat[len(drawn) :]:
+        axes.set_visible(False)
+    if len({data for data, _ in rows}) == 1:
+        figure.suptitle(names.get(rows[0][0], rows[0][0]), fontsize=8)
+    dot = Line2D([], [], color="black", marker="o", ms=3.5, ls="", label="best epoch, chosen on validation; a line a seed")
+    figure.legend(handles=[dot], loc="outside lower center", frameon=False, fontsize=7)
     return figure
 
 

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from mdm.runs.build import build_loggers, build_splits
 from mdm.runs.config import check
 from mdm.runs.folder import locate_run
+from mdm.runs.naming import name_penalty
+from mdm.runs.options import read_options
 from mdm.runs.selection import check_select
 from mdm.sweeps.experiment import has_table, list_cells, parse_table
 from mdm.sweeps.search import list_search_cells
@@ -25,11 +27,16 @@ Composer = Callable[[list[str]], DictConfig]
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.claims.examine`)."""
+    """A run of a sweep: its overrides, its folder, and what that holds (`mdm.runs.claims.examine`).
+
+    choices: its data, model and penalty; epochs: how many it takes at most
+    """
 
     overrides: list[str]
     folder: Path
     found: str
+    choices: tuple[str, str, str]
+    epochs: int
 
 
 def list_wanted(cfg: DictConfig, arguments: Sequence[str]) -> list[list[str]]:
@@ -92,5 +99,6 @@ def plan(runs: Sequence[list[str]], composer: Composer) -> list[PlannedRun]:
                 f"Every run of a sweep has a folder of its own, but two have {folder}: {' '.join(planned[folder].overrides)} and "
                 f"{' '.join(overrides)}; remove one."
             )
-        planned[folder] = PlannedRun(overrides, folder, found)
+        choices = (cfg.data.name, cfg.model.name, name_penalty(cfg))
+        planned[folder] = PlannedRun(overrides, folder, found, choices, read_options(cfg.trainer).epochs)
     return list(planned.values())

@@ -69,11 +69,13 @@ def show_progress(todo: Sequence[PlannedRun], every: float = 1.0, quiet_for: flo
 
 
 def format_progress(counts: dict[str, int], seconds: float) -> str:
-    """``3 done, 2 running, 0 failed, 75 left, about 12 min``; the estimate assumes that the rest takes as long as what is done."""
+    """``3 done, 2 running, 0 failed, 75 left, about 12 min, until 14:05``; the rest is taken to be as long as what is done."""
     over = counts["finished"] + counts["failed"]
     text = f"{counts['finished']} done, {counts['running']} running, {counts['failed']} failed, {counts['left']} left"
     remaining = counts["left"] + counts["running"]
     if not over or not remaining:
         return text
     left = seconds / over * remaining
-    return f"{text}, about {left / 3600:.1f} h" if left >= 5400 else f"{text}, about {max(1, round(left / 60))} min"
+    text += f", about {left / 3600:.1f} h" if left >= 5400 else f", about {max(1, round(left / 60))} min"
+    end = time.localtime(time.time() + left)
+    return f"{text}, until {time.strftime('%H:%M' if left < 43200 else '%a %H:%M', end)}"

@@ -22,6 +22,7 @@ from mdm.ownership import find_owner
 from mdm.runs import records
 from mdm.runs.folder import tidy
 from mdm.sweeps.attempt import pack_task
+from mdm.sweeps.forecast import list_groups, render_forecast
 from mdm.sweeps.plan import Composer, PlannedRun, list_wanted, plan
 from mdm.sweeps.progress import read_state, show_progress
 from mdm.workers import announce_parent
@@ -41,12 +42,16 @@ def sweep(
     runs_per_task: int = 1,
     at_once: int = 1,
     path: Sequence[str] = (),
+    dry_run: bool = False,
+    parallel: int = 1,
 ) -> list[PlannedRun]:
     """Run what is missing, then report what is finished.
 
     launch: lists of overrides → runs them, in any way and order
     runs_per_task, at_once: runs that one task of the launcher does, and how many of them at a time
     path: where else than in our configs a task looks for its runs' (`mdm.compose`)
+    dry_run: print what there is to do and how long it takes (`mdm.sweeps.forecast`), and start nothing
+    parallel: tasks that the launcher does at a time
 
     Exits with status 1, after everything has been tried, if a run failed or did not finish. Raises ValueError, before anything
     starts, where `list_wanted` and `plan` do, and if the numbers are not positive.
@@ -58,6 +63,9 @@ def sweep(
             f"at_once={at_once}; set hydra.sweeper."
         )
     planned = plan(list_wanted(cfg, arguments), composer)
+    if dry_run:
+        print(render_forecast(list_groups(planned, Path(cfg.paths.outputs)), parallel * at_once))
+        return planned
     began = time.time()
     todo = [run for run in planned if run.found != "finished"]
     broken = sum(run.found == "broken" for run in todo)

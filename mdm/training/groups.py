@@ -32,7 +32,7 @@ def find_submodule(backbone: nn.Module, name: str, key: str) -> nn.Module:
         useless = True
     if useless:
         children = ", ".join(n for n, child in backbone.named_children() if next(child.parameters(), None) is not None)
-        what = {"groups": "An optimiser group belongs to", "freeze": "What does not learn is"}[key]
+        what = {"groups": "An optimiser group belongs to", "freeze": "What does not learn is a parameter or"}[key]
         raise ValueError(
             f"{what} a submodule of {type(backbone).__name__} that has parameters ({children}), but {name!r} is none; "
             f"correct model.{key}."
@@ -41,12 +41,14 @@ def find_submodule(backbone: nn.Module, name: str, key: str) -> nn.Module:
 
 
 def freeze(backbone: nn.Module, names: Sequence[str]) -> None:
-    """Let submodules stay as they are: no optimiser gets their parameters.
+    """Let submodules or parameters stay as they are: no optimiser gets them.
 
     Raises ValueError as `find_submodule`, and if nothing is left that learns.
     """
+    parameters = dict(backbone.named_parameters())
     for name in names:
-        find_submodule(backbone, name, "freeze").requires_grad_(False)
+        frozen = parameters[name] if name in parameters else find_submodule(backbone, name, "freeze")
+        frozen.requires_grad_(False)
     if names and not any(p.requires_grad for p in backbone.parameters()):
         raise ValueError(
             f"Something must learn, but {', '.join(names)} are all of {type(backbone).__name__}; shorten model.freeze."

@@ -11,6 +11,7 @@ because what comes back to them was added up over ranks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -188,7 +189,11 @@ def take_rows(batch: Batch, rows: slice) -> Batch:
     """Some rows of a batch."""
     labelled = None if batch.labelled is None else len(range(*rows.indices(batch.labelled)))
     sequences = {m: sequence[rows] for m, sequence in batch.sequences.items()}
-    return Batch(batch.ids[rows], sequences, batch.label[rows], labelled)
+    unimodal = {m: label[rows] for m, label in batch.unimodal.items()}
+    context = batch.context and replace(
+        batch.context, **{name: getattr(batch.context, name)[rows] for name in ("index", "mask", "own")}
+    )
+    return Batch(batch.ids[rows], sequences, batch.label[rows], labelled, unimodal, context)
 
 
 class WholeBatchNorm(nn.BatchNorm1d):

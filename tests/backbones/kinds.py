@@ -34,6 +34,20 @@ MODELS["mfn"] = [{"hidden": 8, "memory": 7, "attention": 5, "proposal": 6, "reta
 MODELS["marn"] += [{"softmax": "joint", "code": "none"}]
 MODELS["mv_lstm"] += [{"topology": "coupled", "overlap": "official", "squash": True}]
 MODELS["almt"] = [{"dim": 16, "max_steps": 4}]
+MODELS["bc_lstm"] += [{"dim": 5}]
+MODELS["cenet"] = [{"hidden": 6}]
+MODELS["bbfn"] = [{"dim": 8}]
+MODELS["confede"] = [{"dim": 8, "code": 6, "max_steps": 4, "encoder_dropout": 0.0}]  # as of misa
+MODELS["graphcage"] = [{"dim": 8, "nodes": 3, "capsule": 5, "max_steps": 4}]
+MODELS["graphcage"] += [{**MODELS["graphcage"][0], "capsules": "positional", "max_steps": 9}]
+MODELS["lmr_cbt"] = [{"dim": 8}]
+MODELS["pmr"] = [{"dim": 8}, {"dim": 8, "layers": 0}]
+MODELS["gpfn"] = [{"dim": 8}, {"dim": 8, "edges": "relu", "nodes": 2}]
+MODELS["iccn"] = [{"dim": 5, "channels": 4}]
+MODELS["hcrf"] += [
+    {"views": "multi", "topology": "linked_coupled", "hidden": 2, "layers": 2, "threshold": 4.0},
+    {"views": "multi", "states": "disjoint", "hidden": 2},
+]
 MODELS["sal_cnn"] = [{"channels": [2, 3], "embedding_dim": 8}]
 MODELS["tetfn"] = [{"dim": 8, "feature": 5}]
 MODELS["dmd"] = [{"dim": 8, "edges": [5, 4]}]
@@ -157,3 +171,23 @@ def cases(broad: bool, slow: bool) -> Iterator[pytest.param]:
                 case = model, number, kind
                 if (default or slow) and built(case) is not None:
                     yield pytest.param(case, id=name_of(case), marks=() if default else pytest.mark.slow)
+
+
+def without_dropout(module: nn.Module) -> nn.Module:
+    """A module in training mode that drops nothing."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, nn.RNNBase):
+            part.dropout = 0.0
+    return module.train()
+
+
+def attributes(backbone):
+    """What every submodule holds beside parameters and buffers, by identity."""
+    kept = {}
+    for path, module in backbone.named_modules():
+        for key, value in vars(module).items():
+            if key not in ("_parameters", "_buffers"):
+                kept[path, key] = (id(value), len(value) if isinstance(value, list | dict | set | tuple) else None)
+    return kept

@@ -13,14 +13,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from backbones.kinds import CONFIGS, MODELS, ROWS, TARGETS, WORDS, batch_of, build, built, cases, of_images, padded, spec_of
+from backbones.kinds import (
+    CONFIGS,
+    MODELS,
+    ROWS,
+    TARGETS,
+    WORDS,
+    attributes,
+    batch_of,
+    build,
+    built,
+    cases,
+    of_images,
+    padded,
+    spec_of,
+    without_dropout,
+)
 from omegaconf import OmegaConf
-from torch import nn
 
 from mdm.data.base import UNKNOWN
 from mdm.runs.members import make
 from mdm.training.product import batch_lengths, product, shifts
-from mdm.types import Batch, Encoded, Feature, Fusion, Sequence
+from mdm.types import Batch, Context, Encoded, Feature, Fusion, Sequence
 
 
 def take(batch: Batch, rows) -> Batch:
@@ -44,15 +58,6 @@ def assert_same(a: Fusion, b: Fusion, atol=1e-5):
     torch.testing.assert_close(a.z, b.z, atol=atol, rtol=atol)
     torch.testing.assert_close(a.unimodal, b.unimodal, atol=atol, rtol=atol)
     torch.testing.assert_close(a.parts, b.parts, atol=atol, rtol=atol)
-
-
-def without_dropout(module):
-    for part in module.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        elif isinstance(part, nn.RNNBase):
-            part.dropout = 0.0
-    return module.train()
 
 
 BROAD = {"test_shapes_are_as_declared", "test_gradients_reach_every_parameter", "test_z_is_what_the_head_reads"}
@@ -197,6 +202,10 @@ def test_encoding_is_of_each_modality_alone(case, training):
 def test_gradients_reach_every_parameter(case):
     backbone, batch = case
     without_dropout(backbone)
+    rows = torch.arange(ROWS)
+    # All rows are one video, for models that read a segment among its neighbours; others do not look.
+    every = Context(batch.sequences, rows.repeat(ROWS, 1), torch.ones(ROWS, ROWS, dtype=torch.bool), rows)
+    batch = replace(batch, context=every)
     encoded = backbone.encode(batch)
     fusion = backbone.fuse(encoded)
     with torch.no_grad():
@@ -266,16 +275,6 @@ def test_re_pairing_the_encoding_is_re_pairing_the_inputs(paired):
         moved = backbone.fuse(product(backbone.encode(batch), index, lengths))
         assert_same(moved, re_paired)
         assert (moved.z - backbone(batch).z).abs().max() > 1e-4
-
-
-def attributes(backbone):
-    """What every submodule holds beside parameters and buffers, by identity."""
-    kept = {}
-    for path, module in backbone.named_modules():
-        for key, value in vars(module).items():
-            if key not in ("_parameters", "_buffers"):
-                kept[path, key] = (id(value), len(value) if isinstance(value, list | dict | set | tuple) else None)
-    return kept
 
 
 @pytest.mark.parametrize("training", [False, True])

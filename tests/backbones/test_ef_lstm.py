@@ -197,3 +197,46 @@ def test_number_of_parameters_is_that_of_its_parts():
     """LSTM of width 3 + 5 + 4 = 12 and 6 units: 4·6·(12 + 6) weights and 2·4·6 biases. Head 6·6 + 6 + 6 + 1. Words 11·3."""
     lstm = 4 * 6 * (12 + 6) + 2 * 4 * 6
     assert sum(p.numel() for p in build().parameters()) == lstm + 6 * 6 + 6 + 6 + 1 + 11 * 3
+
+
+# ---- MMSA's norm of time positions; tests/oracles/test_mmsa.py holds it against MMSA
+
+FILLED = {"audio": Feature(5, steps=4), "video": Feature(3, steps=4)}
+
+
+def test_each_position_is_normalised_over_the_batch_and_all_features():
+    backbone, b = build(spec=spec(**FILLED), norm="positions").train(), batch([4] * 6, time=4, **FILLED)
+    encoded = backbone.encode(b)
+    together = torch.cat([encoded[m]["steps"].values for m in FILLED], 2).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(together.mean(1), torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(together.var(1, correction=0), torch.ones(4), atol=1e-4, rtol=0)
+
+
+def test_moved_rows_are_normalised_as_they_would_be_in_a_batch_of_their_own():
+    """A position's statistics are those of the same rows; so a sample of the product is that of a batch whose audio has moved."""
+    backbone, b = build(spec=spec(**FILLED), norm="positions").train(), batch([4] * 6, time=4, **FILLED)
+    order = torch.tensor([3, 4, 5, 0, 1, 2])
+    moved = Batch(b.ids, b.sequences | {"audio": b.sequences["audio"][order]}, b.label)
+    torch.testing.assert_close(
+        backbone.encode(b)["audio"]["steps"].values[order], backbone.encode(moved)["audio"]["steps"].values, atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "variant", "found"),
+    [
+        ({"audio": Feature(5), "video": Feature(3)}, "concat", "audio any, video any"),
+        ({"audio": Feature(5, steps=4), "video": Feature(3, steps=6)}, "concat", "audio 4, video 6"),
+        (FILLED, "separate", "audio 4, video 4"),
+    ],
+)
+def test_positions_of_no_one_length_are_refused(features, variant, found):
+    with pytest.raises(ValueError, match=rf"norm=positions .* variant={variant} and these lengths came: {found}; use"):
+        build(spec=spec(**features), norm="positions", variant=variant)
+
+
+def test_the_dropout_before_the_head_is_one_of_its_own():
+    backbone, b = build(z_dropout=0.5, dropout=0.0).train(), batch([4, 1, 6])
+    first, second = (backbone(b) for _ in range(2))
+    assert torch.equal(first.z, second.z)
+    assert not torch.equal(first.prediction, second.prediction)

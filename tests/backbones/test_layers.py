@@ -76,7 +76,7 @@ def test_the_last_layer_starts_at_the_label_mean_or_as_drawn():
 
 
 def test_steps_that_would_no_longer_correspond_are_named():
-    features = {m: replace(f, zeros_read=not f.tokens) for m, f in SPEC.features.items()}
+    features = {m: replace(f, steps=None if f.tokens else 4) for m, f in SPEC.features.items()}
     with pytest.raises(
         ValueError, match=r"MFN compares .* zeros are steps of frames and language has none; use data\.text=vectors"
     ):

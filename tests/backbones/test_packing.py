@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mdm.backbones.layers import last_state
-from mdm.backbones.packing import WIDE, Packed, Recurrence, can_pack, pack, run_lstm
+from mdm.backbones.layers import last_state, masked_mean
+from mdm.backbones.packing import WIDE, Packed, Recurrence, can_pack, pack, read_by_length, run_lstm
 from mdm.types import Sequence
 
 LENGTHS = [[4, 0, 7, 4, 1], [3, 3], [1], [0, 0, 2], [0, 0]]
@@ -101,3 +101,21 @@ def test_only_what_pays_is_packed():
     assert not can_pack(nn.LSTM(16, WIDE // 16, bidirectional=True), values)
     with torch.autocast("cpu", torch.bfloat16):
         assert not can_pack(nn.LSTM(16, WIDE // 16), values)
+
+
+@pytest.mark.parametrize("lengths", [list(range(24)), [9] * 24, [1, 40] * 12], ids=["mixed", "alike", "short and long"])
+def test_groups_of_like_length_give_what_the_batch_gives(lengths):
+    """Rows come back in their places; places that are never read are never there."""
+    steps = {"audio": sequence(lengths, 3), "video": sequence([n // 2 for n in lengths], 2)}
+    widths = []
+
+    def read(given):
+        widths.append(given["audio"].mask.shape[1])
+        z = torch.cat([masked_mean(each) for each in given.values()], dim=1)
+        return {"z": z, "audio": z[:, :3]}
+
+    grouped, whole = read_by_length(read, steps), read(steps)
+    assert torch.allclose(grouped["z"], whole["z"], atol=1e-14)
+    assert torch.equal(grouped["audio"], grouped["z"][:, :3])
+    expected = {0: [7, 15, 23], 9: [9], 1: [1, 40, 40]}[lengths[0]]
+    assert widths[:-1] == expected

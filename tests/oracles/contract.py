@@ -43,7 +43,7 @@ Output = Callable[[Any, Fusion, Batch], Tensor]
 class System:
     """A frozen run and what reproduces it.
 
-    option: the file of the group ``tuned``
+    option: the file of the group ``tuned`` below ``source``
     overrides: of the recipe's values by those of the frozen run, as on a command line
     names: official parameter → ours
     padded: overrides of the case ``padded/``; none if the run has no such case
@@ -63,6 +63,7 @@ class System:
     rows: Callable[[Frozen], Tensor] | None = None
     steps: Mapping[int, int] = field(default_factory=lambda: {1: 1, 20: 20})
     prepare: Callable[[Frozen, Path], list[str]] | None = None
+    source: str = "official"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def build(system: System, frozen: Frozen, compose: Compose, folder: Path, case: 
     data = frozen.write(folder / "data", case)
     prepared = [] if system.prepare is None else system.prepare(frozen, folder)
     cfg = compose(
-        *("data=mosi", f"tuned=official/{system.option}", f"paths.data={data}"),
+        *("data=mosi", f"tuned={system.source}/{system.option}", f"paths.data={data}"),
         *(f"data.batch_size={frozen.used['batch']}", *system.overrides(frozen), *prepared, *padded, *extra),
         small=False,
     )

@@ -1,7 +1,7 @@
 """Frozen runs of official code: reading one, its segments as a store, and its parameters under our names.
 
 A file holds weights, inputs, outputs, losses, gradients and where the weights stood after 1 and after 20 steps, all under the
-official names. They lie in MDM_ORACLES, or beside the repository.
+official names. They lie in MDM_ORACLES, or beside the repository; those of MMSA (`freeze_mmsa.py`) lie here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Frozen:
     """
 
     def __init__(self, name: str):
-        path = FOLDER / f"{name}.npz"
+        own = Path(__file__).with_name(f"{name}.npz")
+        path = own if own.is_file() else FOLDER / own.name
         if not path.is_file():
             pytest.skip(f"no frozen run of official code: set MDM_ORACLES (looked for {path})")
         with np.load(path) as arrays:

@@ -13,6 +13,7 @@ from torch import Tensor
 LETTERS = {"language": "l", "audio": "a", "video": "v"}
 CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 BOTH = ("weight", "bias")
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def one_to_one(official: str, own: str, ends: Iterable[str] = BOTH, layer: str = "") -> dict[str, Own]:
@@ -155,8 +156,7 @@ def pooled_names(encoders: str = "encoders") -> dict[str, Own]:
     """The networks of the modalities, which TFN and LMF share."""
     names: dict[str, Own] = {}
     for m in ("audio", "video"):
-        ends = (*BOTH, "running_mean", "running_var", "num_batches_tracked")
-        names |= one_to_one(f"{m}_subnet.norm", f"{encoders}.{m}.norm", ends)
+        names |= one_to_one(f"{m}_subnet.norm", f"{encoders}.{m}.norm", (*BOTH, *RUNNING))
         for i in (1, 2, 3):
             names |= one_to_one(f"{m}_subnet.linear_{i}", f"{encoders}.{m}.project.{2 * i - 1}")
     names |= {f"text_subnet.rnn.{end}_l0": Own(f"{encoders}.language.lstm.{end}_l0") for end in CELL}
@@ -209,14 +209,56 @@ def lmf_overrides(frozen: Frozen) -> list[str]:
     ]
 
 
-LMF = System(
-    "mosi/lmf",
-    lmf_overrides,
+def lmf_names(frozen: Frozen) -> Names:
+    factors = {f"{m}_factor": Own(f"factors.{'language' if m == 'text' else m}") for m in ("audio", "video", "text")}
+    return pooled_names() | factors | {"fusion_weights": Own("rank_weights"), "fusion_bias": Own("bias", None)}
+
+
+LMF = System("mosi/lmf", lmf_overrides, lmf_names)
+
+# ---- MMSA's
+
+
+MMSA_EF_LSTM = System(
+    "mosi/eflstm",
+    lambda frozen: [
+        *settings(
+            "model.backbone",
+            {"hidden": frozen.used["hidden_dims"], "num_layers": frozen.used["num_layers"]}
+            | dict.fromkeys(("dropout", "z_dropout"), frozen.used["dropout"]),
+        ),
+        *settings("model.optimizer", {key: frozen.used[key] for key in ("lr", "weight_decay")}),
+        *(f"data.max_steps={frozen.used['lengths']}", "trainer.max_epochs=7"),
+    ],
     lambda frozen: (
-        pooled_names()
-        | {f"{m}_factor": Own(f"factors.{'language' if m == 'text' else m}") for m in ("audio", "video", "text")}
-        | {"fusion_weights": Own("rank_weights"), "fusion_bias": Own("bias", None)}
+        one_to_one("norm", "norm", (*BOTH, *RUNNING))
+        | one_to_one("lstm", "lstms.all", (f"{end}_l{i}" for end in CELL for i in range(frozen.used["num_layers"])))
+        | one_to_one("linear", "head.0")
+        | one_to_one("out", "head.3")
     ),
+    source="mmsa",
 )
 
+MMSA_LMF = System(
+    "mosi/lmf",
+    lambda frozen: [
+        *settings(
+            "model.backbone",
+            {
+                **{"z_dim": 1, "init": "official", "head": "none", "rank": frozen.used["rank"]},
+                "language_hidden": frozen.used["hidden_dims"][0],
+                "hidden": dict(zip(("audio", "video"), frozen.used["hidden_dims"][1:], strict=True)),
+                "dropout": dict(zip(("audio", "video"), frozen.used["dropouts"][:2], strict=True)) | {"language": 0.0},
+            },
+        ),
+        *settings("model.optimizer", {key: frozen.used[key] for key in ("lr", "weight_decay")}),
+        *(f"model.groups.factors.lr={frozen.used['factor_lr']}", f"data.max_steps={spell(frozen.used['lengths'])}"),
+        *("~model.backbone.dropout.head", "trainer.max_epochs=7"),
+    ],
+    lmf_names,
+    source="mmsa",
+)
+"""Its head departs from the file's: a fused vector of one number is the prediction."""
+
 SYSTEMS = {"mfn": MFN, "eflstm": EF_LSTM, "tfn": TFN, "lmf": LMF} | dict.fromkeys(("mfm", "mfm_a", "mfm_b", "mfm_c", "mfm_d"), MFM)
+OF_MMSA = {"mmsa_eflstm": MMSA_EF_LSTM, "mmsa_lmf": MMSA_LMF}

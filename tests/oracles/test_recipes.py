@@ -11,7 +11,7 @@ RECIPES = {
     **{name: f"mosi/{name}" for name in ("mfn", "eflstm", "mfm", "tfn", "lmf", "mult", "mmim", "misa", "selfmm", "wsabert")},
     **{"magbert": "mosi/magbert", "magxlnet": "mosi/magxlnet", "mird_bert": "mosi/mird"},
 }
-ON_MOSEI = {"misa": "mosei/misa"}
+ON_MOSEI = {"misa": "mosei/misa", "mmim": "mosei/mmim"}
 """Where a file says of MOSEI what differs there; of MAG, WSA-BERT and Self-MM it gives the constants of MOSI."""
 
 

@@ -214,7 +214,9 @@ def test_pairs_that_are_not_there_are_refused():
         build(pairs=[["language", "m3"]])
 
 
-@pytest.mark.parametrize("options", [{"hidden": 0}, {"bound": 0.0}, {"memory": -1}, {"skip_first": -1}, {"ridge": -1e-9}])
+@pytest.mark.parametrize(
+    "options", [{"hidden": 0}, {"bound": 0.0}, {"memory": -1}, {"skip_first": -1}, {"ridge": -1e-9}, {"spare_rows": 0}]
+)
 def test_numbers_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="hidden and bound to be positive or null"):
         build(**options)

@@ -60,11 +60,13 @@ def test_unlabelled_rows_count_in_the_likelihood_and_in_no_class():
     assert terms["entropy"] == pytest.approx(detached(penalty(few))["entropy"], rel=1e-6)
 
 
-@pytest.mark.parametrize(("covariance", "counts"), [("diagonal", {"audio": 4, "video": 4}), ("full", {"audio": 5, "video": 6})])
-def test_a_class_counts_from_so_many_rows(covariance, counts):
-    """Three more than dimensions, of which ``diagonal`` sees one at a time; below, the other class alone speaks for H."""
-    for m, enough in counts.items():
-        penalty = build({"language": 5, m: DIMS[m]}, covariance=covariance).eval()
+@pytest.mark.parametrize("spare", [3, 1])
+@pytest.mark.parametrize(("covariance", "dims"), [("diagonal", {"audio": 1, "video": 1}), ("full", {"audio": 2, "video": 3})])
+def test_a_class_counts_from_so_many_rows(covariance, dims, spare):
+    """So many more than dimensions, of which ``diagonal`` sees one at a time; below, the other class alone speaks for H."""
+    for m, dim in dims.items():
+        enough = dim + spare
+        penalty = build({"language": 5, m: DIMS[m]}, covariance=covariance, spare_rows=spare).eval()
         given = random_view()
         y = given.joint.unimodal[m]
         for few in (enough - 1, enough):

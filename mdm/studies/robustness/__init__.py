@@ -55,4 +55,4 @@ class Robustness(Study):
 
     def figure(self, frames: Frames) -> Figure:
         """For each corruption the ratio by what is kept, then its course under noise."""
-        return draw_robustness(frames["runs"], frames["settings"])
+        return draw_robustness(frames["runs"], frames["settings"], frames.data_names)

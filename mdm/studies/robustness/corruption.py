@@ -88,7 +88,7 @@ def list_settings(
 
 
 def corrupt(batch: Batch, setting: Corruption, *, means: Mapping[str, Float[Tensor, " _"]], seed: int = 0, index: int = 0) -> Batch:
-    """A batch without the modalities that are not kept.
+    """A batch without the modalities that are not kept, in its segments and in all of their videos, where it has these.
 
     means: of `average_frames`, needed for ``mean`` alone
     seed, index: of the run and of the batch; with the modality's name they determine the noise
@@ -101,8 +101,19 @@ def corrupt(batch: Batch, setting: Corruption, *, means: Mapping[str, Float[Tens
             f"Some modalities of {', '.join(batch.sequences)} are kept and at least one is removed, got "
             f"{', '.join(setting.kept) or 'none'}; correct study.kept."
         )
-    sequences = dict(batch.sequences)
-    for m, steps in batch.sequences.items():
+    sequences = _remove(batch.sequences, setting, means, seed, index)
+    context = batch.context
+    if context is not None:
+        context = replace(context, sequences=_remove(context.sequences, setting, means, seed, index))
+    return replace(batch, sequences=sequences, context=context)
+
+
+def _remove(
+    given: dict[str, Steps], setting: Corruption, means: Mapping[str, Float[Tensor, " _"]], seed: int, index: int
+) -> dict[str, Steps]:
+    """All sequences, those that are not kept corrupted."""
+    sequences = dict(given)
+    for m, steps in given.items():
         if m in setting.kept:
             continue
         if setting.corruption == "absent":
@@ -113,7 +124,7 @@ def corrupt(batch: Batch, setting: Corruption, *, means: Mapping[str, Float[Tens
             sequences[m] = replace_by_means(steps, m, means)
         else:
             sequences[m] = add_noise(steps, m, setting.level, generator(seed, f"noise {m}", index))
-    return replace(batch, sequences=sequences)
+    return sequences
 
 
 def replace_by_means(steps: Steps, modality: str, means: Mapping[str, Float[Tensor, " _"]]) -> Steps:

@@ -2,50 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mdm.studies._write import COLOURS
+from mdm.studies._write import COLOURS, ONE, choose_columns, limit_scale
 
 
-def draw_robustness(runs: pd.DataFrame, found: pd.DataFrame) -> Figure:
-    """Panels of a data set: for each corruption the ratio by what is kept, then the course under noise for each that is kept."""
+def draw_robustness(runs: pd.DataFrame, found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Panels of a data set: for each corruption the ratio by what is kept, then the course under noise for each that is kept.
+
+    names: data → what the picture calls them
+    """
     top = found.level[found.corruption == "noise"].max()
     kept = list(dict.fromkeys(found[found.corruption != "none"].kept))
     panels: list[tuple[str, str, str]] = []
     for data in dict.fromkeys(found.data):
         panels += [(data, c, "") for c in dict.fromkeys(found.corruption) if c != "none"]
         panels += [(data, "", k) for k in kept] if top > 0 else []
-    columns = min(3, len(panels))
+    columns, width = choose_columns(len(panels))
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(7.2, 0.7 + 1.9 * lines), layout="constrained")
+    figure = Figure(figsize=(width, 0.9 + 1.6 * lines), layout="constrained")
     grid: Any = figure.subplots(lines, columns, squeeze=False, sharey=True)
     for place, (data, corruption, of) in enumerate(panels):
         axes, ours, cell = grid.flat[place], runs[runs.data == data], found[found.data == data]
-        title = f"{data}: " if found.data.nunique() > 1 else ""
+        title = f"{names.get(data, data)}\n" if found.data.nunique() > 1 else ""
         if corruption:
             level = top if corruption == "noise" else 1.0
             here, means = (frame[(frame.corruption == corruption) & (frame.level == level)] for frame in (ours, cell))
             draw_kept(axes, here, means, kept)
-            title += f"removed: {corruption}" + (f", level {top:g}" if corruption == "noise" else "")
+            title += f"removed: {corruption}" + (f" {top:g}" if corruption == "noise" else "")
         else:
             draw_noise(axes, ours, cell, of)
             title += f"{of.replace('+', ' and ')} kept, rest noisy"
         clean = cell[cell.corruption == "none"]
         axes.axhline(float((clean.majority / clean.acc2_pos).mean()), color="0.5", lw=0.8, ls=":", zorder=0)
-        axes.set_title(title, fontsize=7.5)
+        axes.set_title(title, fontsize=7)
         if place % columns == 0:
-            axes.set_ylabel("Acc-2, corrupt / untouched", fontsize=7.5)
+            axes.set_ylabel("Acc-2 / untouched", fontsize=7)
+    references = (found.majority / found.acc2_pos)[found.corruption == "none"]
+    limit_scale(grid[0, 0], np.concatenate([runs.ratio.to_numpy(float), references.to_numpy(float), [1.0]]))
+    if found.data.nunique() == 1:
+        figure.suptitle(names.get(found.data.iloc[0], found.data.iloc[0]), fontsize=8)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     labels = found.drop_duplicates("row").label
     handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", ms=4, lw=1.1, label=t) for i, t in enumerate(labels)]
     handles.append(Line2D([], [], color="0.5", lw=0.8, ls=":", label="the more frequent sign, always"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False, fontsize=7.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 if width == ONE else 4, frameon=False, fontsize=7)
     return figure
 
 
