@@ -229,4 +229,6 @@ def test_the_command_refuses_what_it_does_not_know(tmp_path):
     with pytest.raises(ValueError, match="mixed is true or false, got mixed=perhaps"):
         main(["experiment=mdm/table1", "mixed=perhaps"])
     with pytest.raises(ValueError, match="A table is declared by an experiment, but single has no table"):
+        main(["seed=0,1", f"paths.outputs={tmp_path}"])
+    with pytest.raises(ValueError, match=r"has no run; train first, or say paths\.outputs"):
         main([f"paths.outputs={tmp_path}"])
