@@ -66,8 +66,8 @@ def unaligned(n: int) -> Segments:
 class Figures:
     """What was measured, in units of a loop that is measured beside it: so figures of two machines can be compared."""
 
-    def __init__(self, now: Callable[[], float]):
-        self.now, self.values = now, dict[str, float]()
+    def __init__(self, now: Callable[[], float], steps: int = 20):
+        self.now, self.steps, self.values = now, steps, dict[str, float]()
         self.units = [self._time_reference()]
 
     def note(self, key: str, seconds: float) -> float:
@@ -75,13 +75,13 @@ class Figures:
         return seconds
 
     def _time_reference(self) -> float:
-        """Seconds of twenty steps of an LSTM and a matrix product: median of five rounds, after one that warms up."""
+        """Seconds of some steps of an LSTM and a matrix product: median of five rounds, after one that warms up."""
         torch.manual_seed(0)
         lstm, square, x = nn.LSTM(256, 128, batch_first=True), nn.Linear(1024, 1024), torch.randn(32, 40, 256)
         rounds = []
         for _ in range(6):
             start = self.now()
-            for _ in range(20):
+            for _ in range(self.steps):
                 (lstm(x)[0].mean() + square(x.reshape(-1, 1024)).mean()).backward()
             rounds.append(self.now() - start)
         return median(rounds[1:])

@@ -128,10 +128,7 @@ def bench_tuned(figures: Figures) -> None:
         base = "text_encoder" in cfg.model.backbone
         if base:
             cfg.model.backbone.text_encoder = "base"
-        if base:
-            splits = Splits(pieces, batch_size=32, text="tokens", scale="none")
-        else:
-            splits = Splits(vectors, batch_size=32, text="vectors", scale="none", max_steps=50, keep="first", padding="official")
+        splits = Splits(pieces if base else vectors, batch_size=32, text="tokens" if base else "vectors", scale="none")
         parameters = sum(p.numel() for p in build_learner(cfg, splits).backbone.parameters()) / 1e6
         seconds = epoch_seconds(cfg, splits, epochs=1, batches=1) if base else epoch_seconds(cfg, splits)
         print(f"| {model} | {parameters:.2f} | {figures.note(f'tuned/{model}', seconds):.1f} |", flush=True)

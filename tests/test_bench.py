@@ -11,7 +11,7 @@ from _bench import Figures
 def figures():
     """A clock that goes on by one second whenever it is read: each round of the reference loop takes one."""
     clock = count()
-    return Figures(lambda: float(next(clock)))
+    return Figures(lambda: float(next(clock)), steps=1)
 
 
 def test_figures_are_in_units_of_the_reference_loop(figures, tmp_path):

@@ -226,6 +226,7 @@ def test_cases_are_of_different_videos_and_as_predicted(trained):
     assert study.average_errors(trained.folder)[0]["error"] == pytest.approx(trained.record["test"]["mae"])
 
 
+@pytest.mark.slow
 def test_the_studies_draw_figures_4_and_8_and_a_grid(outputs, capsys):
     common = [*SMALL, f"paths.outputs={outputs}", "name=mird/figure4"]
     main(["experiment=mird/figure4", *common, "study.steps=100", "study.fresh={train: 40, valid: 20, test: 40}"])

@@ -73,6 +73,7 @@ def test_a_critic_learns_what_there_is():
     assert row["exact"] == pytest.approx(row["truth"], abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_same_numbers_on_any_number_of_processes():
     cells = [cell(seed=seed, measure=measure) for seed in range(2) for measure in ("kl", "f")]
     one, two = (

@@ -244,6 +244,7 @@ def test_samples_of_a_planted_model(planted):
             assert len(set(bright["none"])) == 8
 
 
+@pytest.mark.slow
 def test_the_study_writes_everything(outputs, capsys):
     main(["experiment=mfm/figure5", *SMALL, f"paths.outputs={outputs}", "study.pairs=20", "study.draws=3", "machine.threads=1"])
     said = capsys.readouterr().out

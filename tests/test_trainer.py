@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import fields
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,6 +109,19 @@ def test_precisions_that_a_device_lacks_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"trainer\.precision=64-true needs a processor or a CUDA GPU, but MPS has no doubles"):
         precision.check_device("mps", "64-true")
     precision.check_device("cpu", "64-true")
+    for accelerator in ("cpu", "auto"):
+        with pytest.raises(ValueError, match=r"trainer\.precision=16-mixed needs a GPU, but here is none"):
+            precision.check_device(accelerator, "16-mixed")
+    precision.check_device("mps", "16-mixed")
+
+
+def test_a_precision_that_would_become_another_leaves_nothing(config):
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("this machine has it")
+    cfg = config("trainer.precision=16-mixed")
+    with pytest.raises(ValueError, match="use bf16-mixed or 32-true"):
+        run(cfg)
+    assert not Path(cfg.paths.outputs).exists()
 
 
 # ---- debug runs

@@ -181,6 +181,7 @@ def test_wandb_has_what_the_record_has(config, tmp_path, monkeypatch, no_connect
     assert len({told["id"], of_floor["id"], failed["id"]}) == 3
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_the_same_run_and_calls_nobody(config, tmp_path):
     """kill -9 while it trains; whatever the first process or its helper sends over HTTP would arrive at our door."""
     options = ["model=lmf", "logger=wandb", "trainer.max_epochs=10", "trainer.patience=null", "model.backbone.z_dim=8"]

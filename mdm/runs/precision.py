@@ -71,6 +71,9 @@ def check_device(accelerator: str, precision: str) -> None:
             f"trainer.precision={precision} needs a GPU or a processor with AVX-512, but here is neither; use 32-true."
         )
     on_mps = accelerator == "mps" or (accelerator in ("auto", "gpu") and not on_gpu and torch.backends.mps.is_available())
+    if precision == "16-mixed" and not on_gpu and not on_mps:
+        # Lightning would warn and train in bf16-mixed, and the record would name what was asked for.
+        raise ValueError("trainer.precision=16-mixed needs a GPU, but here is none; use bf16-mixed or 32-true.")
     if precision == "64-true" and on_mps:
         raise ValueError("trainer.precision=64-true needs a processor or a CUDA GPU, but MPS has no doubles; use machine=cpu.")
 

@@ -47,7 +47,11 @@ def explained(x: np.ndarray, s: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    "law", [LAW, replace(LAW, contradiction=0.0), replace(LAW, contradiction=0.5), replace(LAW, contradiction=1.0), OTHER]
+    "law",
+    [
+        LAW,
+        *(pytest.param(law, marks=pytest.mark.slow) for law in (*(replace(LAW, contradiction=c) for c in (0.0, 0.5, 1.0)), OTHER)),
+    ],
 )
 def test_an_ablation_over_modalities_explains_what_is_stated(law):
     s, columns = draw_sentiment(law)
@@ -57,7 +61,7 @@ def test_an_ablation_over_modalities_explains_what_is_stated(law):
         assert found == pytest.approx(law.explain([MODALITIES[m] for m in subset]) / law.variance, abs=TOLERANCE), subset
 
 
-@pytest.mark.parametrize("law", [LAW, OTHER])
+@pytest.mark.parametrize("law", [LAW, pytest.param(OTHER, marks=pytest.mark.slow)])
 def test_functions_of_one_modality_of_two_and_of_three_explain_the_stated_shares(law):
     """The orders of the functional ANOVA, one after the other; even functions that are not linear find no more."""
     s, columns = draw_sentiment(law)

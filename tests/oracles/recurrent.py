@@ -219,6 +219,9 @@ LMF = System("mosi/lmf", lmf_overrides, lmf_names)
 # ---- MMSA's
 
 
+PADDED = ("data.text=vectors", "data.padding=official", "data.keep=first")
+"""What the files of ``tuned=mmsa/…`` name under ``departs``, since it computes three times as many steps as there are."""
+
 MMSA_EF_LSTM = System(
     "mosi/eflstm",
     lambda frozen: [
@@ -228,7 +231,8 @@ MMSA_EF_LSTM = System(
             | dict.fromkeys(("dropout", "z_dropout"), frozen.used["dropout"]),
         ),
         *settings("model.optimizer", {key: frozen.used[key] for key in ("lr", "weight_decay")}),
-        *(f"data.max_steps={frozen.used['lengths']}", "trainer.max_epochs=7"),
+        *PADDED,
+        *(f"data.max_steps={frozen.used['lengths']}", "model.backbone.norm=positions", "trainer.max_epochs=7"),
     ],
     lambda frozen: (
         one_to_one("norm", "norm", (*BOTH, *RUNNING))
@@ -252,6 +256,7 @@ MMSA_LMF = System(
             },
         ),
         *settings("model.optimizer", {key: frozen.used[key] for key in ("lr", "weight_decay")}),
+        *PADDED,
         *(f"model.groups.factors.lr={frozen.used['factor_lr']}", f"data.max_steps={spell(frozen.used['lengths'])}"),
         *("~model.backbone.dropout.head", "trainer.max_epochs=7"),
     ],

@@ -1,4 +1,4 @@
-"""EF-LSTM and LMF of MMSA 2.2.1, whose details `tuned=mmsa/…` sets, against frozen runs of its own classes (`freeze_mmsa.py`).
+"""EF-LSTM and LMF of MMSA 2.2.1, as `tuned=mmsa/…` sets or names them, against frozen runs of its own classes (`freeze_mmsa.py`).
 
 A norm of time positions and a second dropout in the head; weights of ranks and a bias that never train; averages over padding.
 """
