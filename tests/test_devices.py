@@ -23,8 +23,8 @@ from mdm.runs.protocol import run
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = sorted(p.stem for p in (ROOT / "configs" / "model").glob("*.yaml") if "backbone" in OmegaConf.load(p))
-KINDS = ["lmf", "magxlnet", "mfn", "mird", "selfmm"]
-"""Batch normalisation; padding in front; sequences that are gathered; decoders and pieces; labels that move with each step."""
+KINDS = ["lmf", "magxlnet", "mird", "selfmm"]
+"""Batch normalisation; padding in front; decoders and pieces; labels that move with each step."""
 WITHOUT_DROPOUT = ("model=lmf", "penalty=kl", "model.backbone.dropout=0", "machine.accelerator=cpu", "data.batch_size=17")
 PLAIN = tuple(f"{of}.optimizer.{key}" for of in ("model", "penalty.critic") for key in ("_target_=torch.optim.SGD", "lr=0.01"))
 """Plain gradient steps: one of Adam has the size of its rate even where the gradient is what rounding left of 0."""
@@ -59,11 +59,11 @@ def compare(alone: dict[str, torch.Tensor], first: dict[str, torch.Tensor], seco
 
 @pytest.fixture(scope="module")
 def few_steps(tmp_path_factory):
-    cases = [f"{model},kl" for model in KINDS] + ["lmf,synergy_mmd", "misa,infomax"]
+    cases = [f"{model},kl" for model in KINDS] + ["lmf,synergy_mmd"]
     return dict(zip(("alone", "first", "second"), train_apart(tmp_path_factory.mktemp("ranks"), 4, cases), strict=True))
 
 
-@pytest.mark.parametrize("case", [*(f"{model},kl" for model in KINDS), "lmf,synergy_mmd", "misa,infomax"])
+@pytest.mark.parametrize("case", [*(f"{model},kl" for model in KINDS), "lmf,synergy_mmd"])
 def test_weights_after_a_few_steps_are_those_of_one_device(few_steps, case):
     compare(*(few_steps[of][case] for of in ("alone", "first", "second")))
 
@@ -98,6 +98,7 @@ def test_a_rank_that_ends_is_named_with_what_it_said(config, tmp_path, monkeypat
         run(config(*WITHOUT_DROPOUT, "machine.devices=2"))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_said_once_and_nobody_stays(config):
     with pytest.raises(ValueError, match="Every loss term must be finite"):
         run(config(*WITHOUT_DROPOUT, "model.optimizer.lr=1e30", "machine.devices=2"))
