@@ -123,7 +123,7 @@ def test_frames_tell_the_accord_only_to_products(seed):
 
 @pytest.mark.slow
 def test_make_run_is_below_the_floor(config):
-    """What `make run` trains reads what ridge on pooled features cannot, on three draws of the data: by .13 to .17 of MAE when written."""
+    """What `make run` trains reads what ridge on pooled features cannot, on three draws of the data (.13 to .17 of MAE)."""
     command = re.search(r"train\.py (model=lmf .*)", (ROOT / "Makefile").read_text()).group(1).split()
     for seed in range(3):
         drawn = [f"data.segments.seed={seed}", f"seed={seed}"]
