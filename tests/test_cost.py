@@ -14,6 +14,8 @@ from mdm.runs.protocol import run
 from mdm.studies.cost import compare
 from mdm.studies.cost.counter import count_cost, count_operations, draw_segment
 
+pytestmark = pytest.mark.slow  # whole studies, from training to picture
+
 ROOT = Path(__file__).resolve().parents[1]
 
 SHAPES = {"language": {"dim": 6, "steps": 7}, "audio": {"dim": 5, "steps": 3}, "video": {"dim": 4, "steps": 3}}

@@ -21,6 +21,8 @@ from mdm.studies._fresh import draw_fresh
 from mdm.studies.disentanglement import representations as study
 from mdm.sweeps.experiment import list_cells, parse_table
 
+pytestmark = pytest.mark.slow  # whole studies, from training to picture
+
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
     "data.segments.train=48",

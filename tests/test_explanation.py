@@ -29,6 +29,8 @@ from mdm.study import Experiment
 from mdm.sweeps.experiment import Row, Table
 from mdm.types import Batch, Fusion, Sequence
 
+pytestmark = pytest.mark.slow  # whole studies, from training to picture
+
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
     *("data.segments.train=96", "data.segments.valid=32", "data.segments.test=40"),

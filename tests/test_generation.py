@@ -23,6 +23,8 @@ from mdm.studies.generation.wording import describe_difference
 from mdm.sweeps.experiment import list_cells, parse_table
 from mdm.types import Batch, Sequence
 
+pytestmark = pytest.mark.slow  # whole studies, from training to picture
+
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["data.segments.train=96", "data.segments.valid=40", "data.segments.test=60", "trainer.max_epochs=1", "seed=0"]
 

@@ -24,6 +24,8 @@ from mdm.studies.robustness.corruption import (
     summarise_seeds,
 )
 
+pytestmark = pytest.mark.slow  # whole studies, from training to picture
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
