@@ -19,6 +19,14 @@ from mdm.runs.remarks import silence_remarks
 from mdm.training.ranks import Ranks, normalize_over
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+OPTIONS = {
+    "sal_cnn": ["model.backbone.noise=0"],  # which a rank draws for its own rows
+    "iccn": ["model.own_penalty=null"],  # canonical correlations of 17 rows: they make 1e-3 of what rounding leaves
+    "lmr_cbt_official": ["model.backbone.lstm=official"],  # words go from row to row
+}
+"""Case → what is set."""
+RATES = {"bbfn": 0.001}
+"""Model → learning rate, where plain steps of 0.01 diverge."""
 SMALL = ("data.segments.train=34", "data.segments.valid=9", "data.segments.test=8", "data.batch_size=17")
 
 
@@ -26,11 +34,12 @@ def train(model: str, penalty: str, steps: int, world: int) -> dict[str, torch.T
     """What the learner's parameters and buffers are after two epochs of half the steps, and its curve."""
     data = "synthetic_digits" if "images" in model else "synthetic"
     critic = [] if penalty == "none" else ["penalty.critic.steps=2"]
-    critic += ["model.backbone.noise=0"] * (model == "sal_cnn")
+    options = OPTIONS.get(model, [])
+    model = model.removesuffix("_official")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", [f"model={model}", f"penalty={penalty}", f"data={data}", *SMALL, *critic])
+        cfg = compose("train", [f"model={model}", f"penalty={penalty}", f"data={data}", *SMALL, *critic, *options])
     # A step of Adam has the size of its rate even where the gradient is what rounding left of 0.
-    cfg.model.optimizer = {"_target_": "torch.optim.SGD", "lr": 0.01}
+    cfg.model.optimizer = {"_target_": "torch.optim.SGD", "lr": RATES.get(model, 0.01)}
     if cfg.penalty.get("critic"):
         cfg.penalty.critic.optimizer = cfg.model.optimizer
     splits = build_splits(cfg)

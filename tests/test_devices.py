@@ -23,8 +23,8 @@ from mdm.runs.protocol import run
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = sorted(p.stem for p in (ROOT / "configs" / "model").glob("*.yaml") if "backbone" in OmegaConf.load(p))
-KINDS = ["lmf", "magxlnet", "mird", "selfmm"]
-"""Batch normalisation; padding in front; decoders and pieces; labels that move with each step."""
+KINDS = ["lmf", "lmr_cbt", "magxlnet", "mird", "selfmm"]
+"""Batch normalisation of rows, and of steps; padding in front; decoders and pieces; labels that move with each step."""
 WITHOUT_DROPOUT = ("model=lmf", "penalty=kl", "model.backbone.dropout=0", "machine.accelerator=cpu", "data.batch_size=17")
 PLAIN = tuple(f"{of}.optimizer.{key}" for of in ("model", "penalty.critic") for key in ("_target_=torch.optim.SGD", "lr=0.01"))
 """Plain gradient steps: one of Adam has the size of its rate even where the gradient is what rounding left of 0."""
@@ -71,7 +71,7 @@ def test_weights_after_a_few_steps_are_those_of_one_device(few_steps, case):
 @pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["kl", "wasserstein", "club"])
 def test_weights_of_every_model_after_twenty_steps_are_those_of_one_device(tmp_path, penalty):
-    cases = [f"{model},{penalty}" for model in MODELS]
+    cases = [f"{model},{penalty}" for model in [*MODELS, "lmr_cbt_official"]]
     found = train_apart(tmp_path, 20, cases)
     for case in cases:
         compare(*(of[case] for of in found))

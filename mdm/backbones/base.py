@@ -47,7 +47,7 @@ class Backbone(nn.Module, ABC):
     z_dim: int
     unimodal_dims: dict[str, int]
     encodes_whole = False
-    """Whether ``encode`` only puts things in order, so that each of several devices does it for the whole batch."""
+    """Whether each of several devices encodes the whole batch: it is only put in order, or a row is read beside its neighbours."""
 
     def __init__(self) -> None:
         super().__init__()

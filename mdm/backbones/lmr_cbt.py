@@ -85,6 +85,7 @@ class LMRCBT(Backbone):
             stack = [Layer(dim, heads, attention_dropout, relu_dropout, residual_dropout) for _ in range(layers)]
             return Memory(nn.ModuleList(stack), dim, embedding_dropout)
 
+        self.encodes_whole = lstm == "official"  # which carries words from row to row
         self.modalities = spec.modalities
         self.project = nn.ModuleDict({m: Projection(spec.features[m], embedding_dim, dim, kernel, 0.0) for m in self.others})
         self.norms = nn.ModuleDict({m: nn.BatchNorm1d(dim) for m in self.others})

@@ -11,6 +11,8 @@ because what comes back to them was added up over ranks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -110,6 +112,18 @@ class Ranks:
             if there:
                 parameter.grad = grad.view_as(parameter)
 
+    @contextmanager
+    def counting(self, share: Tensor) -> Iterator[None]:
+        """While inside, each rank has as many entries as it has in ``share``, which may be real steps and not rows."""
+        sizes, counts = self.sizes, torch.zeros(self.world, dtype=torch.long, device=share.device)
+        counts[self.rank] = len(share)
+        dist.all_reduce(counts)
+        self.sizes = counts.tolist()
+        try:
+            yield
+        finally:
+            self.sizes = sizes
+
     def _share(self, rows: int) -> slice | None:
         """This rank's rows of so many, as alike in number as can be; None if some rank would have none."""
         if rows < self.world:
@@ -197,14 +211,15 @@ def take_rows(batch: Batch, rows: slice) -> Batch:
 
 
 class WholeBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over the rows of all ranks; ``ranks`` is set by `normalize_over`."""
+    """Batch normalisation over what all ranks have, rows or steps; ``ranks`` is set by `normalize_over`."""
 
     ranks: Ranks
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.ranks.sizes is None:
             return super().forward(input)
-        return self.ranks.own(super().forward(self.ranks.gather(input)))
+        with self.ranks.counting(input):
+            return self.ranks.own(super().forward(self.ranks.gather(input)))
 
 
 def normalize_over(ranks: Ranks, module: nn.Module) -> None:
