@@ -5,7 +5,7 @@
 ``models=mfn,tfn`` and ``penalties=kl,club`` measure these only. Times are medians over repetitions in one process on one thread
 (``threads=2`` for two), of the CPU's seconds where there is one thread: a busy machine disturbs these less than the clock's, though
 not little. Quote ratios rather than seconds. Prints Markdown, and writes all figures in units of a loop that is timed beside them
-to ``out=outputs/bench.json``; what differs from docs/bench.json, the committed ones, is said at the end.
+to ``out=outputs/bench.json``; what differs from docs/bench.json, where figures were kept, is said at the end.
 """
 
 import subprocess

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from mdm.backbones.base import Backbone
 from mdm.backbones.layers import masked_mean, regressor
 from mdm.backbones.mult import Projection
+from mdm.backbones.wsabert import masked_softmax
 from mdm.hints import Depth, Share, Size, require_option
 from mdm.types import Batch, DataSpec, Encoded, Fusion, Sequence
 
@@ -103,7 +104,7 @@ class Convolution(nn.Module):
         """A; its rows sum to 1 over real nodes, and are 0 where there is none."""
         scores = self.query(x) @ self.key(x).transpose(1, 2) / math.sqrt(x.shape[2])
         if self.edges == "softmax":
-            return softmax_of_real(scores, mask.unsqueeze(1), 2)
+            return masked_softmax(scores, mask.unsqueeze(1)).to(x.dtype)
         weights = (torch.eye(x.shape[1], device=x.device) + scores.relu()) * mask.unsqueeze(1)
         return weights / weights.sum(2, keepdim=True).clamp(min=1e-6)
 
@@ -119,10 +120,4 @@ class Pool(nn.Module):
         self.score = nn.Linear(dim, nodes, bias=False)
 
     def forward(self, x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch nodes dim"]:
-        return softmax_of_real(self.score(x), mask.unsqueeze(2), 1).transpose(1, 2) @ x
-
-
-def softmax_of_real(scores: Tensor, mask: Bool[Tensor, "..."], dim: int) -> Tensor:
-    """Softmax over the entries that the mask has; all 0 where it has none."""
-    there = mask.any(dim, keepdim=True)
-    return scores.masked_fill(~mask & there, -torch.inf).softmax(dim) * (mask & there)
+        return masked_softmax(self.score(x).transpose(1, 2), mask.unsqueeze(1)).to(x.dtype) @ x

@@ -76,7 +76,7 @@ def pack(sequence: Sequence) -> Packed:
     starts = sizes.cumsum(0) - sizes
     last = torch.empty_like(order)
     last[order] = starts[(lengths - 1).clamp(min=0)] + torch.arange(batch, device=mask.device)
-    present = (mask.sum(1) > 0).unsqueeze(1)
+    present = mask.any(1, keepdim=True)
     last = last * present.squeeze(1)
     values = sequence.values.flatten(0, 1).index_select(0, place)
     return Packed(values, [n for n in sizes.tolist() if n], last, present, place)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from mdm.backbones.encoders import SHAPES, Family, find_folder, pretrained_encoder, random_encoder
 from mdm.backbones.layers import real_steps_first
-from mdm.backbones.packing import divide_by_length
+from mdm.backbones.packing import divide_by_length, join_rows
 from mdm.types import Feature, Sequence
 
 Gelu = Literal["exact", "tanh"]
@@ -172,11 +172,12 @@ class TextEncoder(nn.Module):
         if len(groups) == 1:
             return self.read(pieces)
         embedded, width = self.embed(pieces), pieces.ids.shape[1]
-        outputs = [self.read(pieces[rows], embedded[rows]) for rows in groups]
-        back = torch.cat(groups).argsort()
-        hidden = [F.pad(h := output.last_hidden_state, (0, 0, 0, width - h.shape[1])) for output in outputs]
-        pooled = [output.pooler_output for output in outputs if output.pooler_output is not None]
-        return SimpleNamespace(last_hidden_state=torch.cat(hidden)[back], pooler_output=torch.cat(pooled)[back] if pooled else None)
+        found: list[dict[str, Tensor]] = []
+        for output in (self.read(pieces[rows], embedded[rows]) for rows in groups):
+            hidden: Tensor = output.last_hidden_state
+            pooled = {} if output.pooler_output is None else {"pooler_output": output.pooler_output}
+            found.append({"last_hidden_state": F.pad(hidden, (0, 0, 0, width - hidden.shape[1])), **pooled})
+        return SimpleNamespace(**{"pooler_output": None, **join_rows(found, groups)})
 
     def divide(self, pieces: Pieces) -> list[Int[Tensor, " _"]]:
         """Rows that are worth a pass of their own: XLNet's, with their padding in front, are not divided."""

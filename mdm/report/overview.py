@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mdm.runs import records
+from mdm.runs.naming import name_penalty
 from mdm.runs.options import DEBUG
 from mdm.sweeps.progress import read_state
 from mdm.tables.page import build_environment
@@ -69,7 +70,7 @@ def list_experiments(outputs: Path, declared: Mapping[str, int]) -> list[Overvie
     """
     counts: dict[str, dict[tuple[str, str, str], Counter[str]]] = {}
     for folder, config in read_configs(outputs):
-        choices = (config["data"]["name"], config["model"]["name"], find_penalty(folder, config))
+        choices = (config["data"]["name"], config["model"]["name"], name_penalty(config))
         state = read_state(folder)
         counts.setdefault(config["name"], {}).setdefault(choices, Counter())[state] += 1
     if not counts:
@@ -89,12 +90,6 @@ def read_configs(outputs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(outputs.rglob(records.CONFIG)):
         if path.relative_to(outputs).parts[0] != DEBUG:
             yield path.parent, records.read_config(path.parent)
-
-
-def find_penalty(folder: Path, config: Mapping[str, Any]) -> str:
-    """The folder that is named after the penalties, which is the one below the model's."""
-    parts = folder.parts
-    return parts[parts.index(config["model"]["name"], len(parts) - 5) + 1] if config["model"]["name"] in parts else "?"
 
 
 def find_pages(outputs: Path, name: str) -> Iterator[tuple[str, str]]:

@@ -45,11 +45,12 @@ def list_penalties(cfg: DictConfig) -> dict[str, DictConfig]:
     return chosen
 
 
-def name_penalty(cfg: DictConfig) -> str:
+def name_penalty(cfg: DictConfig | Mapping[str, Any]) -> str:
     """What a record is filed under: the penalty's name, or kl+club for a sum, or a=kl+b=kl where members have other names."""
-    if "sum" not in cfg.penalty:
-        return str(cfg.penalty.name)
-    members = [(name, cfg.penalty.sum[name].name) for name in sorted(cfg.penalty.sum)]
+    penalty = cfg["penalty"]
+    if "sum" not in penalty:
+        return str(penalty["name"])
+    members = [(name, penalty["sum"][name]["name"]) for name in sorted(penalty["sum"])]
     return "+".join(name if name == of else f"{name}={of}" for name, of in members)
 
 
